@@ -1,0 +1,125 @@
+//! What a comparison measures, in a form that can be written to a file and read back.
+
+use serde::{Deserialize, Serialize};
+
+/// The outcome of a comparison: its settings, and one run for each regularizer and seed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// What every run had in common.
+    pub settings: Settings,
+    /// The finished runs, in the order in which they were trained: all regularizers of the first seed,
+    /// then all of the second.
+    pub runs: Vec<Run>,
+    /// Whether every planned run is in `runs`; false after an interrupt.
+    pub complete: bool,
+}
+
+/// What every run of a comparison had in common.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Version of relugrad that made the comparison.
+    pub version: String,
+    /// Name of the data set, such as `digits` or `mnist`.
+    pub data: String,
+    /// Number of training samples.
+    pub train_samples: usize,
+    /// Number of test samples.
+    pub test_samples: usize,
+    /// Widths from input to logits, such as `[64, 128, 128, 10]`.
+    pub widths: Vec<usize>,
+    /// Number of trained parameters.
+    pub parameters: usize,
+    /// Passes over the training samples.
+    pub epochs: usize,
+    /// Samples in a mini-batch.
+    pub batch_size: usize,
+    /// Name of the optimizer: `sgd` or `adam`.
+    pub optimizer: String,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Epochs over which λ grows linearly from 0 to its value.
+    pub warmup_epochs: f64,
+    /// Seeds of the runs.
+    pub seeds: Vec<u64>,
+    /// Threads that computed it. They change the time, never the numbers.
+    pub threads: usize,
+    /// Attacks of the evaluation, in the order of [`Evaluation::attacks`].
+    pub attacks: Vec<AttackSettings>,
+}
+
+/// One attack of the evaluation with all of its parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttackSettings {
+    /// `FGSM` or `PGD`.
+    pub name: String,
+    /// Norm of the perturbation: `linf` or `l2`.
+    pub norm: String,
+    /// Largest norm of a perturbation, in the units of the data (the box is `[0, 1]`).
+    pub epsilon: f64,
+    /// Gradient steps in a restart.
+    pub steps: usize,
+    /// Length of one step, in the same norm.
+    pub step_size: f64,
+    /// Random starts; the worst outcome of all of them counts.
+    pub restarts: usize,
+    /// Whether the table of the comparison shows it. The others only draw curves.
+    pub headline: bool,
+}
+
+/// One training run and its evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Name of the penalty, or `none` for plain training.
+    pub regularizer: String,
+    /// Weight of the penalty in the objective; 0 for plain training.
+    pub lambda: f64,
+    /// Seed of the initialisation and of the order of the samples.
+    pub seed: u64,
+    /// One entry for each epoch.
+    pub curve: Vec<EpochMetrics>,
+    /// Measured after the last epoch, on the test samples.
+    pub evaluation: Evaluation,
+    /// Median time of a training step in milliseconds.
+    pub step_milliseconds: f64,
+}
+
+/// Metrics of one training epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochMetrics {
+    /// Number of the epoch, from 1.
+    pub epoch: usize,
+    /// Mean cross-entropy over the samples of the epoch, each at the step that used it.
+    pub train_loss: f64,
+    /// Accuracy over the samples of the epoch, each at the step that used it; in `[0, 1]`.
+    pub train_accuracy: f64,
+    /// Mean of the penalty before λ, over the same samples; 0 for plain training.
+    pub train_penalty: f64,
+    /// Mean cross-entropy on the test samples after the epoch.
+    pub test_loss: f64,
+    /// Accuracy on the test samples after the epoch; in `[0, 1]`.
+    pub test_accuracy: f64,
+}
+
+/// What is measured on the test samples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Share of test samples classified correctly; in `[0, 1]`.
+    pub clean_accuracy: f64,
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// Share of test samples still classified correctly under each attack of [`Settings::attacks`].
+    pub robust_accuracy: Vec<f64>,
+    /// Mean over the test samples of every compared penalty, whichever one was trained.
+    pub penalties: Vec<PenaltyMean>,
+    /// Test samples with a pre-activation exactly at a kink, where derivatives follow a convention.
+    pub samples_on_kink: usize,
+}
+
+/// Mean of one penalty over a set of samples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PenaltyMean {
+    /// Name of the penalty.
+    pub name: String,
+    /// Mean of its per-sample values, before λ.
+    pub mean: f64,
+}

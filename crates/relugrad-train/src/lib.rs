@@ -1,0 +1,2 @@
+//! relugrad-train
+pub mod compare;
