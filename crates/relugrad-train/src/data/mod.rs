@@ -1,0 +1,5 @@
+//! Labelled images in `[0, 1]`.
+
+mod dataset;
+
+pub use dataset::Dataset;
