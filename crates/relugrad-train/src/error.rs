@@ -103,6 +103,42 @@ pub enum Error {
         /// How many there are.
         found: usize,
     },
+
+    /// Training and test samples of different shapes.
+    #[error("training samples have shape {train:?} but test samples {test:?}")]
+    SplitShapes {
+        /// Shape of a training sample.
+        train: Vec<usize>,
+        /// Shape of a test sample.
+        test: Vec<usize>,
+    },
+
+    /// Training and test samples of different numbers of classes.
+    #[error("the training samples have {train} classes but the test samples {test}")]
+    SplitClasses {
+        /// Number of classes of the training samples.
+        train: usize,
+        /// Number of classes of the test samples.
+        test: usize,
+    },
+
+    /// A share of test samples that leaves a part empty, or is no number.
+    #[error("the test fraction is {found}; it must lie strictly between 0 and 1")]
+    TestFraction {
+        /// The fraction that was given.
+        found: f64,
+    },
+
+    /// A class with a single sample, which cannot be in both parts of a stratified split.
+    #[error(
+        "class {class} of data set {name} has a single sample; a stratified split needs two of each class, so remove it or add another"
+    )]
+    SingletonClass {
+        /// Name of the data set.
+        name: String,
+        /// Which class.
+        class: usize,
+    },
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ const WHITE: f32 = 16.0;
 /// The data set `digits`: 1797 handwritten digits of `1×8×8` pixels in 10 classes.
 ///
 /// Pixel `p` of the file, a count in `0..=16` of the dark dots in a 4×4 block of the scan, becomes
-/// `p / 16`: exact in `f32`. There is no official split: take your own
-/// and say which.
+/// `p / 16`: exact in `f32`. There is no official split: take your own with
+/// [`stratified_split`](super::stratified_split) and say which.
 ///
 /// The data are the test part of E. Alpaydin and C. Kaynak, *Optical Recognition of Handwritten
 /// Digits*, UCI Machine Learning Repository, 1998, licensed under

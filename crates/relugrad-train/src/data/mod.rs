@@ -1,7 +1,18 @@
-//! Labelled images in `[0, 1]`: the built-in digits, or your own.
+//! Labelled images in `[0, 1]`: the built-in digits, and splits of them.
+//!
+//! ```
+//! use relugrad_train::data::{digits, stratified_split};
+//!
+//! let split = stratified_split(&digits(), 0.2, 7)?;
+//! assert_eq!(split.train.samples() + split.test.samples(), 1797);
+//! assert_eq!(split.test.shape(), [1, 8, 8]);
+//! # Ok::<(), relugrad_train::Error>(())
+//! ```
 
 mod dataset;
 mod digits;
+mod split;
 
 pub use dataset::Dataset;
 pub use digits::digits;
+pub use split::{Split, stratified_split};
