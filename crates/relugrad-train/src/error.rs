@@ -1,4 +1,7 @@
-//! What can be wrong with data or an option.
+//! What can be wrong with data, a file or an option.
+
+use std::io;
+use std::path::PathBuf;
 
 /// A result whose error is the crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -139,11 +142,181 @@ pub enum Error {
         /// Which class.
         class: usize,
     },
+
+    /// A file that is under none of its usual names.
+    #[error("{} has none of the files {}", .directory.display(), .expected.join(", "))]
+    MissingFile {
+        /// Where it was looked for.
+        directory: PathBuf,
+        /// The names that were looked for, the usual one first.
+        expected: Vec<String>,
+    },
+
+    /// A file or directory that the operating system does not let us read.
+    #[error("cannot read {}", .path.display())]
+    Read {
+        /// Which file or directory.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+
+    /// A file whose name ends in `.gz` but whose bytes are not a complete gzip stream.
+    #[error("{} is not a complete gzip file; download it again, or drop .gz from its name if it is not compressed", .path.display())]
+    Gzip {
+        /// Which file.
+        path: PathBuf,
+        /// What the decompressor says.
+        source: io::Error,
+    },
+
+    /// A file that does not begin like an IDX file of its kind.
+    #[error(
+        "{} must be an IDX file of {what} and begin with {expected:#010x}, not {found:#010x}; {}",
+        .path.display(), magic_hint(*.found)
+    )]
+    IdxMagic {
+        /// Which file.
+        path: PathBuf,
+        /// `images` or `labels`.
+        what: &'static str,
+        /// The first four bytes of such a file, big-endian.
+        expected: u32,
+        /// The first four bytes of this file, big-endian.
+        found: u32,
+    },
+
+    /// An IDX file whose header says that there is nothing in it.
+    #[error("the header of {} declares 0 {what}; at least 1 is needed", .path.display())]
+    IdxZero {
+        /// Which file.
+        path: PathBuf,
+        /// `images`, `labels`, `rows` or `columns`.
+        what: &'static str,
+    },
+
+    /// An IDX file whose header declares more than we are willing to hold in memory.
+    #[error(
+        "the header of {} declares {found} bytes of {what}, more than the {expected} allowed; keep fewer of them in the file",
+        .path.display()
+    )]
+    IdxTooLarge {
+        /// Which file.
+        path: PathBuf,
+        /// `images` or `labels`.
+        what: &'static str,
+        /// The largest number of bytes allowed.
+        expected: u64,
+        /// The number of bytes declared.
+        found: u128,
+    },
+
+    /// An IDX file that ends too early.
+    #[error(
+        "{} holds {found} bytes of {what} but needs {expected}, header included; download it again",
+        .path.display()
+    )]
+    IdxTruncated {
+        /// Which file.
+        path: PathBuf,
+        /// `images` or `labels`.
+        what: &'static str,
+        /// Number of (decompressed) bytes needed.
+        expected: u64,
+        /// Number of (decompressed) bytes there.
+        found: u64,
+    },
+
+    /// An IDX file that goes on after its end. How far is not known: reading stops there.
+    #[error(
+        "{} holds more bytes of {what} than the {expected} that its header declares; download it again",
+        .path.display()
+    )]
+    IdxTrailing {
+        /// Which file.
+        path: PathBuf,
+        /// `images` or `labels`.
+        what: &'static str,
+        /// Number of (decompressed) bytes declared, header included.
+        expected: u64,
+    },
+
+    /// An IDX file of labels that does not belong to the images.
+    #[error(
+        "{} has {found} labels but {} has {expected} images; take both from the same data set",
+        .path.display(), .images.display()
+    )]
+    IdxCounts {
+        /// The file of labels.
+        path: PathBuf,
+        /// The file of images.
+        images: PathBuf,
+        /// Number of images.
+        expected: usize,
+        /// Number of labels.
+        found: usize,
+    },
+
+    /// An IDX file of test images that does not belong to the training images.
+    #[error(
+        "{} has images of {found:?} rows and columns but {} of {expected:?}; take both from the same data set",
+        .path.display(), .train.display()
+    )]
+    IdxShapes {
+        /// The file of test images.
+        path: PathBuf,
+        /// The file of training images.
+        train: PathBuf,
+        /// Rows and columns of a training image.
+        expected: [usize; 2],
+        /// Rows and columns of a test image.
+        found: [usize; 2],
+    },
+}
+
+/// What a file with these first four bytes probably is, and what to do.
+fn magic_hint(found: u32) -> &'static str {
+    match (found, found.to_be_bytes()) {
+        (0x0803, _) => "it is a file of images, so see whether two files are exchanged",
+        (0x0801, _) => "it is a file of labels, so see whether two files are exchanged",
+        (_, [0x1f, 0x8b, _, _]) => "it is compressed, so let its name end in .gz",
+        (_, [0, 0, 0x08, _]) => "it is an IDX file of another number of dimensions",
+        (_, [0, 0, 0x09 | 0x0b..=0x0e, _]) => {
+            "it is an IDX file of numbers other than unsigned bytes, so convert it to these"
+        }
+        _ => "it is no IDX file, so download it again",
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::error::Error as _;
+
+    fn magic(what: &'static str, expected: u32, found: u32) -> String {
+        let path = PathBuf::from("mnist/some-file");
+        Error::IdxMagic {
+            path,
+            what,
+            expected,
+            found,
+        }
+        .to_string()
+    }
+
+    #[test]
+    fn magic_message_says_what_the_file_is() {
+        assert_eq!(
+            magic("labels", 0x801, 0x803),
+            "mnist/some-file must be an IDX file of labels and begin with 0x00000801, \
+             not 0x00000803; it is a file of images, so see whether two files are exchanged"
+        );
+        assert!(magic("images", 0x803, 0x801).contains("a file of labels"));
+        assert!(magic("images", 0x803, 0x1f8b_0808).contains(".gz"));
+        assert!(magic("images", 0x803, 0x804).contains("dimensions"));
+        assert!(magic("images", 0x803, 0xd03).contains("unsigned bytes"));
+        assert!(magic("images", 0x803, 0x3c21_444f).contains("no IDX file"));
+    }
 
     #[test]
     fn overflowing_shape_has_a_message() {
@@ -155,5 +328,27 @@ mod tests {
             found: 4,
         };
         assert!(error.to_string().ends_with("needs too many to count"));
+    }
+
+    #[test]
+    fn io_errors_are_the_source() {
+        let source = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let path = PathBuf::from("f");
+        assert!(
+            Error::Read {
+                path: path.clone(),
+                source: source()
+            }
+            .source()
+            .is_some()
+        );
+        assert!(
+            Error::Gzip {
+                path,
+                source: source()
+            }
+            .source()
+            .is_some()
+        );
     }
 }

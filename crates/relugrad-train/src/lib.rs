@@ -1,6 +1,6 @@
 //! relugrad-train
 //!
-//! - [`data`]: labelled images and their splits into training and test samples.
+//! - [`data`]: labelled images, built in or from files, and their splits into training and test samples.
 
 pub mod compare;
 pub mod data;

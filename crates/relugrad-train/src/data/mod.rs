@@ -1,4 +1,4 @@
-//! Labelled images in `[0, 1]`: the built-in digits, and splits of them.
+//! Labelled images in `[0, 1]`: the built-in digits, IDX files such as MNIST's, and splits of them.
 //!
 //! ```
 //! use relugrad_train::data::{digits, stratified_split};
@@ -11,8 +11,10 @@
 
 mod dataset;
 mod digits;
+mod idx;
 mod split;
 
 pub use dataset::Dataset;
 pub use digits::digits;
+pub use idx::load_idx;
 pub use split::{Split, stratified_split};
