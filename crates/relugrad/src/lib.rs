@@ -1,1 +1,31 @@
 //! relugrad
+mod curvature;
+mod eigen;
+mod error;
+mod finite_difference;
+mod jacobian;
+mod loss;
+mod network;
+mod objective;
+mod parallel;
+mod parameters;
+mod pattern;
+mod penalty;
+mod product;
+mod scalar;
+mod sweep;
+mod trace;
+
+pub use curvature::{Curvature, Eigenpairs};
+pub use error::{Error, Result};
+pub use finite_difference::{FiniteDifference, Scheme};
+pub use jacobian::{JacobianBlock, SWEEP_MEMORY};
+pub use loss::{Loss, Targets};
+pub use network::{Builder, Gate, Initialization, Mlp, Network, Node, NodeId};
+pub use objective::{Evaluation, Objective, Route, Term, Workspace};
+pub use parameters::{ParameterInfo, Parameters};
+pub use pattern::ActivationPattern;
+pub use penalty::{Direction, Penalty};
+pub use scalar::Scalar;
+pub use sweep::{Cotangents, Seeds, Tangents};
+pub use trace::Trace;

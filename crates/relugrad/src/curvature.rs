@@ -1,0 +1,267 @@
+//! The Hessian of a loss in the input, `H = ∇²ₓℓ = Jᵀ S J`, kept in factored form.
+//!
+//! With `S = L Lᵀ` the nonzero eigenvalues of the `D×D` matrix `H` are those of the `K×K` matrix `Lᵀ G L`, and if
+//! `Lᵀ G L u = λ u` with `‖u‖ = 1` then `Jᵀ L u / √λ` is a unit eigenvector of `H` (`docs/theory.md`).
+
+use ndarray::{Array1, Array2, Array3, ArrayView2};
+
+use crate::eigen::symmetric_eigen;
+use crate::error::Result;
+use crate::jacobian::for_each_gram;
+use crate::loss::{Loss, LossBatch, LossFunction, Targets};
+use crate::scalar::Scalar;
+use crate::sweep::Seeds;
+use crate::trace::Trace;
+
+/// The input Hessian `H = Jᵀ S J` of the loss of every sample of a trace, exact off the region boundaries.
+///
+/// No `D×D` matrix is formed except by [`to_dense`](Self::to_dense). Numbers per sample are `f64` whatever the
+/// network's precision; their accuracy is that of the network's.
+#[derive(Clone, Debug)]
+pub struct Curvature<'t, 'n, T> {
+    trace: &'t Trace<'n, T>,
+    function: Function,
+    batch: LossBatch,
+    /// `Lᵀ G L`; `[B, K, K]`.
+    reduced: Vec<f64>,
+}
+
+/// A loss function that can be printed and copied.
+#[derive(Clone, Copy)]
+struct Function(&'static dyn LossFunction);
+
+impl std::fmt::Debug for Function {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LossFunction")
+    }
+}
+
+/// Eigenvalues and eigenvectors of the input Hessian of every sample.
+#[derive(Clone, Debug)]
+pub struct Eigenpairs<T> {
+    /// The `min(K, D)` largest eigenvalues, largest first; all others are 0. `[B, min(K, D)]`.
+    pub values: Array2<f64>,
+    /// Their unit eigenvectors; `[B, min(K, D), D]`. Zero where the eigenvalue is 0 to rounding.
+    pub vectors: Array3<T>,
+}
+
+impl<'n, T: Scalar> Trace<'n, T> {
+    /// The factored input Hessian of a loss. For the losses here it depends on the logits alone, so no targets
+    /// are needed.
+    ///
+    /// Cost: that of [`gram`](Self::gram).
+    ///
+    /// # Errors
+    /// [`Error::Loss`](crate::Error::Loss) if the loss does not fit the number of logits.
+    pub fn curvature(&self, loss: &Loss) -> Result<Curvature<'_, 'n, T>> {
+        let k = self.network.outputs();
+        let (mut targets, mut batch) = (Vec::new(), LossBatch::default());
+        let labels = vec![0; self.samples()];
+        Targets::<T>::Classes(&labels).resolve(loss, self.samples(), k, &mut targets)?;
+        let logits = self.record.logits(self.network);
+        batch.fill(loss, logits, &targets, k);
+        let function = loss.function();
+        let mut reduced = vec![0.0; self.samples() * k * k];
+        for_each_gram(
+            &self.part(self.all()),
+            Array2::eye(k).view(),
+            |sample, gram| {
+                let gram: Vec<f64> = gram.iter().map(|g| g.into_f64()).collect();
+                let out = &mut reduced[sample * k * k..(sample + 1) * k * k];
+                reduce(function, batch.state(sample), &gram, out);
+            },
+        );
+        Ok(Curvature {
+            trace: self,
+            function: Function(function),
+            batch,
+            reduced,
+        })
+    }
+
+    /// `∇ₓℓ = Jᵀ r` for each sample; `[B, D]`.
+    ///
+    /// # Errors
+    /// Those of the targets: [`Error::Label`](crate::Error::Label), [`Error::Shape`](crate::Error::Shape),
+    /// [`Error::TargetProbabilities`](crate::Error::TargetProbabilities), [`Error::Loss`](crate::Error::Loss).
+    pub fn input_gradient(&self, loss: &Loss, targets: &Targets<T>) -> Result<Array2<T>> {
+        let (batch, shape) = (self.loss_batch(loss, targets)?, self.logits().dim());
+        let residuals = batch.residuals.iter().map(|&r| T::from_f64(r)).collect();
+        let residuals = Array2::from_shape_vec(shape, residuals).expect("one residual per logit");
+        self.vjp(residuals.view())
+    }
+
+    /// The loss of each sample; `[B]`.
+    ///
+    /// # Errors
+    /// As for [`input_gradient`](Self::input_gradient).
+    pub fn losses(&self, loss: &Loss, targets: &Targets<T>) -> Result<Array1<f64>> {
+        Ok(self.loss_batch(loss, targets)?.values.into())
+    }
+
+    fn loss_batch(&self, loss: &Loss, targets: &Targets<T>) -> Result<LossBatch> {
+        let (k, mut resolved) = (self.network.outputs(), Vec::new());
+        targets.resolve(loss, self.samples(), k, &mut resolved)?;
+        let mut batch = LossBatch::default();
+        batch.fill(loss, self.record.logits(self.network), &resolved, k);
+        Ok(batch)
+    }
+}
+
+/// `out = Lᵀ G L`, symmetric.
+fn reduce(function: &dyn LossFunction, state: &[f64], gram: &[f64], out: &mut [f64]) {
+    let k = state.len() / 2;
+    let mut factor = vec![0.0; k * k];
+    function.hessian_factor(state, &mut factor);
+    let l = ArrayView2::from_shape((k, k), &factor).expect("K rows of K");
+    let g = ArrayView2::from_shape((k, k), gram).expect("K rows of K");
+    let reduced = l.t().dot(&g).dot(&l);
+    for ((i, j), entry) in reduced.indexed_iter() {
+        out[i * k + j] = 0.5 * (entry + reduced[(j, i)]);
+    }
+}
+
+impl<T: Scalar> Curvature<'_, '_, T> {
+    fn size(&self) -> usize {
+        self.trace.network.outputs()
+    }
+
+    fn reduced(&self) -> impl Iterator<Item = &[f64]> {
+        self.reduced.chunks_exact(self.size() * self.size())
+    }
+
+    /// `H v = Jᵀ S (J v)` for each sample; `v: [B, D]`, result `[B, D]`.
+    ///
+    /// Cost: one tangent and one cotangent row per sample.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape).
+    pub fn apply(&self, v: ArrayView2<T>) -> Result<Array2<T>> {
+        let mut product = self.trace.jvp(v)?;
+        let mut out = vec![0.0; self.size()];
+        for (sample, mut row) in product.rows_mut().into_iter().enumerate() {
+            let u: Vec<f64> = row.iter().map(|u| u.into_f64()).collect();
+            self.function
+                .0
+                .hessian_times(self.batch.state(sample), &u, &mut out);
+            row.iter_mut()
+                .zip(&out)
+                .for_each(|(to, &s)| *to = T::from_f64(s));
+        }
+        self.trace.vjp(product.view())
+    }
+
+    /// `tr H` of each sample; `[B]`.
+    pub fn trace(&self) -> Array1<f64> {
+        let diagonal = |m: &[f64]| m.iter().step_by(self.size() + 1).sum();
+        self.reduced().map(diagonal).collect()
+    }
+
+    /// `‖H‖_F` of each sample; `[B]`.
+    pub fn frobenius_norm(&self) -> Array1<f64> {
+        let norm = |m: &[f64]| m.iter().map(|x| x * x).sum::<f64>().sqrt();
+        self.reduced().map(norm).collect()
+    }
+
+    /// `‖H‖₂`, the largest eigenvalue (`H` is positive semidefinite), of each sample; `[B]`.
+    ///
+    /// # Errors
+    /// [`Error::Eigenvalues`](crate::Error::Eigenvalues).
+    pub fn spectral_norm(&self) -> Result<Array1<f64>> {
+        let norm = |m: &[f64]| Ok(symmetric_eigen(m, self.size())?.values[0].max(0.0));
+        self.reduced().map(norm).collect()
+    }
+
+    /// The eigenvalues that can differ from 0, and their eigenvectors, from a `K×K` problem per sample.
+    ///
+    /// Cost: that of the `K×K` problems and one backward sweep with `B·min(K, D)` rows.
+    ///
+    /// # Errors
+    /// [`Error::Eigenvalues`](crate::Error::Eigenvalues).
+    pub fn eigenpairs(&self) -> Result<Eigenpairs<T>> {
+        let (b, k) = (self.trace.samples(), self.size());
+        let count = k.min(self.trace.network.inputs());
+        let mut values = Array2::zeros((b, count));
+        let mut seeds = Array3::zeros((b, count, k));
+        let mut factor = vec![0.0; k * k];
+        for (sample, reduced) in self.reduced().enumerate() {
+            let eigen = symmetric_eigen(reduced, k)?;
+            self.function
+                .0
+                .hessian_factor(self.batch.state(sample), &mut factor);
+            for i in 0..eigen.nonzero(count, T::EPSILON.into_f64()) {
+                values[(sample, i)] = eigen.values[i];
+                for j in 0..k {
+                    let row = &factor[j * k..(j + 1) * k];
+                    let lu: f64 = row.iter().zip(&eigen.vectors[i]).map(|(l, u)| l * u).sum();
+                    seeds[(sample, i, j)] = T::from_f64(lu / eigen.values[i].sqrt());
+                }
+            }
+        }
+        let cotangents = self.trace.cotangents(Seeds::PerSample(seeds.view()))?;
+        let vectors = cotangents.at_input().to_owned();
+        Ok(Eigenpairs { values, vectors })
+    }
+
+    /// `H` itself; `[B, D, D]`. It needs `B·D²` entries; everything else here does without.
+    pub fn to_dense(&self) -> Array3<T> {
+        let (d, k) = (self.trace.network.inputs(), self.size());
+        let mut dense = Array3::zeros((self.trace.samples(), d, d));
+        let mut column = vec![0.0; k];
+        let jacobian = self.trace.jacobian();
+        for (sample, j) in jacobian.outer_iter().enumerate() {
+            let mut sj = Array2::zeros((k, d));
+            for i in 0..d {
+                let v: Vec<f64> = j.column(i).iter().map(|x| x.into_f64()).collect();
+                self.function
+                    .0
+                    .hessian_times(self.batch.state(sample), &v, &mut column);
+                let mut to = sj.column_mut(i);
+                to.iter_mut()
+                    .zip(&column)
+                    .for_each(|(to, &s)| *to = T::from_f64(s));
+            }
+            dense
+                .index_axis_mut(ndarray::Axis(0), sample)
+                .assign(&j.t().dot(&sj));
+        }
+        dense
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Builder, Loss};
+    use ndarray::array;
+
+    #[test]
+    fn two_classes_by_hand() {
+        // J = [[1, 2], [0, 0]] and p = (1/2, 1/2), so H = ¼ q qᵀ with q = (1, 2).
+        let mut builder = Builder::<f64>::new();
+        let x = builder.input(2).unwrap();
+        let f = builder
+            .dense(x, array![[1.0, 2.0], [0.0, 0.0]], None)
+            .unwrap();
+        let network = builder.build(f).unwrap();
+        let trace = network.trace(array![[2.0, -1.0]].view()).unwrap();
+        let h = trace.curvature(&Loss::softmax_cross_entropy()).unwrap();
+        assert_eq!(h.to_dense(), array![[[0.25, 0.5], [0.5, 1.0]]]);
+        assert_eq!(
+            h.apply(array![[1.0, 1.0]].view()).unwrap(),
+            array![[0.75, 1.5]]
+        );
+        let close = |found: f64| (found - 1.25).abs() < 1e-15;
+        assert!(close(h.trace()[0]) && close(h.frobenius_norm()[0]));
+        assert!(close(h.spectral_norm().unwrap()[0]));
+        let pairs = h.eigenpairs().unwrap();
+        assert!(close(pairs.values[(0, 0)]) && pairs.values[(0, 1)] == 0.0);
+        let q = 5f64.sqrt();
+        let vector = pairs
+            .vectors
+            .index_axis(ndarray::Axis(0), 0)
+            .row(0)
+            .to_owned();
+        let sign = vector[0].signum();
+        assert!((sign * vector).abs_diff_eq(&array![1.0 / q, 2.0 / q], 1e-15));
+    }
+}

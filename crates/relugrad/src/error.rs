@@ -1,0 +1,187 @@
+//! What can be wrong with a network, an input or an option.
+
+/// The reason why the engine refuses a request.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An array has another shape than the network or the batch asks for.
+    #[error("{what} has shape {found:?} but {expected:?} is needed")]
+    Shape {
+        /// Which array.
+        what: String,
+        /// The shape that fits.
+        expected: Vec<usize>,
+        /// The shape that was given.
+        found: Vec<usize>,
+    },
+
+    /// A layer or an input without any unit.
+    #[error("{node} has width 0; every layer needs at least one unit")]
+    ZeroWidth {
+        /// Name of the node.
+        node: String,
+    },
+
+    /// A node that the builder has not made.
+    #[error("node {id} does not exist; the network has {nodes} nodes so far")]
+    UnknownNode {
+        /// The number that was given.
+        id: usize,
+        /// How many nodes there are.
+        nodes: usize,
+    },
+
+    /// A node whose value no other node uses and that is not the output.
+    #[error("{node} does not lead to the output; remove it or use its value")]
+    UnusedNode {
+        /// Name of the node.
+        node: String,
+    },
+
+    /// A network without exactly one input node.
+    #[error("the network has {found} input nodes but needs exactly one, made first")]
+    InputNodes {
+        /// How many input nodes there are.
+        found: usize,
+    },
+
+    /// A batch without samples.
+    #[error("{what} has no samples; a batch needs at least one")]
+    EmptyBatch {
+        /// Which array.
+        what: String,
+    },
+
+    /// A NaN or an infinity.
+    #[error("{what} is not finite at {index:?}; look for NaN, infinity or overflow there")]
+    NotFinite {
+        /// Which array, or which node of the network.
+        what: String,
+        /// Where in it, as far as known: `[sample]`, `[sample, feature]` or `[row, column]`.
+        index: Vec<usize>,
+    },
+
+    /// A class index that the network has no logit for.
+    #[error("sample {sample} has label {label} but there are {classes} classes, 0 to {}", .classes - 1)]
+    Label {
+        /// Which sample.
+        sample: usize,
+        /// Its label.
+        label: usize,
+        /// How many classes there are.
+        classes: usize,
+    },
+
+    /// A row of target probabilities that is not a distribution.
+    #[error(
+        "the target probabilities of sample {sample} must be non-negative with sum 1 (their sum is {sum})"
+    )]
+    TargetProbabilities {
+        /// Which sample.
+        sample: usize,
+        /// Sum of its row.
+        sum: f64,
+    },
+
+    /// A loss together with targets or a network that it is not defined for.
+    #[error("{loss} {problem}")]
+    Loss {
+        /// Name of the loss.
+        loss: &'static str,
+        /// What does not fit, and what would.
+        problem: String,
+    },
+
+    /// A number outside the range of an option.
+    #[error("{option} is {value} but must be {expected}")]
+    OutOfRange {
+        /// Name of the option.
+        option: String,
+        /// Its value.
+        value: f64,
+        /// The range in words.
+        expected: &'static str,
+    },
+
+    /// A penalty's name that does not exist.
+    #[error("no penalty is called `{name}`{}", suggestion(nearest, known))]
+    UnknownPenalty {
+        /// The name that was given.
+        name: String,
+        /// The name that it resembles most, if one is near.
+        nearest: Option<&'static str>,
+        /// All names.
+        known: Vec<&'static str>,
+    },
+
+    /// A memory bound below what one row of one sample needs.
+    #[error("a memory bound of {bound} bytes is too small; one row of one sample needs {needed}")]
+    MemoryBound {
+        /// The bound that was given.
+        bound: usize,
+        /// The smallest bound that works.
+        needed: usize,
+    },
+
+    /// The eigensolver gave up on the `K×K` matrix of a sample.
+    #[error("the eigenvalues of a {size}x{size} Gram matrix did not converge")]
+    Eigenvalues {
+        /// Number of rows of the matrix.
+        size: usize,
+    },
+}
+
+/// A result of the engine.
+pub type Result<T> = std::result::Result<T, Error>;
+
+fn suggestion(nearest: &Option<&'static str>, known: &[&'static str]) -> String {
+    match nearest {
+        Some(name) => format!("; did you mean `{name}`?"),
+        None => format!("; the names are {}", known.join(", ")),
+    }
+}
+
+/// Refuses an array whose shape is not the expected one.
+pub(crate) fn check_shape(what: &str, expected: &[usize], found: &[usize]) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        what: what.to_owned(),
+        expected: expected.to_vec(),
+        found: found.to_vec(),
+    })
+}
+
+/// Refuses a number that is negative, infinite or NaN.
+pub(crate) fn check_non_negative(option: &str, value: f64) -> Result<()> {
+    if value.is_finite() && value >= 0.0 {
+        return Ok(());
+    }
+    Err(Error::OutOfRange {
+        option: option.to_owned(),
+        value,
+        expected: "a finite number of at least 0",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shape_error_names_both_shapes() {
+        let error = check_shape("inputs", &[2, 3], &[2, 4]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "inputs has shape [2, 4] but [2, 3] is needed"
+        );
+    }
+
+    #[test]
+    fn nan_is_not_in_any_range() {
+        assert!(check_non_negative("lambda", f64::NAN).is_err());
+        assert!(check_non_negative("lambda", -1e-300).is_err());
+        assert!(check_non_negative("lambda", 0.0).is_ok());
+    }
+}

@@ -1,0 +1,174 @@
+//! Jacobians `J = ∂f/∂x` and Gram matrices `G = J Jᵀ`, sample by sample.
+
+use std::ops::Range;
+
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, s};
+
+use crate::error::{Error, Result};
+use crate::product::a_bt;
+use crate::scalar::Scalar;
+use crate::sweep::{Gated, Rows, Seeds};
+use crate::trace::Trace;
+
+/// Bytes of sweep buffers that [`Trace::jacobian`] and [`Trace::gram`] use at most, unless one sample needs
+/// more.
+pub const SWEEP_MEMORY: usize = 64 << 20;
+
+/// Some rows of the Jacobians of some samples.
+#[derive(Debug)]
+pub struct JacobianBlock<'a, T> {
+    /// Which samples of the batch.
+    pub samples: Range<usize>,
+    /// Which rows of their Jacobians, that is which logits.
+    pub rows: Range<usize>,
+    /// The rows; `[samples, rows, D]`.
+    pub values: ArrayView3<'a, T>,
+}
+
+impl<T: Scalar> Trace<'_, T> {
+    /// The Jacobian `J` of every sample; `[B, K, D]`.
+    ///
+    /// Cost: one backward sweep with `B·K` rows. Memory: the result and at most [`SWEEP_MEMORY`] bytes, or one
+    /// sample's `K` rows if they need more.
+    pub fn jacobian(&self) -> Array3<T> {
+        let (k, d) = (self.network.outputs(), self.network.inputs());
+        let mut jacobian = Array3::zeros((self.samples(), k, d));
+        let memory = SWEEP_MEMORY.max(k * self.row_bytes());
+        self.for_each_jacobian_block(memory, |block| {
+            let rows = s![block.samples, block.rows, ..];
+            jacobian.slice_mut(rows).assign(&block.values);
+        })
+        .expect("the memory is enough for one sample");
+        jacobian
+    }
+
+    /// Calls `visit` with the Jacobians in blocks, in order, using at most `memory` bytes of sweep buffers.
+    ///
+    /// A block holds all rows of as many samples as fit, or some rows of one sample if not all of them do.
+    ///
+    /// # Errors
+    /// [`Error::MemoryBound`] if `memory` is less than [`row_bytes`](Self::row_bytes).
+    pub fn for_each_jacobian_block(
+        &self,
+        memory: usize,
+        mut visit: impl FnMut(JacobianBlock<T>),
+    ) -> Result<()> {
+        let (k, d) = (self.network.outputs(), self.network.inputs());
+        let fit = memory / self.row_bytes();
+        if fit == 0 {
+            return Err(Error::MemoryBound {
+                bound: memory,
+                needed: self.row_bytes(),
+            });
+        }
+        let (per_block, rows_per_block) = ((fit / k).max(1), fit.min(k));
+        let (identity, mut sweep) = (Array2::eye(k), Rows::default());
+        for samples in blocks(self.samples(), per_block) {
+            let gated = self.part(samples.clone());
+            for rows in blocks(k, rows_per_block) {
+                let seeds = Seeds::Shared(identity.slice(s![rows.clone(), ..]));
+                sweep.backward(&gated, seeds, true);
+                let shape = (samples.len(), rows.len(), d);
+                visit(JacobianBlock {
+                    samples: samples.clone(),
+                    rows,
+                    values: ArrayView3::from_shape(shape, sweep.at_input()).expect("rows of D"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The Gram matrix `G = J Jᵀ` of every sample; `[B, K, K]`, exactly symmetric.
+    ///
+    /// Cost: that of [`jacobian`](Self::jacobian) and `K² D` per sample; the Jacobian is not kept.
+    pub fn gram(&self) -> Array3<T> {
+        let k = self.network.outputs();
+        let mut gram = Vec::with_capacity(self.samples() * k * k);
+        for_each_gram(&self.part(self.all()), Array2::eye(k).view(), |_, g| {
+            gram.extend_from_slice(g);
+        });
+        Array3::from_shape_vec((self.samples(), k, k), gram).expect("K rows of K for each sample")
+    }
+
+    pub(crate) fn part(&self, samples: Range<usize>) -> Gated<'_, T> {
+        Gated {
+            network: self.network,
+            pattern: &self.record.pattern,
+            samples,
+        }
+    }
+}
+
+/// Calls `visit(sample, V J Jᵀ Vᵀ)` for every sample in order, with shared seeds `V: [R, K]`.
+pub(crate) fn for_each_gram<T: Scalar>(
+    gated: &Gated<T>,
+    seeds: ArrayView2<T>,
+    mut visit: impl FnMut(usize, &[T]),
+) {
+    let (r, d) = (seeds.nrows(), gated.network.inputs());
+    let row_bytes = gated.network.row_entries() * size_of::<T>();
+    let per_block = (SWEEP_MEMORY / (r * row_bytes)).max(1);
+    let (mut sweep, mut gram) = (Rows::default(), vec![T::ZERO; r * r]);
+    for samples in blocks(gated.samples.len(), per_block) {
+        let first = gated.samples.start;
+        let part = Gated {
+            samples: first + samples.start..first + samples.end,
+            ..gated.clone()
+        };
+        sweep.backward(&part, Seeds::Shared(seeds), true);
+        for (sample, rows) in samples.zip(sweep.at_input().chunks_exact(r * d)) {
+            a_bt(d, r, rows, rows, T::ZERO, &mut gram);
+            symmetrise(&mut gram, r);
+            visit(sample, &gram);
+        }
+    }
+}
+
+/// Cuts `0..total` into ranges of `length`; the last may be shorter.
+fn blocks(total: usize, length: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..total)
+        .step_by(length)
+        .map(move |start| start..(start + length).min(total))
+}
+
+/// `M ← (M + Mᵀ)/2`.
+pub(crate) fn symmetrise<T: Scalar>(matrix: &mut [T], size: usize) {
+    let half = T::from_f64(0.5);
+    for i in 0..size {
+        for j in 0..i {
+            let mean = half * (matrix[i * size + j] + matrix[j * size + i]);
+            matrix[i * size + j] = mean;
+            matrix[j * size + i] = mean;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Error, Gate, Mlp};
+    use ndarray::{Array2, Array3, s};
+
+    #[test]
+    fn blocks_of_any_memory_are_the_jacobian() {
+        let mlp = Mlp::new(&[5, 7, 4]).gate(Gate::LeakyRelu { slope: 0.1 });
+        let network = mlp.build::<f64>(3).unwrap();
+        let inputs = Array2::from_shape_fn((6, 5), |(i, j)| ((i * 5 + j) as f64).sin());
+        let trace = network.trace(inputs.view()).unwrap();
+        let jacobian = trace.jacobian();
+        for rows in [1, 3, 4, 9, 1000] {
+            let mut streamed = Array3::<f64>::zeros((6, 4, 5));
+            let memory = rows * trace.row_bytes();
+            trace
+                .for_each_jacobian_block(memory, |block| {
+                    assert!(block.samples.len() * block.rows.len() <= rows);
+                    let place = s![block.samples, block.rows, ..];
+                    streamed.slice_mut(place).assign(&block.values);
+                })
+                .unwrap();
+            assert!(streamed.abs_diff_eq(&jacobian, 1e-15));
+        }
+        let error = trace.for_each_jacobian_block(trace.row_bytes() - 1, |_| ());
+        assert!(matches!(error, Err(Error::MemoryBound { .. })));
+    }
+}

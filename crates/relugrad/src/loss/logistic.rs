@@ -1,0 +1,71 @@
+//! `ℓ = log(1 + exp f) − t f` for one logit.
+
+use super::LossFunction;
+
+/// The state is `σ(f)` and `σ(−f)`.
+pub(crate) struct Logistic;
+
+impl LossFunction for Logistic {
+    fn evaluate(
+        &self,
+        logits: &[f64],
+        target: &[f64],
+        residual: &mut [f64],
+        state: &mut [f64],
+    ) -> f64 {
+        let (f, t) = (logits[0], target[0]);
+        let small = (-f.abs()).exp();
+        let (large, little) = (1.0 / (1.0 + small), small / (1.0 + small));
+        let (p, rest) = if f > 0.0 {
+            (large, little)
+        } else {
+            (little, large)
+        };
+        (state[0], state[1]) = (p, rest);
+        residual[0] = if t == 1.0 { -rest } else { p - t };
+        let softplus = small.ln_1p();
+        if f > 0.0 {
+            softplus + (1.0 - t) * f
+        } else {
+            softplus - t * f
+        }
+    }
+
+    fn hessian_times(&self, state: &[f64], v: &[f64], out: &mut [f64]) {
+        out[0] = state[0] * state[1] * v[0];
+    }
+
+    fn hessian_factor(&self, state: &[f64], factor: &mut [f64]) {
+        factor[0] = (state[0] * state[1]).sqrt();
+    }
+
+    /// `S̄ σ (1 − σ)(1 − 2σ)`.
+    fn hessian_pullback(&self, state: &[f64], s_bar: &[f64], out: &mut [f64]) {
+        out[0] = s_bar[0] * state[0] * state[1] * (state[1] - state[0]);
+    }
+
+    fn sees_only_differences(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loss::checks;
+
+    #[test]
+    fn derivatives_agree_with_differences() {
+        for (f, t) in [(0.7, 1.0), (-2.0, 1.0), (0.0, 0.0), (3.0, 0.25)] {
+            checks::derivatives(&Logistic, &[f], &[t]);
+        }
+    }
+
+    #[test]
+    fn a_saturated_sample_keeps_its_digits() {
+        let (mut r, mut state) = ([0.0], [0.0; 2]);
+        let value = Logistic.evaluate(&[60.0], &[1.0], &mut r, &mut state);
+        let tail = (-60f64).exp();
+        assert!((value / tail - 1.0).abs() < 1e-15 && (r[0] / -tail - 1.0).abs() < 1e-15);
+    }
+}

@@ -1,0 +1,113 @@
+//! `ℓ = log Σ_k exp f_k − Σ_k t_k f_k`.
+
+use super::LossFunction;
+
+/// The state is `p` followed by `1 − p`, the latter summed from the other classes where `p` is the largest, so
+/// that it keeps its relative accuracy when one class is almost certain.
+pub(crate) struct SoftmaxCrossEntropy;
+
+impl LossFunction for SoftmaxCrossEntropy {
+    fn evaluate(
+        &self,
+        logits: &[f64],
+        target: &[f64],
+        residual: &mut [f64],
+        state: &mut [f64],
+    ) -> f64 {
+        let (p, rest) = state.split_at_mut(logits.len());
+        let top = argmax(logits);
+        let mut others = 0.0;
+        for (k, p) in p.iter_mut().enumerate() {
+            *p = (logits[k] - logits[top]).exp();
+            if k != top {
+                others += *p;
+            }
+        }
+        let sum = 1.0 + others;
+        for (k, p) in p.iter_mut().enumerate() {
+            *p /= sum;
+            rest[k] = if k == top { others / sum } else { 1.0 - *p };
+        }
+        for k in 0..logits.len() {
+            residual[k] = if target[k] == 1.0 {
+                -rest[k]
+            } else {
+                p[k] - target[k]
+            };
+        }
+        let differences = logits
+            .iter()
+            .zip(target)
+            .map(|(f, t)| t * (logits[top] - f));
+        others.ln_1p() + differences.sum::<f64>()
+    }
+
+    fn hessian_times(&self, state: &[f64], v: &[f64], out: &mut [f64]) {
+        let p = &state[..v.len()];
+        let mean: f64 = p.iter().zip(v).map(|(p, v)| p * v).sum();
+        for (out, (p, v)) in out.iter_mut().zip(p.iter().zip(v)) {
+            *out = p * (v - mean);
+        }
+    }
+
+    /// `L = diag(√p) − p √pᵀ`.
+    fn hessian_factor(&self, state: &[f64], factor: &mut [f64]) {
+        let k = state.len() / 2;
+        let (p, rest) = state.split_at(k);
+        for i in 0..k {
+            for j in 0..k {
+                let root = p[j].sqrt();
+                factor[i * k + j] = if i == j { root * rest[i] } else { -p[i] * root };
+            }
+        }
+    }
+
+    /// `S p̄` with `p̄ = diag(S̄) − 2 S̄ p`.
+    fn hessian_pullback(&self, state: &[f64], s_bar: &[f64], out: &mut [f64]) {
+        let k = out.len();
+        let p = &state[..k];
+        let p_bar: Vec<f64> = (0..k)
+            .map(|i| {
+                let row = &s_bar[i * k..(i + 1) * k];
+                row[i] - 2.0 * row.iter().zip(p).map(|(s, p)| s * p).sum::<f64>()
+            })
+            .collect();
+        self.hessian_times(state, &p_bar, out);
+    }
+
+    fn sees_only_differences(&self) -> bool {
+        true
+    }
+}
+
+fn argmax(values: &[f64]) -> usize {
+    (1..values.len()).fold(0, |best, k| if values[k] > values[best] { k } else { best })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loss::checks;
+
+    #[test]
+    fn derivatives_agree_with_differences() {
+        checks::derivatives(&SoftmaxCrossEntropy, &[0.3, -1.2, 2.0], &[0.0, 1.0, 0.0]);
+        checks::derivatives(&SoftmaxCrossEntropy, &[0.3, 0.3], &[0.25, 0.75]);
+    }
+
+    #[test]
+    fn a_saturated_sample_keeps_its_digits() {
+        let (mut r, mut state) = ([0.0; 2], [0.0; 4]);
+        let value = SoftmaxCrossEntropy.evaluate(&[50.0, 0.0], &[1.0, 0.0], &mut r, &mut state);
+        let tail = (-50f64).exp();
+        assert!((value / tail - 1.0).abs() < 1e-15);
+        assert!((r[0] / -tail - 1.0).abs() < 1e-15 && r[0] == -r[1]);
+    }
+
+    #[test]
+    fn huge_logits_do_not_overflow() {
+        let (mut r, mut state) = ([0.0; 2], [0.0; 4]);
+        let value = SoftmaxCrossEntropy.evaluate(&[1e300, 0.0], &[0.0, 1.0], &mut r, &mut state);
+        assert_eq!((value, r), (1e300, [1.0, -1.0]));
+    }
+}

@@ -1,0 +1,278 @@
+//! The stage of penalties that are functions of the Gram matrix `G`.
+//!
+//! One backward sweep of seeds `V` gives the rows `V J`; one forward sweep of those rows gives `V G` at the
+//! logits. With the summed derivative `Ḡ` of all penalties the part of the parameter gradient is
+//! `2 Σ (V Ḡ Vᵀ c_l) t_{l−1}ᵀ`, and `r̄`, `S̄` join the derivative in the logits.
+
+use ndarray::{Array2, ArrayView1, ArrayView2};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::StandardNormal;
+use rayon::prelude::*;
+
+use super::Objective;
+use super::plan::{Plan, Rows, shared_seeds};
+use super::workspace::{Pair, Workspace, per_sample, to_scalar};
+use crate::error::Result;
+use crate::jacobian::{for_each_gram, symmetrise};
+use crate::loss::LossBatch;
+use crate::network::Network;
+use crate::parallel::worthwhile;
+use crate::penalty::Penalty;
+use crate::penalty::gram::{GramDerivative, GramPoint};
+use crate::penalty::input_gradient::Norm;
+use crate::scalar::Scalar;
+use crate::sweep::{Gated, Seeds, weight_gradient};
+
+/// What the terms make of the Gram matrices of a batch.
+struct Heads<'a> {
+    terms: Vec<(&'a Penalty, f64)>,
+    /// Random rows of each term, `[B, m, K]`; empty for all but projected penalties.
+    projections: Vec<Vec<f64>>,
+    /// The seeds `V`; `[R, K]`.
+    seeds: Array2<f64>,
+    loss: &'a LossBatch,
+    function: &'static dyn crate::loss::LossFunction,
+    /// Upper bound on the rank of `G`, and the relative accuracy of its entries.
+    rank: usize,
+    epsilon: f64,
+    derivatives: bool,
+}
+
+impl Objective {
+    /// Values of the plan's Gram terms and, with `derivatives`, their parts of `f̄` and of the gradient.
+    pub(super) fn gram_stage<T: Scalar>(
+        &self,
+        plan: &Plan,
+        network: &Network<T>,
+        workspace: &mut Workspace<T>,
+        derivatives: bool,
+    ) -> Result<()> {
+        if plan.gram.is_empty() {
+            return Ok(());
+        }
+        let derivatives = derivatives && plan.gram.iter().any(|&i| self.terms[i].lambda > 0.0);
+        if plan.rows == Rows::Projected {
+            self.projected_stage(plan.gram[0], network, workspace, derivatives);
+            return Ok(());
+        }
+        let mut pair = std::mem::take(&mut workspace.gram);
+        let seeds = shared_seeds::<T>(plan.rows, network.outputs());
+        let gated = Gated::all(network, &workspace.record);
+        let mut grams = Vec::new();
+        if derivatives {
+            pair.cotangents
+                .backward(&gated, Seeds::Shared(seeds.view()), true);
+            pair.tangents.forward_from(&gated, &mut pair.cotangents);
+            grams_from_tangents(pair.tangents.at_output(network), &seeds, &mut grams);
+        } else {
+            for_each_gram(&gated, seeds.view(), |_, gram| {
+                grams.extend(gram.iter().map(|g| g.into_f64()));
+            });
+        }
+        let bars = self.heads(plan, network, workspace, derivatives, &grams)?;
+        if derivatives {
+            let gated = Gated::all(network, &workspace.record);
+            pair.cotangents.mix(network, &to_scalar::<T>(&bars));
+            let gradient = workspace.gradient.as_mut().expect("it was started");
+            let (c, t) = (&pair.cotangents, &pair.tangents.slots);
+            weight_gradient(&gated, c, t, T::from_f64(2.0), false, gradient);
+        }
+        workspace.gram = pair;
+        Ok(())
+    }
+
+    /// Evaluates all Gram terms on `grams: [B, R, R]`, adds to `f̄`, and returns `V Ḡ Vᵀ: [B, R, R]`.
+    fn heads<T: Scalar>(
+        &self,
+        plan: &Plan,
+        network: &Network<T>,
+        workspace: &mut Workspace<T>,
+        derivatives: bool,
+        grams: &[f64],
+    ) -> Result<Vec<f64>> {
+        let (samples, outputs) = (workspace.samples(), network.outputs());
+        let term = |&i: &usize| {
+            let term = &self.terms[i];
+            (&term.penalty, term.lambda / samples as f64)
+        };
+        let heads = Heads {
+            terms: plan.gram.iter().map(term).collect(),
+            projections: plan
+                .gram
+                .iter()
+                .map(|&i| self.projection(i, samples, outputs))
+                .collect(),
+            seeds: shared_seeds(plan.rows, outputs),
+            loss: &workspace.loss,
+            function: self.loss.function(),
+            rank: outputs.min(network.inputs()),
+            epsilon: T::EPSILON.into_f64(),
+            derivatives,
+        };
+        let (values, bars, f_bars) = heads.evaluate(grams)?;
+        for (sample, values) in values.chunks_exact(plan.gram.len()).enumerate() {
+            for (&term, &value) in plan.gram.iter().zip(values) {
+                workspace.evaluation.sample_penalties[(term, sample)] = value;
+            }
+        }
+        if derivatives {
+            let pairs = workspace.f_bar.iter_mut().zip(&f_bars);
+            pairs.for_each(|(f, &bar)| *f += bar);
+        }
+        Ok(bars)
+    }
+
+    /// The projected Jacobian alone: its random rows are the seeds, and the derivative in `V J` is `2(K/m) V J`.
+    fn projected_stage<T: Scalar>(
+        &self,
+        term: usize,
+        network: &Network<T>,
+        workspace: &mut Workspace<T>,
+        derivatives: bool,
+    ) {
+        let (samples, k) = (workspace.samples(), network.outputs());
+        let projection = to_scalar::<T>(&self.projection(term, samples, k));
+        let rows = projection.len() / (samples * k);
+        let scale = k as f64 / rows as f64;
+        let gated = Gated::all(network, &workspace.record);
+        let Pair {
+            cotangents,
+            tangents,
+        } = &mut workspace.gram;
+        let seeds = Seeds::PerSample(per_sample(&projection, rows, k));
+        cotangents.backward(&gated, seeds, true);
+        let at_input = cotangents.at_input().chunks_exact(rows * network.inputs());
+        for (sample, rows) in at_input.enumerate() {
+            let value = scale * Norm::Squared.value(rows);
+            workspace.evaluation.sample_penalties[(term, sample)] = value;
+        }
+        if derivatives {
+            tangents.forward_from(&gated, cotangents);
+            let weight = 2.0 * scale * self.terms[term].lambda / samples as f64;
+            let gradient = workspace.gradient.as_mut().expect("it was started");
+            let weight = T::from_f64(weight);
+            weight_gradient(&gated, cotangents, &tangents.slots, weight, false, gradient);
+        }
+    }
+
+    /// The random unit rows of a projected term, `[B, m, K]`; nothing for other terms.
+    fn projection(&self, term: usize, samples: usize, outputs: usize) -> Vec<f64> {
+        let Penalty::JacobianProjected { rows, seed } = self.terms[term].penalty else {
+            return Vec::new();
+        };
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        random.set_stream(self.draw);
+        let mut vectors: Vec<f64> = (0..samples * rows * outputs)
+            .map(|_| random.sample(StandardNormal))
+            .collect();
+        for vector in vectors.chunks_exact_mut(outputs) {
+            let norm = Norm::L2.value(vector);
+            vector.iter_mut().for_each(|v| *v /= norm);
+        }
+        vectors
+    }
+}
+
+/// `G̃ = V G Vᵀ` in `f64` from the tangents `V G` at the logits; `[B, R, K]` becomes `[B, R, R]`.
+fn grams_from_tangents<T: Scalar>(tangents: &[T], seeds: &Array2<T>, grams: &mut Vec<f64>) {
+    let (rows, outputs) = seeds.dim();
+    let seeds = seeds.mapv(|v| v.into_f64());
+    for vg in tangents.chunks_exact(rows * outputs) {
+        let vg: Vec<f64> = vg.iter().map(|x| x.into_f64()).collect();
+        let start = grams.len();
+        if rows == outputs {
+            grams.extend(vg);
+        } else {
+            let vg = ArrayView2::from_shape((rows, outputs), &vg).expect("R rows of K");
+            grams.extend(vg.dot(&seeds.t()).iter());
+        }
+        symmetrise(&mut grams[start..], rows);
+    }
+}
+
+impl Heads<'_> {
+    /// Values `[B, terms]`, `V Ḡ Vᵀ` `[B, R, R]` and parts of `f̄` `[B, K]`, the last two empty without derivatives.
+    fn evaluate(&self, grams: &[f64]) -> Result<(Vec<f64>, Vec<f64>, Vec<f64>)> {
+        let (r, k) = self.seeds.dim();
+        let samples = grams.len() / (r * r);
+        let mut values = vec![0.0; samples * self.terms.len()];
+        let mut bars = vec![0.0; samples * r * r];
+        let mut f_bars = vec![0.0; samples * k];
+        let operations = samples * k * k * k * self.terms.len();
+        let together = if worthwhile(operations) { 1 } else { samples };
+        let parts = values
+            .par_chunks_mut(self.terms.len())
+            .zip(bars.par_chunks_mut(r * r))
+            .zip(f_bars.par_chunks_mut(k))
+            .zip(grams.par_chunks(r * r))
+            .enumerate()
+            .with_min_len(together);
+        parts.try_for_each_init(
+            || GramDerivative::zeros(k),
+            |derivative, (sample, (((values, bar), f_bar), gram))| {
+                let gram = self.full(gram);
+                derivative.reset();
+                self.sample(sample, gram.view(), values, derivative)?;
+                if self.derivatives {
+                    self.finish(sample, derivative, bar, f_bar);
+                }
+                Ok(())
+            },
+        )?;
+        Ok((values, bars, f_bars))
+    }
+
+    /// `Vᵀ G̃ V`: `G` for the identity, `C G C` for centred rows.
+    fn full(&self, gram: &[f64]) -> Array2<f64> {
+        let (r, k) = self.seeds.dim();
+        let gram = ArrayView2::from_shape((r, r), gram).expect("R rows of R");
+        if r == k {
+            return gram.to_owned();
+        }
+        self.seeds.t().dot(&gram).dot(&self.seeds)
+    }
+
+    fn sample(
+        &self,
+        sample: usize,
+        g: ArrayView2<f64>,
+        values: &mut [f64],
+        derivative: &mut GramDerivative,
+    ) -> Result<()> {
+        let k = self.seeds.ncols();
+        for (i, (penalty, weight)) in self.terms.iter().enumerate() {
+            let per_sample = self.projections[i].len() / (self.loss.values.len() * k) * k;
+            let rows = &self.projections[i][sample * per_sample..(sample + 1) * per_sample];
+            let point = GramPoint {
+                g,
+                r: ArrayView1::from(self.loss.residual(sample)),
+                loss: self.function,
+                state: self.loss.state(sample),
+                rank: self.rank,
+                epsilon: self.epsilon,
+                projection: ArrayView2::from_shape((per_sample / k, k), rows).expect("rows of K"),
+            };
+            derivative.weight = *weight;
+            values[i] = penalty.gram_value(&point, self.derivatives.then_some(&mut *derivative))?;
+        }
+        Ok(())
+    }
+
+    /// Writes `V Ḡ Vᵀ` and `S r̄ + ∂⟨S̄, S⟩/∂f`.
+    fn finish(&self, sample: usize, bar: &GramDerivative, out: &mut [f64], f_bar: &mut [f64]) {
+        let state = self.loss.state(sample);
+        let mixed = if self.seeds.is_square() {
+            bar.g.clone()
+        } else {
+            self.seeds.dot(&bar.g).dot(&self.seeds.t())
+        };
+        out.iter_mut().zip(&mixed).for_each(|(out, &m)| *out = m);
+        let s_bar: Vec<f64> = bar.s.iter().copied().collect();
+        self.function.hessian_pullback(state, &s_bar, f_bar);
+        let mut product = vec![0.0; f_bar.len()];
+        self.function
+            .hessian_times(state, &bar.r.to_vec(), &mut product);
+        f_bar.iter_mut().zip(&product).for_each(|(f, s)| *f += s);
+    }
+}

@@ -1,0 +1,206 @@
+//! `loss + Σ_i λ_i penalty_i` over a batch: value, every term, and the exact parameter gradient.
+
+mod gradient;
+mod gram;
+mod plan;
+mod workspace;
+
+use ndarray::ArrayView2;
+
+use crate::error::{Result, check_non_negative};
+use crate::loss::{Loss, Targets};
+use crate::network::Network;
+use crate::parameters::Parameters;
+use crate::penalty::Penalty;
+use crate::scalar::Scalar;
+
+pub use plan::Route;
+pub use workspace::{Evaluation, Workspace};
+
+/// A penalty and its weight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Term {
+    /// The penalty.
+    pub penalty: Penalty,
+    /// Its weight `λ ≥ 0`.
+    pub lambda: f64,
+}
+
+/// The objective `mean_b ℓ + Σ_i λ_i mean_b penalty_i` of a batch.
+///
+/// The parameter gradient is exact (off the region boundaries) and needs no second-order differentiation: the
+/// penalties' part comes from one backward and one forward sweep with a few rows per sample, and joins the loss
+/// in one ordinary backward pass (`docs/theory.md`, section 3). All penalties that are functions of the Gram
+/// matrix share one pair of sweeps, and all that are functions of the input gradient another.
+///
+/// | option | default | purpose |
+/// | --- | --- | --- |
+/// | `loss` | | the loss `ℓ` on the logits |
+/// | [`with`](Self::with) | no penalty | adds a penalty with weight `λ ≥ 0` |
+/// | [`route`](Self::route) | [`Route::Fewest`] | how rows are chosen |
+/// | [`set_draw`](Self::set_draw) | 0 | which draw of their random rows projected penalties use |
+///
+/// ```
+/// use ndarray::array;
+/// use relugrad::{Loss, Mlp, Objective, Penalty, Targets};
+///
+/// let network = Mlp::new(&[2, 8, 3]).build::<f64>(1)?;
+/// let objective = Objective::new(Loss::softmax_cross_entropy())
+///     .with(Penalty::Jacobian, 0.01)?
+///     .with(Penalty::CurvatureTrace, 0.1)?;
+/// let inputs = array![[0.5, -1.0], [0.25, 2.0]];
+/// let (evaluation, gradient) = objective.gradient(&network, inputs.view(), &Targets::Classes(&[0, 2]))?;
+/// let [jacobian, curvature] = evaluation.penalties[..] else { unreachable!() };
+/// let expected = evaluation.loss + 0.01 * jacobian + 0.1 * curvature;
+/// assert!((evaluation.value - expected).abs() < 1e-12);
+/// assert_eq!(gradient.len(), network.parameters().len());
+/// # Ok::<(), relugrad::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Objective {
+    loss: Loss,
+    terms: Vec<Term>,
+    route: Route,
+    draw: u64,
+}
+
+impl Objective {
+    /// The loss alone.
+    pub fn new(loss: Loss) -> Objective {
+        Objective {
+            loss,
+            terms: Vec::new(),
+            route: Route::Fewest,
+            draw: 0,
+        }
+    }
+
+    /// Adds `lambda · penalty`.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`](crate::Error::OutOfRange) for a negative or non-finite `lambda`, or an option of the
+    /// penalty that is out of range.
+    pub fn with(mut self, penalty: Penalty, lambda: f64) -> Result<Objective> {
+        penalty.check()?;
+        check_non_negative(&format!("lambda of {penalty}"), lambda)?;
+        self.terms.push(Term { penalty, lambda });
+        Ok(self)
+    }
+
+    /// Chooses how rows are chosen; the results are the same up to rounding.
+    pub fn route(mut self, route: Route) -> Objective {
+        self.route = route;
+        self
+    }
+
+    /// Chooses among the draws of the random rows of projected penalties, such as the number of the training
+    /// step.
+    pub fn set_draw(&mut self, draw: u64) {
+        self.draw = draw;
+    }
+
+    /// Changes the weight of the `index`-th term.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`](crate::Error::OutOfRange) for a negative or non-finite weight or no such term.
+    pub fn set_lambda(&mut self, index: usize, lambda: f64) -> Result<()> {
+        let missing = crate::Error::OutOfRange {
+            option: "index of the term".into(),
+            value: index as f64,
+            expected: "less than the number of terms",
+        };
+        let term = self.terms.get_mut(index).ok_or(missing)?;
+        check_non_negative(&format!("lambda of {}", term.penalty), lambda)?;
+        term.lambda = lambda;
+        Ok(())
+    }
+
+    /// The loss.
+    pub fn loss(&self) -> &Loss {
+        &self.loss
+    }
+
+    /// The penalties with their weights, in the order in which they were added.
+    pub fn terms(&self) -> &[Term] {
+        &self.terms
+    }
+
+    /// The objective and each of its terms; `inputs: [B, D]`.
+    ///
+    /// # Errors
+    /// Those of [`Network::trace`] and of the targets, [`Error::Loss`](crate::Error::Loss),
+    /// [`Error::Eigenvalues`](crate::Error::Eigenvalues), and [`Error::NotFinite`](crate::Error::NotFinite) if a
+    /// term overflows.
+    pub fn value<T: Scalar>(
+        &self,
+        network: &Network<T>,
+        inputs: ArrayView2<T>,
+        targets: &Targets<T>,
+    ) -> Result<Evaluation> {
+        let mut workspace = Workspace::new();
+        self.value_into(network, inputs, targets, &mut workspace)?;
+        Ok(workspace.into_parts().0)
+    }
+
+    /// The objective, each of its terms, and its parameter gradient; `inputs: [B, D]`.
+    ///
+    /// # Errors
+    /// As for [`value`](Self::value).
+    pub fn gradient<T: Scalar>(
+        &self,
+        network: &Network<T>,
+        inputs: ArrayView2<T>,
+        targets: &Targets<T>,
+    ) -> Result<(Evaluation, Parameters<T>)> {
+        let mut workspace = Workspace::new();
+        self.gradient_into(network, inputs, targets, &mut workspace)?;
+        let (evaluation, gradient) = workspace.into_parts();
+        Ok((evaluation, gradient.expect("it was just computed")))
+    }
+
+    /// [`value`](Self::value) into a workspace whose buffers are reused.
+    ///
+    /// # Errors
+    /// As for [`value`](Self::value).
+    pub fn value_into<T: Scalar>(
+        &self,
+        network: &Network<T>,
+        inputs: ArrayView2<T>,
+        targets: &Targets<T>,
+        workspace: &mut Workspace<T>,
+    ) -> Result<()> {
+        self.evaluate(network, inputs, targets, workspace, false)
+    }
+
+    /// [`gradient`](Self::gradient) into a workspace whose buffers are reused, for training.
+    ///
+    /// # Errors
+    /// As for [`value`](Self::value).
+    pub fn gradient_into<T: Scalar>(
+        &self,
+        network: &Network<T>,
+        inputs: ArrayView2<T>,
+        targets: &Targets<T>,
+        workspace: &mut Workspace<T>,
+    ) -> Result<()> {
+        self.evaluate(network, inputs, targets, workspace, true)
+    }
+
+    fn evaluate<T: Scalar>(
+        &self,
+        network: &Network<T>,
+        inputs: ArrayView2<T>,
+        targets: &Targets<T>,
+        workspace: &mut Workspace<T>,
+        derivatives: bool,
+    ) -> Result<()> {
+        workspace.start(self, network, inputs, targets, derivatives)?;
+        let plan = self.plan(network.outputs());
+        self.gradient_stage(&plan, network, workspace, derivatives)?;
+        self.gram_stage(&plan, network, workspace, derivatives)?;
+        if derivatives {
+            workspace.finish_gradient(network);
+        }
+        workspace.finish_value(self)
+    }
+}

@@ -1,0 +1,181 @@
+//! The buffers of an evaluation, reused from step to step.
+
+use ndarray::{Array2, ArrayView2, ArrayView3};
+
+use super::Objective;
+use crate::error::{Error, Result};
+use crate::loss::{LossBatch, Targets};
+use crate::network::Network;
+use crate::parameters::Parameters;
+use crate::scalar::Scalar;
+use crate::sweep::{Gated, Rows, Seeds, weight_gradient};
+use crate::trace::Record;
+
+/// The value of an objective on a batch, term by term.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evaluation {
+    /// `loss + Σ λ_i penalties_i`.
+    pub value: f64,
+    /// Mean of the loss over the batch.
+    pub loss: f64,
+    /// Mean of each penalty over the batch, before `λ`, in the order of [`Objective::terms`].
+    pub penalties: Vec<f64>,
+    /// The loss of each sample; `[B]`.
+    pub sample_losses: Vec<f64>,
+    /// Each penalty at each sample; `[terms, B]`.
+    pub sample_penalties: Array2<f64>,
+    /// Samples with a pre-activation that is exactly zero, where derivatives follow the convention.
+    pub samples_on_kink: usize,
+}
+
+/// Buffers for [`Objective::value_into`] and [`Objective::gradient_into`], and their results.
+///
+/// They grow to what the largest evaluation so far needed and are reused. In units of `B·W` entries, `W` being
+/// the sum of the layers' widths, a gradient takes 2 (trace and cotangents of the loss), 2 more for penalties of
+/// the input gradient, `2R` more for Gram penalties swept with `R` rows, and 3 more for CURE.
+#[derive(Clone, Debug, Default)]
+pub struct Workspace<T> {
+    pub(super) record: Record<T>,
+    pub(super) targets: Vec<f64>,
+    pub(super) loss: LossBatch,
+    /// The derivative of the objective in the logits; `[B, K]`.
+    pub(super) f_bar: Vec<f64>,
+    pub(super) evaluation: Evaluation,
+    pub(super) gradient: Option<Parameters<T>>,
+    /// Rows of the loss's backward pass.
+    pub(super) loss_rows: Rows<T>,
+    /// Rows of the input-gradient stage.
+    pub(super) row: Pair<T>,
+    /// Rows of the Gram stage.
+    pub(super) gram: Pair<T>,
+    /// The second point of CURE.
+    pub(super) step: super::gradient::FiniteStep<T>,
+}
+
+/// Cotangents and tangents of one stage.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pair<T> {
+    pub(super) cotangents: Rows<T>,
+    pub(super) tangents: Rows<T>,
+}
+
+impl<T: Scalar> Workspace<T> {
+    /// Empty buffers, for any network and batch.
+    pub fn new() -> Workspace<T> {
+        Workspace::default()
+    }
+
+    /// The terms of the last evaluation.
+    pub fn evaluation(&self) -> &Evaluation {
+        &self.evaluation
+    }
+
+    /// The parameter gradient of the last [`Objective::gradient_into`], or `None` before it.
+    pub fn gradient(&self) -> Option<&Parameters<T>> {
+        self.gradient.as_ref()
+    }
+
+    /// The logits of the last evaluation's batch, row-major `[B, K]`.
+    pub fn logits(&self, network: &Network<T>) -> &[T] {
+        self.record.logits(network)
+    }
+
+    pub(super) fn into_parts(self) -> (Evaluation, Option<Parameters<T>>) {
+        (self.evaluation, self.gradient)
+    }
+
+    pub(super) fn samples(&self) -> usize {
+        self.record.samples
+    }
+
+    /// Forward pass, loss, and a gradient of zero.
+    pub(super) fn start(
+        &mut self,
+        objective: &Objective,
+        network: &Network<T>,
+        inputs: ArrayView2<T>,
+        targets: &Targets<T>,
+        derivatives: bool,
+    ) -> Result<()> {
+        let k = network.outputs();
+        self.record.fill(network, inputs)?;
+        let samples = self.samples();
+        targets.resolve(&objective.loss, samples, k, &mut self.targets)?;
+        let logits = self.record.logits(network);
+        self.loss.fill(&objective.loss, logits, &self.targets, k);
+        let shape = (objective.terms.len(), samples);
+        if self.evaluation.sample_penalties.dim() != shape {
+            self.evaluation.sample_penalties = Array2::zeros(shape);
+        }
+        if derivatives {
+            self.start_gradient(network);
+        }
+        Ok(())
+    }
+
+    fn start_gradient(&mut self, network: &Network<T>) {
+        let mean = 1.0 / self.samples() as f64;
+        self.f_bar.clear();
+        self.f_bar
+            .extend(self.loss.residuals.iter().map(|r| mean * r));
+        let parameters = network.parameters();
+        match &mut self.gradient {
+            Some(gradient) if gradient.same_layout(parameters) => gradient.fill_zero(),
+            gradient => *gradient = Some(parameters.zeros_like()),
+        }
+    }
+
+    /// Sends the derivative in the logits back through the network.
+    pub(super) fn finish_gradient(&mut self, network: &Network<T>) {
+        let gated = Gated::all(network, &self.record);
+        let seeds = to_scalar::<T>(&self.f_bar);
+        let seeds = per_sample(&seeds, 1, network.outputs());
+        self.loss_rows
+            .backward(&gated, Seeds::PerSample(seeds), false);
+        let gradient = self.gradient.as_mut().expect("it was started");
+        let activations = &self.record.slots;
+        weight_gradient(&gated, &self.loss_rows, activations, T::ONE, true, gradient);
+    }
+
+    /// Means and total.
+    pub(super) fn finish_value(&mut self, objective: &Objective) -> Result<()> {
+        let evaluation = &mut self.evaluation;
+        let mean = |values: &mut dyn Iterator<Item = &f64>| {
+            values.sum::<f64>() / self.record.samples as f64
+        };
+        evaluation.sample_losses.clone_from(&self.loss.values);
+        evaluation.loss = mean(&mut self.loss.values.iter());
+        evaluation.penalties.clear();
+        for row in evaluation.sample_penalties.rows() {
+            evaluation.penalties.push(mean(&mut row.iter()));
+        }
+        evaluation.samples_on_kink = self.record.kinks.iter().filter(|&&n| n > 0).count();
+        evaluation.value = evaluation.loss;
+        for (term, mean) in objective.terms.iter().zip(&evaluation.penalties) {
+            evaluation.value += term.lambda * mean;
+            check_finite(term.penalty.name(), *mean)?;
+        }
+        check_finite("the loss", evaluation.loss)
+    }
+}
+
+fn check_finite(what: &str, value: f64) -> Result<()> {
+    if value.is_finite() {
+        return Ok(());
+    }
+    Err(Error::NotFinite {
+        what: what.to_owned(),
+        index: Vec::new(),
+    })
+}
+
+/// The same numbers in the network's precision.
+pub(super) fn to_scalar<T: Scalar>(values: &[f64]) -> Vec<T> {
+    values.iter().map(|&value| T::from_f64(value)).collect()
+}
+
+/// A flat slice as `[B, rows, width]`.
+pub(super) fn per_sample<T>(values: &[T], rows: usize, width: usize) -> ArrayView3<'_, T> {
+    let samples = values.len() / (rows * width);
+    ArrayView3::from_shape((samples, rows, width), values).expect("whole samples")
+}

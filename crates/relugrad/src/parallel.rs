@@ -1,0 +1,34 @@
+//! Work split over threads in pieces that do not depend on how many threads there are.
+//!
+//! Every piece writes its own part of the result and sums in its own fixed order, so equal inputs give
+//! equal bits for any number of threads.
+
+use rayon::prelude::*;
+
+/// Scalar operations below which handing work to other threads costs more than it saves.
+const SERIAL_BELOW: usize = 1 << 17;
+
+/// Whether `operations` scalar operations are worth more than one thread.
+pub(crate) fn worthwhile(operations: usize) -> bool {
+    operations >= SERIAL_BELOW && rayon::current_num_threads() > 1
+}
+
+/// Calls `f(i, piece)` for the `i`-th piece of `length` entries of `data`; the last may be shorter.
+///
+/// `operations` estimates the scalar operations of all calls together.
+pub(crate) fn for_each_chunk<T: Send>(
+    data: &mut [T],
+    length: usize,
+    operations: usize,
+    f: impl Fn(usize, &mut [T]) + Sync + Send,
+) {
+    if worthwhile(operations) {
+        data.par_chunks_mut(length)
+            .enumerate()
+            .for_each(|(i, piece)| f(i, piece));
+    } else {
+        for (i, piece) in data.chunks_mut(length).enumerate() {
+            f(i, piece);
+        }
+    }
+}

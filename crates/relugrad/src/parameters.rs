@@ -1,0 +1,150 @@
+//! A vector in parameter space: the weights of a network, or a gradient with respect to them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use ndarray::{ArrayViewD, IxDyn};
+
+use crate::error::{Error, Result, check_shape};
+use crate::scalar::Scalar;
+
+/// Name, shape and place of one parameter array.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParameterInfo {
+    name: String,
+    shape: Vec<usize>,
+    range: Range<usize>,
+}
+
+impl ParameterInfo {
+    pub(crate) fn new(name: String, shape: Vec<usize>, start: usize) -> ParameterInfo {
+        let end = start + shape.iter().product::<usize>();
+        ParameterInfo {
+            name,
+            shape,
+            range: start..end,
+        }
+    }
+
+    /// Name of the node and of the array, such as `dense0.weight`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Shape of the array, row-major; a dense weight is `[outputs, inputs]`.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Where its entries are in the flat vector of all parameters.
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+}
+
+/// All parameters of a network as one flat vector, or a vector of the same layout such as a gradient.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameters<T> {
+    layout: Arc<[ParameterInfo]>,
+    values: Vec<T>,
+}
+
+impl<T: Scalar> Parameters<T> {
+    pub(crate) fn new(layout: Vec<ParameterInfo>, values: Vec<T>) -> Parameters<T> {
+        debug_assert_eq!(layout.last().map_or(0, |info| info.range.end), values.len());
+        Parameters {
+            layout: layout.into(),
+            values,
+        }
+    }
+
+    /// The zero vector of the same layout.
+    pub fn zeros_like(&self) -> Parameters<T> {
+        Parameters {
+            layout: Arc::clone(&self.layout),
+            values: vec![T::ZERO; self.values.len()],
+        }
+    }
+
+    /// Whether both vectors have the same arrays in the same places.
+    pub fn same_layout(&self, other: &Parameters<T>) -> bool {
+        Arc::ptr_eq(&self.layout, &other.layout) || self.layout == other.layout
+    }
+
+    /// The arrays in the order in which they stand in [`values`](Self::values).
+    pub fn layout(&self) -> &[ParameterInfo] {
+        &self.layout
+    }
+
+    /// All entries; each array is row-major.
+    pub fn values(&self) -> &[T] {
+        &self.values
+    }
+
+    /// All entries, for an optimizer. A NaN or infinity written here is reported by the next trace.
+    pub fn values_mut(&mut self) -> &mut [T] {
+        &mut self.values
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there are no parameters at all.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The `index`-th array of [`layout`](Self::layout), or `None` past the end.
+    pub fn array(&self, index: usize) -> Option<ArrayViewD<'_, T>> {
+        let info = self.layout.get(index)?;
+        let values = &self.values[info.range()];
+        Some(ArrayViewD::from_shape(IxDyn(&info.shape), values).expect("the layout fits"))
+    }
+
+    /// The arrays with their names, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, ArrayViewD<'_, T>)> {
+        self.layout.iter().enumerate().map(|(i, info)| {
+            let array = self.array(i).expect("i is below the number of arrays");
+            (info.name.as_str(), array)
+        })
+    }
+
+    /// Replaces all entries.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the length differs, [`Error::NotFinite`] for NaN or infinity.
+    pub fn assign(&mut self, values: &[T]) -> Result<()> {
+        check_shape("parameters", &[self.values.len()], &[values.len()])?;
+        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+            return Err(Error::NotFinite {
+                what: format!("parameter {}", self.name_at(index)),
+                index: vec![index],
+            });
+        }
+        self.values.copy_from_slice(values);
+        Ok(())
+    }
+
+    fn name_at(&self, index: usize) -> &str {
+        let holds = |info: &&ParameterInfo| info.range.contains(&index);
+        self.layout.iter().find(holds).map_or("", |info| &info.name)
+    }
+
+    pub(crate) fn fill_zero(&mut self) {
+        self.values.fill(T::ZERO);
+    }
+
+    /// The same vector in another precision.
+    pub fn cast<U: Scalar>(&self) -> Parameters<U> {
+        Parameters {
+            layout: Arc::clone(&self.layout),
+            values: self
+                .values
+                .iter()
+                .map(|v| U::from_f64(v.into_f64()))
+                .collect(),
+        }
+    }
+}

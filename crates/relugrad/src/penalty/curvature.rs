@@ -1,0 +1,77 @@
+//! Norms of the input Hessian `H = Jᵀ S J`, all of them functions of `G` and the logits.
+
+use ndarray::Array1;
+
+use super::gram::{GramDerivative, GramPoint, add_outer, add_symmetric, inner};
+use crate::eigen::symmetric_eigen;
+use crate::error::Result;
+
+/// `tr H = tr(S G)`; `∂/∂G = S`, `∂/∂S = G`.
+pub(super) fn trace(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
+    if let Some(bar) = derivative {
+        let identity = ndarray::Array2::eye(point.outputs());
+        bar.g
+            .scaled_add(bar.weight, &point.times_s(identity.view()));
+        bar.s.scaled_add(bar.weight, &point.g);
+    }
+    point.times_s(point.g).diag().sum()
+}
+
+/// `‖H‖_F² = tr(S G S G)`; `∂/∂G = 2 S G S`, `∂/∂S = 2 G S G`.
+pub(super) fn frobenius(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
+    let sgs = point.sgs();
+    if let Some(bar) = derivative {
+        let gsg = point.times_s(point.g).dot(&point.g);
+        bar.g.scaled_add(2.0 * bar.weight, &sgs);
+        bar.s.scaled_add(bar.weight, &gsg);
+        bar.s.scaled_add(bar.weight, &gsg.t());
+    }
+    inner(sgs.view(), point.g)
+}
+
+/// `‖H‖₂ = λ_max(Lᵀ G L)`, `S = L Lᵀ`. With its unit eigenvector `u` and `q = L u`: `∂/∂G = q qᵀ` and
+/// `∂/∂S = (G q)(G q)ᵀ / λ`.
+pub(super) fn spectral(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> Result<f64> {
+    let factor = point.factor();
+    let reduced = factor.t().dot(&point.g).dot(&factor);
+    let symmetric = 0.5 * (&reduced + &reduced.t());
+    let entries: Vec<f64> = symmetric.iter().copied().collect();
+    let eigen = symmetric_eigen(&entries, point.outputs())?;
+    let largest = eigen.values[0].max(0.0);
+    if let Some(bar) = derivative
+        && largest > 0.0
+    {
+        let q = factor.dot(&Array1::from(eigen.vectors[0].clone()));
+        let gq = point.g.dot(&q);
+        add_outer(&mut bar.g, bar.weight, &q, &q);
+        add_outer(&mut bar.s, bar.weight / largest, &gq, &gq);
+    }
+    Ok(largest)
+}
+
+/// `‖H z‖² = N/D` along `z = g/‖g‖`, with `a = G r`, `b = S a`, `c = G b`, `d = S c`, `N = bᵀc`, `D = rᵀa`.
+///
+/// `N` has the derivatives `b bᵀ + d rᵀ + r dᵀ` in `G`, `2 G d` in `r` and `a cᵀ + c aᵀ` in `S`; `D` has `r rᵀ` in
+/// `G` and `2 a` in `r`.
+pub(super) fn directional(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
+    let r = point.r.to_owned();
+    let a = point.g.dot(&r);
+    let b = point.s_times(&a);
+    let c = point.g.dot(&b);
+    let (numerator, denominator) = (b.dot(&c), r.dot(&a));
+    if denominator <= 0.0 {
+        return 0.0;
+    }
+    let value = numerator / denominator;
+    if let Some(bar) = derivative {
+        let d = point.s_times(&c);
+        let weight = bar.weight / denominator;
+        add_outer(&mut bar.g, weight, &b, &b);
+        add_symmetric(&mut bar.g, weight, &d, &r);
+        add_outer(&mut bar.g, -weight * value, &r, &r);
+        bar.r.scaled_add(2.0 * weight, &point.g.dot(&d));
+        bar.r.scaled_add(-2.0 * weight * value, &a);
+        add_symmetric(&mut bar.s, weight, &a, &c);
+    }
+    value
+}

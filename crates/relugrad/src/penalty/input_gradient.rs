@@ -1,0 +1,120 @@
+//! Norms of the input gradient `g = Jᵀ r`.
+
+use super::gram::{GramDerivative, GramPoint, add_outer};
+use crate::scalar::Scalar;
+
+/// `‖g‖² = rᵀ G r`; `∂/∂G = r rᵀ`, `∂/∂r = 2 G r`.
+pub(super) fn squared(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
+    let gr = point.g.dot(&point.r);
+    if let Some(bar) = derivative {
+        let r = point.r.to_owned();
+        add_outer(&mut bar.g, bar.weight, &r, &r);
+        bar.r.scaled_add(2.0 * bar.weight, &gr);
+    }
+    point.r.dot(&gr)
+}
+
+/// Which function of `g` a penalty is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Norm {
+    /// `‖g‖₂²`.
+    Squared,
+    /// `‖g‖₂`.
+    L2,
+    /// `‖g‖₁`.
+    L1,
+    /// `‖g‖_∞`.
+    Linf,
+}
+
+impl Norm {
+    /// Its value at `g`.
+    pub(crate) fn value<T: Scalar>(self, g: &[T]) -> f64 {
+        let g = g.iter().map(|g| g.into_f64());
+        match self {
+            Norm::Squared => g.map(|g| g * g).sum(),
+            Norm::L2 => euclidean(g),
+            Norm::L1 => g.map(f64::abs).sum(),
+            Norm::Linf => g.map(f64::abs).fold(0.0, f64::max),
+        }
+    }
+
+    /// Adds `weight` times its derivative at `g` to `bar`; `value` is its value there.
+    ///
+    /// Where it is not differentiable the derivative is a subgradient: 0 for `g = 0` and for the zero entries of
+    /// the ℓ1 norm, and that of the first largest entry for the ℓ∞ norm.
+    pub(crate) fn add_derivative<T: Scalar>(self, g: &[T], value: f64, weight: f64, bar: &mut [T]) {
+        if value == 0.0 {
+            return;
+        }
+        let scale = |factor: f64| T::from_f64(weight * factor);
+        let pairs = bar.iter_mut().zip(g);
+        match self {
+            Norm::Squared => pairs.for_each(|(bar, &g)| *bar += scale(2.0) * g),
+            Norm::L2 => pairs.for_each(|(bar, &g)| *bar += scale(1.0 / value) * g),
+            Norm::L1 => pairs.for_each(|(bar, &g)| *bar += scale(1.0) * sign(g)),
+            Norm::Linf => {
+                let largest = |g: &T| g.into_f64().abs() == value;
+                let first = g.iter().position(largest).expect("the largest is an entry");
+                bar[first] += scale(1.0) * sign(g[first]);
+            }
+        }
+    }
+}
+
+/// `√Σ g_i²`, scaled so that squares of tiny entries do not vanish.
+fn euclidean(g: impl Iterator<Item = f64> + Clone) -> f64 {
+    let largest = g.clone().map(f64::abs).fold(0.0, f64::max);
+    if largest == 0.0 {
+        return 0.0;
+    }
+    largest * g.map(|g| (g / largest).powi(2)).sum::<f64>().sqrt()
+}
+
+/// −1, 0 or 1.
+pub(crate) fn sign<T: Scalar>(value: T) -> T {
+    if value > T::ZERO {
+        T::ONE
+    } else if value < T::ZERO {
+        -T::ONE
+    } else {
+        T::ZERO
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_and_derivatives_by_hand() {
+        let g = [3.0, 0.0, -4.0];
+        let cases = [
+            (Norm::Squared, 25.0, [6.0, 0.0, -8.0]),
+            (Norm::L2, 5.0, [0.6, 0.0, -0.8]),
+            (Norm::L1, 7.0, [1.0, 0.0, -1.0]),
+            (Norm::Linf, 4.0, [0.0, 0.0, -1.0]),
+        ];
+        for (norm, value, derivative) in cases {
+            assert_eq!(norm.value(&g), value);
+            let mut bar = [0.0; 3];
+            norm.add_derivative(&g, value, 2.0, &mut bar);
+            let close = |(a, b): (&f64, &f64)| (a - 2.0 * b).abs() < 1e-15;
+            assert!(bar.iter().zip(&derivative).all(close));
+        }
+    }
+
+    #[test]
+    fn tiny_entries_have_a_norm() {
+        assert_eq!(Norm::L2.value(&[3e-300, 4e-300]), 5e-300);
+    }
+
+    #[test]
+    fn the_derivative_at_zero_is_zero() {
+        for norm in [Norm::Squared, Norm::L2, Norm::L1, Norm::Linf] {
+            let mut bar = [0.0; 2];
+            norm.add_derivative(&[0.0, 0.0], norm.value(&[0.0, 0.0]), 1.0, &mut bar);
+            assert_eq!(bar, [0.0, 0.0]);
+        }
+    }
+}

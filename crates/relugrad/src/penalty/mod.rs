@@ -1,0 +1,141 @@
+//! Penalties on the derivatives of a network: names, definitions, and their derivatives in `G`, `r`, `S` or `g`.
+//!
+//! Per sample, `f` are the logits, `J = ∂f/∂x`, `G = J Jᵀ`, `r = ∂ℓ/∂f`, `S = ∂²ℓ/∂f²`, `g = ∇ₓℓ = Jᵀ r` and
+//! `H = ∇²ₓℓ = Jᵀ S J`. Every penalty is reported unscaled, per sample or as the mean over a batch.
+
+mod cross_lipschitz;
+pub(crate) mod cure;
+mod curvature;
+pub(crate) mod gram;
+pub(crate) mod input_gradient;
+mod jacobian;
+mod name;
+
+pub use cure::Direction;
+
+use crate::error::{Error, Result, check_non_negative};
+use gram::{GramDerivative, GramPoint};
+use input_gradient::Norm;
+
+/// A function of the derivatives of a network at a sample, to be made small in training.
+///
+/// The definitions are per sample and unscaled; published codes differ by factors, which `docs/theory.md` lists.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Penalty {
+    /// `‖g‖²`, *double backpropagation* (Drucker & LeCun 1992; Ross & Doshi-Velez 2018).
+    InputGradient,
+    /// `‖g‖₂`. At `g = 0` its derivative is taken to be 0.
+    InputGradientL2,
+    /// `‖g‖₁`, to first order the growth of the loss under an ℓ∞ perturbation.
+    InputGradientL1,
+    /// `‖g‖_∞`, to first order the growth of the loss under an ℓ1 perturbation. The first largest entry counts.
+    InputGradientLinf,
+    /// `‖J‖_F² = tr G` (Jakubovitz & Giryes 2018 use its root, Hoffman et al. 2019 half of it).
+    Jacobian,
+    /// `‖J‖₂² = λ_max(G)`. At a repeated eigenvalue the derivative follows one of its eigenvectors.
+    JacobianSpectral,
+    /// `‖J‖_* = Σ_i √λ_i(G)`. Eigenvalues that are 0 to rounding contribute no derivative.
+    JacobianNuclear,
+    /// `(K/m) Σ_i ‖Jᵀ v_i‖²` with `m` random unit vectors `v_i` for each sample: an unbiased estimate of
+    /// `‖J‖_F²` (Hoffman et al. 2019, algorithm 1).
+    JacobianProjected {
+        /// Number `m` of random vectors, at least 1.
+        rows: usize,
+        /// Seed of the vectors; [`Objective::set_draw`](crate::Objective::set_draw) chooses among its draws.
+        seed: u64,
+    },
+    /// `‖S J‖_F² = tr(S G S)`; for softmax, `S J` is the Jacobian of the probabilities.
+    JacobianProbabilities,
+    /// `Σ_{j,k} ‖J_j − J_k‖² = 2K tr(C G)` over ordered pairs of logits (Hein & Andriushchenko 2017 divide it by
+    /// `K²`).
+    CrossLipschitz,
+    /// `tr H = tr(S G)`.
+    CurvatureTrace,
+    /// `‖H‖_F² = tr(S G S G)`.
+    CurvatureFrobenius,
+    /// `‖H‖₂ = λ_max(S^½ G S^½)`. At a repeated eigenvalue the derivative follows one of its eigenvectors.
+    CurvatureSpectral,
+    /// `‖H z‖²` along `z = g/‖g‖`. At `g = 0` it and its derivative are 0.
+    CurvatureDirectional,
+    /// `‖∇ₓℓ(x + h z) − ∇ₓℓ(x)‖²` (Moosavi-Dezfooli et al. 2019, *Robustness via curvature regularization*). It
+    /// is not divided by `h²`. At `g = 0`, `z = 0`.
+    Cure {
+        /// The step `h ≥ 0`, in input units.
+        step: f64,
+        /// How `z` follows from `g`.
+        direction: Direction,
+    },
+}
+
+/// How a penalty is computed.
+pub(crate) enum Form {
+    /// From `f`, `y` and the Gram matrix alone.
+    Gram,
+    /// From the input gradient.
+    Gradient(Norm),
+    /// From input gradients at two points.
+    FiniteStep(f64, Direction),
+}
+
+impl Penalty {
+    /// Its mean and derivative for every sample of a batch come by this route.
+    pub(crate) fn form(&self) -> Form {
+        match self {
+            Penalty::InputGradientL2 => Form::Gradient(Norm::L2),
+            Penalty::InputGradientL1 => Form::Gradient(Norm::L1),
+            Penalty::InputGradientLinf => Form::Gradient(Norm::Linf),
+            Penalty::Cure { step, direction } => Form::FiniteStep(*step, *direction),
+            _ => Form::Gram,
+        }
+    }
+
+    /// Whether it depends on `G` only through `C G C` when the loss sees only differences of logits.
+    pub(crate) fn sees_only_differences(&self) -> bool {
+        use Penalty::*;
+        !matches!(
+            self,
+            Jacobian | JacobianSpectral | JacobianNuclear | JacobianProjected { .. }
+        )
+    }
+
+    /// Whether its options are in range.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self {
+            Penalty::JacobianProjected { rows: 0, .. } => Err(Error::OutOfRange {
+                option: "rows of jacobian-projected".into(),
+                value: 0.0,
+                expected: "at least 1",
+            }),
+            Penalty::Cure { step, .. } => check_non_negative("step of cure", *step),
+            _ => Ok(()),
+        }
+    }
+
+    /// Value at one sample from its Gram matrix; adds its weighted derivative to `derivative` if there is one.
+    ///
+    /// Only for penalties whose [`form`](Self::form) is [`Form::Gram`].
+    pub(crate) fn gram_value(
+        &self,
+        point: &GramPoint,
+        derivative: Option<&mut GramDerivative>,
+    ) -> Result<f64> {
+        match self {
+            Penalty::InputGradient => Ok(input_gradient::squared(point, derivative)),
+            Penalty::Jacobian => Ok(jacobian::frobenius(point, derivative)),
+            Penalty::JacobianSpectral => jacobian::spectral(point, derivative),
+            Penalty::JacobianNuclear => jacobian::nuclear(point, derivative),
+            Penalty::JacobianProjected { .. } => Ok(jacobian::projected(point, derivative)),
+            Penalty::JacobianProbabilities => Ok(jacobian::probabilities(point, derivative)),
+            Penalty::CrossLipschitz => Ok(cross_lipschitz::squared(point, derivative)),
+            Penalty::CurvatureTrace => Ok(curvature::trace(point, derivative)),
+            Penalty::CurvatureFrobenius => Ok(curvature::frobenius(point, derivative)),
+            Penalty::CurvatureSpectral => curvature::spectral(point, derivative),
+            Penalty::CurvatureDirectional => Ok(curvature::directional(point, derivative)),
+            Penalty::InputGradientL2
+            | Penalty::InputGradientL1
+            | Penalty::InputGradientLinf
+            | Penalty::Cure { .. } => unreachable!("not a Gram penalty"),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The two floating-point types that a network can be made of.
+
+use ndarray::NdFloat;
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// `f32` for training, `f64` for theorems. The trait is sealed: no other type implements it.
+pub trait Scalar: NdFloat + Default + sealed::Sealed {
+    /// The number 0.
+    const ZERO: Self;
+    /// The number 1.
+    const ONE: Self;
+    /// Distance from 1 to the next larger number.
+    const EPSILON: Self;
+    /// `"f32"` or `"f64"`.
+    const NAME: &'static str;
+
+    /// The nearest number of this type.
+    fn from_f64(value: f64) -> Self;
+
+    /// The same number in double precision.
+    fn into_f64(self) -> f64;
+}
+
+impl Scalar for f32 {
+    const ZERO: f32 = 0.0;
+    const ONE: f32 = 1.0;
+    const EPSILON: f32 = f32::EPSILON;
+    const NAME: &'static str = "f32";
+
+    fn from_f64(value: f64) -> f32 {
+        value as f32
+    }
+
+    fn into_f64(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+impl Scalar for f64 {
+    const ZERO: f64 = 0.0;
+    const ONE: f64 = 1.0;
+    const EPSILON: f64 = f64::EPSILON;
+    const NAME: &'static str = "f64";
+
+    fn from_f64(value: f64) -> f64 {
+        value
+    }
+
+    fn into_f64(self) -> f64 {
+        self
+    }
+}

@@ -1,0 +1,205 @@
+//! A forward pass of a batch: logits, activations and the activation pattern.
+
+use std::ops::Range;
+
+use ndarray::{Array2, ArrayView2};
+
+use crate::error::{Error, Result, check_shape};
+use crate::network::add::add_or_copy;
+use crate::network::{Network, Node, Operation};
+use crate::parameters::Parameters;
+use crate::pattern::ActivationPattern;
+use crate::scalar::Scalar;
+
+/// What one forward pass leaves behind: the values of all nodes and the pattern. Buffers are reused.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Record<T> {
+    pub(crate) samples: usize,
+    /// Values by slot, `[samples, width]`.
+    pub(crate) slots: Vec<Vec<T>>,
+    pub(crate) pattern: ActivationPattern,
+    /// Pre-activations that are exactly zero, per sample.
+    pub(crate) kinks: Vec<u32>,
+}
+
+impl<T: Scalar> Record<T> {
+    /// Runs a batch through the network.
+    pub(crate) fn fill(&mut self, network: &Network<T>, inputs: ArrayView2<T>) -> Result<()> {
+        check_inputs(network, &inputs)?;
+        self.samples = inputs.nrows();
+        self.pattern.resize(network, self.samples);
+        self.kinks.clear();
+        self.kinks.resize(self.samples, 0);
+        resize_slots(&mut self.slots, network, self.samples);
+        for (to, from) in self.slots[0].iter_mut().zip(inputs.iter()) {
+            *to = *from;
+        }
+        for node in &network.nodes {
+            self.step(network, node)?;
+        }
+        self.check_logits(network)
+    }
+
+    fn step(&mut self, network: &Network<T>, node: &Node) -> Result<()> {
+        let parameters = network.parameters().values();
+        let mut out = std::mem::take(&mut self.slots[node.slot]);
+        let mut failed = None;
+        match &node.operation {
+            Operation::Input => {}
+            Operation::Dense(dense) => {
+                dense.forward(parameters, self.value(network, node.inputs[0]), &mut out);
+            }
+            Operation::Add => {
+                for (i, &input) in node.inputs.iter().enumerate() {
+                    add_or_copy(self.value(network, input), i > 0, &mut out);
+                }
+            }
+            Operation::Gate(gate) => {
+                if !node.in_place(&network.nodes) {
+                    out.copy_from_slice(self.value(network, node.inputs[0]));
+                }
+                let words = self.pattern.words_mut(gate.index);
+                failed = gate.forward(parameters, &mut out, words, &mut self.kinks);
+            }
+        }
+        self.slots[node.slot] = out;
+        match failed {
+            None => Ok(()),
+            Some(sample) => Err(Error::NotFinite {
+                what: format!("the input of {}", node.name),
+                index: vec![sample],
+            }),
+        }
+    }
+
+    /// The value of a node, which must not have been overwritten by a gate.
+    fn value(&self, network: &Network<T>, node: usize) -> &[T] {
+        &self.slots[network.nodes[node].slot]
+    }
+
+    pub(crate) fn logits(&self, network: &Network<T>) -> &[T] {
+        &self.slots[network.output().slot]
+    }
+
+    fn check_logits(&self, network: &Network<T>) -> Result<()> {
+        match self.logits(network).iter().position(|f| !f.is_finite()) {
+            None => Ok(()),
+            Some(i) => Err(Error::NotFinite {
+                what: "the logits".into(),
+                index: vec![i / network.outputs(), i % network.outputs()],
+            }),
+        }
+    }
+}
+
+/// Makes room for `rows` rows in the buffer of every slot.
+pub(crate) fn resize_slots<T: Scalar>(slots: &mut Vec<Vec<T>>, network: &Network<T>, rows: usize) {
+    slots.resize_with(network.slots.len(), Vec::new);
+    for (slot, width) in slots.iter_mut().zip(&network.slots) {
+        slot.resize(rows * width, T::ZERO);
+    }
+}
+
+fn check_inputs<T: Scalar>(network: &Network<T>, inputs: &ArrayView2<T>) -> Result<()> {
+    if inputs.nrows() == 0 {
+        return Err(Error::EmptyBatch {
+            what: "inputs".into(),
+        });
+    }
+    check_shape(
+        "inputs",
+        &[inputs.nrows(), network.inputs()],
+        inputs.shape(),
+    )?;
+    match inputs.indexed_iter().find(|(_, x)| !x.is_finite()) {
+        None => Ok(()),
+        Some(((sample, feature), _)) => Err(Error::NotFinite {
+            what: "inputs".into(),
+            index: vec![sample, feature],
+        }),
+    }
+}
+
+/// A batch that has been run through a network; everything else is a question put to it.
+///
+/// It holds the value of every node (the memory of one row per sample, see
+/// [`row_bytes`](Self::row_bytes)) and the packed [`ActivationPattern`].
+#[derive(Clone, Debug)]
+pub struct Trace<'n, T> {
+    pub(crate) network: &'n Network<T>,
+    pub(crate) record: Record<T>,
+}
+
+impl<T: Scalar> Network<T> {
+    /// Runs a batch through the network; `inputs: [B, D]`.
+    ///
+    /// # Errors
+    /// [`Error::EmptyBatch`], [`Error::Shape`], and [`Error::NotFinite`] for an input, or for a pre-activation or
+    /// logit that is NaN or has overflowed (a parameter that is not finite shows itself there).
+    pub fn trace(&self, inputs: ArrayView2<T>) -> Result<Trace<'_, T>> {
+        let mut record = Record::default();
+        record.fill(self, inputs)?;
+        Ok(Trace {
+            network: self,
+            record,
+        })
+    }
+
+    /// The logits `f(x)` of a batch; `inputs: [B, D]`, result `[B, K]`.
+    ///
+    /// # Errors
+    /// As for [`trace`](Self::trace).
+    pub fn forward(&self, inputs: ArrayView2<T>) -> Result<Array2<T>> {
+        Ok(self.trace(inputs)?.logits().to_owned())
+    }
+}
+
+impl<'n, T: Scalar> Trace<'n, T> {
+    /// The network that the batch went through.
+    pub fn network(&self) -> &'n Network<T> {
+        self.network
+    }
+
+    /// Number of samples `B`.
+    pub fn samples(&self) -> usize {
+        self.record.samples
+    }
+
+    /// The inputs; `[B, D]`.
+    pub fn inputs(&self) -> ArrayView2<'_, T> {
+        let shape = (self.samples(), self.network.inputs());
+        ArrayView2::from_shape(shape, &self.record.slots[0]).expect("slot 0 holds the inputs")
+    }
+
+    /// The logits; `[B, K]`.
+    pub fn logits(&self) -> ArrayView2<'_, T> {
+        let shape = (self.samples(), self.network.outputs());
+        ArrayView2::from_shape(shape, self.record.logits(self.network)).expect("logits fit")
+    }
+
+    /// What every gate selects.
+    pub fn pattern(&self) -> &ActivationPattern {
+        &self.record.pattern
+    }
+
+    /// Number of pre-activations of each sample that are exactly zero.
+    ///
+    /// There the network is not differentiable, and all derivatives follow the convention that the unit is
+    /// inactive.
+    pub fn kinks(&self) -> &[u32] {
+        &self.record.kinks
+    }
+
+    /// Bytes that a sweep needs for one row of one sample.
+    pub fn row_bytes(&self) -> usize {
+        self.network.row_entries() * size_of::<T>()
+    }
+
+    pub(crate) fn all(&self) -> Range<usize> {
+        0..self.samples()
+    }
+
+    pub(crate) fn parameters(&self) -> &Parameters<T> {
+        self.network.parameters()
+    }
+}
