@@ -1,4 +1,42 @@
-//! relugrad
+#![doc = include_str!("../README.md")]
+//!
+//! # Vocabulary
+//!
+//! Arrays are row-major. `B` is the number of samples of a batch, `D` of inputs, `K` of logits, `R` of rows that a
+//! sweep carries for each sample.
+//!
+//! | term | meaning |
+//! | --- | --- |
+//! | logits `f` | outputs of the network, before any softmax; `[B, K]` |
+//! | pre-activation `z`, activation `a` | what a gate takes and gives |
+//! | activation pattern | one bit per gate: whether `z > 0` |
+//! | activation region | the inputs that share a pattern: a convex polyhedron on which `f` is affine |
+//! | Jacobian `J` | `∂f/∂x`; `[B, K, D]`; Gram matrix `G = J Jᵀ`; `[B, K, K]` |
+//! | tangent, JVP | `J v`, carried forward; cotangent, VJP: `Jᵀ u`, carried backward |
+//! | residual `r`, logit Hessian `S` | first and second derivative of the loss in the logits |
+//! | input gradient `g = Jᵀ r`, curvature `H = Jᵀ S J` | first and second derivative of the loss in the input |
+//!
+//! # Conventions
+//!
+//! A unit is active iff its pre-activation is positive, so ReLU'(0) = 0; a leaky gate has its inactive slope at 0.
+//! Samples with a pre-activation exactly at 0 are counted ([`Trace::kinks`]). Derivatives are exact everywhere else, up
+//! to rounding. Penalties are means over the batch of unscaled per-sample values. NaN, infinity and overflow are
+//! errors, never results.
+//!
+//! Sums have a fixed order: equal inputs give equal bits for any number of threads. Work is done in the current
+//! [rayon] thread pool.
+//!
+//! # Map
+//!
+//! - A [`Network`] is made by a [`Builder`] or an [`Mlp`].
+//! - [`Network::trace`] runs a batch; a [`Trace`] answers for logits, [`ActivationPattern`], Jacobian, JVP, VJP, Gram
+//!   matrix, input gradient, and [`Curvature`].
+//! - [`Cotangents`] and [`Tangents`] are the sweeps under it all, for derivatives of one's own.
+//! - An [`Objective`] is a [`Loss`] with weighted [`Penalty`]s: values and exact parameter gradients.
+//! - [`FiniteDifference`] estimates the same numbers independently.
+//!
+//! Every formula is proved in `docs/theory.md` of the repository.
+
 mod curvature;
 mod eigen;
 mod error;

@@ -28,7 +28,7 @@ impl Dense {
         let bias = &parameters[start..start + self.outputs];
         let operations = y.len();
         for_each_chunk(y, self.outputs, operations, |_, row| {
-            row.copy_from_slice(bias)
+            row.copy_from_slice(bias);
         });
         let weight = self.weight(parameters);
         a_bt(self.inputs, self.outputs, x, weight, T::ONE, y);

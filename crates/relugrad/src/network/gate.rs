@@ -100,21 +100,23 @@ impl GateOperation {
         words: &mut [u64],
         kinks: &mut [u32],
     ) -> Option<usize> {
-        let parallel = worthwhile(values.len());
-        let one = |((i, z), (words, kinks)): ((usize, &mut [T]), (&mut [u64], &mut u32))| {
-            let (zeros, finite) = self.select(parameters, z, words);
-            *kinks += zeros;
-            (!finite).then_some(i)
-        };
-        if parallel {
-            let values = values.par_chunks_mut(self.width).enumerate();
-            let rest = words.par_chunks_mut(self.words()).zip(kinks);
-            values.zip(rest).filter_map(one).min()
+        let together = if worthwhile(values.len()) {
+            1
         } else {
-            let values = values.chunks_mut(self.width).enumerate();
-            let rest = words.chunks_mut(self.words()).zip(kinks);
-            values.zip(rest).filter_map(one).min()
-        }
+            kinks.len()
+        };
+        values
+            .par_chunks_mut(self.width)
+            .zip(words.par_chunks_mut(self.words()))
+            .zip(kinks)
+            .enumerate()
+            .with_min_len(together)
+            .filter_map(|(sample, ((z, words), kinks))| {
+                let (zeros, finite) = self.select(parameters, z, words);
+                *kinks += zeros;
+                (!finite).then_some(sample)
+            })
+            .min()
     }
 
     /// One sample of [`forward`](Self::forward): the number of exact zeros, and whether all is finite.
