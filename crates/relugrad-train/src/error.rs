@@ -10,6 +10,41 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A number outside the range of an option.
+    #[error("{option} is {value} but must be {expected}")]
+    OutOfRange {
+        /// Name of the option.
+        option: &'static str,
+        /// Its value.
+        value: f64,
+        /// The range in words.
+        expected: &'static str,
+    },
+
+    /// An optimizer's name that does not exist.
+    #[error("no optimizer is called `{name}`; the names are sgd and adam")]
+    UnknownOptimizer {
+        /// The name that was given.
+        name: String,
+    },
+
+    /// A training step that failed, for example because the loss is no longer finite.
+    #[error(
+        "training failed in step {step} (epoch {epoch}); if a value is not finite, try a smaller learning rate or penalty weight"
+    )]
+    Step {
+        /// The epoch, from 1.
+        epoch: usize,
+        /// The step in all epochs, from 1.
+        step: usize,
+        /// What the engine says.
+        source: relugrad::Error,
+    },
+
+    /// Something that the engine refuses.
+    #[error(transparent)]
+    Engine(#[from] relugrad::Error),
+
     /// A data set without samples, or whose samples have no features.
     #[error("data set {name} has no {what}; it needs at least one")]
     EmptyDataset {
@@ -272,6 +307,23 @@ pub enum Error {
         /// Rows and columns of a test image.
         found: [usize; 2],
     },
+}
+
+/// Refuses a number that is not `valid`.
+pub(crate) fn check_range(
+    option: &'static str,
+    value: f64,
+    valid: bool,
+    expected: &'static str,
+) -> Result<()> {
+    if valid {
+        return Ok(());
+    }
+    Err(Error::OutOfRange {
+        option,
+        value,
+        expected,
+    })
 }
 
 /// What a file with these first four bytes probably is, and what to do.

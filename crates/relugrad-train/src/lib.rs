@@ -1,9 +1,22 @@
-//! relugrad-train
+#![doc = include_str!("../README.md")]
 //!
-//! - [`data`]: labelled images, built in or from files, and their splits into training and test samples.
+//! # Map
+//!
+//! - [`data`]: validated data sets: the embedded digits, IDX files, stratified splits.
+//! - [`train`]: mini-batches, the exact gradient of an [`Objective`](relugrad::Objective), an [`Optimizer`], metrics.
+//! - [`attack`]: adversarial perturbations; [`evaluate`]: accuracy, robust accuracy, means of penalties.
+//! - [`compare`]: the same network trained with each regularizer.
+//!
+//! Everything is reproducible to the last bit from its seeds, for any number of threads. Nothing is printed.
 
+pub mod attack;
 pub mod compare;
 pub mod data;
 mod error;
+pub mod evaluate;
+mod optimizer;
+mod trainer;
 
 pub use error::{Error, Result};
+pub use optimizer::{Optimizer, OptimizerState};
+pub use trainer::{EpochReport, History, StepReport, Training, Watch, train};

@@ -1,7 +1,11 @@
 //! The same network trained with each regularizer from the same initialisation, and evaluated.
 
+mod defaults;
 mod results;
+mod run;
 
+pub use defaults::default_lambda;
 pub use results::{
     AttackSettings, Comparison, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
 };
+pub use run::{Follow, Plan, compare};

@@ -25,6 +25,8 @@ pub struct Settings {
     pub train_samples: usize,
     /// Number of test samples.
     pub test_samples: usize,
+    /// Number of test samples that the attacks were run on, from the first on.
+    pub attack_samples: usize,
     /// Widths from input to logits, such as `[64, 128, 128, 10]`.
     pub widths: Vec<usize>,
     /// Number of trained parameters.
