@@ -12,21 +12,37 @@ pub(crate) struct Eigen {
 }
 
 /// Solves the symmetric eigenproblem of a row-major `size×size` matrix.
+///
+/// The matrix is scaled to entries around 1 by a power of two, because the solver does not converge where squares of
+/// its entries underflow, as they do for the curvature of a saturated sample.
 pub(crate) fn symmetric_eigen(matrix: &[f64], size: usize) -> Result<Eigen> {
     let failed = Error::Eigenvalues { size };
+    let largest = matrix
+        .iter()
+        .fold(0.0, |largest: f64, entry| largest.max(entry.abs()));
     if matrix.iter().any(|entry| !entry.is_finite()) {
         return Err(failed);
     }
-    let matrix = MatRef::from_row_major_slice(matrix, size, size);
+    let scale = power_of_two(largest);
+    let scaled: Vec<f64> = matrix.iter().map(|entry| entry / scale).collect();
+    let matrix = MatRef::from_row_major_slice(&scaled, size, size);
     let solution = matrix.self_adjoint_eigen(Side::Lower).map_err(|_| failed)?;
     let (values, vectors) = (solution.S().column_vector(), solution.U());
     let order = (0..size).rev();
     Ok(Eigen {
-        values: order.clone().map(|i| values[i]).collect(),
+        values: order.clone().map(|i| scale * values[i]).collect(),
         vectors: order
             .map(|i| (0..size).map(|j| vectors[(j, i)]).collect())
             .collect(),
     })
+}
+
+/// A normal power of two near `value`, so that dividing by it is exact unless the quotient is subnormal; 1 for 0.
+fn power_of_two(value: f64) -> f64 {
+    if value == 0.0 {
+        return 1.0;
+    }
+    value.log2().floor().clamp(-1000.0, 1000.0).exp2()
 }
 
 impl Eigen {
@@ -55,6 +71,22 @@ mod tests {
                 assert!((product - value * vector[i]).abs() <= 1e12 * 16.0 * f64::EPSILON);
             }
         }
+    }
+
+    #[test]
+    fn tiny_and_huge_matrices_are_decomposed_as_well() {
+        let matrix = [2.0, 1.0, 0.5, 1.0, 3.0, -1.0, 0.5, -1.0, 1.5];
+        let expected = symmetric_eigen(&matrix, 3).unwrap().values;
+        for power in [-1060, -600, -500, 600, 1000] {
+            let scale = f64::from(power).exp2();
+            let scaled = matrix.map(|entry| scale * entry);
+            let found = symmetric_eigen(&scaled, 3).unwrap().values;
+            for (found, expected) in found.iter().zip(&expected) {
+                let tolerance = f64::MIN_POSITIVE.max(1e-15 * scale);
+                assert!((found - scale * expected).abs() <= 4.0 * tolerance);
+            }
+        }
+        assert_eq!(symmetric_eigen(&[0.0; 4], 2).unwrap().values, [0.0; 2]);
     }
 
     #[test]
