@@ -42,11 +42,14 @@ impl LossFunction for SoftmaxCrossEntropy {
         others.ln_1p() + differences.sum::<f64>()
     }
 
+    /// `p_k (v_k − pᵀ v)`, with `v` counted from its entry for the most likely class: if that class is almost certain
+    /// then `S` is tiny, and the difference would otherwise lose all digits.
     fn hessian_times(&self, state: &[f64], v: &[f64], out: &mut [f64]) {
         let p = &state[..v.len()];
-        let mean: f64 = p.iter().zip(v).map(|(p, v)| p * v).sum();
+        let origin = v[argmax(p)];
+        let mean: f64 = p.iter().zip(v).map(|(p, v)| p * (v - origin)).sum();
         for (out, (p, v)) in out.iter_mut().zip(p.iter().zip(v)) {
-            *out = p * (v - mean);
+            *out = p * ((v - origin) - mean);
         }
     }
 
@@ -102,6 +105,16 @@ mod tests {
         let tail = (-50f64).exp();
         assert!((value / tail - 1.0).abs() < 1e-15);
         assert!((r[0] / -tail - 1.0).abs() < 1e-15 && r[0] == -r[1]);
+    }
+
+    #[test]
+    fn the_hessian_of_a_saturated_sample_keeps_its_digits() {
+        let (mut state, mut out) = ([0.0; 4], [0.0; 2]);
+        SoftmaxCrossEntropy.evaluate(&[50.0, 0.0], &[1.0, 0.0], &mut [0.0; 2], &mut state);
+        SoftmaxCrossEntropy.hessian_times(&state, &[0.3, -0.4], &mut out);
+        let expected = 0.7 * (-50f64).exp();
+        assert!((out[0] / expected - 1.0).abs() < 1e-15);
+        assert!((out[1] / -expected - 1.0).abs() < 1e-15);
     }
 
     #[test]
