@@ -42,9 +42,10 @@ pub(super) fn spectral(point: &GramPoint, derivative: Option<&mut GramDerivative
         && largest > 0.0
     {
         let q = factor.dot(&Array1::from(eigen.vectors[0].clone()));
-        let gq = point.g.dot(&q);
+        // Divided before it is squared: 1/λ can overflow for a saturated sample.
+        let gq = point.g.dot(&q) / largest.sqrt();
         add_outer(&mut bar.g, bar.weight, &q, &q);
-        add_outer(&mut bar.s, bar.weight / largest, &gq, &gq);
+        add_outer(&mut bar.s, bar.weight, &gq, &gq);
     }
     Ok(largest)
 }
