@@ -1,1 +1,12 @@
-fn main() {}
+//! Everything that the engine computes against oracles, identities and differences, on random networks.
+
+mod checker;
+mod curvature;
+mod determinism;
+mod errors;
+mod gradients;
+mod gram_form;
+mod precision;
+mod routes;
+mod sweeps;
+mod values;

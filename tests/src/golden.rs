@@ -25,6 +25,7 @@ pub struct ExpectedPenalty {
 }
 
 /// Targets that own their numbers.
+#[derive(Clone, Debug)]
 pub enum OwnedTargets<T> {
     /// Class indices.
     Classes(Vec<usize>),

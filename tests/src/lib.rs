@@ -1,7 +1,16 @@
 //! What the tests of the workspace share: oracles, random cases, and tolerances.
 
 pub mod cases;
+pub mod difference;
 pub mod golden;
+pub mod graph;
+pub mod loss;
+pub mod matrix;
+pub mod oracle;
+pub mod parameter;
+pub mod penalty;
+pub mod recipe;
+pub mod run;
 pub mod tolerance;
 
 #[doc = include_str!("../../README.md")]

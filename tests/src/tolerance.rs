@@ -39,6 +39,22 @@ pub fn relative_error(found: &[f64], expected: &[f64]) -> f64 {
     }
 }
 
+/// Largest relative error of a parameter gradient against differences, in `f64` and away from kinks.
+pub const GRADIENT: f64 = 1e-7;
+
+/// Error of a directional derivative found by differences, relative to what it can be for a unit direction: the
+/// norm of the gradient (or the difference itself, should that be larger).
+pub fn slope_error(found: f64, exact: f64, gradient_norm: f64) -> f64 {
+    let error = (found - exact).abs();
+    if error.is_nan() {
+        f64::INFINITY
+    } else if error == 0.0 {
+        0.0
+    } else {
+        error / gradient_norm.max(found.abs())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

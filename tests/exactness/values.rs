@@ -1,0 +1,181 @@
+//! The value of every penalty against its definition.
+
+use proptest::prelude::*;
+use relugrad::{Direction, Objective, Penalty, Route};
+use relugrad_tests::cases::{Case, Shapes};
+use relugrad_tests::matrix::{frobenius, norm};
+use relugrad_tests::penalty::{second_point, value};
+use relugrad_tests::run::property;
+
+/// All penalties, and CURE with its direction held constant (which has the same value as the other).
+pub(crate) fn penalties() -> Vec<Penalty> {
+    let direction = Direction::Gradient { held: true };
+    let mut all = Penalty::all();
+    all.push(Penalty::Cure {
+        step: 1.5,
+        direction,
+    });
+    all
+}
+
+/// What the rounding of a penalty at one sample is proportional to, and by how many units of it.
+///
+/// With `a` the size of `J`, `R` that of `r` and `s` that of `S`: the degree of the penalty in each. The nuclear norm
+/// goes through `√λ`, which turns the rounding of a small eigenvalue into its root.
+fn scale(penalty: &Penalty, case: &Case, sample: usize) -> (f64, f64) {
+    let at = case.derivatives(sample);
+    let ((logits, a), s) = (case.sizes(), frobenius(&at.loss.hessian));
+    let (r, s) = (
+        norm(&at.loss.residual) + s * logits,
+        s * (1.0 + 2.0 * logits),
+    );
+    let bound = 16.0 * case.roundings();
+    let k = case.graph.outputs() as f64;
+    match penalty {
+        Penalty::InputGradient => ((a * r).powi(2), bound),
+        Penalty::InputGradientL2 | Penalty::InputGradientL1 | Penalty::InputGradientLinf => {
+            (a * r * k, bound)
+        }
+        Penalty::Jacobian | Penalty::JacobianSpectral => (a * a, bound),
+        Penalty::JacobianNuclear => (k * a, case.roundings().sqrt()),
+        Penalty::CrossLipschitz => (2.0 * k * a * a, bound),
+        Penalty::JacobianProbabilities => ((a * s).powi(2), bound),
+        Penalty::CurvatureTrace | Penalty::CurvatureSpectral => (a * a * s, bound),
+        Penalty::CurvatureFrobenius => ((a * a * s).powi(2), bound),
+        Penalty::CurvatureDirectional => (
+            (a * a * s).powi(2) * (1.0 + a * r / norm(&at.gradient)),
+            bound,
+        ),
+        _ => (cure_scale(penalty, case, sample), bound),
+    }
+}
+
+/// CURE is `‖g′ − g‖²`; the second point is as uncertain as the direction, `a R / ‖g‖`.
+fn cure_scale(penalty: &Penalty, case: &Case, sample: usize) -> f64 {
+    let Penalty::Cure { step, direction } = penalty else {
+        panic!("no scale for {penalty}");
+    };
+    let at = case.derivatives(sample);
+    let (logits, a) = case.sizes();
+    let moved = second_point(&at, &case.inputs[sample], *step, *direction);
+    let (there, s) = (
+        relugrad_tests::penalty::Derivatives::at(
+            &case.graph,
+            &case.loss,
+            &moved,
+            &case.targets[sample],
+        ),
+        frobenius(&at.loss.hessian),
+    );
+    let logits = logits + step * a;
+    let r = norm(&at.loss.residual) + s * logits;
+    let turn = if *direction == Direction::Sign {
+        0.0
+    } else {
+        a * r / norm(&at.gradient)
+    };
+    let s_there = frobenius(&there.loss.hessian);
+    let r = r + norm(&there.loss.residual) + s_there * (logits + step * a * turn);
+    (a * r).powi(2)
+}
+
+/// Whether CURE's second point is safely inside a region, and its direction well defined.
+fn second_points_are_regular(penalty: &Penalty, case: &Case) -> bool {
+    let Penalty::Cure { step, direction } = penalty else {
+        return true;
+    };
+    (0..case.inputs.len()).all(|i| {
+        let at = case.derivatives(i);
+        let largest = at.gradient.iter().fold(0.0, |m: f64, g| m.max(g.abs()));
+        let clear =
+            *direction != Direction::Sign || at.gradient.iter().all(|g| g.abs() > 1e-9 * largest);
+        let moved = second_point(&at, &case.inputs[i], *step, *direction);
+        largest == 0.0 || (clear && case.graph.distance_from_kinks(&moved) > 1e-6)
+    })
+}
+
+#[test]
+fn penalties_equal_their_definitions() {
+    property(
+        (Shapes::any().cases(), any::<bool>()),
+        |(case, all_rows), residual| {
+            let route = if all_rows {
+                Route::AllRows
+            } else {
+                Route::Fewest
+            };
+            for penalty in penalties() {
+                if !second_points_are_regular(&penalty, &case) {
+                    continue;
+                }
+                let objective = case.objective(&penalty, route);
+                let found = objective
+                    .value(&case.network(), case.batch().view(), &case.owned.view())
+                    .unwrap();
+                for (i, x) in case.inputs.iter().enumerate() {
+                    let expected = value(&penalty, &case.graph, &case.loss, x, &case.targets[i]);
+                    let Some(expected) = expected else { continue };
+                    let (scale, bound) = scale(&penalty, &case, i);
+                    let scale = if scale.is_nan() { 1.0 } else { scale };
+                    let what = format!(
+                        "{penalty} ({:e}, {expected:e})",
+                        found.sample_penalties[(0, i)]
+                    );
+                    residual.within(
+                        &what,
+                        (found.sample_penalties[(0, i)] - expected) / bound,
+                        scale,
+                        1.0,
+                    )?;
+                }
+            }
+            Ok(())
+        },
+    );
+}
+
+/// Means, the total, and the terms of [`relugrad::Evaluation`] belong together.
+#[test]
+fn evaluation_is_the_weighted_mean_of_its_samples() {
+    property(Shapes::any().cases(), |case, residual| {
+        let weights = [0.5, 2.0, 0.0];
+        let penalties = [
+            Penalty::Jacobian,
+            Penalty::CurvatureTrace,
+            Penalty::InputGradientL2,
+        ];
+        let mut objective = Objective::new(case.loss);
+        for (penalty, &weight) in penalties.iter().zip(&weights) {
+            objective = objective.with(penalty.clone(), weight).unwrap();
+        }
+        let found = objective
+            .value(&case.network(), case.batch().view(), &case.owned.view())
+            .unwrap();
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let mut total = mean(&found.sample_losses);
+        residual.equal(
+            "loss",
+            (found.loss, total),
+            found.loss.abs(),
+            8.0 * f64::EPSILON,
+        )?;
+        for (i, weight) in weights.iter().enumerate() {
+            let value = mean(&found.sample_penalties.row(i).to_vec());
+            residual.equal(
+                "mean",
+                (found.penalties[i], value),
+                value.abs(),
+                8.0 * f64::EPSILON,
+            )?;
+            total += weight * value;
+        }
+        residual.equal(
+            "value",
+            (found.value, total),
+            total.abs(),
+            16.0 * f64::EPSILON,
+        )?;
+        prop_assert_eq!(found.samples_on_kink, 0);
+        Ok(())
+    });
+}

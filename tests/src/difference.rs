@@ -1,0 +1,85 @@
+//! Differences as an oracle for derivatives: a four-point stencil at several steps, with an estimate of its own
+//! error that does not look at what it is compared with.
+
+use crate::matrix::{add, norm, scaled};
+
+/// A derivative with an estimate of its error, both in the Euclidean norm.
+#[derive(Clone, Debug)]
+pub struct Quotient {
+    /// The derivative.
+    pub value: Vec<f64>,
+    /// How far the two best steps are apart.
+    pub error: f64,
+}
+
+/// Ratio of one step to the next.
+const RATIO: f64 = 3.0;
+
+/// Number of steps that are tried.
+const STEPS: i32 = 4;
+
+/// The derivative at 0 of a function that is smooth on `[−2h, 2h]`, with steps `h, h/3, h/9, h/27`.
+///
+/// Each is `(8 (φ(h) − φ(−h)) − (φ(2h) − φ(−2h))) / 12h`, wrong by `h⁴ φ⁗′/30` and by rounding of order `ε φ/h`;
+/// the two neighbouring steps that agree best are taken. The estimate is how far they are apart, and `ε φ/h`.
+pub fn derivative(phi: impl Fn(f64) -> Vec<f64>, h: f64) -> Quotient {
+    let size = norm(&phi(h));
+    let steps: Vec<f64> = (0..STEPS).map(|i| h / RATIO.powi(i)).collect();
+    let quotients: Vec<Vec<f64>> = steps.iter().map(|&h| stencil(&phi, h)).collect();
+    let pairs = quotients.windows(2).zip(&steps[1..]);
+    let quotients = pairs.map(|(pair, h)| Quotient {
+        error: norm(&add(&pair[0], -1.0, &pair[1])) + f64::EPSILON * size / h,
+        value: pair[1].clone(),
+    });
+    quotients
+        .min_by(|a, b| a.error.total_cmp(&b.error))
+        .expect("there are at least two steps")
+}
+
+/// [`derivative`] of a function with one value.
+pub fn slope(phi: impl Fn(f64) -> f64, h: f64) -> (f64, f64) {
+    let quotient = derivative(|t| vec![phi(t)], h);
+    (quotient.value[0], quotient.error)
+}
+
+fn stencil(phi: impl Fn(f64) -> Vec<f64>, h: f64) -> Vec<f64> {
+    let width = |h: f64| add(&phi(h), -1.0, &phi(-h));
+    let sum = add(&scaled(8.0, &width(h)), -1.0, &width(2.0 * h));
+    scaled(1.0 / (12.0 * h), &sum)
+}
+
+/// The one-sided derivative `φ′(0+)` to order `h²`, for a function with a kink at 0.
+pub fn one_sided(phi: impl Fn(f64) -> f64, h: f64) -> f64 {
+    (4.0 * phi(h) - phi(2.0 * h) - 3.0 * phi(0.0)) / (2.0 * h)
+}
+
+/// The largest of `first, first/4, first/16, …` such that `same(t)` at all points that [`derivative`] uses, or
+/// `None` if that would be less than `last`.
+pub fn holding_step(first: f64, last: f64, same: impl Fn(f64) -> bool) -> Option<f64> {
+    let mut h = first;
+    while h >= last {
+        if [-2.0, -1.0, 1.0, 2.0].iter().all(|side| same(side * h)) {
+            return Some(h);
+        }
+        h /= 4.0;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn smooth_functions_have_eleven_digits() {
+        let (found, error) = slope(f64::exp, 1e-2);
+        assert!((found - 1.0).abs() < 1e-11 && error < 1e-10);
+    }
+
+    #[test]
+    fn a_kink_shows_in_the_estimate() {
+        let (_, error) = slope(|t| (t - 1e-3).abs(), 1e-2);
+        assert!(error > 1e-3);
+        assert!((one_sided(f64::abs, 1e-3) - 1.0).abs() < 1e-12);
+    }
+}
