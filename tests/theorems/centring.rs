@@ -5,8 +5,7 @@ use relugrad::{Direction, Objective, Penalty, Route};
 use relugrad_tests::cases::Case;
 use relugrad_tests::graph::Op;
 use relugrad_tests::matrix::{
-    Matrix, add, centring, chain, dot, eigen, frobenius, norm, outer, plus, product, scaled, times,
-    trace,
+    Matrix, add, centring, chain, dot, frobenius, norm, outer, plus, product, scaled, times, trace,
 };
 use relugrad_tests::penalty::cross_lipschitz;
 use relugrad_tests::recipe::entries;
@@ -284,7 +283,6 @@ fn counter_centred_seeds_carry_everything_that_sees_only_logit_differences() {
         let carried = trace(&gram_of(&product(&helmert(draw.k), &j)));
         prop_assert!(carried < at.value(&Penalty::Jacobian) - 1e-6);
         prop_assert!((cross_lipschitz(&j) / (2.0 * draw.k as f64 * carried) - 1.0).abs() < 1e-9);
-        prop_assert!(eigen(&at.gram).0[0] > 0.0);
         Ok(())
     });
 }
