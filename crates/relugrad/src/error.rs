@@ -38,6 +38,15 @@ pub enum Error {
         node: String,
     },
 
+    /// A name that a node cannot have.
+    #[error("a node cannot be called `{name}`: {problem}")]
+    NodeName {
+        /// The name that was given.
+        name: String,
+        /// Why not.
+        problem: &'static str,
+    },
+
     /// A network without exactly one input node.
     #[error("the network has {found} input nodes but needs exactly one, made first")]
     InputNodes {

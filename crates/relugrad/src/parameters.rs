@@ -26,6 +26,12 @@ impl ParameterInfo {
         }
     }
 
+    /// Replaces the node's part of the name.
+    pub(crate) fn rename_node(&mut self, node: &str) {
+        let array = self.name.rsplit('.').next().unwrap_or_default();
+        self.name = format!("{node}.{array}");
+    }
+
     /// Name of the node and of the array, such as `dense0.weight`.
     pub fn name(&self) -> &str {
         &self.name

@@ -1,5 +1,7 @@
 //! Building a network node by node, with every shape checked on the way.
 
+use std::collections::HashSet;
+
 use ndarray::{Array1, Array2};
 
 use super::dense::Dense;
@@ -164,11 +166,47 @@ impl<T: Scalar> Builder<T> {
         self.add(name, Operation::Gate(operation), vec![node.0], width)
     }
 
+    /// Calls a node `name` instead of `dense0` and the like; its parameters become `name.weight` and so on.
+    ///
+    /// ```
+    /// # use ndarray::array;
+    /// # use relugrad::Builder;
+    /// let mut builder = Builder::new();
+    /// let x = builder.input(1)?;
+    /// let f = builder.dense(x, array![[2.0]], None)?;
+    /// builder.rename(f, "head")?;
+    /// let network = builder.build(f)?;
+    /// assert_eq!(network.parameters().layout()[0].name(), "head.weight");
+    /// # Ok::<(), relugrad::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownNode`], and [`Error::NodeName`] for an empty name. Whether names are unique is checked by
+    /// [`build`](Self::build), so that nodes may exchange theirs.
+    pub fn rename(&mut self, node: NodeId, name: &str) -> Result<()> {
+        self.width(node)?;
+        if name.is_empty() {
+            return Err(Error::NodeName {
+                name: String::new(),
+                problem: "the name is empty",
+            });
+        }
+        let node = &mut self.nodes[node.0];
+        name.clone_into(&mut node.name);
+        for start in node.operation.parameter_starts() {
+            let found = self
+                .layout
+                .binary_search_by_key(&start, |info| info.range().start);
+            self.layout[found.expect("the node's parameters are in the layout")].rename_node(name);
+        }
+        Ok(())
+    }
+
     /// The network whose output is `output`, the node made last.
     ///
     /// # Errors
     /// [`Error::InputNodes`] without an input, [`Error::UnusedNode`] if a node does not lead to the output,
-    /// [`Error::UnknownNode`].
+    /// [`Error::NodeName`] if two nodes have one name, [`Error::UnknownNode`].
     pub fn build(mut self, output: NodeId) -> Result<Network<T>> {
         if self.nodes.is_empty() {
             return Err(Error::InputNodes { found: 0 });
@@ -180,6 +218,7 @@ impl<T: Scalar> Builder<T> {
             let node = self.nodes[i].name.clone();
             return Err(Error::UnusedNode { node });
         }
+        self.check_names()?;
         let slots = self.assign_slots(&consumers);
         self.mark_accumulation();
         Ok(Network {
@@ -187,6 +226,17 @@ impl<T: Scalar> Builder<T> {
             slots,
             parameters: Parameters::new(self.layout, self.values),
         })
+    }
+
+    fn check_names(&self) -> Result<()> {
+        let mut names = HashSet::new();
+        match self.nodes.iter().find(|node| !names.insert(&node.name)) {
+            None => Ok(()),
+            Some(node) => Err(Error::NodeName {
+                name: node.name.clone(),
+                problem: "another node has this name",
+            }),
+        }
     }
 
     /// How many nodes read each node.
@@ -354,5 +404,39 @@ mod tests {
                 node: "dense0".into()
             }
         );
+    }
+
+    #[test]
+    fn renaming_reaches_the_parameters_of_that_node_only() {
+        let mut builder = Builder::new();
+        let x = builder.input(1).unwrap();
+        let z = builder.dense(x, array![[1.0]], Some(array![0.0])).unwrap();
+        builder.rename(z, "dense1").unwrap();
+        let a = builder.prelu(z, array![0.5]).unwrap();
+        let f = builder.dense(a, array![[2.0]], None).unwrap();
+        let taken = builder.clone().build(f).unwrap_err();
+        assert_eq!(
+            taken.to_string(),
+            "a node cannot be called `dense1`: another node has this name"
+        );
+        builder.rename(f, "head").unwrap();
+        builder.rename(a, "gate.1").unwrap();
+        let network = builder.build(f).unwrap();
+        let layout = network.parameters().layout().iter();
+        let names: Vec<&str> = layout.map(|info| info.name()).collect();
+        let expected = [
+            "dense1.weight",
+            "dense1.bias",
+            "gate.1.slope",
+            "head.weight",
+        ];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn an_empty_name_is_refused() {
+        let mut builder = Builder::<f32>::new();
+        let x = builder.input(1).unwrap();
+        assert!(matches!(builder.rename(x, ""), Err(Error::NodeName { .. })));
     }
 }

@@ -20,6 +20,13 @@ use crate::scalar::Scalar;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub(crate) usize);
 
+impl NodeId {
+    /// Its place in [`Network::nodes`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// What a node computes from the nodes before it.
 #[derive(Clone, Debug)]
 pub(crate) enum Operation {
@@ -27,6 +34,17 @@ pub(crate) enum Operation {
     Dense(Dense),
     Add,
     Gate(GateOperation),
+}
+
+impl Operation {
+    /// Where each of its parameter arrays starts in the flat vector of all parameters.
+    fn parameter_starts(&self) -> Vec<usize> {
+        match self {
+            Operation::Input | Operation::Add => Vec::new(),
+            Operation::Dense(dense) => [dense.weight].into_iter().chain(dense.bias).collect(),
+            Operation::Gate(gate) => gate.slopes.iter().map(|range| range.start).collect(),
+        }
+    }
 }
 
 /// One operation of a network with its place in the graph.
@@ -44,7 +62,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Its name, unique in the network, such as `dense0` or `relu1`.
+    /// Its name, unique in the network, such as `dense0` or `relu1`, or what [`Builder::rename`] gave it.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -59,6 +77,16 @@ impl Node {
         match &self.operation {
             Operation::Gate(operation) => Some(operation.gate()),
             _ => None,
+        }
+    }
+
+    /// What it computes, by its name in files: `input`, `dense`, `add`, or the [name](Gate::name) of its gate.
+    pub fn operation(&self) -> &'static str {
+        match &self.operation {
+            Operation::Input => "input",
+            Operation::Dense(_) => "dense",
+            Operation::Add => "add",
+            Operation::Gate(operation) => operation.gate().name(),
         }
     }
 
