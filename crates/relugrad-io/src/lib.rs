@@ -1,1 +1,8 @@
-//! relugrad-io
+#![doc = include_str!("../README.md")]
+
+mod error;
+mod native;
+mod whole_file;
+
+pub use error::{Error, Result};
+pub use native::{FORMAT, MAX_WIDTH, Metadata, from_bytes, load, save, save_over, to_bytes};

@@ -1,0 +1,283 @@
+//! What can be wrong with a model file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The reason why a model cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refuses to read a file.
+    #[error("cannot read {}", .path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Its reason.
+        source: io::Error,
+    },
+
+    /// The operating system refuses to write a file. What was at the path before is still there.
+    #[error("cannot write {}", .path.display())]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// Its reason.
+        source: io::Error,
+    },
+
+    /// There is a file already where a new one should be written.
+    #[error("{} exists already; choose another name, or ask for it to be replaced", .path.display())]
+    Exists {
+        /// Which file.
+        path: PathBuf,
+    },
+
+    /// Something is wrong with what a file holds, or with what should be written to it.
+    #[error("{}: {problem}", .path.display())]
+    InFile {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: Box<Error>,
+    },
+
+    /// The file is shorter or longer than its header says.
+    #[error(
+        "the file has {found} bytes but its header asks for {expected}; it is damaged or was not written \
+         to its end, so copy or export it again"
+    )]
+    Length {
+        /// Length according to the header.
+        expected: u64,
+        /// Length of the file.
+        found: u64,
+    },
+
+    /// The header is longer than any safetensors reader accepts.
+    #[error(
+        "the header has {bytes} bytes but at most {limit} are allowed; this is no safetensors file, or it is \
+         damaged"
+    )]
+    HeaderTooLarge {
+        /// Length of the header according to its first eight bytes.
+        bytes: u64,
+        /// The longest header.
+        limit: u64,
+    },
+
+    /// The header does not follow the safetensors format.
+    #[error(
+        "this is no safetensors file, or its header is damaged ({reason}); copy or export it again"
+    )]
+    NotSafetensors {
+        /// What the parser says.
+        reason: String,
+    },
+
+    /// A sound safetensors file that another program has written.
+    #[error(
+        "this is a safetensors file without relugrad's graph (key `relugrad` in its metadata), so its tensors \
+         alone do not say what they compute; save the model with relugrad"
+    )]
+    MissingGraph,
+
+    /// The graph is not JSON of the expected form.
+    #[error("the graph (key `relugrad` in the metadata) cannot be understood: {reason}")]
+    MalformedGraph {
+        /// What the parser says, with the column in the JSON text.
+        reason: String,
+    },
+
+    /// A file of a later format.
+    #[error(
+        "the graph has format {found} but this program reads formats 1 to {supported}; use a newer relugrad"
+    )]
+    FormatVersion {
+        /// Format of the file.
+        found: u64,
+        /// The latest format that can be read.
+        supported: u64,
+    },
+
+    /// An operation that this version of the format does not have.
+    #[error(
+        "node `{node}` has the operation `{operation}`, which model files of this version do not have; they \
+         have {}", .known.join(", ")
+    )]
+    UnknownOperation {
+        /// Which node.
+        node: String,
+        /// Its operation.
+        operation: String,
+        /// The operations of this version.
+        known: &'static [&'static str],
+    },
+
+    /// A node without an attribute that its operation needs, or with one that it does not have.
+    #[error("node `{node}` of operation `{operation}` must have {problem}")]
+    Attribute {
+        /// Which node.
+        node: String,
+        /// Its operation.
+        operation: String,
+        /// What it must or must not have.
+        problem: &'static str,
+    },
+
+    /// Two nodes of one name.
+    #[error("two nodes are called `{node}`; every node needs a name of its own")]
+    DuplicateName {
+        /// The name.
+        node: String,
+    },
+
+    /// A node reads a node that does not exist.
+    #[error("node `{node}` takes the value of `{input}`, but no node is called so")]
+    UnknownInput {
+        /// The reading node.
+        node: String,
+        /// The name that it gives.
+        input: String,
+    },
+
+    /// A node reads itself or a node after it, as in every cycle.
+    #[error(
+        "node `{node}` takes the value of `{input}`, which is not listed before it; list nodes in the order \
+         of evaluation (a graph with a cycle has none)"
+    )]
+    ForwardReference {
+        /// The reading node.
+        node: String,
+        /// The node that it reads.
+        input: String,
+    },
+
+    /// An operation with too few or too many inputs.
+    #[error("node `{node}` of operation `{operation}` has {found} inputs but needs {expected}")]
+    InputCount {
+        /// Which node.
+        node: String,
+        /// Its operation.
+        operation: String,
+        /// How many it needs, in words.
+        expected: &'static str,
+        /// How many it has.
+        found: usize,
+    },
+
+    /// A width that disagrees with the node's inputs.
+    #[error("node `{node}` has width {found}, but what it computes from its inputs has {expected}")]
+    Width {
+        /// Which node.
+        node: String,
+        /// The width that follows from its inputs.
+        expected: usize,
+        /// The width in the file.
+        found: usize,
+    },
+
+    /// A width of zero or one that no network has.
+    #[error("node `{node}` has width {width}, but widths are from 1 to {limit}")]
+    WidthRange {
+        /// Which node.
+        node: String,
+        /// Its width.
+        width: usize,
+        /// The largest width.
+        limit: usize,
+    },
+
+    /// A tensor whose shape does not fit the graph.
+    #[error("tensor `{tensor}` has shape {found:?} but the graph asks for {expected:?}")]
+    Shape {
+        /// Which tensor.
+        tensor: String,
+        /// The shape that fits.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+
+    /// A tensor of numbers that relugrad does not compute with.
+    #[error(
+        "tensor `{tensor}` has dtype {found}, but F32 or F64 is needed; convert it and save again"
+    )]
+    Dtype {
+        /// Which tensor.
+        tensor: String,
+        /// Its dtype.
+        found: String,
+    },
+
+    /// A tensor that the graph needs is not in the file.
+    #[error("there is no tensor `{tensor}`, which node `{node}` needs; export the model again")]
+    MissingTensor {
+        /// Which tensor.
+        tensor: String,
+        /// The node that needs it.
+        node: String,
+    },
+
+    /// A tensor that no node uses.
+    #[error("no node uses the tensor `{tensor}`; remove it, or the graph lacks a node")]
+    ExtraTensor {
+        /// Which tensor.
+        tensor: String,
+    },
+
+    /// A weight that is NaN or infinite.
+    #[error("entry {index:?} of tensor `{tensor}` is {value}; weights must be finite")]
+    NotFinite {
+        /// Which tensor.
+        tensor: String,
+        /// Where in it.
+        index: Vec<usize>,
+        /// What stands there.
+        value: f64,
+    },
+
+    /// A finite `f64` weight that is infinite once rounded to `f32`.
+    #[error(
+        "entry {index:?} of tensor `{tensor}` is {value}, too large for f32; load the model as f64"
+    )]
+    TooLarge {
+        /// Which tensor.
+        tensor: String,
+        /// Where in it.
+        index: Vec<usize>,
+        /// What stands there.
+        value: f64,
+    },
+
+    /// A key of the user's metadata that the format uses itself.
+    #[error("the metadata key `{key}` is the format's own; use another")]
+    ReservedKey {
+        /// Which key.
+        key: String,
+    },
+
+    /// The engine refuses the network.
+    #[error(transparent)]
+    Network(#[from] relugrad::Error),
+}
+
+/// A result of reading or writing a model.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The error without the name of the file in which it was found.
+    pub fn problem(&self) -> &Error {
+        match self {
+            Error::InFile { problem, .. } => problem.problem(),
+            other => other,
+        }
+    }
+
+    /// The error with the name of the file in which it was found.
+    pub(crate) fn in_file(self, path: &Path) -> Error {
+        Error::InFile {
+            path: path.to_owned(),
+            problem: Box::new(self),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The outer shape of a safetensors file: the header's length, the header in JSON, the tensors' bytes.
+//!
+//! The library parses and validates the header. Lengths are compared here, because its own comparison overflows
+//! on hostile offsets; and headers are written here, because it orders metadata by the hasher's random seed.
+
+use std::collections::BTreeMap;
+
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata as Header, TensorInfo};
+use serde::Serialize;
+
+use super::Metadata;
+use crate::error::{Error, Result};
+
+/// Bytes of the number at the start of a file, the header's length.
+const PREFIX: usize = size_of::<u64>();
+
+/// The longest header that safetensors readers accept.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// A file whose header is sound and fits its length.
+pub(super) struct Container<'a> {
+    header: Header,
+    data: &'a [u8],
+}
+
+/// One tensor of a file.
+pub(super) struct Tensor<'a> {
+    pub(super) dtype: Dtype,
+    pub(super) shape: &'a [usize],
+    pub(super) bytes: &'a [u8],
+}
+
+impl<'a> Container<'a> {
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Container<'a>> {
+        let (header, data) = split(bytes)?;
+        let before = (PREFIX + header.len()) as u64;
+        let not_safetensors = |error: serde_json::Error| Error::NotSafetensors {
+            reason: error.to_string(),
+        };
+        let header: Header = serde_json::from_slice(header).map_err(not_safetensors)?;
+        if header.data_len() != data.len() {
+            return Err(Error::Length {
+                expected: before.saturating_add(header.data_len() as u64),
+                found: bytes.len() as u64,
+            });
+        }
+        Ok(Container { header, data })
+    }
+
+    /// The strings in the header; empty if there are none.
+    pub(super) fn metadata(&self) -> Metadata {
+        let pairs = self.header.metadata().iter().flatten();
+        pairs.map(|(k, v)| (k.clone(), v.clone())).collect()
+    }
+
+    pub(super) fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
+        let info = self.header.info(name)?;
+        let (start, end) = info.data_offsets;
+        Some(Tensor {
+            dtype: info.dtype,
+            shape: &info.shape,
+            bytes: &self.data[start..end],
+        })
+    }
+
+    /// The names of all tensors, in the order of their data.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.header.offset_keys()
+    }
+}
+
+/// The header and the tensors' bytes.
+fn split(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
+    let found = bytes.len() as u64;
+    let short = |expected| Error::Length { expected, found };
+    let (prefix, rest) = bytes
+        .split_first_chunk::<PREFIX>()
+        .ok_or(short(PREFIX as u64))?;
+    let length = u64::from_le_bytes(*prefix);
+    if length > MAX_HEADER {
+        return Err(header_too_large(length));
+    }
+    rest.split_at_checked(length as usize)
+        .ok_or(short(PREFIX as u64 + length))
+}
+
+fn header_too_large(bytes: u64) -> Error {
+    Error::HeaderTooLarge {
+        bytes,
+        limit: MAX_HEADER,
+    }
+}
+
+/// A tensor to be written.
+pub(super) struct NewTensor {
+    pub(super) name: String,
+    pub(super) dtype: Dtype,
+    pub(super) shape: Vec<usize>,
+    /// Little-endian entries, row-major.
+    pub(super) bytes: Vec<u8>,
+}
+
+/// One entry of the header.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Entry<'a> {
+    Metadata(&'a Metadata),
+    Tensor(TensorInfo),
+}
+
+/// A whole file. Equal arguments give equal bytes.
+pub(super) fn pack(metadata: &Metadata, tensors: &[NewTensor]) -> Result<Vec<u8>> {
+    let mut entries = BTreeMap::from([("__metadata__", Entry::Metadata(metadata))]);
+    let mut end = 0;
+    for tensor in tensors {
+        let start = end;
+        end += tensor.bytes.len();
+        let info = TensorInfo {
+            dtype: tensor.dtype,
+            shape: tensor.shape.clone(),
+            data_offsets: (start, end),
+        };
+        entries.insert(&tensor.name, Entry::Tensor(info));
+    }
+    let mut header = serde_json::to_vec(&entries).expect("strings and numbers are JSON");
+    // Spaces keep the data aligned for readers that map the file into memory.
+    header.resize(header.len().next_multiple_of(PREFIX), b' ');
+    if header.len() as u64 > MAX_HEADER {
+        return Err(header_too_large(header.len() as u64));
+    }
+    let mut file = Vec::with_capacity(PREFIX + header.len() + end);
+    file.extend((header.len() as u64).to_le_bytes());
+    file.extend(header);
+    tensors.iter().for_each(|tensor| file.extend(&tensor.bytes));
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn framed(header: &str, data: &[u8]) -> Vec<u8> {
+        let length = (header.len() as u64).to_le_bytes();
+        [&length, header.as_bytes(), data].concat()
+    }
+
+    #[test]
+    fn the_library_reads_what_is_packed() {
+        let tensor = |name: &str, bytes: [u8; 4]| NewTensor {
+            name: name.into(),
+            dtype: Dtype::F32,
+            shape: vec![1],
+            bytes: bytes.to_vec(),
+        };
+        let metadata = Metadata::from([("key".into(), "\"quoted\" ü".into())]);
+        let tensors = [tensor("b", [1, 2, 3, 4]), tensor("A", [5, 6, 7, 8])];
+        let file = pack(&metadata, &tensors).unwrap();
+        let read = safetensors::SafeTensors::deserialize(&file).unwrap();
+        assert_eq!(read.tensor("b").unwrap().data(), [1, 2, 3, 4]);
+        assert_eq!(read.tensor("A").unwrap().data(), [5, 6, 7, 8]);
+        let container = Container::parse(&file).unwrap();
+        assert_eq!(container.metadata(), metadata);
+        assert_eq!(container.names(), ["b", "A"]);
+    }
+
+    #[test]
+    fn offsets_near_the_largest_number_do_not_overflow() {
+        let size = (1u64 << 61) - 1;
+        let tensor = |i: u64| {
+            let (start, end) = (i * size, (i + 1) * size);
+            format!(r#""t{i}":{{"dtype":"U8","shape":[{size}],"data_offsets":[{start},{end}]}}"#)
+        };
+        let tensors: Vec<String> = (0..8).map(tensor).collect();
+        let file = framed(&format!("{{{}}}", tensors.join(",")), &[0; 8]);
+        let expected = u64::MAX;
+        assert!(matches!(
+            Container::parse(&file),
+            Err(Error::Length { expected: e, .. }) if e == expected
+        ));
+    }
+
+    #[test]
+    fn a_header_beyond_the_limit_is_not_written() {
+        let text = "x".repeat(MAX_HEADER as usize);
+        let metadata = Metadata::from([("key".into(), text)]);
+        assert!(matches!(
+            pack(&metadata, &[]),
+            Err(Error::HeaderTooLarge { .. })
+        ));
+    }
+}

@@ -1,0 +1,85 @@
+//! The native format: safetensors with the graph in the header's metadata.
+
+mod container;
+mod graph;
+mod read;
+mod write;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use relugrad::{Network, Scalar};
+
+use crate::error::{Error, Result};
+use crate::whole_file;
+
+pub use graph::{FORMAT, MAX_WIDTH};
+pub use read::from_bytes;
+pub use write::to_bytes;
+
+/// Strings that accompany a model, such as the settings of its training. The key `relugrad` is taken.
+pub type Metadata = BTreeMap<String, String>;
+
+/// The metadata key under which the graph is.
+const GRAPH_KEY: &str = "relugrad";
+
+/// Writes a network to a new file, whole or not at all.
+///
+/// The bytes go to a temporary file in the same folder, which is synced and then renamed.
+///
+/// # Errors
+/// [`Error::Exists`] if there is something at `path` already, [`Error::Write`], and the errors of [`to_bytes`]
+/// within [`Error::InFile`]. After an error `path` is as before.
+pub fn save<T: Scalar>(
+    path: impl AsRef<Path>,
+    network: &Network<T>,
+    metadata: &Metadata,
+) -> Result<()> {
+    write(path.as_ref(), network, metadata, false)
+}
+
+/// [`save`], but a file that exists at `path` is replaced.
+///
+/// # Errors
+/// [`Error::Write`], and the errors of [`to_bytes`] within [`Error::InFile`]. After an error `path` is as before.
+pub fn save_over<T: Scalar>(
+    path: impl AsRef<Path>,
+    network: &Network<T>,
+    metadata: &Metadata,
+) -> Result<()> {
+    write(path.as_ref(), network, metadata, true)
+}
+
+fn write<T: Scalar>(
+    path: &Path,
+    network: &Network<T>,
+    metadata: &Metadata,
+    replace: bool,
+) -> Result<()> {
+    let bytes = to_bytes(network, metadata).map_err(|problem| problem.in_file(path))?;
+    whole_file::write(path, &bytes, replace)
+}
+
+/// Reads a network and the strings saved with it.
+///
+/// `T` need not be the precision of the file: `f32` weights are exact in `f64`, and `f64` weights are rounded to
+/// the nearest `f32`.
+///
+/// # Errors
+/// [`Error::Read`], and the errors of [`from_bytes`] within [`Error::InFile`].
+pub fn load<T: Scalar>(path: impl AsRef<Path>) -> Result<(Network<T>, Metadata)> {
+    let path = path.as_ref();
+    let bytes = std::fs::read(path).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    from_bytes(&bytes).map_err(|problem| problem.in_file(path))
+}
+
+/// Row and column, or place, of the `entry`-th number of a row-major array.
+fn index(shape: &[usize], entry: usize) -> Vec<usize> {
+    match *shape {
+        [_, columns] => vec![entry / columns, entry % columns],
+        _ => vec![entry],
+    }
+}

@@ -1,0 +1,57 @@
+//! From a network to bytes.
+
+use relugrad::{Network, ParameterInfo, Scalar};
+use safetensors::Dtype;
+
+use super::container::{NewTensor, pack};
+use super::graph::Graph;
+use super::{GRAPH_KEY, Metadata};
+use crate::error::{Error, Result};
+
+/// The bytes of a model file. Equal networks and strings give equal bytes.
+///
+/// # Errors
+/// [`Error::ReservedKey`], [`Error::NotFinite`] for a NaN or infinite weight, [`Error::WidthRange`], and
+/// [`Error::HeaderTooLarge`] for too much metadata.
+pub fn to_bytes<T: Scalar>(network: &Network<T>, metadata: &Metadata) -> Result<Vec<u8>> {
+    if metadata.contains_key(GRAPH_KEY) {
+        return Err(Error::ReservedKey {
+            key: GRAPH_KEY.into(),
+        });
+    }
+    let mut metadata = metadata.clone();
+    metadata.insert(GRAPH_KEY.into(), Graph::of(network)?.to_json());
+    let parameters = network.parameters();
+    let tensor = |info: &ParameterInfo| tensor(info, &parameters.values()[info.range()]);
+    let tensors = parameters.layout().iter().map(tensor);
+    pack(&metadata, &tensors.collect::<Result<Vec<_>>>()?)
+}
+
+fn tensor<T: Scalar>(info: &ParameterInfo, values: &[T]) -> Result<NewTensor> {
+    if let Some(entry) = values.iter().position(|value| !value.is_finite()) {
+        return Err(Error::NotFinite {
+            tensor: info.name().to_owned(),
+            index: super::index(info.shape(), entry),
+            value: values[entry].into_f64(),
+        });
+    }
+    let (dtype, bytes) = encode(values);
+    Ok(NewTensor {
+        name: info.name().to_owned(),
+        dtype,
+        shape: info.shape().to_vec(),
+        bytes,
+    })
+}
+
+/// Little-endian bytes in the precision `T`.
+fn encode<T: Scalar>(values: &[T]) -> (Dtype, Vec<u8>) {
+    let doubles = values.iter().map(|value| value.into_f64());
+    if T::NAME == f32::NAME {
+        // The numbers came from `f32`, so nothing is rounded.
+        let bytes = doubles.flat_map(|value| f32::from_f64(value).to_le_bytes());
+        (Dtype::F32, bytes.collect())
+    } else {
+        (Dtype::F64, doubles.flat_map(f64::to_le_bytes).collect())
+    }
+}

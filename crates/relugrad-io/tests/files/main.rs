@@ -1,0 +1,6 @@
+//! Model files: round trips, every kind of damage, random mutations.
+
+mod damage;
+mod models;
+mod mutation;
+mod round_trip;
