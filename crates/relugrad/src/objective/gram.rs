@@ -19,7 +19,7 @@ use crate::loss::LossBatch;
 use crate::network::Network;
 use crate::parallel::worthwhile;
 use crate::penalty::Penalty;
-use crate::penalty::gram::{GramDerivative, GramPoint};
+use crate::penalty::gram::{GramDerivative, GramPoint, Shared};
 use crate::penalty::input_gradient::Norm;
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Seeds, weight_gradient};
@@ -199,7 +199,8 @@ impl Heads<'_> {
         let mut values = vec![0.0; samples * self.terms.len()];
         let mut bars = vec![0.0; samples * r * r];
         let mut f_bars = vec![0.0; samples * k];
-        let operations = samples * k * k * k * self.terms.len();
+        // A term takes a few products of K×K matrices, or an eigenproblem.
+        let operations = 8 * samples * k * k * k * self.terms.len();
         let together = if worthwhile(operations) { 1 } else { samples };
         let parts = values
             .par_chunks_mut(self.terms.len())
@@ -241,20 +242,22 @@ impl Heads<'_> {
         derivative: &mut GramDerivative,
     ) -> Result<()> {
         let k = self.seeds.ncols();
+        let point = GramPoint {
+            g,
+            r: ArrayView1::from(self.loss.residual(sample)),
+            loss: self.function,
+            state: self.loss.state(sample),
+            rank: self.rank,
+            epsilon: self.epsilon,
+            shared: Shared::default(),
+        };
         for (i, (penalty, weight)) in self.terms.iter().enumerate() {
-            let per_sample = self.projections[i].len() / (self.loss.values.len() * k) * k;
-            let rows = &self.projections[i][sample * per_sample..(sample + 1) * per_sample];
-            let point = GramPoint {
-                g,
-                r: ArrayView1::from(self.loss.residual(sample)),
-                loss: self.function,
-                state: self.loss.state(sample),
-                rank: self.rank,
-                epsilon: self.epsilon,
-                projection: ArrayView2::from_shape((per_sample / k, k), rows).expect("rows of K"),
-            };
+            let length = self.projections[i].len() / self.loss.values.len();
+            let rows = &self.projections[i][sample * length..(sample + 1) * length];
+            let rows = ArrayView2::from_shape((length / k, k), rows).expect("rows of K");
             derivative.weight = *weight;
-            values[i] = penalty.gram_value(&point, self.derivatives.then_some(&mut *derivative))?;
+            let derivative = self.derivatives.then_some(&mut *derivative);
+            values[i] = penalty.gram_value(&point, rows, derivative)?;
         }
         Ok(())
     }

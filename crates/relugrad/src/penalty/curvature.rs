@@ -9,20 +9,18 @@ use crate::error::Result;
 /// `tr H = tr(S G)`; `∂/∂G = S`, `∂/∂S = G`.
 pub(super) fn trace(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
     if let Some(bar) = derivative {
-        let identity = ndarray::Array2::eye(point.outputs());
-        bar.g
-            .scaled_add(bar.weight, &point.times_s(identity.view()));
+        bar.g.scaled_add(bar.weight, point.s());
         bar.s.scaled_add(bar.weight, &point.g);
     }
-    point.times_s(point.g).diag().sum()
+    point.gs().diag().sum()
 }
 
 /// `‖H‖_F² = tr(S G S G)`; `∂/∂G = 2 S G S`, `∂/∂S = 2 G S G`.
 pub(super) fn frobenius(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
     let sgs = point.sgs();
     if let Some(bar) = derivative {
-        let gsg = point.times_s(point.g).dot(&point.g);
-        bar.g.scaled_add(2.0 * bar.weight, &sgs);
+        let gsg = point.gs().dot(&point.g);
+        bar.g.scaled_add(2.0 * bar.weight, sgs);
         bar.s.scaled_add(bar.weight, &gsg);
         bar.s.scaled_add(bar.weight, &gsg.t());
     }

@@ -1,10 +1,14 @@
 //! What the penalties of the Gram matrix see of a sample, and where they put their derivatives.
 
+use std::cell::OnceCell;
+
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
+use crate::eigen::{Eigen, symmetric_eigen};
+use crate::error::Result;
 use crate::loss::LossFunction;
 
-/// One sample as a Gram penalty sees it. `K×K` matrices.
+/// One sample as all of its Gram penalties see it; what several of them need is computed once. `K×K` matrices.
 pub(crate) struct GramPoint<'a> {
     /// `G = J Jᵀ`, or `C G C` where only differences of logits matter.
     pub(crate) g: ArrayView2<'a, f64>,
@@ -16,8 +20,16 @@ pub(crate) struct GramPoint<'a> {
     /// Upper bound on the rank of `G`, and the relative accuracy of its entries.
     pub(crate) rank: usize,
     pub(crate) epsilon: f64,
-    /// The random rows of a projected penalty; `[m, K]`, otherwise empty.
-    pub(crate) projection: ArrayView2<'a, f64>,
+    pub(crate) shared: Shared,
+}
+
+/// What is computed when a penalty first asks for it.
+#[derive(Default)]
+pub(crate) struct Shared {
+    eigen: OnceCell<Eigen>,
+    s: OnceCell<Array2<f64>>,
+    gs: OnceCell<Array2<f64>>,
+    sgs: OnceCell<Array2<f64>>,
 }
 
 impl GramPoint<'_> {
@@ -28,24 +40,49 @@ impl GramPoint<'_> {
 
     /// `S v`.
     pub(crate) fn s_times(&self, v: &Array1<f64>) -> Array1<f64> {
-        let mut out = vec![0.0; v.len()];
-        self.loss.hessian_times(self.state, &v.to_vec(), &mut out);
-        out.into()
+        let mut out = Array1::zeros(v.len());
+        let v = v.as_slice().expect("vectors here are contiguous");
+        let to = out.as_slice_mut().expect("it is new");
+        self.loss.hessian_times(self.state, v, to);
+        out
     }
 
     /// `M S`, whose rows are `S` times the rows of `M`.
     pub(crate) fn times_s(&self, m: ArrayView2<f64>) -> Array2<f64> {
         let mut out = Array2::zeros(m.dim());
+        let mut v = vec![0.0; m.ncols()];
         for (row, mut out) in m.rows().into_iter().zip(out.rows_mut()) {
-            out.assign(&self.s_times(&row.to_owned()));
+            v.iter_mut().zip(row).for_each(|(v, &entry)| *v = entry);
+            let to = out.as_slice_mut().expect("it is new");
+            self.loss.hessian_times(self.state, &v, to);
         }
         out
     }
 
+    /// `S`.
+    pub(crate) fn s(&self) -> &Array2<f64> {
+        let s = || self.times_s(Array2::eye(self.outputs()).view());
+        self.shared.s.get_or_init(s)
+    }
+
+    /// `G S`.
+    pub(crate) fn gs(&self) -> &Array2<f64> {
+        self.shared.gs.get_or_init(|| self.times_s(self.g))
+    }
+
     /// `S G S`.
-    pub(crate) fn sgs(&self) -> Array2<f64> {
-        let gs = self.times_s(self.g);
-        self.times_s(gs.t())
+    pub(crate) fn sgs(&self) -> &Array2<f64> {
+        self.shared.sgs.get_or_init(|| self.times_s(self.gs().t()))
+    }
+
+    /// The eigenvalues of `G`.
+    pub(crate) fn eigen(&self) -> Result<&Eigen> {
+        if self.shared.eigen.get().is_none() {
+            let entries: Vec<f64> = self.g.iter().copied().collect();
+            let solved = symmetric_eigen(&entries, self.outputs())?;
+            self.shared.eigen.get_or_init(|| solved);
+        }
+        Ok(self.shared.eigen.get().expect("it was just filled"))
     }
 
     /// The factor `L` with `S = L Lᵀ`.

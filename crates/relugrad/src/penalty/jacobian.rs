@@ -1,9 +1,8 @@
 //! Norms of the Jacobian `J`, all of them functions of `G = J Jᵀ`.
 
-use ndarray::Array1;
+use ndarray::{Array1, ArrayView2};
 
 use super::gram::{GramDerivative, GramPoint, add_outer, inner};
-use crate::eigen::{Eigen, symmetric_eigen};
 use crate::error::Result;
 
 /// `‖J‖_F² = tr G`; `∂/∂G = I`.
@@ -17,7 +16,7 @@ pub(super) fn frobenius(point: &GramPoint, derivative: Option<&mut GramDerivativ
 
 /// `‖J‖₂² = λ_max(G)`; `∂/∂G = u uᵀ` with its unit eigenvector.
 pub(super) fn spectral(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> Result<f64> {
-    let eigen = eigen(point)?;
+    let eigen = point.eigen()?;
     if let Some(bar) = derivative {
         let u = Array1::from(eigen.vectors[0].clone());
         add_outer(&mut bar.g, bar.weight, &u, &u);
@@ -28,7 +27,7 @@ pub(super) fn spectral(point: &GramPoint, derivative: Option<&mut GramDerivative
 /// `‖J‖_* = Σ √λ_i(G)`; `∂/∂G = ½ Σ λ_i^{−½} u_i u_iᵀ` over the eigenvalues that are not 0 to rounding:
 /// singular values below about `√(K ε) ‖J‖₂` count as 0.
 pub(super) fn nuclear(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> Result<f64> {
-    let eigen = eigen(point)?;
+    let eigen = point.eigen()?;
     let count = eigen.nonzero(point.rank, point.epsilon);
     let pairs = || eigen.values.iter().zip(&eigen.vectors).take(count);
     if let Some(bar) = derivative {
@@ -40,14 +39,12 @@ pub(super) fn nuclear(point: &GramPoint, derivative: Option<&mut GramDerivative>
     Ok(pairs().map(|(value, _)| value.sqrt()).sum())
 }
 
-fn eigen(point: &GramPoint) -> Result<Eigen> {
-    let entries: Vec<f64> = point.g.iter().copied().collect();
-    symmetric_eigen(&entries, point.outputs())
-}
-
-/// `(K/m) Σ_i v_iᵀ G v_i`; `∂/∂G = (K/m) Σ_i v_i v_iᵀ`.
-pub(super) fn projected(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
-    let v = point.projection;
+/// `(K/m) Σ_i v_iᵀ G v_i` for the `m` rows of `v`; `∂/∂G = (K/m) Σ_i v_i v_iᵀ`.
+pub(super) fn projected(
+    point: &GramPoint,
+    v: ArrayView2<f64>,
+    derivative: Option<&mut GramDerivative>,
+) -> f64 {
     let scale = point.outputs() as f64 / v.nrows() as f64;
     if let Some(bar) = derivative {
         bar.g.scaled_add(scale * bar.weight, &v.t().dot(&v));
@@ -57,14 +54,10 @@ pub(super) fn projected(point: &GramPoint, derivative: Option<&mut GramDerivativ
 
 /// `‖S J‖_F² = tr(S G S)`; `∂/∂G = S²`, `∂/∂S = S G + G S`.
 pub(super) fn probabilities(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
-    let gs = point.times_s(point.g);
-    let sgs = point.times_s(gs.t());
     if let Some(bar) = derivative {
-        let identity = ndarray::Array2::eye(point.outputs());
-        let s = point.times_s(identity.view());
-        bar.g.scaled_add(bar.weight, &point.times_s(s.view()));
-        bar.s.scaled_add(bar.weight, &gs);
-        bar.s.scaled_add(bar.weight, &gs.t());
+        bar.g.scaled_add(bar.weight, &point.s().dot(point.s()));
+        bar.s.scaled_add(bar.weight, point.gs());
+        bar.s.scaled_add(bar.weight, &point.gs().t());
     }
-    sgs.diag().sum()
+    point.sgs().diag().sum()
 }

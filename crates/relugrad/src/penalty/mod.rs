@@ -13,6 +13,8 @@ mod name;
 
 pub use cure::Direction;
 
+use ndarray::ArrayView2;
+
 use crate::error::{Error, Result, check_non_negative};
 use gram::{GramDerivative, GramPoint};
 use input_gradient::Norm;
@@ -114,10 +116,11 @@ impl Penalty {
 
     /// Value at one sample from its Gram matrix; adds its weighted derivative to `derivative` if there is one.
     ///
-    /// Only for penalties whose [`form`](Self::form) is [`Form::Gram`].
+    /// `projection` are the random rows of a projected penalty, `[m, K]`, and empty for others. Only for penalties whose [`form`](Self::form) is [`Form::Gram`].
     pub(crate) fn gram_value(
         &self,
         point: &GramPoint,
+        projection: ArrayView2<f64>,
         derivative: Option<&mut GramDerivative>,
     ) -> Result<f64> {
         match self {
@@ -125,7 +128,9 @@ impl Penalty {
             Penalty::Jacobian => Ok(jacobian::frobenius(point, derivative)),
             Penalty::JacobianSpectral => jacobian::spectral(point, derivative),
             Penalty::JacobianNuclear => jacobian::nuclear(point, derivative),
-            Penalty::JacobianProjected { .. } => Ok(jacobian::projected(point, derivative)),
+            Penalty::JacobianProjected { .. } => {
+                Ok(jacobian::projected(point, projection, derivative))
+            }
             Penalty::JacobianProbabilities => Ok(jacobian::probabilities(point, derivative)),
             Penalty::CrossLipschitz => Ok(cross_lipschitz::squared(point, derivative)),
             Penalty::CurvatureTrace => Ok(curvature::trace(point, derivative)),
