@@ -6,3 +6,4 @@ mod whole_file;
 
 pub use error::{Error, Result};
 pub use native::{FORMAT, MAX_WIDTH, Metadata, from_bytes, load, save, save_over, to_bytes};
+pub use whole_file::write_whole;

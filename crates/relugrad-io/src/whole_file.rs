@@ -12,7 +12,10 @@ use crate::error::{Error, Result};
 ///
 /// A crash at any moment leaves either the old file or the whole new one. Without `replace`, a file that exists
 /// at `path`, even one that appears meanwhile, is kept and [`Error::Exists`] returned.
-pub(crate) fn write(path: &Path, bytes: &[u8], replace: bool) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Exists`], and [`Error::Write`] with the operating system's reason.
+pub fn write_whole(path: &Path, bytes: &[u8], replace: bool) -> Result<()> {
     if !replace && path.symlink_metadata().is_ok() {
         return Err(exists(path));
     }
@@ -97,13 +100,13 @@ mod tests {
     fn a_file_is_replaced_only_on_request_and_nothing_is_left_behind() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a");
-        write(&path, b"one", false).unwrap();
+        write_whole(&path, b"one", false).unwrap();
         assert!(matches!(
-            write(&path, b"two", false),
+            write_whole(&path, b"two", false),
             Err(Error::Exists { .. })
         ));
         assert_eq!(std::fs::read(&path).unwrap(), b"one");
-        write(&path, b"three", true).unwrap();
+        write_whole(&path, b"three", true).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"three");
         assert_eq!(names(directory.path()), ["a"]);
     }
@@ -115,7 +118,7 @@ mod tests {
         std::fs::create_dir(&path).unwrap();
         std::fs::write(path.join("kept"), b"kept").unwrap();
         assert!(matches!(
-            write(&path, b"new", true),
+            write_whole(&path, b"new", true),
             Err(Error::Write { .. })
         ));
         assert_eq!(names(directory.path()), ["folder"]);
@@ -126,7 +129,7 @@ mod tests {
     fn a_missing_folder_is_an_error_of_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("no/such/model.safetensors");
-        let error = write(&path, b"x", false).unwrap_err();
+        let error = write_whole(&path, b"x", false).unwrap_err();
         assert!(error.to_string().contains("model.safetensors"));
         assert!(std::error::Error::source(&error).is_some());
     }

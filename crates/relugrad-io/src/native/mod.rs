@@ -57,7 +57,7 @@ fn write<T: Scalar>(
     replace: bool,
 ) -> Result<()> {
     let bytes = to_bytes(network, metadata).map_err(|problem| problem.in_file(path))?;
-    whole_file::write(path, &bytes, replace)
+    whole_file::write_whole(path, &bytes, replace)
 }
 
 /// Reads a network and the strings saved with it.

@@ -1,0 +1,76 @@
+//! What happens while a comparison runs: progress, interrupts, and results kept as they come.
+
+use std::ops::ControlFlow;
+
+use anyhow::Result;
+use relugrad::Network;
+use relugrad_train::compare::{Comparison, Follow, Run};
+use relugrad_train::{EpochReport, StepReport};
+
+use super::output::Output;
+use super::progress::Progress;
+use crate::interrupt;
+
+/// Shows progress, listens to interrupts, and saves each network as soon as it is trained.
+pub(super) struct Follower {
+    progress: Progress,
+    output: Option<Output>,
+    failure: Option<anyhow::Error>,
+}
+
+impl Follower {
+    pub(super) fn new(output: Option<Output>) -> Follower {
+        Follower {
+            progress: Progress::new(),
+            output,
+            failure: None,
+        }
+    }
+
+    /// Writes the report, or says why something could not be written.
+    pub(super) fn finish(self, comparison: &Comparison) -> Result<()> {
+        self.progress.finish();
+        if let Some(output) = &self.output
+            && !comparison.runs.is_empty()
+        {
+            output.save_report(comparison)?;
+        }
+        self.failure.map_or(Ok(()), Err)
+    }
+
+    /// Ends the comparison after an interrupt, or when a result cannot be saved.
+    fn flow(&self) -> ControlFlow<()> {
+        if self.failure.is_some() || interrupt::requested() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+impl Follow for Follower {
+    fn run(&mut self, index: usize, runs: usize, regularizer: &str, seed: u64) {
+        self.progress.run(index, runs, regularizer, seed);
+    }
+
+    fn step(&mut self, report: &StepReport) -> ControlFlow<()> {
+        self.progress.step(report);
+        self.flow()
+    }
+
+    fn epoch(&mut self, report: &EpochReport) {
+        self.progress.epoch(report);
+    }
+
+    fn evaluation(&mut self, part: usize, parts: usize) -> ControlFlow<()> {
+        self.progress.evaluation(part, parts);
+        self.flow()
+    }
+
+    fn finished(&mut self, run: &Run, network: &Network<f32>) {
+        self.progress.finished(run);
+        if let Some(output) = &mut self.output {
+            self.failure = output.save_model(run, network).err();
+        }
+    }
+}

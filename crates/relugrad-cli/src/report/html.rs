@@ -1,0 +1,417 @@
+//! `report.html`: one page that explains itself and needs nothing else.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use relugrad_train::compare::{AttackSettings, Comparison, Run};
+
+use super::charts::{Chart, Series, legend_mark};
+use super::glossary;
+use super::summary::{Group, groups};
+use super::table::{Cells, cells, penalty_names};
+
+/// The whole page.
+pub(super) fn page(comparison: &Comparison) -> Result<String> {
+    let title = format!(
+        "Regularizers compared on {}",
+        escape(&comparison.settings.data)
+    );
+    let groups = groups(comparison);
+    let parts = [
+        introduction(comparison, &title),
+        table(&cells(comparison)),
+        section(
+            "Accuracy under attack",
+            "Share of test samples that stay classified correctly when each may be changed by at most ε. At ε = 0 it is \
+             the clean accuracy. Higher is more robust; a stronger attack can only lower these curves. FGSM takes one \
+             step, PGD many.",
+            &groups,
+            attack_charts(comparison, &groups)?,
+        ),
+        section(
+            "Training",
+            "Measured on the test samples after every epoch; with several seeds, their mean. The last chart follows the \
+             penalty that each network was trained with, relative to its value in the first epoch.",
+            &groups,
+            training_charts(&groups)?,
+        ),
+        section(
+            "Penalties against each other",
+            "Each point is one trained network, with the means of two penalties over the test samples on logarithmic \
+             axes. Points along a straight line mean that lowering one penalty lowers the other in proportion.",
+            &groups,
+            penalty_charts(comparison, &groups)?,
+        ),
+        definitions(comparison),
+        reproduction(comparison),
+    ];
+    Ok(format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+         content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n{}\
+         </body>\n</html>\n",
+        include_str!("style.css"),
+        parts.concat()
+    ))
+}
+
+/// Text in which no character is taken for markup.
+fn escape(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;");
+    text.replace('>', "&gt;").replace('"', "&quot;")
+}
+
+fn introduction(comparison: &Comparison, title: &str) -> String {
+    let s = &comparison.settings;
+    let widths: Vec<String> = s.widths.iter().map(usize::to_string).collect();
+    let interrupted = if comparison.complete {
+        ""
+    } else {
+        "<p class=\"warning\">The comparison was interrupted: only finished runs are shown.</p>\n"
+    };
+    format!(
+        "<h1>{title}</h1>\n{interrupted}<p>The same ReLU network ({} units, {} parameters) was trained on {} images of \
+         <em>{}</em> for {} epochs, from the same initial weights and in the same order of images: once without a \
+         regularizer (<code>none</code>, the baseline) and once with each of the penalties below added to the \
+         cross-entropy loss with weight λ. Each network was then tested on {} images that it had not seen, and attacked \
+         on {} of them. {}</p>\n",
+        widths.join("–"),
+        s.parameters,
+        s.train_samples,
+        escape(&s.data),
+        s.epochs,
+        s.test_samples,
+        s.attack_samples,
+        match s.seeds.len() {
+            1 => "One random seed was used, so small differences may be chance.".to_owned(),
+            n => format!(
+                "All of it was repeated with {n} random seeds; mean ± standard deviation are shown."
+            ),
+        }
+    )
+}
+
+fn table(cells: &Cells) -> String {
+    let best = best_cells(cells);
+    let mut html = String::from("<h2>Results</h2>\n<div class=\"scroll\"><table>\n<thead><tr>");
+    for heading in &cells.headings {
+        let heading = escape(heading).replace('-', "-<wbr>");
+        write!(html, "<th>{heading}</th>").expect("a String takes all");
+    }
+    html.push_str("</tr></thead>\n<tbody>\n");
+    for (i, row) in cells.rows.iter().enumerate() {
+        html.push_str(if row[0] == "none" {
+            "<tr class=\"baseline\">"
+        } else {
+            "<tr>"
+        });
+        for (j, cell) in row.iter().enumerate() {
+            let class = if best[j] == Some(i) {
+                " class=\"best\""
+            } else {
+                ""
+            };
+            write!(html, "<td{class}>{}</td>", escape(cell)).expect("a String takes all");
+        }
+        html.push_str("</tr>\n");
+    }
+    html.push_str(
+        "</tbody></table></div>\n<p class=\"note\">Accuracies in percent, the best of each column marked. Penalties are \
+         means over the test images, whichever penalty was trained. <em>time</em> is that of a training step relative to \
+         plain training in the same run.</p>\n",
+    );
+    html
+}
+
+/// For each column of accuracies the row with the highest one; the first of equals.
+fn best_cells(cells: &Cells) -> Vec<Option<usize>> {
+    let value = |row: &[String], j: usize| -> f64 {
+        let number = row[j].split(' ').next().unwrap_or_default();
+        number.parse().unwrap_or(f64::NEG_INFINITY)
+    };
+    let best = |j: usize| {
+        let rows = cells.rows.iter().enumerate().rev();
+        rows.max_by(|a, b| value(a.1, j).total_cmp(&value(b.1, j)))
+            .map(|(i, _)| i)
+    };
+    let columns = cells.headings.iter().enumerate();
+    columns
+        .map(|(j, heading)| heading.ends_with('%').then(|| best(j)).flatten())
+        .collect()
+}
+
+/// A heading, what to see, the legend, and charts with captions.
+fn section(title: &str, text: &str, groups: &[Group], charts: Vec<(String, String)>) -> String {
+    if charts.is_empty() {
+        return String::new();
+    }
+    let mut html = format!("<h2>{title}</h2>\n<p>{text}</p>\n<ul class=\"legend\">");
+    for (style, group) in groups.iter().enumerate() {
+        let mark = legend_mark(style);
+        write!(html, "<li>{mark}{}</li>", escape(&label(groups, group)))
+            .expect("a String takes all");
+    }
+    html.push_str("</ul>\n<div class=\"charts\">\n");
+    for (caption, svg) in charts {
+        writeln!(
+            html,
+            "<figure>{svg}<figcaption>{caption}</figcaption></figure>"
+        )
+        .expect("a String takes all");
+    }
+    html.push_str("</div>\n");
+    html
+}
+
+/// The regularizer, with its weight where there are several.
+fn label(groups: &[Group], group: &Group) -> String {
+    let same = groups
+        .iter()
+        .filter(|other| other.regularizer == group.regularizer);
+    if same.count() > 1 {
+        format!("{} λ={}", group.regularizer, group.lambda)
+    } else {
+        group.regularizer.to_owned()
+    }
+}
+
+fn attack_charts(comparison: &Comparison, groups: &[Group]) -> Result<Vec<(String, String)>> {
+    let attacks = &comparison.settings.attacks;
+    let mut kinds: Vec<(&str, &str)> = Vec::new();
+    for attack in attacks {
+        let kind = (attack.name.as_str(), attack.norm.as_str());
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    let mut charts = Vec::new();
+    for (name, norm) in kinds {
+        let of_kind = |attack: &AttackSettings| attack.name == name && attack.norm == norm;
+        let series = groups.iter().enumerate().map(|(style, group)| {
+            let clean = group.statistic(|run| run.evaluation.clean_accuracy).mean;
+            let mut points = vec![(0.0, 100.0 * clean)];
+            for (i, attack) in attacks
+                .iter()
+                .enumerate()
+                .filter(|(_, attack)| of_kind(attack))
+            {
+                let robust = group
+                    .statistic(|run| run.evaluation.robust_accuracy[i])
+                    .mean;
+                points.push((attack.epsilon, 100.0 * robust));
+            }
+            Series { style, points }
+        });
+        let chart = Chart {
+            x: "ε",
+            y: "accuracy, %".into(),
+            logarithmic: (false, false),
+            lines: true,
+            series: series.collect(),
+        };
+        let norm = if norm == "linf" {
+            "in every pixel (ℓ∞)"
+        } else {
+            "in Euclidean length (ℓ2)"
+        };
+        let caption = format!("{} with changes of at most ε {norm}.", escape(name));
+        charts.extend(chart.svg()?.map(|svg| (caption, svg)));
+    }
+    Ok(charts)
+}
+
+fn training_charts(groups: &[Group]) -> Result<Vec<(String, String)>> {
+    type Metric = fn(&Run, usize) -> f64;
+    let relative: Metric = |run, i| run.curve[i].train_penalty / run.curve[0].train_penalty;
+    let kinds: [(&str, bool, Metric, &str); 3] = [
+        (
+            "accuracy, %",
+            false,
+            |run, i| 100.0 * run.curve[i].test_accuracy,
+            "Test accuracy.",
+        ),
+        (
+            "loss",
+            true,
+            |run, i| run.curve[i].test_loss,
+            "Test loss (cross-entropy).",
+        ),
+        (
+            "penalty / first epoch",
+            true,
+            relative,
+            "The trained penalty, relative to the first epoch.",
+        ),
+    ];
+    let mut charts = Vec::new();
+    for (y, logarithmic, metric, caption) in kinds {
+        let series = groups.iter().enumerate().map(|(style, group)| Series {
+            style,
+            points: group.curve(metric),
+        });
+        let chart = Chart {
+            x: "epoch",
+            y: y.into(),
+            logarithmic: (false, logarithmic),
+            lines: true,
+            series: series.collect(),
+        };
+        charts.extend(chart.svg()?.map(|svg| (caption.to_owned(), svg)));
+    }
+    Ok(charts)
+}
+
+/// Every other penalty against the Jacobian penalty, or the first one.
+fn penalty_charts(comparison: &Comparison, groups: &[Group]) -> Result<Vec<(String, String)>> {
+    let names = penalty_names(comparison);
+    let reference = names
+        .iter()
+        .position(|name| name == "jacobian")
+        .unwrap_or(0);
+    let mut charts = Vec::new();
+    for other in (0..names.len()).filter(|&i| i != reference) {
+        let point = |run: &&Run| {
+            let mean = |i: usize| run.evaluation.penalties[i].mean;
+            (mean(reference), mean(other))
+        };
+        let series = groups.iter().enumerate().map(|(style, group)| Series {
+            style,
+            points: group.runs.iter().map(point).collect(),
+        });
+        let chart = Chart {
+            x: if names[reference] == "jacobian" {
+                "jacobian"
+            } else {
+                "first penalty"
+            },
+            y: names[other].clone(),
+            logarithmic: (true, true),
+            lines: false,
+            series: series.collect(),
+        };
+        let caption = format!(
+            "{} against {}.",
+            escape(&names[other]),
+            escape(&names[reference])
+        );
+        charts.extend(chart.svg()?.map(|svg| (caption, svg)));
+    }
+    Ok(charts)
+}
+
+fn definitions(comparison: &Comparison) -> String {
+    let mut html = String::from(
+        "<h2>What the names mean</h2>\n<p>f are the logits (the network's outputs before softmax), J their Jacobian in the \
+         input x, ℓ the cross-entropy loss, H its Hessian in x. All are exact and per image; tables show means.</p>\n<dl>\n",
+    );
+    for name in penalty_names(comparison) {
+        let (formula, meaning) = glossary::penalty(&name).unwrap_or(("", ""));
+        let name = escape(&name);
+        writeln!(
+            html,
+            "<dt>{name} <code>{formula}</code></dt><dd>{meaning}.</dd>"
+        )
+        .expect("a String takes all");
+    }
+    html.push_str("</dl>\n");
+    html
+}
+
+fn reproduction(comparison: &Comparison) -> String {
+    let s = &comparison.settings;
+    let seeds: Vec<String> = s.seeds.iter().map(u64::to_string).collect();
+    let mut html = format!(
+        "<h2>How to repeat it</h2>\n<p>relugrad {}, optimizer {}, learning rate {}, batches of {}, λ raised linearly over \
+         the first {} epochs, seeds {}. All numbers except times depend on these alone, not on the {} threads that were \
+         used.</p>\n<p>Attacks, all within pixels of [0, 1]; a sample counts as fooled if any iterate of any restart \
+         is misclassified:</p>\n<ul>\n",
+        escape(&s.version),
+        escape(&s.optimizer),
+        s.learning_rate,
+        s.batch_size,
+        s.warmup_epochs,
+        seeds.join(", "),
+        s.threads
+    );
+    for attack in &s.attacks {
+        writeln!(
+            html,
+            "<li>{} {}, ε = {}: {} steps of {}, {} start(s)</li>",
+            escape(&attack.name),
+            escape(&attack.norm),
+            attack.epsilon,
+            attack.steps,
+            attack.step_size,
+            attack.restarts
+        )
+        .expect("a String takes all");
+    }
+    html.push_str("</ul>\n");
+    html
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    /// Whether every element is closed in order; void elements are known.
+    fn balanced(html: &str) -> bool {
+        let mut open: Vec<&str> = Vec::new();
+        for tag in html
+            .split('<')
+            .skip(1)
+            .filter_map(|rest| rest.split('>').next())
+        {
+            let name = tag
+                .trim_start_matches('/')
+                .split([' ', '\n', '/'])
+                .next()
+                .unwrap_or("");
+            let void =
+                matches!(name, "meta" | "wbr" | "br") || tag.starts_with('!') || tag.ends_with('/');
+            if tag.starts_with('/') {
+                if open.pop() != Some(name) {
+                    return false;
+                }
+            } else if !void {
+                open.push(name);
+            }
+        }
+        open.is_empty()
+    }
+
+    #[test]
+    fn pages_are_well_formed() {
+        assert!(balanced("<p>a<br></p>") && !balanced("<p><b></p></b>"));
+        for seeds in [&[0][..], &[0, 1, 2]] {
+            let page = page(&fixture::comparison(seeds)).unwrap();
+            assert!(balanced(&page) && page.matches("<svg").count() > 4);
+        }
+    }
+
+    #[test]
+    fn odd_values_do_not_break_a_page() {
+        let mut comparison = fixture::comparison(&[0]);
+        comparison.settings.data = "<b> & \"co\"".into();
+        comparison.runs[0].evaluation.penalties[0].mean = 0.0;
+        comparison.runs[1].evaluation.penalties[0].mean = f64::NAN;
+        comparison.runs[1].curve.clear();
+        comparison.complete = false;
+        let page = page(&comparison).unwrap();
+        assert!(balanced(&page) && page.contains("&lt;b&gt; &amp; &quot;co&quot;"));
+        assert!(page.contains("interrupted"));
+    }
+
+    #[test]
+    fn a_page_without_runs_has_no_charts() {
+        let mut comparison = fixture::comparison(&[0]);
+        comparison.runs.clear();
+        assert!(!page(&comparison).unwrap().contains("<figure>"));
+    }
+
+    #[test]
+    fn the_best_of_equals_is_the_first() {
+        let cells = cells(&fixture::comparison(&[0]));
+        assert_eq!(best_cells(&cells)[2], Some(1));
+    }
+}

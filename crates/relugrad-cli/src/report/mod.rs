@@ -1,0 +1,113 @@
+//! What a comparison looks like: the table, and the files of `--out`.
+
+mod charts;
+mod curves;
+mod glossary;
+mod html;
+mod summary;
+pub(crate) mod table;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use relugrad_io::write_whole;
+use relugrad_train::compare::Comparison;
+
+/// Writes `results.json`, `curves.csv` and `report.html`, each whole or not at all.
+pub(crate) fn write(directory: &Path, comparison: &Comparison) -> Result<()> {
+    let json = serde_json::to_string_pretty(comparison).context("cannot write JSON")?;
+    let files = [
+        ("results.json", json + "\n"),
+        ("curves.csv", curves::csv(comparison)),
+        ("report.html", html::page(comparison)?),
+    ];
+    for (name, content) in files {
+        write_whole(&directory.join(name), content.as_bytes(), true)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod fixture {
+    //! A comparison with round numbers.
+
+    use relugrad_train::compare::{
+        AttackSettings, Comparison, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
+    };
+
+    fn attack(epsilon: f64, headline: bool) -> AttackSettings {
+        AttackSettings {
+            name: "PGD".into(),
+            norm: "linf".into(),
+            epsilon,
+            steps: 20,
+            step_size: 2.5 * epsilon / 20.0,
+            restarts: 2,
+            headline,
+        }
+    }
+
+    fn settings(seeds: Vec<u64>) -> Settings {
+        Settings {
+            version: "0.1.0".into(),
+            data: "digits".into(),
+            train_samples: 1438,
+            test_samples: 359,
+            attack_samples: 359,
+            widths: vec![64, 8, 10],
+            parameters: 610,
+            epochs: 2,
+            batch_size: 64,
+            optimizer: "adam".into(),
+            learning_rate: 1e-3,
+            warmup_epochs: 3.0,
+            seeds,
+            threads: 2,
+            attacks: vec![attack(0.05, false), attack(0.1, true)],
+        }
+    }
+
+    fn run(regularizer: &str, lambda: f64, seed: u64, clean: f64, penalty: f64) -> Run {
+        let epoch = |epoch: usize| EpochMetrics {
+            epoch,
+            train_loss: 1.0 / epoch as f64,
+            train_accuracy: 0.5,
+            train_penalty: lambda * penalty / epoch as f64,
+            test_loss: 1.25 / epoch as f64,
+            test_accuracy: clean,
+        };
+        Run {
+            regularizer: regularizer.into(),
+            lambda,
+            seed,
+            curve: vec![epoch(1), epoch(2)],
+            evaluation: Evaluation {
+                clean_accuracy: clean,
+                loss: 0.5,
+                robust_accuracy: vec![clean - 0.125, clean - 0.25],
+                penalties: vec![PenaltyMean {
+                    name: "jacobian".into(),
+                    mean: penalty,
+                }],
+                samples_on_kink: 0,
+            },
+            step_milliseconds: if lambda > 0.0 { 3.0 } else { 2.0 },
+        }
+    }
+
+    /// Plain training and the Jacobian penalty for each seed.
+    pub(crate) fn comparison(seeds: &[u64]) -> Comparison {
+        let pair = |&seed: &u64| {
+            let shift = 0.02 * seed as f64;
+            [
+                run("none", 0.0, seed, 0.75 + shift, 1000.0),
+                run("jacobian", 0.01, seed, 0.875 - shift, 12.5),
+            ]
+        };
+        Comparison {
+            settings: settings(seeds.to_vec()),
+            runs: seeds.iter().flat_map(pair).collect(),
+            complete: true,
+        }
+    }
+}

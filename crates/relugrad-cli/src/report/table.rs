@@ -1,0 +1,213 @@
+//! The table of a comparison, as text and as cells for the page.
+
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use relugrad_train::compare::{AttackSettings, Comparison};
+
+use super::summary::{Group, Statistic, groups, relative_time};
+
+/// Characters of a heading that may stand in one line of the text, if it can be broken.
+const HEADING: usize = 10;
+
+/// Headings and rows; every row has a cell for each heading.
+pub(super) struct Cells {
+    pub(super) headings: Vec<String>,
+    pub(super) rows: Vec<Vec<String>>,
+}
+
+/// The cells of the table.
+pub(super) fn cells(comparison: &Comparison) -> Cells {
+    let mut headings = vec![
+        "regularizer".to_owned(),
+        "λ".to_owned(),
+        "clean %".to_owned(),
+    ];
+    headings.extend(headline(comparison).map(|(_, attack)| format!("{} %", attack_name(attack))));
+    headings.extend(penalty_names(comparison));
+    headings.push("time".to_owned());
+    let groups = groups(comparison);
+    Cells {
+        headings,
+        rows: groups.iter().map(|group| row(comparison, group)).collect(),
+    }
+}
+
+/// The table as aligned text, of about 125 columns for the families that are compared by default.
+pub(crate) fn text(comparison: &Comparison) -> String {
+    let cells = cells(comparison);
+    let rule = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+    let mut table = Table::new();
+    table
+        .load_style(rule)
+        .set_header(cells.headings.iter().map(|heading| broken(heading)));
+    for row in cells.rows {
+        table.add_row(row.iter().map(|cell| cell.replace(" ± ", "\n± ")));
+    }
+    for (i, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 1));
+        if i > 0 {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let trimmed = table.lines().map(|line| line.trim_end().to_owned());
+    trimmed.collect::<Vec<String>>().join("\n")
+}
+
+/// A long heading in lines that break after spaces and hyphens.
+fn broken(heading: &str) -> String {
+    let (mut lines, mut line) = (Vec::new(), String::new());
+    for part in heading.split_inclusive([' ', '-']) {
+        if !line.is_empty() && line.chars().count() + part.trim_end().chars().count() > HEADING {
+            lines.push(std::mem::take(&mut line).trim_end().to_owned());
+        }
+        line.push_str(part);
+    }
+    lines.push(line);
+    lines.join("\n")
+}
+
+/// The attacks that the table shows, with their place among all attacks.
+fn headline(comparison: &Comparison) -> impl Iterator<Item = (usize, &AttackSettings)> {
+    let attacks = comparison.settings.attacks.iter().enumerate();
+    attacks.filter(|(_, attack)| attack.headline)
+}
+
+/// Such as `PGD linf 0.1`.
+pub(super) fn attack_name(attack: &AttackSettings) -> String {
+    format!("{} {} {}", attack.name, attack.norm, attack.epsilon)
+}
+
+/// The penalties that were measured, by the first run.
+pub(super) fn penalty_names(comparison: &Comparison) -> Vec<String> {
+    let first = comparison.runs.first();
+    let penalties = first
+        .map(|run| &run.evaluation.penalties[..])
+        .unwrap_or_default();
+    penalties
+        .iter()
+        .map(|penalty| penalty.name.clone())
+        .collect()
+}
+
+fn row(comparison: &Comparison, group: &Group) -> Vec<String> {
+    let percent = |share: f64| 100.0 * share;
+    let clean = group.statistic(|run| percent(run.evaluation.clean_accuracy));
+    let mut row = vec![group.regularizer.to_owned(), lambda(group), fixed(clean, 1)];
+    for (i, _) in headline(comparison) {
+        let robust = group.statistic(|run| percent(run.evaluation.robust_accuracy[i]));
+        row.push(fixed(robust, 1));
+    }
+    for i in 0..penalty_names(comparison).len() {
+        row.push(significant(
+            group.statistic(|run| run.evaluation.penalties[i].mean),
+        ));
+    }
+    let time = group.statistic(|run| relative_time(comparison, run));
+    row.push(if time.mean.is_nan() {
+        "–".into()
+    } else {
+        format!("{:.2}×", time.mean)
+    });
+    row
+}
+
+fn lambda(group: &Group) -> String {
+    if group.regularizer == "none" {
+        "–".into()
+    } else {
+        group.lambda.to_string()
+    }
+}
+
+fn fixed(statistic: Statistic, digits: usize) -> String {
+    with_deviation(statistic, |value| format!("{value:.digits$}"))
+}
+
+/// Three significant digits.
+fn significant(statistic: Statistic) -> String {
+    with_deviation(statistic, short)
+}
+
+fn with_deviation(statistic: Statistic, show: impl Fn(f64) -> String) -> String {
+    match statistic.deviation {
+        None => show(statistic.mean),
+        Some(deviation) => format!("{} ± {}", show(statistic.mean), show(deviation)),
+    }
+}
+
+/// A number in three significant digits: plain if that is short, otherwise scientific.
+pub(super) fn short(value: f64) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return value.to_string();
+    }
+    let scientific = format!("{value:.2e}");
+    let exponent: i32 = scientific
+        .split_once('e')
+        .map_or(0, |(_, e)| e.parse().unwrap_or(0));
+    match exponent {
+        -3..=4 => format!("{value:.*}", (2 - exponent).max(0) as usize),
+        _ => scientific,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    #[test]
+    fn three_digits_plain_or_scientific() {
+        let cases = [
+            (0.0, "0"),
+            (12.3456, "12.3"),
+            (1234.5, "1234"),
+            (0.0012345, "0.00123"),
+            (123456.0, "1.23e5"),
+            (1.5e-7, "1.50e-7"),
+            (f64::NAN, "NaN"),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(short(value), expected);
+        }
+    }
+
+    #[test]
+    fn the_text_is_aligned() {
+        let expected = "\
+ regularizer     λ  clean %    PGD linf  jacobian   time
+                              0.1 %
+─────────────────────────────────────────────────────────";
+        let text = text(&fixture::comparison(&[0]));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), expected.lines().count() + 2, "{text}");
+        assert!(
+            lines[3].contains("none") && lines[3].ends_with("1.00×"),
+            "{text}"
+        );
+        assert!(
+            lines[4].contains("12.5") && lines[4].ends_with("1.50×"),
+            "{text}"
+        );
+        let ends: Vec<usize> = lines[3..].iter().map(|line| line.chars().count()).collect();
+        assert_eq!(ends[0], ends[1], "{text}");
+    }
+
+    #[test]
+    fn several_seeds_have_deviations() {
+        let cells = cells(&fixture::comparison(&[0, 1]));
+        assert_eq!(cells.rows[0][2], "76.0 ± 1.4");
+        assert_eq!(cells.rows[1][4], "12.5 ± 0");
+        assert!(
+            cells
+                .rows
+                .iter()
+                .all(|row| row.len() == cells.headings.len())
+        );
+    }
+
+    #[test]
+    fn no_run_gives_no_row() {
+        let mut comparison = fixture::comparison(&[0]);
+        comparison.runs.clear();
+        assert!(cells(&comparison).rows.is_empty());
+    }
+}

@@ -1,0 +1,322 @@
+//! `relugrad compare` run as its user does.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command as Process, Stdio};
+use std::time::{Duration, Instant};
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use serde_json::Value;
+
+/// Options for a comparison of about a second.
+const QUICK: [&str; 9] = [
+    "compare",
+    "--epochs",
+    "2",
+    "--hidden",
+    "8",
+    "--pgd-steps",
+    "2",
+    "--attack-samples",
+    "50",
+];
+
+fn relugrad(arguments: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("relugrad").unwrap();
+    command.args(arguments);
+    command
+}
+
+fn quick(arguments: &[&str]) -> Command {
+    let mut command = relugrad(&QUICK);
+    command.args(arguments);
+    command
+}
+
+fn path(directory: &Path) -> &str {
+    directory.to_str().unwrap()
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = quick(arguments)
+        .arg("--json")
+        .assert()
+        .success()
+        .get_output()
+        .stdout
+        .clone();
+    serde_json::from_slice(&output).unwrap()
+}
+
+#[test]
+fn the_table_has_a_row_for_each_regularizer() {
+    let output = quick(&["--penalties", "jacobian,cure=0.5"])
+        .assert()
+        .success();
+    let table = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    for name in ["none", "jacobian", "cure"] {
+        assert!(
+            table
+                .lines()
+                .any(|line| line.trim_start().starts_with(name)),
+            "{table}"
+        );
+    }
+    assert!(table.contains("0.5") && table.contains("1.00×"), "{table}");
+}
+
+#[test]
+fn out_receives_report_numbers_curves_and_models() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = path(directory.path());
+    quick(&["--penalties", "jacobian", "--out", out])
+        .assert()
+        .success();
+    let read = |file: &str| fs::read_to_string(directory.path().join(file)).unwrap();
+    assert!(read("report.html").contains("<svg"));
+    assert_eq!(read("curves.csv").lines().count(), 1 + 2 * 2);
+    let results: Value = serde_json::from_str(&read("results.json")).unwrap();
+    assert_eq!(results["complete"], true);
+    assert_eq!(results["runs"].as_array().unwrap().len(), 2);
+    for name in ["none", "jacobian"] {
+        let file = directory
+            .path()
+            .join(format!("models/{name}-seed0.safetensors"));
+        let (network, _) = relugrad_io::load::<f32>(&file).unwrap();
+        assert_eq!((network.inputs(), network.outputs()), (64, 10));
+    }
+    // The same directory is refused, and left as it is, until it may be replaced.
+    let before = read("results.json");
+    let refused = quick(&["--penalties", "cure", "--out", out])
+        .assert()
+        .code(1);
+    refused.stderr(predicate::str::contains("--overwrite"));
+    assert_eq!(read("results.json"), before);
+    quick(&["--penalties", "cure", "--out", out, "--overwrite"])
+        .assert()
+        .success();
+    assert!(
+        !directory
+            .path()
+            .join("models/jacobian-seed0.safetensors")
+            .exists()
+    );
+    assert!(read("results.json").contains("\"cure\""));
+}
+
+/// Results without what depends on the clock and the number of threads.
+fn timeless(mut results: Value) -> Value {
+    for run in results["runs"].as_array_mut().unwrap() {
+        run["step_milliseconds"] = Value::Null;
+    }
+    results["settings"]["threads"] = Value::Null;
+    results
+}
+
+#[test]
+fn equal_seeds_give_equal_results_for_any_number_of_threads() {
+    let run = |threads: &str| {
+        timeless(json(&[
+            "--penalties",
+            "curvature-trace",
+            "--threads",
+            threads,
+        ]))
+    };
+    let one = run("1");
+    assert_eq!(one, run("2"));
+    assert_eq!(one, run("5"));
+    assert_ne!(
+        one,
+        timeless(json(&[
+            "--penalties",
+            "curvature-trace",
+            "--first-seed",
+            "1"
+        ]))
+    );
+}
+
+#[test]
+fn several_seeds_show_mean_and_deviation() {
+    let arguments = ["--penalties", "input-gradient", "--seeds", "2"];
+    quick(&arguments)
+        .assert()
+        .success()
+        .stdout(predicate::str::contains("±"));
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2_and_says_what_to_do() {
+    let cases: [(&[&str], &str); 13] = [
+        (&["--penalties", "jacobain"], "did you mean `jacobian`?"),
+        (&["--penalties", "jacobian=-1"], "at least 0"),
+        (&["--penalties", "jacobian=x"], "at least 0"),
+        (&["--penalties", "jacobian,jacobian=1"], "twice"),
+        (&["--hidden", "8,0"], "at least 1"),
+        (&["--epochs", "0"], "at least 1"),
+        (&["--epsilons", "-0.1"], "at least 0"),
+        (&["--cure-step", "nan"], "at least 0"),
+        (&["--lr", "0"], "positive"),
+        (&["--optimizer", "adma"], "sgd and adam"),
+        (&["--test-fraction", "1"], "between 0 and 1"),
+        (&["--overwrite"], "--out"),
+        (&["--unknown"], "--unknown"),
+    ];
+    for (arguments, message) in cases {
+        let arguments: Vec<&str> = ["compare"].iter().chain(arguments).copied().collect();
+        let output = relugrad(&arguments).assert().code(2);
+        output.stderr(predicate::str::contains(message));
+    }
+}
+
+#[test]
+fn help_teaches() {
+    let help = relugrad(&["compare", "--help"]).assert().success();
+    help.stdout(predicate::str::contains("Examples:").and(predicate::str::contains("--penalties")));
+}
+
+#[test]
+fn missing_or_foreign_data_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("nowhere");
+    let output = quick(&["--data", path(&missing)]).assert().code(1);
+    output.stderr(predicate::str::contains("nowhere"));
+    let output = quick(&["--data", path(directory.path())]).assert().code(1);
+    output.stderr(predicate::str::contains("train-images-idx3-ubyte"));
+    for name in ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"] {
+        fs::write(directory.path().join(name), b"not an IDX file").unwrap();
+    }
+    let output = quick(&["--data", path(directory.path())]).assert().code(1);
+    output.stderr(predicate::str::contains("IDX"));
+}
+
+#[test]
+fn an_out_that_cannot_be_a_directory_is_refused_before_training() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    File::create(&file).unwrap();
+    let output = quick(&["--out", path(&file.join("below"))])
+        .assert()
+        .code(1);
+    output.stderr(predicate::str::contains("--out").and(predicate::str::contains("[1/").not()));
+}
+
+/// Two classes of 4×4 images with the bright half on the left or on the right.
+fn write_idx(directory: &Path) {
+    for (part, count) in [("train", 40u32), ("t10k", 20)] {
+        let labels: Vec<u8> = (0..count as usize).map(|i| (i % 2) as u8).collect();
+        let bright = |label: u8, pixel: usize| {
+            if (pixel % 4 < 2) == (label == 0) {
+                200
+            } else {
+                20
+            }
+        };
+        let pixels: Vec<u8> = labels
+            .iter()
+            .flat_map(|&y| (0..16).map(move |p| bright(y, p) + p as u8))
+            .collect();
+        let mut images = Vec::new();
+        for word in [0x803, count, 4, 4] {
+            images.extend(word.to_be_bytes());
+        }
+        images.extend(pixels);
+        let mut file = Vec::new();
+        for word in [0x801, count] {
+            file.extend(word.to_be_bytes());
+        }
+        file.extend(labels);
+        fs::write(directory.join(format!("{part}-images-idx3-ubyte")), images).unwrap();
+        fs::write(directory.join(format!("{part}-labels-idx1-ubyte")), file).unwrap();
+    }
+}
+
+#[test]
+fn idx_files_work_like_the_digits() {
+    let directory = tempfile::tempdir().unwrap();
+    write_idx(directory.path());
+    let data = path(directory.path());
+    let results = json(&[
+        "--data",
+        data,
+        "--penalties",
+        "jacobian",
+        "--batch-size",
+        "4",
+    ]);
+    assert_eq!(results["settings"]["widths"], serde_json::json!([16, 8, 2]));
+    assert_eq!(results["settings"]["test_samples"], 20);
+}
+
+#[test]
+fn an_interrupt_keeps_what_is_finished() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("result");
+    let mut child = Process::new(assert_cmd::cargo::cargo_bin("relugrad"))
+        .args([
+            "compare",
+            "--epochs",
+            "40",
+            "--pgd-steps",
+            "2",
+            "--attack-samples",
+            "50",
+        ])
+        .args([
+            "--penalties",
+            "jacobian",
+            "--seeds",
+            "50",
+            "--out",
+            path(&out),
+        ])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !out.join("models/none-seed0.safetensors").exists() {
+        assert!(Instant::now() < deadline, "no run was finished");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = child.id().to_string();
+    assert!(
+        Process::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let results = fs::read_to_string(out.join("results.json")).unwrap();
+    let results: Value = serde_json::from_str(&results).unwrap();
+    assert_eq!(results["complete"], false);
+    let runs = results["runs"].as_array().unwrap().len();
+    let models = fs::read_dir(out.join("models")).unwrap().count();
+    assert!((1..100).contains(&runs) && runs == models);
+    assert!(
+        fs::read_to_string(out.join("report.html"))
+            .unwrap()
+            .contains("interrupted")
+    );
+}
+
+#[test]
+fn a_closed_pipe_is_not_an_error() {
+    let mut child = Process::new(assert_cmd::cargo::cargo_bin("relugrad"))
+        .args(QUICK)
+        .args(["--penalties", "jacobian"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut stderr = String::new();
+    std::io::Read::read_to_string(child.stderr.as_mut().unwrap(), &mut stderr).unwrap();
+    assert!(
+        child.wait().unwrap().success() && !stderr.contains("panicked"),
+        "{stderr}"
+    );
+}
