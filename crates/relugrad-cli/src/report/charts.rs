@@ -29,7 +29,7 @@ pub(super) struct Series {
 
 /// What a chart shows.
 pub(super) struct Chart {
-    pub(super) x: &'static str,
+    pub(super) x: String,
     pub(super) y: String,
     pub(super) logarithmic: (bool, bool),
     /// Whether the points of a series are joined.
@@ -90,7 +90,7 @@ impl Chart {
             .axis_style(RGBColor(120, 120, 120))
             .label_style(("sans-serif", 13))
             .axis_desc_style(("sans-serif", 14))
-            .x_desc(self.x)
+            .x_desc(&self.x)
             .y_desc(&self.y)
             .x_labels(7)
             .y_labels(7)
@@ -174,7 +174,7 @@ mod tests {
 
     fn chart(points: Vec<(f64, f64)>, logarithmic: (bool, bool)) -> Option<String> {
         let chart = Chart {
-            x: "x",
+            x: "x".into(),
             y: "y".into(),
             logarithmic,
             lines: true,

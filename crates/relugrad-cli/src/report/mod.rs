@@ -2,6 +2,7 @@
 
 mod charts;
 mod curves;
+mod figures;
 mod glossary;
 mod html;
 mod summary;

@@ -1,23 +1,17 @@
-//! The three sweeps through the gated linear network, which are the whole differentiation engine.
-//!
-//! With its pattern fixed a network is linear in its inputs up to an offset. A sweep carries `R` rows per
-//! sample through that linear network: *cotangents* from the logits back to the input, *tangents* from the
-//! input forward to the logits. One of each gives the gradient of the weights (`docs/theory.md`, section 3):
-//! if `c` are the cotangents of `V J` and `t` the tangents of `A`, then the derivative of `⟨A, V J⟩` with
-//! respect to `W_l` is `Σ c_l t_{l−1}ᵀ`.
+//! Rows at every node of a network, and the three ways in which they are carried and joined.
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView2, ArrayView3};
+use ndarray::ArrayView2;
 
-use crate::error::{Result, check_shape};
+use super::Seeds;
 use crate::network::add::add_or_copy;
 use crate::network::{Network, Node, Operation};
 use crate::parameters::Parameters;
 use crate::pattern::ActivationPattern;
 use crate::product::a_b;
 use crate::scalar::Scalar;
-use crate::trace::{Record, Trace, resize_slots};
+use crate::trace::{Record, resize_slots};
 
 /// `R` rows per sample at every node of a network; `[samples, R, width]` for each slot.
 #[derive(Clone, Debug, Default)]
@@ -47,34 +41,6 @@ impl<'a, T: Scalar> Gated<'a, T> {
 
     fn words(&self, gate: usize) -> &'a [u64] {
         self.pattern.words(gate, &self.samples)
-    }
-}
-
-/// Where the rows of a backward sweep start, at the logits.
-#[derive(Clone, Copy, Debug)]
-pub enum Seeds<'a, T> {
-    /// The same rows for every sample; `[R, K]`.
-    Shared(ArrayView2<'a, T>),
-    /// Each sample's own rows; `[B, R, K]`.
-    PerSample(ArrayView3<'a, T>),
-}
-
-impl<T: Scalar> Seeds<'_, T> {
-    /// Number of rows `R`.
-    pub fn rows(&self) -> usize {
-        match self {
-            Seeds::Shared(seeds) => seeds.nrows(),
-            Seeds::PerSample(seeds) => seeds.shape()[1],
-        }
-    }
-
-    fn check(&self, samples: usize, outputs: usize) -> Result<()> {
-        match self {
-            Seeds::Shared(s) => check_shape("seeds", &[s.nrows(), outputs], s.shape()),
-            Seeds::PerSample(s) => {
-                check_shape("seeds", &[samples, s.shape()[1], outputs], s.shape())
-            }
-        }
     }
 }
 
@@ -280,166 +246,4 @@ fn repeat<T: Scalar>(block: &[T], to: &mut [T]) {
     for copy in to.chunks_exact_mut(block.len()) {
         copy.copy_from_slice(block);
     }
-}
-
-/// Cotangents `V J` of a batch at every node, with `R` rows per sample. Buffers are reused by
-/// [`Trace::cotangents_into`].
-#[derive(Clone, Debug, Default)]
-pub struct Cotangents<T>(Rows<T>);
-
-impl<T: Scalar> Cotangents<T> {
-    /// The rows at the input, `V J`; `[B, R, D]`.
-    pub fn at_input(&self) -> ArrayView3<'_, T> {
-        at(&self.0, 0)
-    }
-}
-
-/// Tangents of rows `A` at every node, with `R` rows per sample. Buffers are reused by
-/// [`Trace::tangents_into`].
-#[derive(Clone, Debug, Default)]
-pub struct Tangents<T> {
-    rows: Rows<T>,
-    output: usize,
-}
-
-impl<T: Scalar> Tangents<T> {
-    /// The rows at the logits, `A Jᵀ`; `[B, R, K]`.
-    pub fn at_output(&self) -> ArrayView3<'_, T> {
-        at(&self.rows, self.output)
-    }
-}
-
-fn at<T>(rows: &Rows<T>, slot: usize) -> ArrayView3<'_, T> {
-    let data = &rows.slots[slot];
-    let width = data.len() / (rows.samples * rows.rows).max(1);
-    ArrayView3::from_shape((rows.samples, rows.rows, width), data).expect("a slot holds all rows")
-}
-
-impl<T: Scalar> Trace<'_, T> {
-    fn gated(&self) -> Gated<'_, T> {
-        Gated::all(self.network, &self.record)
-    }
-
-    /// Backward sweep: carries the rows `V` of `seeds` from the logits to the input.
-    ///
-    /// Cost: one matrix product a layer with `B·R` rows. Memory: `R` times that of the trace.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
-    pub fn cotangents(&self, seeds: Seeds<T>) -> Result<Cotangents<T>> {
-        let mut cotangents = Cotangents::default();
-        self.cotangents_into(seeds, &mut cotangents)?;
-        Ok(cotangents)
-    }
-
-    /// [`cotangents`](Self::cotangents) into buffers that are reused.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
-    pub fn cotangents_into(&self, seeds: Seeds<T>, into: &mut Cotangents<T>) -> Result<()> {
-        seeds.check(self.samples(), self.network.outputs())?;
-        into.0.backward(&self.gated(), seeds, true);
-        Ok(())
-    }
-
-    /// Forward sweep: carries the rows `A` from the input to the logits; `rows: [B, R, D]`.
-    ///
-    /// Cost and memory as for [`cotangents`](Self::cotangents).
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
-    pub fn tangents(&self, rows: ArrayView3<T>) -> Result<Tangents<T>> {
-        let mut tangents = Tangents::default();
-        self.tangents_into(rows, &mut tangents)?;
-        Ok(tangents)
-    }
-
-    /// [`tangents`](Self::tangents) into buffers that are reused.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
-    pub fn tangents_into(&self, rows: ArrayView3<T>, into: &mut Tangents<T>) -> Result<()> {
-        let count = rows.shape()[1];
-        let expected = [self.samples(), count, self.network.inputs()];
-        check_shape("rows", &expected, rows.shape())?;
-        into.output = self.network.output().slot;
-        into.rows.forward(&self.gated(), count, rows.iter());
-        Ok(())
-    }
-
-    /// Weight gradient of the pair: `Σ_samples ∂⟨A, V J⟩/∂θ`, with cotangents of seeds `V` and tangents of
-    /// rows `A` held constant. Its entries for biases are 0.
-    ///
-    /// For a function `φ(J)` take `V = I` and `A = ∂φ/∂J`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) if the pair does not come from this trace's network and batch with
-    /// equal numbers of rows.
-    pub fn weight_gradient(
-        &self,
-        cotangents: &Cotangents<T>,
-        tangents: &Tangents<T>,
-    ) -> Result<Parameters<T>> {
-        let lengths = |rows: &Rows<T>| rows.slots.iter().map(Vec::len).collect::<Vec<_>>();
-        let scale = self.samples() * cotangents.0.rows;
-        let expected: Vec<usize> = self.network.slots.iter().map(|w| w * scale).collect();
-        check_shape("cotangents", &expected, &lengths(&cotangents.0))?;
-        check_shape("tangents", &expected, &lengths(&tangents.rows))?;
-        let mut gradient = self.parameters().zeros_like();
-        let (c, t) = (&cotangents.0, &tangents.rows.slots);
-        weight_gradient(&self.gated(), c, t, T::ONE, false, &mut gradient);
-        Ok(gradient)
-    }
-
-    /// `J v` for each sample; `tangent: [B, D]`, result `[B, K]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
-    pub fn jvp(&self, tangent: ArrayView2<T>) -> Result<Array2<T>> {
-        check_shape(
-            "tangent",
-            &[self.samples(), self.network.inputs()],
-            tangent.shape(),
-        )?;
-        let tangents = self.tangents(tangent.insert_axis(ndarray::Axis(1)))?;
-        Ok(one_row(tangents.at_output()))
-    }
-
-    /// `Jᵀ u` for each sample; `cotangent: [B, K]`, result `[B, D]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
-    pub fn vjp(&self, cotangent: ArrayView2<T>) -> Result<Array2<T>> {
-        let expected = [self.samples(), self.network.outputs()];
-        check_shape("cotangent", &expected, cotangent.shape())?;
-        let seeds = Seeds::PerSample(cotangent.insert_axis(ndarray::Axis(1)));
-        Ok(one_row(self.cotangents(seeds)?.at_input()))
-    }
-
-    /// `Σ_samples ∂⟨u, f(x)⟩/∂θ`, the ordinary backward pass; `cotangent: [B, K]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
-    pub fn parameter_vjp(&self, cotangent: ArrayView2<T>) -> Result<Parameters<T>> {
-        let expected = [self.samples(), self.network.outputs()];
-        check_shape("cotangent", &expected, cotangent.shape())?;
-        let (gated, mut rows) = (self.gated(), Rows::default());
-        let seeds = Seeds::PerSample(cotangent.insert_axis(ndarray::Axis(1)));
-        rows.backward(&gated, seeds, false);
-        let mut gradient = self.parameters().zeros_like();
-        weight_gradient(
-            &gated,
-            &rows,
-            &self.record.slots,
-            T::ONE,
-            true,
-            &mut gradient,
-        );
-        Ok(gradient)
-    }
-}
-
-fn one_row<T: Scalar>(rows: ArrayView3<T>) -> Array2<T> {
-    let row: ArrayView2<T> = rows.index_axis_move(ndarray::Axis(1), 0);
-    row.to_owned()
 }
