@@ -90,13 +90,13 @@ pub(crate) fn t28(case: &Case, residual: &Residual) -> Outcome {
     let count = pairs.values.ncols();
     let found: Vec<f64> = (0..count).map(|i| pairs.values[(0, i)]).collect();
     residual.equal_all("λ", &found, &values[..count], size, at.units)?;
-    for i in 0..count {
+    for (i, &value) in found.iter().enumerate() {
         let w: Vec<f64> = (0..at.d).map(|j| pairs.vectors[(0, i, j)]).collect();
-        if found[i] > 1e-3 * size {
+        if value > 1e-3 * size {
             residual.equal_all(
                 "H w",
                 &times(&at.h, &w),
-                &scaled(found[i], &w),
+                &scaled(value, &w),
                 size,
                 64.0 * at.units,
             )?;
