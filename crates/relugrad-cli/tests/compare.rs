@@ -149,7 +149,7 @@ fn several_seeds_show_mean_and_deviation() {
 
 #[test]
 fn wrong_usage_is_exit_code_2_and_says_what_to_do() {
-    let cases: [(&[&str], &str); 13] = [
+    let cases: [(&[&str], &str); 17] = [
         (&["--penalties", "jacobain"], "did you mean `jacobian`?"),
         (&["--penalties", "jacobian=-1"], "at least 0"),
         (&["--penalties", "jacobian=x"], "at least 0"),
@@ -163,6 +163,21 @@ fn wrong_usage_is_exit_code_2_and_says_what_to_do() {
         (&["--test-fraction", "1"], "between 0 and 1"),
         (&["--overwrite"], "--out"),
         (&["--unknown"], "--unknown"),
+        (
+            &["--hidden", "9999999999999999"],
+            "does not fit into memory",
+        ),
+        (
+            &[
+                "--penalties",
+                "jacobian-projected",
+                "--projections",
+                "99999999999",
+            ],
+            "65536",
+        ),
+        (&["--seeds", "99999999999"], "10000"),
+        (&["--threads", "99999"], "1024"),
     ];
     for (arguments, message) in cases {
         let arguments: Vec<&str> = ["compare"].iter().chain(arguments).copied().collect();

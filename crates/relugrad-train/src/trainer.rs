@@ -162,7 +162,6 @@ pub fn train<T: Scalar>(
     };
     for epoch in 1..=training.epochs {
         let flow = run.epoch(network, &train, epoch, watch)?;
-        history.step_time = run.median_time();
         if flow.is_break() {
             history.complete = false;
             break;
@@ -171,6 +170,7 @@ pub fn train<T: Scalar>(
         watch.epoch(&report);
         history.epochs.push(report);
     }
+    history.step_time = run.median_time();
     Ok(history)
 }
 
@@ -234,7 +234,7 @@ impl<'t, T: Scalar> Run<'t, T> {
             let report = StepReport {
                 epoch,
                 step: self.step,
-                steps: self.steps_per_epoch * self.training.epochs,
+                steps: self.steps_per_epoch.saturating_mul(self.training.epochs),
                 loss: self.workspace.evaluation().loss,
             };
             if watch.step(&report).is_break() {
@@ -291,10 +291,10 @@ impl<'t, T: Scalar> Run<'t, T> {
         })
     }
 
-    fn median_time(&self) -> Duration {
-        let mut times = self.times.clone();
-        times.sort_unstable();
-        times.get(times.len() / 2).copied().unwrap_or_default()
+    fn median_time(mut self) -> Duration {
+        self.times.sort_unstable();
+        let middle = self.times.get(self.times.len() / 2);
+        middle.copied().unwrap_or_default()
     }
 }
 

@@ -22,6 +22,13 @@ pub enum Error {
         node: String,
     },
 
+    /// A network whose parameters do not fit into memory.
+    #[error("a network with layers of {widths:?} units does not fit into memory")]
+    TooLarge {
+        /// Widths from the inputs to the outputs.
+        widths: Vec<usize>,
+    },
+
     /// A node that the builder has not made.
     #[error("node {id} does not exist; the network has {nodes} nodes so far")]
     UnknownNode {

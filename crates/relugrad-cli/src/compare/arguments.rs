@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::anyhow;
-use clap::Args;
+use clap::{Args, value_parser};
 use relugrad::Penalty;
 use relugrad_train::Optimizer;
 use relugrad_train::attack::{Attack, Norm};
@@ -80,8 +80,8 @@ pub(crate) struct Arguments {
     warmup: f64,
 
     /// Number of seeds; with more than one the table shows mean and standard deviation
-    #[arg(long, value_name = "N", default_value = "1", value_parser = count)]
-    seeds: usize,
+    #[arg(long, value_name = "N", default_value = "1", value_parser = value_parser!(u64).range(1..=10_000))]
+    seeds: u64,
 
     /// First seed, of initialisation and order of samples; the others follow it
     #[arg(long, value_name = "SEED", default_value = "0")]
@@ -112,8 +112,8 @@ pub(crate) struct Arguments {
     projections: usize,
 
     /// Threads; 0 uses all processors. The results do not depend on it
-    #[arg(long, value_name = "N", default_value = "0")]
-    pub(super) threads: usize,
+    #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u16).range(0..=1024))]
+    pub(super) threads: u16,
 
     /// Write report.html, results.json, curves.csv and models/*.safetensors to this directory
     #[arg(long, value_name = "DIR")]
@@ -223,7 +223,7 @@ impl Arguments {
             optimizer: self.optimizer,
             learning_rate: self.lr,
             warmup_epochs: self.warmup,
-            seeds: (0..self.seeds as u64)
+            seeds: (0..self.seeds)
                 .map(|i| self.first_seed.wrapping_add(i))
                 .collect(),
             attacks: self.attacks(),

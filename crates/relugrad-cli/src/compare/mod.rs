@@ -22,7 +22,7 @@ use crate::{interrupt, report};
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(arguments.threads)
+        .num_threads(arguments.threads.into())
         .build()
         .context("cannot start threads")?;
     let plan = plan(arguments)?;

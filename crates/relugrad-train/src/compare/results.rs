@@ -45,7 +45,7 @@ pub struct Settings {
     pub seeds: Vec<u64>,
     /// Threads that computed it. They change the time, never the numbers.
     pub threads: usize,
-    /// Attacks of the evaluation, in the order of [`Settings::attacks`].
+    /// Attacks of the evaluation, in the order of [`Evaluation::robust_accuracy`].
     pub attacks: Vec<AttackSettings>,
 }
 

@@ -7,7 +7,7 @@ mod softmax_cross_entropy;
 mod squared_error;
 mod targets;
 
-use crate::error::{Result, check_non_negative};
+use crate::error::{Error, Result};
 use crate::scalar::Scalar;
 
 pub use targets::Targets;
@@ -21,7 +21,7 @@ pub enum Loss {
     ///
     /// A label `y` stands for `t = (1 − s) e_y + s/K`.
     SoftmaxCrossEntropy {
-        /// The share `s` of label smoothing, in `[0, 1)`; targets given as probabilities are not smoothed.
+        /// The share `s` of label smoothing, in `[0, 1]`; targets given as probabilities are not smoothed.
         label_smoothing: f64,
     },
     /// `ℓ = log(1 + exp f) − t f` for one logit and a target probability `t` of class 1; `r = σ(f) − t`,
@@ -49,11 +49,18 @@ impl Loss {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        if let Loss::SoftmaxCrossEntropy { label_smoothing } = self {
-            check_non_negative("label_smoothing", *label_smoothing)?;
-            check_non_negative("1 - label_smoothing", 1.0 - label_smoothing)?;
+        match *self {
+            Loss::SoftmaxCrossEntropy { label_smoothing }
+                if !(0.0..=1.0).contains(&label_smoothing) =>
+            {
+                Err(Error::OutOfRange {
+                    option: "label_smoothing".into(),
+                    value: label_smoothing,
+                    expected: "in [0, 1]",
+                })
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     pub(crate) fn function(&self) -> &'static dyn LossFunction {

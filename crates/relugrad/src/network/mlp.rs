@@ -80,13 +80,18 @@ impl Mlp {
     ///
     /// # Errors
     /// [`Error::OutOfRange`] for fewer than two widths, [`Error::ZeroWidth`], or a gate's slope that is not
-    /// finite.
+    /// finite, and [`Error::TooLarge`].
     pub fn build<T: Scalar>(&self, seed: u64) -> Result<Network<T>> {
         if self.widths.len() < 2 {
             return Err(Error::OutOfRange {
                 option: "number of widths".into(),
                 value: self.widths.len() as f64,
                 expected: "at least 2 (inputs and outputs)",
+            });
+        }
+        if !self.fits::<T>() {
+            return Err(Error::TooLarge {
+                widths: self.widths.clone(),
             });
         }
         let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -103,6 +108,17 @@ impl Mlp {
             }
         }
         builder.build(node)
+    }
+
+    /// Whether all weights and biases can be held in memory, as far as the allocator knows.
+    fn fits<T>(&self) -> bool {
+        let mut layers = self.widths.windows(2);
+        let add = |sum: usize, pair: &[usize]| {
+            let inputs = pair[0].checked_add(1)?;
+            inputs.checked_mul(pair[1])?.checked_add(sum)
+        };
+        let entries = layers.try_fold(0, add);
+        entries.is_some_and(|entries| Vec::<T>::new().try_reserve_exact(entries).is_ok())
     }
 
     fn weight<T: Scalar>(
@@ -178,5 +194,9 @@ mod tests {
             Mlp::new(&[3, 0, 2]).build::<f32>(0),
             Err(Error::ZeroWidth { .. })
         ));
+        for width in [1 << 40, usize::MAX] {
+            let huge = Mlp::new(&[width, width, 2]).build::<f32>(0);
+            assert!(matches!(huge, Err(Error::TooLarge { .. })));
+        }
     }
 }

@@ -32,7 +32,7 @@ pub struct Evaluation {
 ///
 /// They grow to what the largest evaluation so far needed and are reused. In units of `B·W` entries, `W` being
 /// the sum of the layers' widths, a gradient takes 2 (trace and cotangents of the loss), 2 more for penalties of
-/// the input gradient, `2R` more for Gram penalties swept with `R` rows, and 3 more for CURE.
+/// the input gradient, `2R` more for Gram penalties swept with `R` rows, and 4 more for CURE.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace<T> {
     pub(super) record: Record<T>,

@@ -42,7 +42,7 @@ pub enum Penalty {
     /// `(K/m) Σ_i ‖Jᵀ v_i‖²` with `m` random unit vectors `v_i` for each sample: an unbiased estimate of
     /// `‖J‖_F²` (Hoffman et al. 2019, algorithm 1).
     JacobianProjected {
-        /// Number `m` of random vectors, at least 1.
+        /// Number `m` of random vectors, from 1 to 65 536.
         rows: usize,
         /// Seed of the vectors; [`Objective::set_draw`](crate::Objective::set_draw) chooses among its draws.
         seed: u64,
@@ -69,6 +69,9 @@ pub enum Penalty {
         direction: Direction,
     },
 }
+
+/// The most random rows per sample; the mean square error of the estimate falls as `1/m`.
+const MAX_PROJECTIONS: usize = 1 << 16;
 
 /// How a penalty is computed.
 pub(crate) enum Form {
@@ -104,11 +107,13 @@ impl Penalty {
     /// Whether its options are in range.
     pub(crate) fn check(&self) -> Result<()> {
         match self {
-            Penalty::JacobianProjected { rows: 0, .. } => Err(Error::OutOfRange {
-                option: "rows of jacobian-projected".into(),
-                value: 0.0,
-                expected: "at least 1",
-            }),
+            Penalty::JacobianProjected { rows, .. } if !(1..=MAX_PROJECTIONS).contains(rows) => {
+                Err(Error::OutOfRange {
+                    option: "rows of jacobian-projected".into(),
+                    value: *rows as f64,
+                    expected: "from 1 to 65536",
+                })
+            }
             Penalty::Cure { step, .. } => check_non_negative("step of cure", *step),
             _ => Ok(()),
         }
