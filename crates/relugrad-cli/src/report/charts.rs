@@ -1,6 +1,7 @@
 //! Charts as inline SVG.
 
 use anyhow::{Result, anyhow};
+use plotters::coord::combinators::BindKeyPoints;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 
@@ -60,11 +61,15 @@ impl Chart {
         let (x0, x1) = bounds(points().map(|p| p.0), log_x);
         let (y0, y1) = bounds(points().map(|p| p.1), log_y);
         let mut svg = String::new();
+        let logarithmic = |low: f64, high: f64| {
+            let ticks = logarithmic_ticks(low, high);
+            (low..high).log_scale().with_key_points(ticks)
+        };
         let drawn = match self.logarithmic {
             (false, false) => self.draw(&mut svg, x0..x1, y0..y1),
-            (false, true) => self.draw(&mut svg, x0..x1, (y0..y1).log_scale()),
-            (true, false) => self.draw(&mut svg, (x0..x1).log_scale(), y0..y1),
-            (true, true) => self.draw(&mut svg, (x0..x1).log_scale(), (y0..y1).log_scale()),
+            (false, true) => self.draw(&mut svg, x0..x1, logarithmic(y0, y1)),
+            (true, false) => self.draw(&mut svg, logarithmic(x0, x1), y0..y1),
+            (true, true) => self.draw(&mut svg, logarithmic(x0, x1), logarithmic(y0, y1)),
         };
         drawn?;
         Ok(Some(svg))
@@ -157,6 +162,25 @@ fn bounds(values: impl Iterator<Item = f64>, logarithmic: bool) -> (f64, f64) {
     }
 }
 
+/// Powers of ten between two positive numbers; where they are few, also their multiples by 2 and 5, or by all digits.
+fn logarithmic_ticks(low: f64, high: f64) -> Vec<f64> {
+    let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    let within = |factors: &[f64]| -> Vec<f64> {
+        let ticks = decades
+            .clone()
+            .flat_map(|d| factors.iter().map(move |f| f * 10f64.powi(d)));
+        ticks.filter(|tick| (low..=high).contains(tick)).collect()
+    };
+    let digits: Vec<f64> = (1..10).map(f64::from).collect();
+    let mut ticks = within(&[1.0]);
+    for finer in [&[1.0, 2.0, 5.0][..], &digits] {
+        if ticks.len() < 3 {
+            ticks = within(finer);
+        }
+    }
+    ticks
+}
+
 /// A tick label: no digits that say nothing.
 fn tick(value: f64) -> String {
     let text = short(value);
@@ -195,6 +219,13 @@ mod tests {
     fn one_point_has_an_axis_of_positive_length() {
         assert!(chart(vec![(0.0, 0.0)], (false, false)).is_some());
         assert!(chart(vec![(2.0, 5.0)], (true, true)).is_some());
+    }
+
+    #[test]
+    fn logarithmic_axes_have_ticks_whatever_they_span() {
+        assert_eq!(logarithmic_ticks(0.8, 6.0), [1.0, 2.0, 5.0]);
+        assert_eq!(logarithmic_ticks(0.5, 3e4), [1.0, 10.0, 100.0, 1e3, 1e4]);
+        assert_eq!(logarithmic_ticks(2.1, 4.9), [3.0, 4.0]);
     }
 
     #[test]
