@@ -1,7 +1,8 @@
 //! T53 to T58: CURE (`docs/theory.md`, section 9).
 
+use ndarray::ArrayView1;
 use proptest::prelude::*;
-use relugrad::{Direction, Penalty, Route};
+use relugrad::{Direction, Penalty, Route, gradient_change};
 use relugrad_tests::cases::{Case, Shapes};
 use relugrad_tests::difference::slope;
 use relugrad_tests::graph::{GateKind, Graph, Op};
@@ -146,6 +147,14 @@ fn walk_is_complete(case: &Case, z: &[f64], pieces: &[Piece]) -> bool {
         .all(|piece| case.graph.pattern(&middle(piece)) == piece.pattern)
 }
 
+/// Smooth part and kinks by the engine's own walk.
+fn engine_parts(case: &Case, z: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    let (x, z) = (ArrayView1::from(&case.inputs[0]), ArrayView1::from(z));
+    let pieces = case.network().pieces(x, z, STEP).unwrap();
+    let change = gradient_change(&pieces, &case.loss, &case.owned.view()).unwrap();
+    (change.smooth.to_vec(), change.kinks.to_vec())
+}
+
 pub(crate) fn t54(case: &Case, direction: Direction, residual: &Residual) -> Outcome {
     let at = Setting::new(case);
     prop_assume!(norm(&at.g) > 1e-3 * at.a * at.r_size);
@@ -159,6 +168,7 @@ pub(crate) fn t54(case: &Case, direction: Direction, residual: &Residual) -> Out
     );
     let (smooth, kinks) = parts(case, &z, &pieces);
     let delta = add(&smooth, 1.0, &kinks);
+    let engine = engine_parts(case, &z);
     let found = at.value(&cure(STEP, direction));
     let size = (at.a * (1.0 + at.r_size)).powi(2)
         * (1.0 + STEP * at.a).powi(2)
@@ -169,6 +179,9 @@ pub(crate) fn t54(case: &Case, direction: Direction, residual: &Residual) -> Out
         size,
         64.0 * at.units,
     )?;
+    let magnitude = at.a * (1.0 + at.r_size) * (1.0 + STEP * at.a);
+    residual.equal_all("smooth", &engine.0, &smooth, magnitude, 64.0 * at.units)?;
+    residual.equal_all("kinks", &engine.1, &kinks, magnitude, 64.0 * at.units)?;
     let integral = integral(case, &z, &pieces);
     residual.equal_all(
         "∫ H z",

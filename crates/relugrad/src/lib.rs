@@ -33,6 +33,8 @@
 //!   matrix, input gradient, and [`Curvature`].
 //! - [`Cotangents`] and [`Tangents`] are the sweeps under it all, for derivatives of one's own.
 //! - An [`Objective`] is a [`Loss`] with weighted [`Penalty`]s: values and exact parameter gradients.
+//! - [`Network::pieces`] walks along a segment from kink to kink; [`gradient_change`] splits a finite difference of
+//!   gradients into smooth part and kinks.
 //! - [`FiniteDifference`] estimates the same numbers independently.
 //!
 //! Every formula is proved in `docs/theory.md` of the repository.
@@ -51,6 +53,7 @@ mod pattern;
 mod penalty;
 mod product;
 mod scalar;
+mod segment;
 mod sweep;
 mod trace;
 
@@ -65,5 +68,6 @@ pub use parameters::{ParameterInfo, Parameters};
 pub use pattern::ActivationPattern;
 pub use penalty::{Direction, Penalty};
 pub use scalar::Scalar;
+pub use segment::{GradientChange, Piece, gradient_change};
 pub use sweep::{Cotangents, Seeds, Tangents};
 pub use trace::Trace;

@@ -106,6 +106,11 @@ impl ActivationPattern {
         &bits[samples.start * words..samples.end * words]
     }
 
+    /// Switches a unit of the first sample.
+    pub(crate) fn flip(&mut self, layer: usize, unit: usize) {
+        self.layers[layer].bits[unit / 64] ^= 1 << (unit % 64);
+    }
+
     pub(crate) fn words_mut(&mut self, layer: usize) -> &mut [u64] {
         &mut self.layers[layer].bits
     }
