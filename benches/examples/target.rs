@@ -11,7 +11,7 @@ use benches::{Problem, SIZES, Size, interleaved, objective, readable, together};
 use relugrad::{Objective, Workspace};
 
 /// Rounds of interleaved measurements.
-const ROUNDS: usize = 101;
+const ROUNDS: usize = 501;
 
 /// The largest ratio that meets the target.
 const TARGET: f64 = 1.25;

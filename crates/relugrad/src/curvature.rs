@@ -5,10 +5,10 @@
 
 use ndarray::{Array1, Array2, Array3, ArrayView2};
 
-use crate::eigen::symmetric_eigen;
+use crate::eigen::EigenSolver;
 use crate::error::Result;
 use crate::jacobian::for_each_gram;
-use crate::loss::{Loss, LossBatch, LossFunction, Targets};
+use crate::loss::{Loss, LossBatch, LossFunction, Targets, reduced_gram};
 use crate::scalar::Scalar;
 use crate::sweep::Seeds;
 use crate::trace::Trace;
@@ -68,7 +68,7 @@ impl<'n, T: Scalar> Trace<'n, T> {
             |sample, gram| {
                 let gram: Vec<f64> = gram.iter().map(|g| g.into_f64()).collect();
                 let out = &mut reduced[sample * k * k..(sample + 1) * k * k];
-                reduce(function, batch.state(sample), &gram, out);
+                out.copy_from_slice(&reduced_gram(function, batch.state(sample), &gram));
             },
         );
         Ok(Curvature {
@@ -105,19 +105,6 @@ impl<'n, T: Scalar> Trace<'n, T> {
         let mut batch = LossBatch::default();
         batch.fill(loss, self.record.logits(self.network), &resolved, k);
         Ok(batch)
-    }
-}
-
-/// `out = Lᵀ G L`, symmetric.
-fn reduce(function: &dyn LossFunction, state: &[f64], gram: &[f64], out: &mut [f64]) {
-    let k = state.len() / 2;
-    let mut factor = vec![0.0; k * k];
-    function.hessian_factor(state, &mut factor);
-    let l = ArrayView2::from_shape((k, k), &factor).expect("K rows of K");
-    let g = ArrayView2::from_shape((k, k), gram).expect("K rows of K");
-    let reduced = l.t().dot(&g).dot(&l);
-    for ((i, j), entry) in reduced.indexed_iter() {
-        out[i * k + j] = 0.5 * (entry + reduced[(j, i)]);
     }
 }
 
@@ -168,7 +155,8 @@ impl<T: Scalar> Curvature<'_, '_, T> {
     /// # Errors
     /// [`Error::Eigenvalues`](crate::Error::Eigenvalues).
     pub fn spectral_norm(&self) -> Result<Array1<f64>> {
-        let norm = |m: &[f64]| Ok(symmetric_eigen(m, self.size())?.values[0].max(0.0));
+        let mut solver = EigenSolver::new(self.size());
+        let norm = |m: &[f64]| Ok(solver.solve(m)?.values[0].max(0.0));
         self.reduced().map(norm).collect()
     }
 
@@ -183,17 +171,15 @@ impl<T: Scalar> Curvature<'_, '_, T> {
         let count = k.min(self.trace.network.inputs());
         let mut values = Array2::zeros((b, count));
         let mut seeds = Array3::zeros((b, count, k));
-        let mut factor = vec![0.0; k * k];
+        let (mut solver, mut lu) = (EigenSolver::new(k), vec![0.0; k]);
         for (sample, reduced) in self.reduced().enumerate() {
-            let eigen = symmetric_eigen(reduced, k)?;
-            self.function
-                .0
-                .hessian_factor(self.batch.state(sample), &mut factor);
+            let (eigen, state) = (solver.solve(reduced)?, self.batch.state(sample));
             for i in 0..eigen.nonzero(count, T::EPSILON.into_f64()) {
                 values[(sample, i)] = eigen.values[i];
-                for j in 0..k {
-                    let row = &factor[j * k..(j + 1) * k];
-                    let lu: f64 = row.iter().zip(&eigen.vectors[i]).map(|(l, u)| l * u).sum();
+                self.function
+                    .0
+                    .factor_times(state, eigen.vector(i), &mut lu);
+                for (j, lu) in lu.iter().enumerate() {
                     seeds[(sample, i, j)] = T::from_f64(lu / eigen.values[i].sqrt());
                 }
             }

@@ -1,40 +1,72 @@
 //! Eigenvalues of small symmetric matrices.
 
-use faer::{MatRef, Side};
+use faer::diag::DiagMut;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
+use faer::{Mat, MatRef, Par};
 
 use crate::error::{Error, Result};
 
 /// Eigenvalues of a symmetric matrix, largest first, with their unit eigenvectors.
 pub(crate) struct Eigen {
     pub(crate) values: Vec<f64>,
-    /// `vectors[i]` belongs to `values[i]`.
-    pub(crate) vectors: Vec<Vec<f64>>,
+    /// One after another, in the order of their values.
+    vectors: Vec<f64>,
 }
 
-/// Solves the symmetric eigenproblem of a row-major `size×size` matrix.
-///
-/// The matrix is scaled to entries around 1 by a power of two, because the solver does not converge where squares of
-/// its entries underflow, as they do for the curvature of a saturated sample.
-pub(crate) fn symmetric_eigen(matrix: &[f64], size: usize) -> Result<Eigen> {
-    let failed = Error::Eigenvalues { size };
-    let largest = matrix
-        .iter()
-        .fold(0.0, |largest: f64, entry| largest.max(entry.abs()));
-    if matrix.iter().any(|entry| !entry.is_finite()) {
-        return Err(failed);
+/// Solves symmetric eigenproblems of one size. Its buffers are reused, because for small matrices their
+/// allocation takes as long as the solution.
+pub(crate) struct EigenSolver {
+    size: usize,
+    scaled: Vec<f64>,
+    values: Vec<f64>,
+    vectors: Mat<f64>,
+    scratch: MemBuffer,
+}
+
+impl EigenSolver {
+    /// A solver for `size×size` matrices.
+    pub(crate) fn new(size: usize) -> EigenSolver {
+        let wanted = ComputeEigenvectors::Yes;
+        let scratch = self_adjoint_evd_scratch::<f64>(size, wanted, Par::Seq, Default::default());
+        EigenSolver {
+            size,
+            scaled: Vec::with_capacity(size * size),
+            values: vec![0.0; size],
+            vectors: Mat::zeros(size, size),
+            scratch: MemBuffer::new(scratch),
+        }
     }
-    let scale = power_of_two(largest);
-    let scaled: Vec<f64> = matrix.iter().map(|entry| entry / scale).collect();
-    let matrix = MatRef::from_row_major_slice(&scaled, size, size);
-    let solution = matrix.self_adjoint_eigen(Side::Lower).map_err(|_| failed)?;
-    let (values, vectors) = (solution.S().column_vector(), solution.U());
-    let order = (0..size).rev();
-    Ok(Eigen {
-        values: order.clone().map(|i| scale * values[i]).collect(),
-        vectors: order
-            .map(|i| (0..size).map(|j| vectors[(j, i)]).collect())
-            .collect(),
-    })
+
+    /// Solves the eigenproblem of a row-major matrix.
+    ///
+    /// The matrix is scaled to entries around 1 by a power of two, because the algorithm does not converge where
+    /// squares of its entries underflow, as they do for the curvature of a saturated sample.
+    pub(crate) fn solve(&mut self, matrix: &[f64]) -> Result<Eigen> {
+        let size = self.size;
+        if matrix.iter().any(|entry| !entry.is_finite()) {
+            return Err(Error::Eigenvalues { size });
+        }
+        let larger = |largest: f64, entry: &f64| largest.max(entry.abs());
+        let scale = power_of_two(matrix.iter().fold(0.0, larger));
+        self.scaled.clear();
+        self.scaled.extend(matrix.iter().map(|entry| entry / scale));
+        self_adjoint_evd(
+            MatRef::from_row_major_slice(&self.scaled, size, size),
+            DiagMut::from_slice_mut(&mut self.values),
+            Some(self.vectors.as_mut()),
+            Par::Seq,
+            MemStack::new(&mut self.scratch),
+            Default::default(),
+        )
+        .map_err(|_| Error::Eigenvalues { size })?;
+        let descending = (0..size).rev();
+        let entries = descending.clone().flat_map(|i| self.vectors.col(i).iter());
+        Ok(Eigen {
+            values: descending.clone().map(|i| scale * self.values[i]).collect(),
+            vectors: entries.copied().collect(),
+        })
+    }
 }
 
 /// A normal power of two near `value`, so that dividing by it is exact unless the quotient is subnormal; 1 for 0.
@@ -46,6 +78,12 @@ fn power_of_two(value: f64) -> f64 {
 }
 
 impl Eigen {
+    /// The unit eigenvector of `values[i]`.
+    pub(crate) fn vector(&self, i: usize) -> &[f64] {
+        let size = self.values.len();
+        &self.vectors[i * size..(i + 1) * size]
+    }
+
     /// How many eigenvalues of a positive semidefinite matrix differ from 0 by more than rounding noise.
     ///
     /// Its entries are accurate to `epsilon`, and its rank is known to be at most `rank`.
@@ -63,9 +101,10 @@ mod tests {
     #[test]
     fn large_dynamic_range_is_decomposed_in_order() {
         let matrix = [1e12, 1e6, 0.0, 1e6, 2.0, 0.5, 0.0, 0.5, 1e-3];
-        let eigen = symmetric_eigen(&matrix, 3).unwrap();
+        let eigen = EigenSolver::new(3).solve(&matrix).unwrap();
         assert!(eigen.values.is_sorted_by(|a, b| a >= b));
-        for (value, vector) in eigen.values.iter().zip(&eigen.vectors) {
+        for (n, value) in eigen.values.iter().enumerate() {
+            let vector = eigen.vector(n);
             for i in 0..3 {
                 let product: f64 = (0..3).map(|j| matrix[3 * i + j] * vector[j]).sum();
                 assert!((product - value * vector[i]).abs() <= 1e12 * 16.0 * f64::EPSILON);
@@ -76,21 +115,25 @@ mod tests {
     #[test]
     fn tiny_and_huge_matrices_are_decomposed_as_well() {
         let matrix = [2.0, 1.0, 0.5, 1.0, 3.0, -1.0, 0.5, -1.0, 1.5];
-        let expected = symmetric_eigen(&matrix, 3).unwrap().values;
+        let expected = EigenSolver::new(3).solve(&matrix).unwrap().values;
+        let mut solver = EigenSolver::new(3);
         for power in [-1060, -600, -500, 600, 1000] {
             let scale = f64::from(power).exp2();
             let scaled = matrix.map(|entry| scale * entry);
-            let found = symmetric_eigen(&scaled, 3).unwrap().values;
+            let found = solver.solve(&scaled).unwrap().values;
             for (found, expected) in found.iter().zip(&expected) {
                 let tolerance = f64::MIN_POSITIVE.max(1e-15 * scale);
                 assert!((found - scale * expected).abs() <= 4.0 * tolerance);
             }
         }
-        assert_eq!(symmetric_eigen(&[0.0; 4], 2).unwrap().values, [0.0; 2]);
+        assert_eq!(
+            EigenSolver::new(2).solve(&[0.0; 4]).unwrap().values,
+            [0.0; 2]
+        );
     }
 
     #[test]
     fn nan_is_an_error() {
-        assert!(symmetric_eigen(&[f64::NAN], 1).is_err());
+        assert!(EigenSolver::new(1).solve(&[f64::NAN]).is_err());
     }
 }

@@ -31,12 +31,18 @@ impl LossFunction for Logistic {
         }
     }
 
-    fn hessian_times(&self, state: &[f64], v: &[f64], out: &mut [f64]) {
-        out[0] = state[0] * state[1] * v[0];
+    fn hessian_times(&self, state: &[f64], rows: &[f64], out: &mut [f64]) {
+        let s = state[0] * state[1];
+        out.iter_mut().zip(rows).for_each(|(out, v)| *out = s * v);
     }
 
-    fn hessian_factor(&self, state: &[f64], factor: &mut [f64]) {
-        factor[0] = (state[0] * state[1]).sqrt();
+    fn factor_times(&self, state: &[f64], u: &[f64], out: &mut [f64]) {
+        let root = (state[0] * state[1]).sqrt();
+        out.iter_mut().zip(u).for_each(|(out, u)| *out = root * u);
+    }
+
+    fn factor_transposed_times(&self, state: &[f64], rows: &[f64], out: &mut [f64]) {
+        self.factor_times(state, rows, out);
     }
 
     /// `S̄ σ (1 − σ)(1 − 2σ)`.

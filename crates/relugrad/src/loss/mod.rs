@@ -85,17 +85,44 @@ pub(crate) trait LossFunction: Sync {
         state: &mut [f64],
     ) -> f64;
 
-    /// `out = S v`.
-    fn hessian_times(&self, state: &[f64], v: &[f64], out: &mut [f64]);
+    /// `S v` for every row `v` of a matrix with `K` columns.
+    fn hessian_times(&self, state: &[f64], rows: &[f64], out: &mut [f64]);
 
-    /// A `K×K` factor `L` with `S = L Lᵀ`.
-    fn hessian_factor(&self, state: &[f64], factor: &mut [f64]);
+    /// `out = L u` with a `K×K` factor `S = L Lᵀ`.
+    fn factor_times(&self, state: &[f64], u: &[f64], out: &mut [f64]);
+
+    /// `Lᵀ v` for every row `v` of a matrix with `K` columns.
+    fn factor_transposed_times(&self, state: &[f64], rows: &[f64], out: &mut [f64]);
 
     /// `out_i = ∂⟨S̄, S(f)⟩/∂f_i` for a constant symmetric `S̄`.
     fn hessian_pullback(&self, state: &[f64], s_bar: &[f64], out: &mut [f64]);
 
     /// Whether `1ᵀ r = 0` and `S 1 = 0`, so that the loss sees only differences of logits.
     fn sees_only_differences(&self) -> bool;
+}
+
+/// `Lᵀ G L`, exactly symmetric, from a symmetric `K×K` matrix `G`; row-major.
+pub(crate) fn reduced_gram(function: &dyn LossFunction, state: &[f64], gram: &[f64]) -> Vec<f64> {
+    let k = state.len() / 2;
+    let (mut product, mut reduced) = (vec![0.0; k * k], vec![0.0; k * k]);
+    function.factor_transposed_times(state, gram, &mut product);
+    transpose(&mut product, k);
+    function.factor_transposed_times(state, &product, &mut reduced);
+    for i in 0..k {
+        for j in 0..i {
+            let mean = 0.5 * (reduced[i * k + j] + reduced[j * k + i]);
+            (reduced[i * k + j], reduced[j * k + i]) = (mean, mean);
+        }
+    }
+    reduced
+}
+
+fn transpose(matrix: &mut [f64], size: usize) {
+    for i in 0..size {
+        for j in 0..i {
+            matrix.swap(i * size + j, j * size + i);
+        }
+    }
 }
 
 /// A loss evaluated on a batch, in `f64`. Buffers are reused.
@@ -200,8 +227,8 @@ pub(crate) mod checks {
         let s_bar: Vec<f64> = (0..k * k)
             .map(|x| ((x / k) * (x % k)) as f64 + ((x / k) + (x % k)) as f64 * 0.5 - 1.0)
             .collect();
-        let (mut s, mut factor, mut pullback) = (vec![0.0; k], vec![0.0; k * k], vec![0.0; k]);
-        loss.hessian_factor(&state, &mut factor);
+        let (mut s, mut pullback) = (vec![0.0; k], vec![0.0; k]);
+        let (mut reduced, mut product) = (vec![0.0; k], vec![0.0; k]);
         loss.hessian_pullback(&state, &s_bar, &mut pullback);
         for j in 0..k {
             let (up, down) = (shifted(j, h), shifted(j, -h));
@@ -213,13 +240,12 @@ pub(crate) mod checks {
             close(pullback[j], (weighted(&up) - weighted(&down)) / (2.0 * h));
             let unit: Vec<f64> = (0..k).map(|i| f64::from(i == j)).collect();
             loss.hessian_times(&state, &unit, &mut s);
+            loss.factor_transposed_times(&state, &unit, &mut reduced);
+            loss.factor_times(&state, &reduced, &mut product);
             let (r_up, r_down) = (residual(loss, &up, t), residual(loss, &down, t));
             for i in 0..k {
                 close(s[i], (r_up[i] - r_down[i]) / (2.0 * h));
-                close(
-                    (0..k).map(|l| factor[i * k + l] * factor[j * k + l]).sum(),
-                    s[i],
-                );
+                close(product[i], s[i]);
             }
         }
     }

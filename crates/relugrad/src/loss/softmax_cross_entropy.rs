@@ -42,27 +42,37 @@ impl LossFunction for SoftmaxCrossEntropy {
         others.ln_1p() + differences.sum::<f64>()
     }
 
-    /// `p_k (v_k − pᵀ v)`, with `v` counted from its entry for the most likely class: if that class is almost certain
-    /// then `S` is tiny, and the difference would otherwise lose all digits.
-    fn hessian_times(&self, state: &[f64], v: &[f64], out: &mut [f64]) {
-        let p = &state[..v.len()];
-        let origin = v[argmax(p)];
-        let mean: f64 = p.iter().zip(v).map(|(p, v)| p * (v - origin)).sum();
-        for (out, (p, v)) in out.iter_mut().zip(p.iter().zip(v)) {
-            *out = p * ((v - origin) - mean);
+    /// `p_k (v_k − pᵀ v)`.
+    fn hessian_times(&self, state: &[f64], rows: &[f64], out: &mut [f64]) {
+        let p = &state[..state.len() / 2];
+        scaled_from_mean(p, p, rows, out);
+    }
+
+    /// `L = diag(√p) − p √pᵀ`: `L u` has the entries `√p_k u_k − p_k Σ_j √p_j u_j`, where the terms of `u_k` are
+    /// one, `√p_k (1 − p_k) u_k`.
+    fn factor_times(&self, state: &[f64], u: &[f64], out: &mut [f64]) {
+        let (p, rest) = state.split_at(u.len());
+        let top = argmax(p);
+        let (mut sum, mut others) = (0.0, 0.0);
+        for (k, (p, u)) in p.iter().zip(u).enumerate() {
+            out[k] = p.sqrt() * u;
+            sum += out[k];
+            others += if k == top { 0.0 } else { out[k] };
+        }
+        for (k, out) in out.iter_mut().enumerate() {
+            *out = if k == top {
+                *out * rest[k] - p[k] * others
+            } else {
+                *out - p[k] * sum
+            };
         }
     }
 
-    /// `L = diag(√p) − p √pᵀ`.
-    fn hessian_factor(&self, state: &[f64], factor: &mut [f64]) {
-        let k = state.len() / 2;
-        let (p, rest) = state.split_at(k);
-        for i in 0..k {
-            for j in 0..k {
-                let root = p[j].sqrt();
-                factor[i * k + j] = if i == j { root * rest[i] } else { -p[i] * root };
-            }
-        }
+    /// `√p_k (v_k − pᵀ v)`.
+    fn factor_transposed_times(&self, state: &[f64], rows: &[f64], out: &mut [f64]) {
+        let p = &state[..state.len() / 2];
+        let roots: Vec<f64> = p.iter().map(|p| p.sqrt()).collect();
+        scaled_from_mean(p, &roots, rows, out);
     }
 
     /// `S p̄` with `p̄ = diag(S̄) − 2 S̄ p`.
@@ -80,6 +90,19 @@ impl LossFunction for SoftmaxCrossEntropy {
 
     fn sees_only_differences(&self) -> bool {
         true
+    }
+}
+
+/// `out_k = a_k (v_k − pᵀ v)` for every row `v`, counted from its entry for the most likely class: if that class is
+/// almost certain then the difference would otherwise lose all digits.
+fn scaled_from_mean(p: &[f64], a: &[f64], rows: &[f64], out: &mut [f64]) {
+    let (k, top) = (p.len(), argmax(p));
+    for (v, out) in rows.chunks_exact(k).zip(out.chunks_exact_mut(k)) {
+        let origin = v[top];
+        let mean: f64 = p.iter().zip(v).map(|(p, v)| p * (v - origin)).sum();
+        for (out, (a, v)) in out.iter_mut().zip(a.iter().zip(v)) {
+            *out = a * ((v - origin) - mean);
+        }
     }
 }
 

@@ -13,17 +13,16 @@ impl LossFunction for SquaredError {
         residual.iter().map(|r| 0.5 * r * r).sum()
     }
 
-    fn hessian_times(&self, _: &[f64], v: &[f64], out: &mut [f64]) {
-        out.copy_from_slice(v);
+    fn hessian_times(&self, _: &[f64], rows: &[f64], out: &mut [f64]) {
+        out.copy_from_slice(rows);
     }
 
-    fn hessian_factor(&self, state: &[f64], factor: &mut [f64]) {
-        let k = state.len() / 2;
-        factor.fill(0.0);
-        factor
-            .iter_mut()
-            .step_by(k + 1)
-            .for_each(|entry| *entry = 1.0);
+    fn factor_times(&self, _: &[f64], u: &[f64], out: &mut [f64]) {
+        out.copy_from_slice(u);
+    }
+
+    fn factor_transposed_times(&self, _: &[f64], rows: &[f64], out: &mut [f64]) {
+        out.copy_from_slice(rows);
     }
 
     fn hessian_pullback(&self, _: &[f64], _: &[f64], out: &mut [f64]) {

@@ -4,7 +4,9 @@
 //! logits. With the summed derivative `Ḡ` of all penalties the part of the parameter gradient is
 //! `2 Σ (V Ḡ Vᵀ c_l) t_{l−1}ᵀ`, and `r̄`, `S̄` join the derivative in the logits.
 
-use ndarray::{Array2, ArrayView1, ArrayView2};
+use std::cell::RefCell;
+
+use ndarray::{Array2, ArrayView1, ArrayView2, CowArray, Ix2};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
@@ -13,6 +15,7 @@ use rayon::prelude::*;
 use super::Objective;
 use super::plan::{Plan, Rows, shared_seeds};
 use super::workspace::{Pair, Workspace, per_sample, to_scalar};
+use crate::eigen::EigenSolver;
 use crate::error::Result;
 use crate::jacobian::{for_each_gram, symmetrise};
 use crate::loss::LossBatch;
@@ -210,11 +213,11 @@ impl Heads<'_> {
             .enumerate()
             .with_min_len(together);
         parts.try_for_each_init(
-            || GramDerivative::zeros(k),
-            |derivative, (sample, (((values, bar), f_bar), gram))| {
+            || (GramDerivative::zeros(k), RefCell::new(EigenSolver::new(k))),
+            |(derivative, solver), (sample, (((values, bar), f_bar), gram))| {
                 let gram = self.full(gram);
                 derivative.reset();
-                self.sample(sample, gram.view(), values, derivative)?;
+                self.sample((sample, gram.view()), solver, values, derivative)?;
                 if self.derivatives {
                     self.finish(sample, derivative, bar, f_bar);
                 }
@@ -225,19 +228,19 @@ impl Heads<'_> {
     }
 
     /// `Vᵀ G̃ V`: `G` for the identity, `C G C` for centred rows.
-    fn full(&self, gram: &[f64]) -> Array2<f64> {
+    fn full<'g>(&self, gram: &'g [f64]) -> CowArray<'g, f64, Ix2> {
         let (r, k) = self.seeds.dim();
         let gram = ArrayView2::from_shape((r, r), gram).expect("R rows of R");
         if r == k {
-            return gram.to_owned();
+            return gram.into();
         }
-        self.seeds.t().dot(&gram).dot(&self.seeds)
+        self.seeds.t().dot(&gram).dot(&self.seeds).into()
     }
 
     fn sample(
         &self,
-        sample: usize,
-        g: ArrayView2<f64>,
+        (sample, g): (usize, ArrayView2<f64>),
+        solver: &RefCell<EigenSolver>,
         values: &mut [f64],
         derivative: &mut GramDerivative,
     ) -> Result<()> {
@@ -249,6 +252,7 @@ impl Heads<'_> {
             state: self.loss.state(sample),
             rank: self.rank,
             epsilon: self.epsilon,
+            solver,
             shared: Shared::default(),
         };
         for (i, (penalty, weight)) in self.terms.iter().enumerate() {
@@ -265,17 +269,19 @@ impl Heads<'_> {
     /// Writes `V Ḡ Vᵀ` and `S r̄ + ∂⟨S̄, S⟩/∂f`.
     fn finish(&self, sample: usize, bar: &GramDerivative, out: &mut [f64], f_bar: &mut [f64]) {
         let state = self.loss.state(sample);
-        let mixed = if self.seeds.is_square() {
-            bar.g.clone()
+        let slice = "derivatives are contiguous";
+        if self.seeds.is_square() {
+            out.copy_from_slice(bar.g.as_slice().expect(slice));
         } else {
-            self.seeds.dot(&bar.g).dot(&self.seeds.t())
-        };
-        out.iter_mut().zip(&mixed).for_each(|(out, &m)| *out = m);
-        let s_bar: Vec<f64> = bar.s.iter().copied().collect();
-        self.function.hessian_pullback(state, &s_bar, f_bar);
+            let mixed = self.seeds.dot(&bar.g).dot(&self.seeds.t());
+            out.iter_mut().zip(&mixed).for_each(|(out, &m)| *out = m);
+        }
+        let (r_bar, s_bar) = (bar.r.as_slice(), bar.s.as_slice());
+        self.function
+            .hessian_pullback(state, s_bar.expect(slice), f_bar);
         let mut product = vec![0.0; f_bar.len()];
         self.function
-            .hessian_times(state, &bar.r.to_vec(), &mut product);
+            .hessian_times(state, r_bar.expect(slice), &mut product);
         f_bar.iter_mut().zip(&product).for_each(|(f, s)| *f += s);
     }
 }

@@ -1,9 +1,6 @@
 //! Norms of the input Hessian `H = Jᵀ S J`, all of them functions of `G` and the logits.
 
-use ndarray::Array1;
-
 use super::gram::{GramDerivative, GramPoint, add_outer, add_symmetric, inner};
-use crate::eigen::symmetric_eigen;
 use crate::error::Result;
 
 /// `tr H = tr(S G)`; `∂/∂G = S`, `∂/∂S = G`.
@@ -30,20 +27,16 @@ pub(super) fn frobenius(point: &GramPoint, derivative: Option<&mut GramDerivativ
 /// `‖H‖₂ = λ_max(Lᵀ G L)`, `S = L Lᵀ`. With its unit eigenvector `u` and `q = L u`: `∂/∂G = q qᵀ` and
 /// `∂/∂S = (G q)(G q)ᵀ / λ`.
 pub(super) fn spectral(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> Result<f64> {
-    let factor = point.factor();
-    let reduced = factor.t().dot(&point.g).dot(&factor);
-    let symmetric = 0.5 * (&reduced + &reduced.t());
-    let entries: Vec<f64> = symmetric.iter().copied().collect();
-    let eigen = symmetric_eigen(&entries, point.outputs())?;
+    let eigen = point.reduced_eigen()?;
     let largest = eigen.values[0].max(0.0);
     if let Some(bar) = derivative
         && largest > 0.0
     {
-        let q = factor.dot(&Array1::from(eigen.vectors[0].clone()));
+        let q = point.factor_times(eigen.vector(0));
         // Divided before it is squared: 1/λ can overflow for a saturated sample.
         let gq = point.g.dot(&q) / largest.sqrt();
-        add_outer(&mut bar.g, bar.weight, &q, &q);
-        add_outer(&mut bar.s, bar.weight, &gq, &gq);
+        add_outer(&mut bar.g, bar.weight, q.view(), q.view());
+        add_outer(&mut bar.s, bar.weight, gq.view(), gq.view());
     }
     Ok(largest)
 }
@@ -53,7 +46,7 @@ pub(super) fn spectral(point: &GramPoint, derivative: Option<&mut GramDerivative
 /// `N` has the derivatives `b bᵀ + d rᵀ + r dᵀ` in `G`, `2 G d` in `r` and `a cᵀ + c aᵀ` in `S`; `D` has `r rᵀ` in
 /// `G` and `2 a` in `r`.
 pub(super) fn directional(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
-    let r = point.r.to_owned();
+    let r = point.r;
     let a = point.g.dot(&r);
     let b = point.s_times(&a);
     let c = point.g.dot(&b);
@@ -65,12 +58,12 @@ pub(super) fn directional(point: &GramPoint, derivative: Option<&mut GramDerivat
     if let Some(bar) = derivative {
         let d = point.s_times(&c);
         let weight = bar.weight / denominator;
-        add_outer(&mut bar.g, weight, &b, &b);
-        add_symmetric(&mut bar.g, weight, &d, &r);
-        add_outer(&mut bar.g, -weight * value, &r, &r);
+        add_outer(&mut bar.g, weight, b.view(), b.view());
+        add_symmetric(&mut bar.g, weight, d.view(), r);
+        add_outer(&mut bar.g, -weight * value, r, r);
         bar.r.scaled_add(2.0 * weight, &point.g.dot(&d));
         bar.r.scaled_add(-2.0 * weight * value, &a);
-        add_symmetric(&mut bar.s, weight, &a, &c);
+        add_symmetric(&mut bar.s, weight, a.view(), c.view());
     }
     value
 }

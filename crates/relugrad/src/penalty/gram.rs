@@ -1,12 +1,12 @@
 //! What the penalties of the Gram matrix see of a sample, and where they put their derivatives.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
-use crate::eigen::{Eigen, symmetric_eigen};
+use crate::eigen::{Eigen, EigenSolver};
 use crate::error::Result;
-use crate::loss::LossFunction;
+use crate::loss::{LossFunction, reduced_gram};
 
 /// One sample as all of its Gram penalties see it; what several of them need is computed once. `K×K` matrices.
 pub(crate) struct GramPoint<'a> {
@@ -20,6 +20,7 @@ pub(crate) struct GramPoint<'a> {
     /// Upper bound on the rank of `G`, and the relative accuracy of its entries.
     pub(crate) rank: usize,
     pub(crate) epsilon: f64,
+    pub(crate) solver: &'a RefCell<EigenSolver>,
     pub(crate) shared: Shared,
 }
 
@@ -40,22 +41,18 @@ impl GramPoint<'_> {
 
     /// `S v`.
     pub(crate) fn s_times(&self, v: &Array1<f64>) -> Array1<f64> {
-        let mut out = Array1::zeros(v.len());
+        let mut out = vec![0.0; v.len()];
         let v = v.as_slice().expect("vectors here are contiguous");
-        let to = out.as_slice_mut().expect("it is new");
-        self.loss.hessian_times(self.state, v, to);
-        out
+        self.loss.hessian_times(self.state, v, &mut out);
+        out.into()
     }
 
     /// `M S`, whose rows are `S` times the rows of `M`.
     pub(crate) fn times_s(&self, m: ArrayView2<f64>) -> Array2<f64> {
-        let mut out = Array2::zeros(m.dim());
-        let mut v = vec![0.0; m.ncols()];
-        for (row, mut out) in m.rows().into_iter().zip(out.rows_mut()) {
-            v.iter_mut().zip(row).for_each(|(v, &entry)| *v = entry);
-            let to = out.as_slice_mut().expect("it is new");
-            self.loss.hessian_times(self.state, &v, to);
-        }
+        let (m, mut out) = (m.as_standard_layout(), Array2::zeros(m.dim()));
+        let rows = m.as_slice().expect("it was just laid out");
+        let to = out.as_slice_mut().expect("it is new");
+        self.loss.hessian_times(self.state, rows, to);
         out
     }
 
@@ -78,19 +75,27 @@ impl GramPoint<'_> {
     /// The eigenvalues of `G`.
     pub(crate) fn eigen(&self) -> Result<&Eigen> {
         if self.shared.eigen.get().is_none() {
-            let entries: Vec<f64> = self.g.iter().copied().collect();
-            let solved = symmetric_eigen(&entries, self.outputs())?;
+            let solved = self.solver.borrow_mut().solve(self.entries())?;
             self.shared.eigen.get_or_init(|| solved);
         }
         Ok(self.shared.eigen.get().expect("it was just filled"))
     }
 
-    /// The factor `L` with `S = L Lᵀ`.
-    pub(crate) fn factor(&self) -> Array2<f64> {
-        let k = self.outputs();
-        let mut factor = vec![0.0; k * k];
-        self.loss.hessian_factor(self.state, &mut factor);
-        Array2::from_shape_vec((k, k), factor).expect("K rows of K")
+    /// The eigenvalues of `Lᵀ G L`, with `S = L Lᵀ`.
+    pub(crate) fn reduced_eigen(&self) -> Result<Eigen> {
+        let reduced = reduced_gram(self.loss, self.state, self.entries());
+        self.solver.borrow_mut().solve(&reduced)
+    }
+
+    fn entries(&self) -> &[f64] {
+        self.g.to_slice().expect("Gram matrices are contiguous")
+    }
+
+    /// `L u`, with `S = L Lᵀ`.
+    pub(crate) fn factor_times(&self, u: &[f64]) -> Array1<f64> {
+        let mut out = vec![0.0; u.len()];
+        self.loss.factor_times(self.state, u, &mut out);
+        out.into()
     }
 }
 
@@ -126,14 +131,22 @@ impl GramDerivative {
 }
 
 /// `M += scale · a bᵀ`.
-pub(crate) fn add_outer(m: &mut Array2<f64>, scale: f64, a: &Array1<f64>, b: &Array1<f64>) {
-    for (mut row, &a) in m.rows_mut().into_iter().zip(a) {
-        row.scaled_add(scale * a, b);
+pub(crate) fn add_outer(m: &mut Array2<f64>, scale: f64, a: ArrayView1<f64>, b: ArrayView1<f64>) {
+    let b = b.to_slice().expect("vectors here are contiguous");
+    let rows = m.as_slice_mut().expect("derivatives are contiguous");
+    for (row, a) in rows.chunks_exact_mut(b.len()).zip(a) {
+        let a = scale * a;
+        row.iter_mut().zip(b).for_each(|(m, b)| *m += a * b);
     }
 }
 
 /// `M += scale · (a bᵀ + b aᵀ)`.
-pub(crate) fn add_symmetric(m: &mut Array2<f64>, scale: f64, a: &Array1<f64>, b: &Array1<f64>) {
+pub(crate) fn add_symmetric(
+    m: &mut Array2<f64>,
+    scale: f64,
+    a: ArrayView1<f64>,
+    b: ArrayView1<f64>,
+) {
     add_outer(m, scale, a, b);
     add_outer(m, scale, b, a);
 }

@@ -7,8 +7,7 @@ use crate::scalar::Scalar;
 pub(super) fn squared(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
     let gr = point.g.dot(&point.r);
     if let Some(bar) = derivative {
-        let r = point.r.to_owned();
-        add_outer(&mut bar.g, bar.weight, &r, &r);
+        add_outer(&mut bar.g, bar.weight, point.r, point.r);
         bar.r.scaled_add(2.0 * bar.weight, &gr);
     }
     point.r.dot(&gr)

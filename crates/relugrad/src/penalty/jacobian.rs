@@ -1,8 +1,8 @@
 //! Norms of the Jacobian `J`, all of them functions of `G = J Jᵀ`.
 
-use ndarray::{Array1, ArrayView2};
+use ndarray::{ArrayView1, ArrayView2};
 
-use super::gram::{GramDerivative, GramPoint, add_outer, inner};
+use super::gram::{GramDerivative, GramPoint, add_outer};
 use crate::error::Result;
 
 /// `‖J‖_F² = tr G`; `∂/∂G = I`.
@@ -18,8 +18,8 @@ pub(super) fn frobenius(point: &GramPoint, derivative: Option<&mut GramDerivativ
 pub(super) fn spectral(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> Result<f64> {
     let eigen = point.eigen()?;
     if let Some(bar) = derivative {
-        let u = Array1::from(eigen.vectors[0].clone());
-        add_outer(&mut bar.g, bar.weight, &u, &u);
+        let u = ArrayView1::from(eigen.vector(0));
+        add_outer(&mut bar.g, bar.weight, u, u);
     }
     Ok(eigen.values[0].max(0.0))
 }
@@ -29,14 +29,14 @@ pub(super) fn spectral(point: &GramPoint, derivative: Option<&mut GramDerivative
 pub(super) fn nuclear(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> Result<f64> {
     let eigen = point.eigen()?;
     let count = eigen.nonzero(point.rank, point.epsilon);
-    let pairs = || eigen.values.iter().zip(&eigen.vectors).take(count);
+    let roots = eigen.values[..count].iter().map(|value| value.sqrt());
     if let Some(bar) = derivative {
-        for (value, vector) in pairs() {
-            let u = Array1::from(vector.clone());
-            add_outer(&mut bar.g, 0.5 * bar.weight / value.sqrt(), &u, &u);
+        for (i, root) in roots.clone().enumerate() {
+            let u = ArrayView1::from(eigen.vector(i));
+            add_outer(&mut bar.g, 0.5 * bar.weight / root, u, u);
         }
     }
-    Ok(pairs().map(|(value, _)| value.sqrt()).sum())
+    Ok(roots.sum())
 }
 
 /// `(K/m) Σ_i v_iᵀ G v_i` for the `m` rows of `v`; `∂/∂G = (K/m) Σ_i v_i v_iᵀ`.
@@ -47,15 +47,22 @@ pub(super) fn projected(
 ) -> f64 {
     let scale = point.outputs() as f64 / v.nrows() as f64;
     if let Some(bar) = derivative {
-        bar.g.scaled_add(scale * bar.weight, &v.t().dot(&v));
+        for v in v.rows() {
+            add_outer(&mut bar.g, scale * bar.weight, v, v);
+        }
     }
-    scale * inner(v.dot(&point.g).view(), v)
+    scale
+        * v.rows()
+            .into_iter()
+            .map(|v| v.dot(&point.g.dot(&v)))
+            .sum::<f64>()
 }
 
 /// `‖S J‖_F² = tr(S G S)`; `∂/∂G = S²`, `∂/∂S = S G + G S`.
 pub(super) fn probabilities(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
     if let Some(bar) = derivative {
-        bar.g.scaled_add(bar.weight, &point.s().dot(point.s()));
+        bar.g
+            .scaled_add(bar.weight, &point.times_s(point.s().view()));
         bar.s.scaled_add(bar.weight, point.gs());
         bar.s.scaled_add(bar.weight, &point.gs().t());
     }
