@@ -15,20 +15,23 @@ pub struct Quotient {
 /// Ratio of one step to the next.
 const RATIO: f64 = 3.0;
 
+/// Roundings of a function value that its differences are expected to show.
+const ROUNDINGS: f64 = 16.0;
+
 /// Number of steps that are tried.
 const STEPS: i32 = 4;
 
 /// The derivative at 0 of a function that is smooth on `[−2h, 2h]`, with steps `h, h/3, h/9, h/27`.
 ///
 /// Each is `(8 (φ(h) − φ(−h)) − (φ(2h) − φ(−2h))) / 12h`, wrong by `h⁴ φ⁗′/30` and by rounding of order `ε φ/h`;
-/// the two neighbouring steps that agree best are taken. The estimate is how far they are apart, and `ε φ/h`.
+/// the two neighbouring steps that agree best are taken. The estimate is how far they are apart, and `16 ε φ/h`.
 pub fn derivative(phi: impl Fn(f64) -> Vec<f64>, h: f64) -> Quotient {
     let size = norm(&phi(h));
     let steps: Vec<f64> = (0..STEPS).map(|i| h / RATIO.powi(i)).collect();
     let quotients: Vec<Vec<f64>> = steps.iter().map(|&h| stencil(&phi, h)).collect();
     let pairs = quotients.windows(2).zip(&steps[1..]);
     let quotients = pairs.map(|(pair, h)| Quotient {
-        error: norm(&add(&pair[0], -1.0, &pair[1])) + f64::EPSILON * size / h,
+        error: norm(&add(&pair[0], -1.0, &pair[1])) + ROUNDINGS * f64::EPSILON * size / h,
         value: pair[1].clone(),
     });
     quotients

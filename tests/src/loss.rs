@@ -27,8 +27,25 @@ pub fn softmax(f: &[f64]) -> Vec<f64> {
 
 /// `log Σ_k exp f_k`.
 pub fn log_sum_exp(f: &[f64]) -> f64 {
-    let top = f.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    top + f.iter().map(|f| (f - top).exp()).sum::<f64>().ln()
+    f[top(f)] + excess(f)
+}
+
+/// `log Σ_k exp f_k − max_k f_k`, accurate also where it is tiny.
+fn excess(f: &[f64]) -> f64 {
+    let top = top(f);
+    let others = f.iter().enumerate().filter(|(k, _)| *k != top);
+    others.map(|(_, g)| (g - f[top]).exp()).sum::<f64>().ln_1p()
+}
+
+fn top(f: &[f64]) -> usize {
+    (1..f.len()).fold(0, |best, k| if f[k] > f[best] { k } else { best })
+}
+
+/// `log Σ_k exp f_k − Σ_k t_k f_k` for `Σ t = 1`, accurate also where it is tiny.
+fn cross_entropy(f: &[f64], t: &[f64]) -> f64 {
+    let largest = f[top(f)];
+    let below = f.iter().zip(t).map(|(f, t)| t * (largest - f));
+    below.sum::<f64>() + excess(f)
 }
 
 /// `diag(p) − p pᵀ`, with `p_k (1 − p_k)` on the diagonal and `1 − p_k` summed from the other classes.
@@ -72,7 +89,7 @@ pub fn evaluate(loss: &Loss, f: &[f64], t: &[f64]) -> LossPoint {
         Loss::SoftmaxCrossEntropy { .. } => {
             let p = softmax(f);
             LossPoint {
-                value: log_sum_exp(f) - dot(t, f),
+                value: cross_entropy(f, t),
                 residual: softmax_residual(&p, t),
                 hessian: softmax_hessian(&p),
                 probabilities: p,
@@ -81,7 +98,7 @@ pub fn evaluate(loss: &Loss, f: &[f64], t: &[f64]) -> LossPoint {
         Loss::Logistic => {
             let (p, rest) = (1.0 / (1.0 + (-f[0]).exp()), 1.0 / (1.0 + f[0].exp()));
             LossPoint {
-                value: log_sum_exp(&[0.0, f[0]]) - t[0] * f[0],
+                value: cross_entropy(&[0.0, f[0]], &[1.0 - t[0], t[0]]),
                 residual: vec![if t[0] == 1.0 { -rest } else { p - t[0] }],
                 hessian: vec![vec![p * rest]],
                 probabilities: vec![p],
