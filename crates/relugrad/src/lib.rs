@@ -34,7 +34,7 @@
 //! - [`Cotangents`] and [`Tangents`] are the sweeps under it all, for derivatives of one's own.
 //! - An [`Objective`] is a [`Loss`] with weighted [`Penalty`]s: values and exact parameter gradients.
 //! - [`Network::pieces`] walks along a segment from kink to kink; [`gradient_change`] splits a finite difference of
-//!   gradients into smooth part and kinks.
+//!   gradients into smooth part and kinks. [`Network::margins`] tells how far every gate is from its kink.
 //! - [`FiniteDifference`] estimates the same numbers independently.
 //!
 //! Every formula is proved in `docs/theory.md` of the repository.
@@ -43,8 +43,10 @@ mod curvature;
 mod eigen;
 mod error;
 mod finite_difference;
+mod frozen;
 mod jacobian;
 mod loss;
+mod margins;
 mod network;
 mod objective;
 mod parallel;
@@ -62,6 +64,7 @@ pub use error::{Error, Result};
 pub use finite_difference::{FiniteDifference, Scheme};
 pub use jacobian::{JacobianBlock, SWEEP_MEMORY};
 pub use loss::{Loss, Targets};
+pub use margins::Margins;
 pub use network::{Builder, Gate, Initialization, Mlp, Network, Node, NodeId};
 pub use objective::{Evaluation, Objective, Route, Term, Workspace};
 pub use parameters::{ParameterInfo, Parameters};

@@ -8,9 +8,9 @@
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 
 use crate::error::{Error, Result, check_non_negative, check_shape};
+use crate::frozen::Pass;
 use crate::loss::{Loss, LossBatch, Targets};
-use crate::network::add::add_or_copy;
-use crate::network::{Network, Operation};
+use crate::network::Network;
 use crate::pattern::ActivationPattern;
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Rows, Seeds};
@@ -188,60 +188,6 @@ impl<T: Scalar> Walk<'_, T> {
         let mut rows = Rows::default();
         rows.backward(&gated, Seeds::Shared(Array2::eye(k).view()), true);
         Array2::from_shape_vec((k, d), rows.at_input().to_vec()).expect("K rows of D")
-    }
-}
-
-/// One row through the network with a given pattern, and what arrived at the gates.
-#[derive(Default)]
-struct Pass<T> {
-    slots: Vec<Vec<T>>,
-    /// Pre-activations by layer of gates.
-    gates: Vec<Vec<T>>,
-    logits: Vec<T>,
-}
-
-impl<T: Scalar> Pass<T> {
-    /// Runs the affine map of the pattern, or its linear part.
-    fn run(
-        &mut self,
-        network: &Network<T>,
-        pattern: &ActivationPattern,
-        input: ArrayView1<T>,
-        affine: bool,
-    ) {
-        crate::trace::resize_slots(&mut self.slots, network, 1);
-        let pairs = self.slots[0].iter_mut().zip(input);
-        pairs.for_each(|(to, &from)| *to = from);
-        self.gates.clear();
-        let parameters = network.parameters().values();
-        for node in &network.nodes {
-            let mut out = std::mem::take(&mut self.slots[node.slot]);
-            let value = |input: usize| &self.slots[network.nodes[input].slot][..];
-            match &node.operation {
-                Operation::Input => {}
-                Operation::Dense(dense) if affine => {
-                    dense.forward(parameters, value(node.inputs[0]), &mut out);
-                }
-                Operation::Dense(dense) => {
-                    dense.tangent(parameters, value(node.inputs[0]), &mut out);
-                }
-                Operation::Add => {
-                    for (i, &input) in node.inputs.iter().enumerate() {
-                        add_or_copy(value(input), i > 0, &mut out);
-                    }
-                }
-                Operation::Gate(gate) => {
-                    if !node.in_place(&network.nodes) {
-                        out.copy_from_slice(value(node.inputs[0]));
-                    }
-                    self.gates.push(out.clone());
-                    let words = pattern.words(gate.index, &(0..1));
-                    gate.scale(parameters, words, 1, &mut out);
-                }
-            }
-            self.slots[node.slot] = out;
-        }
-        self.logits.clone_from(&self.slots[network.output().slot]);
     }
 }
 
