@@ -1,9 +1,12 @@
 //! The `relugrad` command.
 
 mod compare;
+mod data;
 mod failure;
 mod interrupt;
 mod report;
+mod values;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -24,11 +27,13 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Compare(Box<compare::Arguments>),
+    Verify(verify::Arguments),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Compare(arguments) => compare::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -41,6 +41,15 @@ pub enum Error {
         source: relugrad::Error,
     },
 
+    /// A sample that the engine refuses.
+    #[error("sample {sample}: {source}")]
+    Sample {
+        /// Which one, from 0.
+        sample: usize,
+        /// What the engine says.
+        source: relugrad::Error,
+    },
+
     /// Something that the engine refuses.
     #[error(transparent)]
     Engine(#[from] relugrad::Error),

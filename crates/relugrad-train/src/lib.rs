@@ -5,6 +5,7 @@
 //! - [`data`]: validated data sets: the embedded digits, IDX files, stratified splits.
 //! - [`train`]: mini-batches, the exact gradient of an [`Objective`](relugrad::Objective), an [`Optimizer`], metrics.
 //! - [`attack`]: adversarial perturbations; [`evaluate`]: accuracy, robust accuracy, means of penalties.
+//! - [`verify`](verify::verify): the theorems on a network and samples.
 //! - [`compare`]: the same network trained with each regularizer.
 //!
 //! Everything is reproducible to the last bit from its seeds, for any number of threads. Nothing is printed.
@@ -16,6 +17,7 @@ mod error;
 pub mod evaluate;
 mod optimizer;
 mod trainer;
+pub mod verify;
 
 pub use error::{Error, Result};
 pub use optimizer::{Optimizer, OptimizerState};

@@ -1,6 +1,5 @@
 //! The options of `relugrad compare`.
 
-use std::convert::Infallible;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -12,7 +11,9 @@ use relugrad_train::attack::{Attack, Norm};
 use relugrad_train::compare::{Plan, default_lambda};
 use relugrad_train::data::Split;
 
+use crate::data::Data;
 use crate::failure::Failure;
+use crate::values::{count, non_negative, positive, share};
 
 /// The families that are compared by default.
 const FAMILIES: &str =
@@ -36,7 +37,7 @@ const L2_CURVE: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
 pub(crate) struct Arguments {
     /// `digits` (1797 images of 8x8 pixels, built in), or a directory with the four IDX files of MNIST or
     /// Fashion-MNIST, plain or .gz
-    #[arg(long, value_name = "digits|DIR", default_value = "digits", value_parser = data)]
+    #[arg(long, value_name = "digits|DIR", default_value = "digits", value_parser = Data::parse)]
     pub(super) data: Data,
 
     /// Share of the digits that is kept for testing, of every class alike
@@ -128,20 +129,6 @@ pub(crate) struct Arguments {
     pub(super) json: bool,
 }
 
-/// Where samples come from.
-#[derive(Clone, Debug)]
-pub(super) enum Data {
-    Digits,
-    Directory(PathBuf),
-}
-
-fn data(text: &str) -> Result<Data, Infallible> {
-    Ok(match text {
-        "digits" => Data::Digits,
-        directory => Data::Directory(directory.into()),
-    })
-}
-
 /// A penalty and, if it was given, its weight.
 #[derive(Clone, Debug)]
 struct Weighted {
@@ -162,37 +149,6 @@ impl FromStr for Weighted {
             .map_err(|error: relugrad::Error| error.to_string())?;
         Ok(Weighted { penalty, lambda })
     }
-}
-
-fn count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("it must be at least 1".into()),
-        Ok(count) => Ok(count),
-        Err(_) => Err("it must be a whole number of at least 1".into()),
-    }
-}
-
-fn number(text: &str, valid: fn(f64) -> bool, expected: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(value) if valid(value) => Ok(value),
-        _ => Err(format!("it must be {expected}")),
-    }
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    number(text, |x| x.is_finite() && x > 0.0, "a positive number")
-}
-
-fn non_negative(text: &str) -> Result<f64, String> {
-    number(
-        text,
-        |x| x.is_finite() && x >= 0.0,
-        "a number of at least 0",
-    )
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    number(text, |x| x > 0.0 && x < 1.0, "a number between 0 and 1")
 }
 
 impl Arguments {

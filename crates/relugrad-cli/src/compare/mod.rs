@@ -7,12 +7,10 @@ mod progress;
 
 use std::io::Write;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use relugrad_train::compare::{Comparison, Plan, compare};
-use relugrad_train::data::{Split, digits, load_idx, stratified_split};
 
 pub(crate) use arguments::Arguments;
-use arguments::Data;
 use follower::Follower;
 use output::Output;
 
@@ -44,28 +42,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn plan(arguments: &Arguments) -> Result<Plan, Failure> {
     arguments.check()?;
-    let plan = arguments.plan(data(arguments)?);
+    let data = arguments
+        .data
+        .load(arguments.test_fraction, arguments.split_seed)?;
+    let plan = arguments.plan(data);
     plan.check().map_err(|error| Failure::Usage(error.into()))?;
     Ok(plan)
-}
-
-fn data(arguments: &Arguments) -> Result<Split, Failure> {
-    match &arguments.data {
-        Data::Digits => Ok(stratified_split(
-            &digits(),
-            arguments.test_fraction,
-            arguments.split_seed,
-        )?),
-        Data::Directory(directory) => {
-            if !directory.is_dir() {
-                return Err(Failure::Failed(anyhow!(
-                    "there is no data directory {}; give `digits` or a directory with IDX files",
-                    directory.display()
-                )));
-            }
-            Ok(load_idx(directory)?)
-        }
-    }
 }
 
 fn print(arguments: &Arguments, comparison: &Comparison) -> Result<(), Failure> {

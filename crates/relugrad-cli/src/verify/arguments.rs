@@ -1,0 +1,68 @@
+//! The options of `relugrad verify`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum, value_parser};
+
+use crate::data::Data;
+use crate::values::{count, positive};
+
+/// Check the theorems on a model and data
+///
+/// At every sample each statement of docs/theory.md that applies is checked: that the network is affine on its region,
+/// that the sweeps are adjoint, what every penalty is and how the penalties bound each other, CURE inside and across
+/// regions, certificates, and the local worst case. Values come from forward passes and textbook formulas, derivatives
+/// from the engine. The table shows the largest and the median residual relative to the size of what is compared, and
+/// what rounding explains. Warnings count samples on a kink or saturated to rounding.
+///
+/// Exit code 1 if a statement does not hold.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  relugrad compare --out result
+  relugrad verify result/models/jacobian-seed0.safetensors --data digits
+  relugrad verify model.safetensors --data mnist/ --samples 50 --precision f64 --json")]
+pub(crate) struct Arguments {
+    /// The model, a safetensors file that relugrad wrote
+    pub(super) model: PathBuf,
+
+    /// `digits` (built in), or a directory with the four IDX files of MNIST or Fashion-MNIST, plain or .gz; the test
+    /// samples are taken
+    #[arg(long, value_name = "digits|DIR", value_parser = Data::parse)]
+    pub(super) data: Data,
+
+    /// Check at most this many test samples, from the first on
+    #[arg(long, value_name = "N", default_value = "100", value_parser = count)]
+    pub(super) samples: usize,
+
+    /// Precisions in which the model is run
+    #[arg(
+        long,
+        value_name = "NAMES",
+        default_value = "f64,f32",
+        value_delimiter = ','
+    )]
+    pub(super) precision: Vec<Precision>,
+
+    /// Seed of the random directions
+    #[arg(long, value_name = "SEED", default_value = "0")]
+    pub(super) seed: u64,
+
+    /// Step h of CURE across regions, in input units
+    #[arg(long, value_name = "H", default_value = "1.5", allow_negative_numbers = true, value_parser = positive)]
+    pub(super) cure_step: f64,
+
+    /// Threads; 0 uses all processors. The results do not depend on it
+    #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u16).range(0..=1024))]
+    pub(super) threads: u16,
+
+    /// Print all results as one line of JSON instead of tables
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// In what arithmetic the statements are checked.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Precision {
+    F64,
+    F32,
+}

@@ -1,0 +1,140 @@
+//! `relugrad verify`.
+
+mod arguments;
+mod table;
+
+use std::io::{IsTerminal, Write};
+
+use anyhow::{Context, anyhow};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use relugrad::{Network, Scalar};
+use relugrad_train::evaluate::Samples;
+use relugrad_train::verify::{Choices, Report, verify};
+use serde_json::json;
+
+pub(crate) use arguments::Arguments;
+use arguments::Precision;
+
+use crate::failure::Failure;
+use crate::interrupt;
+
+/// The split of the digits whose test samples are taken; that of `relugrad compare`.
+const TEST_FRACTION: f64 = 0.2;
+const SPLIT_SEED: u64 = 0;
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(arguments.threads.into())
+        .build()
+        .context("cannot start threads")?;
+    let (network, _) = relugrad_io::load::<f64>(&arguments.model).map_err(anyhow::Error::from)?;
+    let data = arguments.data.load(TEST_FRACTION, SPLIT_SEED)?.test;
+    let samples: Samples<f64> = Samples::new(&data).first(arguments.samples);
+    fits(&network, data.features(), data.classes())?;
+    interrupt::listen()?;
+    let bar = progress(samples.len() * arguments.precision.len());
+    let mut reports = Vec::new();
+    for precision in &arguments.precision {
+        let report = pool.install(|| match precision {
+            Precision::F64 => verified(&network, &samples, arguments, &bar),
+            Precision::F32 => {
+                let narrow = Samples {
+                    images: samples.images.mapv(|x| x as f32),
+                    labels: samples.labels.clone(),
+                };
+                verified(&network.cast::<f32>(), &narrow, arguments, &bar)
+            }
+        })?;
+        reports.push(report);
+        if interrupt::requested() {
+            break;
+        }
+    }
+    bar.finish_and_clear();
+    print(arguments, &reports)?;
+    outcome(&reports)
+}
+
+fn fits(network: &Network<f64>, features: usize, classes: usize) -> Result<(), Failure> {
+    let inputs = network.inputs();
+    if inputs != features {
+        return Err(Failure::Failed(anyhow!(
+            "the model has {inputs} inputs but the samples of --data have {features} features; give the data it was \
+             made for"
+        )));
+    }
+    let separable = network.outputs().max(2);
+    if classes > separable {
+        return Err(Failure::Failed(anyhow!(
+            "the model tells {separable} classes apart but --data has {classes}; give the data it was made for"
+        )));
+    }
+    Ok(())
+}
+
+fn verified<T: Scalar>(
+    network: &Network<T>,
+    samples: &Samples<T>,
+    arguments: &Arguments,
+    bar: &ProgressBar,
+) -> Result<Report, Failure> {
+    let choices = Choices {
+        seed: arguments.seed,
+        cure_step: arguments.cure_step,
+    };
+    bar.set_message(T::NAME);
+    let go_on = || {
+        bar.inc(1);
+        !interrupt::requested()
+    };
+    Ok(verify(network, network, samples, &choices, go_on)?)
+}
+
+fn progress(samples: usize) -> ProgressBar {
+    let target = if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr_with_hz(10)
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let bar = ProgressBar::with_draw_target(Some(samples as u64), target);
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} samples  {eta} left  {msg}");
+    bar.with_style(
+        style
+            .expect("the template is well-formed")
+            .progress_chars("=> "),
+    )
+}
+
+fn print(arguments: &Arguments, reports: &[Report]) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    if arguments.json {
+        let model = arguments.model.display().to_string();
+        let holds = reports.iter().all(Report::holds);
+        let json = json!({ "model": model, "holds": holds, "reports": reports });
+        writeln!(stdout, "{json}")?;
+        return Ok(());
+    }
+    for report in reports {
+        writeln!(stdout, "{}\n", table::text(report))?;
+    }
+    Ok(())
+}
+
+fn outcome(reports: &[Report]) -> Result<(), Failure> {
+    let outcomes = reports.iter().flat_map(|report| &report.outcomes);
+    let fails = outcomes
+        .filter(|outcome| outcome.verdict == relugrad_train::verify::Verdict::Fails)
+        .count();
+    if fails > 0 {
+        return Err(Failure::Failed(anyhow!(
+            "{fails} statements do not hold; the derivatives do not belong to this model, or a tolerance is too \
+             narrow for it"
+        )));
+    }
+    if reports.iter().all(|report| report.complete) {
+        Ok(())
+    } else {
+        Err(Failure::Interrupted)
+    }
+}

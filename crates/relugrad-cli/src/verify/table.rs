@@ -1,0 +1,72 @@
+//! The table of a verification.
+
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use relugrad_train::verify::{Outcome, Report, Verdict};
+
+const HEADINGS: [&str; 7] = ["", "statement", "cases", "worst", "median", "allowed", ""];
+
+/// A title, a line for each statement, and warnings.
+pub(super) fn text(report: &Report) -> String {
+    let mut lines = vec![format!("{}, {} samples", report.precision, report.samples)];
+    lines.extend(table(report).lines().map(|line| line.trim_end().to_owned()));
+    lines.extend(warnings(report));
+    lines.join("\n")
+}
+
+fn table(report: &Report) -> Table {
+    let rule = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+    let mut table = Table::new();
+    table.load_style(rule).set_header(HEADINGS);
+    for outcome in &report.outcomes {
+        table.add_row(row(outcome));
+    }
+    for (i, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 1));
+        if (2..6).contains(&i) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn row(outcome: &Outcome) -> Vec<String> {
+    let number = |value: f64| match outcome.cases {
+        0 => String::new(),
+        _ => format!("{value:.1e}"),
+    };
+    let sample = outcome.worst_sample.unwrap_or_default();
+    let verdict = match outcome.verdict {
+        Verdict::Holds => "holds".to_owned(),
+        Verdict::Fails => format!("FAILS (sample {sample})"),
+        Verdict::Untested => format!("- {}", outcome.reason.unwrap_or_default()),
+    };
+    vec![
+        outcome.theorem.to_owned(),
+        outcome.statement.to_owned(),
+        outcome.cases.to_string(),
+        number(outcome.worst),
+        number(outcome.median),
+        number(outcome.tolerance),
+        verdict,
+    ]
+}
+
+fn warnings(report: &Report) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if report.on_kink > 0 {
+        warnings.push(format!(
+            "warning: {} of {} samples are on a kink, to rounding; statements about the region leave them out",
+            report.on_kink, report.samples
+        ));
+    }
+    if report.saturated > 0 {
+        warnings.push(format!(
+            "warning: {} of {} samples are saturated, 1 − p < ε; their gradients and curvatures are tiny",
+            report.saturated, report.samples
+        ));
+    }
+    if !report.complete {
+        warnings.push("warning: interrupted; the other samples were not checked".to_owned());
+    }
+    warnings
+}

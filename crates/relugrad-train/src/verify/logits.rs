@@ -1,0 +1,85 @@
+//! The losses by their textbook formulas, in `f64`.
+
+use ndarray::{Array1, Array2};
+use relugrad::Loss;
+
+/// What follows from the logits of a sample: `ℓ`, `p`, `r = ∂ℓ/∂f`, `S = ∂²ℓ/∂f²`.
+///
+/// One logit stands for two, 0 and itself (T51): `p` then has one entry, the probability of class 1.
+pub(super) struct Prediction {
+    pub(super) loss: f64,
+    pub(super) p: Array1<f64>,
+    pub(super) r: Array1<f64>,
+    pub(super) s: Array2<f64>,
+    /// `1 − p` of the likeliest class, summed from the others.
+    pub(super) doubt: f64,
+    /// `1 − p` of the label, summed from the others.
+    pub(super) missing: f64,
+}
+
+impl Prediction {
+    /// For softmax cross-entropy, or the logistic loss of a single logit.
+    pub(super) fn new(loss: &Loss, f: &Array1<f64>, label: usize) -> Prediction {
+        match loss {
+            Loss::Logistic => {
+                let pair = Prediction::softmax(&Array1::from(vec![0.0, f[0]]), label);
+                Prediction {
+                    p: Array1::from(vec![pair.p[1]]),
+                    r: Array1::from(vec![pair.r[1]]),
+                    s: Array2::from_elem((1, 1), pair.s[(1, 1)]),
+                    ..pair
+                }
+            }
+            _ => Prediction::softmax(f, label),
+        }
+    }
+
+    fn softmax(f: &Array1<f64>, label: usize) -> Prediction {
+        let top = likeliest(f);
+        let weights = f.mapv(|value| (value - f[top]).exp());
+        let p = &weights / weights.sum();
+        let others = |class: usize| -> f64 {
+            let rest = p.iter().enumerate().filter(|(k, _)| *k != class);
+            rest.map(|(_, p)| p).sum()
+        };
+        let mut s = Array2::from_shape_fn((f.len(), f.len()), |(i, j)| -p[i] * p[j]);
+        for k in 0..f.len() {
+            s[(k, k)] = p[k] * others(k);
+        }
+        let mut r = p.clone();
+        r[label] = -others(label);
+        Prediction {
+            loss: f[top] - f[label] + excess(f),
+            doubt: others(top),
+            missing: others(label),
+            p,
+            r,
+            s,
+        }
+    }
+}
+
+/// The first of the largest logits.
+pub(super) fn likeliest(f: &Array1<f64>) -> usize {
+    (1..f.len()).fold(0, |best, k| if f[k] > f[best] { k } else { best })
+}
+
+/// `log Σ_k exp f_k − max_k f_k`, accurate also where it is tiny.
+fn excess(f: &Array1<f64>) -> f64 {
+    let top = likeliest(f);
+    let others = f.iter().enumerate().filter(|(k, _)| *k != top);
+    let sum: f64 = others.map(|(_, value)| (value - f[top]).exp()).sum();
+    sum.ln_1p()
+}
+
+/// `KL(p ‖ q)` of the distributions of two vectors of logits.
+pub(super) fn divergence(f: &Array1<f64>, g: &Array1<f64>) -> f64 {
+    let top = likeliest(f);
+    let weights = f.mapv(|value| (value - f[top]).exp());
+    let p = &weights / weights.sum();
+    let change = g - f;
+    let shift = change[top];
+    let mean: f64 = p.iter().zip(&change).map(|(p, e)| p * (e - shift)).sum();
+    let to = likeliest(g);
+    (g[to] - g[top]) + excess(g) - excess(f) - mean
+}

@@ -1,0 +1,171 @@
+//! Do the theorems hold on this network and these samples?
+//!
+//! Every statement of `docs/theory.md` that can be checked at a sample is checked at every sample. What it says about
+//! values comes from forward passes and textbook formulas; the derivatives come from whoever claims to know them
+//! ([`Derivatives`]), which is the engine unless told otherwise. A transposed matrix or a wrong sign in a derivative
+//! breaks the statements that tie it to the values.
+
+mod derivatives;
+mod logits;
+mod point;
+mod report;
+mod statements;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rayon::prelude::*;
+use relugrad::{Loss, Network, Scalar};
+
+pub use derivatives::Derivatives;
+pub use report::{Outcome, Report, Verdict};
+
+use crate::error::{Error, Result};
+use crate::evaluate::Samples;
+use point::{Point, Subject};
+use report::Tally;
+use statements::{Check, Statement};
+
+/// What is chosen freely in the statements.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Choices {
+    /// Seed of the random directions.
+    pub seed: u64,
+    /// CURE's step `h` across regions, in input units.
+    pub cure_step: f64,
+}
+
+impl Default for Choices {
+    fn default() -> Choices {
+        Choices {
+            seed: 0,
+            cure_step: 1.5,
+        }
+    }
+}
+
+/// What one sample says: a check per statement, whether it is on a kink, and whether it is saturated.
+struct Findings {
+    checks: Vec<Check>,
+    on_kink: bool,
+    saturated: bool,
+}
+
+/// Checks all statements on a network, with softmax cross-entropy or, for one logit, the logistic loss.
+///
+/// `claims` are the derivatives that are checked; pass the network itself for the engine's. After each sample `go_on`
+/// hears that one more is done, from any thread; if it says `false` the rest is left out and the report says so.
+///
+/// The report is the same for any number of threads. Cost: per sample some hundred rows, `D` forward rows for the
+/// margins of all gates, and `K` backward rows for each region that the step of CURE crosses.
+///
+/// # Errors
+/// [`Error::Sample`] with what the engine refuses: inputs or labels that do not fit the network, values that are not
+/// finite. [`Error::EmptyDataset`] without samples, [`Error::OutOfRange`] for a `cure_step` that is not positive.
+pub fn verify<T: Scalar>(
+    network: &Network<T>,
+    claims: &dyn Derivatives<T>,
+    samples: &Samples<T>,
+    choices: &Choices,
+    go_on: impl Fn() -> bool + Sync,
+) -> Result<Report> {
+    check(samples, choices)?;
+    let loss = match network.outputs() {
+        1 => Loss::Logistic,
+        _ => Loss::softmax_cross_entropy(),
+    };
+    let subject = Subject {
+        network,
+        claims,
+        loss,
+        seed: choices.seed,
+        cure_step: choices.cure_step,
+    };
+    let statements = statements::all::<T>();
+    let stopped = AtomicBool::new(false);
+    let find = |sample: usize| -> Result<Option<Findings>> {
+        if stopped.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let (x, label) = (samples.images.row(sample), samples.labels[sample]);
+        let found = Point::new(&subject, sample, x, label)
+            .and_then(|point| findings(&point, &statements))
+            .map_err(|source| Error::Sample { sample, source })?;
+        if !go_on() {
+            stopped.store(true, Ordering::Relaxed);
+        }
+        Ok(Some(found))
+    };
+    let found: Vec<Option<Findings>> = (0..samples.len())
+        .into_par_iter()
+        .map(find)
+        .collect::<Result<_>>()?;
+    Ok(summary(&subject, &statements, &found))
+}
+
+fn check<T: Scalar>(samples: &Samples<T>, choices: &Choices) -> Result<()> {
+    if samples.is_empty() {
+        return Err(Error::EmptyDataset {
+            name: "to verify on".into(),
+            what: "samples",
+        });
+    }
+    if choices.cure_step.is_finite() && choices.cure_step > 0.0 {
+        return Ok(());
+    }
+    Err(Error::OutOfRange {
+        option: "step of cure",
+        value: choices.cure_step,
+        expected: "positive and finite",
+    })
+}
+
+fn findings<T: Scalar>(
+    point: &Point<T>,
+    statements: &[Statement<T>],
+) -> relugrad::Result<Findings> {
+    let applies = |statement: &&Statement<T>| {
+        let network = point.subject.network;
+        statement.scope.excludes(network).is_none()
+    };
+    let checks = statements.iter().filter(applies);
+    Ok(Findings {
+        checks: checks
+            .map(|s| (s.check)(point))
+            .collect::<relugrad::Result<_>>()?,
+        on_kink: point.on_kink(),
+        saturated: point.saturated(),
+    })
+}
+
+fn summary<T: Scalar>(
+    subject: &Subject<T>,
+    statements: &[Statement<T>],
+    found: &[Option<Findings>],
+) -> Report {
+    let rounding = point::rounding(subject.network);
+    let mut place = 0;
+    let outcomes = statements.iter().map(|statement| {
+        let tolerance = statement.tolerance * rounding;
+        if let Some(reason) = statement.scope.excludes(subject.network) {
+            return Outcome::untested(statement.theorem, statement.text, tolerance, reason);
+        }
+        let mut tally = Tally::default();
+        for (sample, findings) in found.iter().enumerate() {
+            if let Some(findings) = findings {
+                tally.add(sample, &findings.checks[place]);
+            }
+        }
+        place += 1;
+        tally.outcome(statement.theorem, statement.text, tolerance)
+    });
+    let outcomes = outcomes.collect();
+    let done = || found.iter().flatten();
+    Report {
+        precision: T::NAME,
+        samples: done().count(),
+        complete: found.iter().all(Option::is_some),
+        on_kink: done().filter(|findings| findings.on_kink).count(),
+        saturated: done().filter(|findings| findings.saturated).count(),
+        outcomes,
+    }
+}

@@ -1,0 +1,241 @@
+//! One sample with everything that the statements are about.
+
+use faer::{MatRef, Side};
+use ndarray::{Array1, Array2, ArrayView1, Axis};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::StandardNormal;
+use relugrad::{ActivationPattern, Error, Loss, Network, Penalty, Result, Scalar};
+
+use super::derivatives::Derivatives;
+use super::logits::Prediction;
+
+/// A network and what is claimed of its derivatives.
+pub(super) struct Subject<'a, T> {
+    pub(super) network: &'a Network<T>,
+    pub(super) claims: &'a dyn Derivatives<T>,
+    pub(super) loss: Loss,
+    pub(super) seed: u64,
+    pub(super) cure_step: f64,
+}
+
+/// The claims at one sample, in `f64`, and what follows from the logits.
+pub(super) struct Point<'a, T> {
+    pub(super) subject: &'a Subject<'a, T>,
+    pub(super) x: ArrayView1<'a, T>,
+    pub(super) label: usize,
+    /// Which sample it is; seeds its random numbers.
+    index: usize,
+    /// The logits, by the network's forward pass.
+    pub(super) f: Array1<f64>,
+    pub(super) at: Prediction,
+    pub(super) j: Array2<f64>,
+    /// `J Jᵀ`.
+    pub(super) gram: Array2<f64>,
+    pub(super) g: Array1<f64>,
+    /// The margins of all gates and their gradients.
+    pub(super) margins: (Array1<f64>, Array2<f64>),
+    pattern: ActivationPattern,
+    /// Rounding along the longest path: `8 √n ε` with the number `n` of terms in the sums along it.
+    pub(super) rounding: f64,
+}
+
+/// Another input in the region or beyond, as the network sees it.
+pub(super) struct Moved<T> {
+    pub(super) x: Array1<T>,
+    /// What was really added to the sample, after rounding.
+    pub(super) delta: Array1<f64>,
+    pub(super) f: Array1<f64>,
+    /// Whether the pattern is that of the sample.
+    pub(super) same_region: bool,
+}
+
+pub(super) fn wide<T: Scalar>(values: impl IntoIterator<Item = T>) -> Array1<f64> {
+    values.into_iter().map(Scalar::into_f64).collect()
+}
+
+pub(super) fn narrow<T: Scalar>(values: &Array1<f64>) -> Array1<T> {
+    values.mapv(T::from_f64)
+}
+
+pub(super) fn norm<'v>(values: impl IntoIterator<Item = &'v f64>) -> f64 {
+    values.into_iter().map(|v| v * v).sum::<f64>().sqrt()
+}
+
+/// Eigenvalues, largest first, and unit eigenvectors in the columns of a matrix, of a symmetric matrix.
+pub(super) fn eigen(matrix: &Array2<f64>) -> Result<(Vec<f64>, Array2<f64>)> {
+    let size = matrix.nrows();
+    let entries: Vec<f64> = matrix.iter().copied().collect();
+    let solution = MatRef::from_row_major_slice(&entries, size, size)
+        .self_adjoint_eigen(Side::Lower)
+        .map_err(|_| Error::Eigenvalues { size })?;
+    let last = size - 1;
+    let values = (0..size).map(|i| solution.S().column_vector()[last - i]);
+    let vectors = Array2::from_shape_fn((size, size), |(i, j)| solution.U()[(i, last - j)]);
+    Ok((values.collect(), vectors))
+}
+
+/// `8 √n ε` for the sums on the way through a network.
+pub(super) fn rounding<T: Scalar>(network: &Network<T>) -> f64 {
+    let nodes = network.nodes();
+    let terms = nodes.iter().filter(|node| node.is_dense());
+    let terms = terms.flat_map(|node| node.inputs().map(|input| nodes[input.index()].width()));
+    8.0 * (terms.sum::<usize>().max(1) as f64).sqrt() * T::EPSILON.into_f64()
+}
+
+impl<'a, T: Scalar> Point<'a, T> {
+    pub(super) fn new(
+        subject: &'a Subject<'a, T>,
+        index: usize,
+        x: ArrayView1<'a, T>,
+        label: usize,
+    ) -> Result<Point<'a, T>> {
+        let trace = subject.network.trace(x.insert_axis(Axis(0)))?;
+        let f = wide(trace.logits().iter().copied());
+        let j = subject.claims.jacobian(x)?.mapv(Scalar::into_f64);
+        let g = subject.claims.input_gradient(x, &subject.loss, label)?;
+        let margins = subject.claims.margins(x)?;
+        Ok(Point {
+            at: Prediction::new(&subject.loss, &f, label),
+            gram: j.dot(&j.t()),
+            g: wide(g),
+            margins: (
+                wide(margins.values),
+                margins.gradients.mapv(Scalar::into_f64),
+            ),
+            pattern: trace.pattern().clone(),
+            rounding: rounding(subject.network),
+            subject,
+            x,
+            label,
+            index,
+            f,
+            j,
+        })
+    }
+
+    /// Number of logits `K`.
+    pub(super) fn outputs(&self) -> usize {
+        self.f.len()
+    }
+
+    pub(super) fn claims(&self) -> &dyn Derivatives<T> {
+        self.subject.claims
+    }
+
+    /// The claimed value of a penalty.
+    pub(super) fn penalty(&self, penalty: &Penalty) -> Result<f64> {
+        let loss = &self.subject.loss;
+        self.claims().penalty(self.x, loss, self.label, penalty)
+    }
+
+    /// `‖J‖_F`.
+    pub(super) fn jacobian_size(&self) -> f64 {
+        norm(&self.j)
+    }
+
+    /// `‖J‖_F ‖r‖`, of which `‖g‖` is what is left after cancellation.
+    pub(super) fn gradient_size(&self) -> f64 {
+        self.jacobian_size() * norm(&self.at.r)
+    }
+
+    /// `‖J‖_F² tr S`, of which `tr H` is what is left after cancellation.
+    pub(super) fn curvature_size(&self) -> f64 {
+        self.jacobian_size().powi(2) * self.at.s.diag().sum()
+    }
+
+    /// Whether the square of the curvature's size leaves the range in which numbers keep their digits.
+    pub(super) fn curvature_underflows(&self) -> bool {
+        self.curvature_size().powi(2) < f64::MIN_POSITIVE / f64::EPSILON
+    }
+
+    /// `C J`, the rows without their mean.
+    pub(super) fn centred(&self) -> Array2<f64> {
+        let mean = self.j.mean_axis(Axis(0)).expect("there are logits");
+        &self.j - &mean
+    }
+
+    /// `‖C J‖₂²`.
+    pub(super) fn centred_spectral(&self) -> Result<f64> {
+        let centred = self.centred();
+        Ok(eigen(&centred.dot(&centred.t()))?.0[0].max(0.0))
+    }
+
+    /// The direction of `g`, unless it is lost in rounding.
+    pub(super) fn gradient_direction(&self) -> Option<Array1<f64>> {
+        let size = norm(&self.g);
+        (size > 1e-3 * self.gradient_size()).then(|| &self.g / size)
+    }
+
+    /// A random number generator for the check with this name.
+    pub(super) fn random(&self, name: &str) -> ChaCha8Rng {
+        let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let stream = name.bytes().fold(self.index as u64, hash);
+        let mut random = ChaCha8Rng::seed_from_u64(self.subject.seed);
+        random.set_stream(stream);
+        random
+    }
+
+    /// A random unit vector that the network's precision holds.
+    pub(super) fn unit(&self, size: usize, random: &mut ChaCha8Rng) -> Array1<f64> {
+        let vector: Array1<f64> = (0..size).map(|_| random.sample(StandardNormal)).collect();
+        let unit = &vector / norm(&vector);
+        wide(narrow::<T>(&unit))
+    }
+
+    /// The sample moved by `length · direction`.
+    pub(super) fn moved(&self, direction: &Array1<f64>, length: f64) -> Result<Moved<T>> {
+        let here = wide(self.x.iter().copied());
+        let x: Array1<T> = narrow(&(&here + &(length * direction)));
+        let trace = self.subject.network.trace(x.view().insert_axis(Axis(0)))?;
+        let layers = 0..self.pattern.layers();
+        let same = |layer: usize| {
+            (0..self.pattern.width(layer)).all(|unit| {
+                self.pattern.is_active(0, layer, unit) == trace.pattern().is_active(0, layer, unit)
+            })
+        };
+        Ok(Moved {
+            delta: wide(x.iter().copied()) - here,
+            f: wide(trace.logits().iter().copied()),
+            same_region: layers.into_iter().all(same),
+            x,
+        })
+    }
+
+    /// The step along a direction to the first kink, and the unit there; `None` if no gate moves towards its own.
+    pub(super) fn first_kink(&self, direction: &Array1<f64>) -> Option<(f64, usize)> {
+        let rates = self.margins.1.dot(direction);
+        let steps = self.margins.0.iter().zip(&rates).enumerate();
+        let towards = steps.filter(|(_, (_, rate))| **rate < 0.0);
+        let steps = towards.map(|(unit, (value, rate))| (value / -rate, unit));
+        steps.min_by(|a, b| a.0.total_cmp(&b.0))
+    }
+
+    /// The distance to the nearest kink and its unit; `None` without gates that move.
+    pub(super) fn nearest_kink(&self) -> Option<(f64, usize)> {
+        let rows = self.margins.1.rows().into_iter().zip(&self.margins.0);
+        let distances = rows.enumerate().filter_map(|(unit, (gradient, value))| {
+            let size = norm(gradient);
+            (size > 0.0).then(|| (value / size, unit))
+        });
+        distances.min_by(|a, b| a.0.total_cmp(&b.0))
+    }
+
+    /// How large a margin is by rounding alone.
+    pub(super) fn margin_noise(&self) -> f64 {
+        self.rounding * self.margins.0.iter().fold(0.0, |a: f64, &b| a.max(b))
+    }
+
+    /// Whether a unit that moves is at its kink, or would be but for rounding.
+    pub(super) fn on_kink(&self) -> bool {
+        let noise = self.margin_noise();
+        let rows = self.margins.1.rows().into_iter().zip(&self.margins.0);
+        rows.into_iter()
+            .any(|(gradient, &value)| value <= noise && norm(gradient) > 0.0)
+    }
+
+    /// Whether `1 − p` of the likeliest class is less than the distance from 1 to the next larger number.
+    pub(super) fn saturated(&self) -> bool {
+        self.at.doubt < T::EPSILON.into_f64()
+    }
+}

@@ -1,0 +1,217 @@
+//! T61 to T66: certificates and the local worst case, in the Euclidean norm.
+
+use ndarray::Array1;
+use relugrad::{Penalty, Result, Scalar};
+
+use super::super::logits::{Prediction, divergence, likeliest};
+use super::super::point::{Moved, Point, eigen, norm};
+use super::curvature::psi;
+use super::{Check, Scope, Statement, excess, relative, worst};
+
+/// How much of a radius is used, so that rounding of the margins does not decide.
+const INSIDE: f64 = 0.9;
+const OUTSIDE: f64 = 1.1;
+
+pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
+    vec![
+        Statement {
+            theorem: "T61",
+            text: "no gate switches within the distance to the nearest kink, one does beyond",
+            scope: Scope::Gates,
+            tolerance: 0.0,
+            check: nearest_kink,
+        },
+        Statement {
+            theorem: "T62",
+            text: "the class is constant within the certified radius",
+            scope: Scope::GatesSoftmax,
+            tolerance: 1.0,
+            check: certified_radius,
+        },
+        Statement {
+            theorem: "T63",
+            text: "inside the region ℓ(x + δ) = ℓ + ∇ₓℓ·δ + KL(p(x) ‖ p(x + δ))",
+            scope: Scope::GatesSoftmax,
+            tolerance: 1.0,
+            check: tangent_and_divergence,
+        },
+        Statement {
+            theorem: "T64",
+            text: "ℓ + ε‖∇ₓℓ‖ ≤ max ℓ ≤ ℓ + ε‖∇ₓℓ‖ + ¼ ε² ‖C J‖₂² in a ball",
+            scope: Scope::GatesSoftmax,
+            tolerance: 1.0,
+            check: worst_case,
+        },
+        Statement {
+            theorem: "T65",
+            text: "max ℓ ≤ ℓ + ε‖∇ₓℓ‖ + ψ(ρ) ε² ‖H‖₂ in a ball",
+            scope: Scope::GatesSoftmax,
+            tolerance: 1.0,
+            check: worst_case_at_the_centre,
+        },
+        Statement {
+            theorem: "T66",
+            text: "the worst case is a problem in J δ: JᵀG⁺Jδ does what δ does",
+            scope: Scope::GatesSoftmax,
+            tolerance: 1.0,
+            check: problem_in_the_logits,
+        },
+    ]
+}
+
+/// The distance to the nearest kink and the direction there, unless the margin is not clear of rounding.
+fn radius<T: Scalar>(at: &Point<T>) -> Option<(f64, Array1<f64>)> {
+    let (distance, unit) = at.nearest_kink()?;
+    let gradient = at.margins.1.row(unit);
+    let clear = (OUTSIDE - 1.0) * at.margins.0[unit] > at.margin_noise();
+    (clear && !at.on_kink()).then(|| (distance, -&gradient / norm(gradient)))
+}
+
+fn nearest_kink<T: Scalar>(at: &Point<T>) -> Result<Check> {
+    let Some((distance, direction)) = radius(at) else {
+        return Ok(Check::Rejected);
+    };
+    let random = at.unit(at.x.len(), &mut at.random("nearest kink"));
+    let stays = at.moved(&direction, INSIDE * distance)?.same_region
+        && at.moved(&random, INSIDE * distance)?.same_region;
+    let switches = !at.moved(&direction, OUTSIDE * distance)?.same_region;
+    let holds = stays && switches;
+    Ok(Check::Residual(if holds { 0.0 } else { 1.0 }))
+}
+
+/// How far another class is above `y`, if it is.
+fn overtaken(f: &Array1<f64>, y: usize, scale: f64) -> f64 {
+    let others = f.iter().enumerate().filter(|(k, _)| *k != y);
+    others
+        .map(|(_, &value)| excess(value, f[y], scale))
+        .fold(0.0, f64::max)
+}
+
+fn certified_radius<T: Scalar>(at: &Point<T>) -> Result<Check> {
+    let Some((kink, towards_kink)) = radius(at) else {
+        return Ok(Check::Rejected);
+    };
+    let y = likeliest(&at.f);
+    let rivals = (0..at.outputs()).filter(|&k| k != y).filter_map(|k| {
+        let q = &at.j.row(k) - &at.j.row(y);
+        let size = norm(&q);
+        (size > 0.0).then(|| ((at.f[y] - at.f[k]) / size, q / size))
+    });
+    let Some((boundary, towards_boundary)) = rivals.min_by(|a, b| a.0.total_cmp(&b.0)) else {
+        return Ok(Check::Rejected);
+    };
+    let random = at.unit(at.x.len(), &mut at.random("certified radius"));
+    let certified = INSIDE * kink.min(boundary);
+    let scale = norm(&at.f) + at.jacobian_size() * kink.min(boundary);
+    let mut residuals = Vec::new();
+    for direction in [&towards_kink, &towards_boundary, &random] {
+        let there = at.moved(direction, certified)?;
+        residuals.push(overtaken(&there.f, y, scale));
+    }
+    if boundary <= INSIDE * kink {
+        let f = at.moved(&towards_boundary, boundary)?.f;
+        let others = f.iter().enumerate().filter(|(k, _)| *k != y);
+        let rival = others.map(|(_, &f)| f).fold(f64::MIN, f64::max);
+        residuals.push(relative(f[y] - rival, scale));
+    }
+    Ok(worst(residuals))
+}
+
+/// Points on the sphere of radius `ε = 0.9 ρ₁`, up the gradient first; nothing if there is no clear radius.
+fn sphere<T: Scalar>(at: &Point<T>, name: &str) -> Result<Option<(f64, Vec<Moved<T>>)>> {
+    let Some((distance, towards_kink)) = radius(at) else {
+        return Ok(None);
+    };
+    let Some(uphill) = at.gradient_direction() else {
+        return Ok(None);
+    };
+    let random = at.unit(at.x.len(), &mut at.random(name));
+    let length = INSIDE * distance;
+    let points = [&uphill, &towards_kink, &random].map(|v| at.moved(v, length));
+    Ok(Some((
+        length,
+        points.into_iter().collect::<Result<Vec<Moved<T>>>>()?,
+    )))
+}
+
+fn loss_at<T>(at: &Point<T>, f: &Array1<f64>) -> f64 {
+    Prediction::new(&at.subject.loss, f, at.label).loss
+}
+
+/// Size of the numbers that a loss is the difference of, here and there.
+fn loss_size<T>(at: &Point<T>, there: &Moved<T>) -> f64 {
+    norm(&at.f) + norm(&there.f)
+}
+
+fn tangent_and_divergence<T: Scalar>(at: &Point<T>) -> Result<Check> {
+    let Some((_, points)) = sphere(at, "tangent")? else {
+        return Ok(Check::Rejected);
+    };
+    let residual = |there: &Moved<T>| {
+        let found = loss_at(at, &there.f) - at.at.loss - at.g.dot(&there.delta);
+        let expected = divergence(&at.f, &there.f);
+        relative(found - expected, loss_size(at, there))
+    };
+    Ok(worst(points.iter().map(residual)))
+}
+
+fn worst_case<T: Scalar>(at: &Point<T>) -> Result<Check> {
+    let Some((epsilon, points)) = sphere(at, "worst case")? else {
+        return Ok(Check::Rejected);
+    };
+    let first_order = at.at.loss + epsilon * norm(&at.g);
+    let bound = first_order + 0.25 * epsilon * epsilon * at.centred_spectral()?;
+    let uphill = &points[0];
+    let lower = excess(first_order, loss_at(at, &uphill.f), loss_size(at, uphill));
+    let upper = points
+        .iter()
+        .map(|there| excess(loss_at(at, &there.f), bound, loss_size(at, there)));
+    Ok(worst(upper.chain([lower])))
+}
+
+fn worst_case_at_the_centre<T: Scalar>(at: &Point<T>) -> Result<Check> {
+    let Some((epsilon, points)) = sphere(at, "worst case at the centre")? else {
+        return Ok(Check::Rejected);
+    };
+    let rows = 0..at.outputs();
+    let pairs = rows.clone().flat_map(|j| rows.clone().map(move |k| (j, k)));
+    let spread = pairs
+        .map(|(j, k)| norm(&(&at.j.row(j) - &at.j.row(k))))
+        .fold(0.0, f64::max);
+    let growth = psi(epsilon * spread);
+    if growth.is_infinite() {
+        return Ok(Check::Rejected);
+    }
+    let curvature = at.penalty(&Penalty::CurvatureSpectral)?;
+    let second_order = growth * epsilon * epsilon * curvature;
+    let bound = at.at.loss + epsilon * norm(&at.g) + second_order;
+    let residual = |there: &Moved<T>| excess(loss_at(at, &there.f), bound, loss_size(at, there));
+    Ok(worst(points.iter().map(residual)))
+}
+
+fn problem_in_the_logits<T: Scalar>(at: &Point<T>) -> Result<Check> {
+    let Some((distance, _)) = radius(at) else {
+        return Ok(Check::Rejected);
+    };
+    let random = at.unit(at.x.len(), &mut at.random("problem in the logits"));
+    let delta = INSIDE * distance * random;
+    let (values, vectors) = eigen(&at.gram)?;
+    let e = at.j.dot(&delta);
+    let mut coefficients = vectors.t().dot(&e);
+    let threshold = values[0] * at.outputs() as f64 * f64::EPSILON;
+    for (coefficient, &value) in coefficients.iter_mut().zip(&values) {
+        *coefficient = if value > threshold {
+            *coefficient / value
+        } else {
+            0.0
+        };
+    }
+    let shortest = at.j.t().dot(&vectors.dot(&coefficients));
+    let there = at.moved(&shortest, 1.0)?;
+    let size = norm(&delta);
+    let scale = norm(&at.f) + norm(&there.f) + at.jacobian_size() * size;
+    Ok(worst([
+        excess(norm(&shortest), size, size),
+        relative(norm(&(&there.f - &at.f - &e)), scale),
+    ]))
+}

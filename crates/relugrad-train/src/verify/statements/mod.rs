@@ -1,0 +1,121 @@
+//! What is verified: statements with the numbers that they have in `docs/theory.md`.
+
+mod centring;
+mod certificates;
+mod cure;
+mod curvature;
+mod input_gradient;
+mod parameters;
+mod region;
+mod sweeps;
+mod table;
+
+use relugrad::{Network, Result, Scalar};
+
+use super::point::Point;
+
+/// What a statement says at one sample.
+pub(super) enum Check {
+    /// How far it is from being true, relative to the size of what it compares. An inequality that holds is at 0.
+    Residual(f64),
+    /// Its hypotheses do not hold at this sample, or only to rounding.
+    Rejected,
+}
+
+/// Which networks a statement is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// All of them.
+    Any,
+    /// At least two logits with softmax cross-entropy.
+    Softmax,
+    /// Two logits.
+    TwoLogits,
+    /// One logit with the logistic loss.
+    OneLogit,
+    /// At least one gate.
+    Gates,
+    /// At least one gate, and two logits.
+    GatesSoftmax,
+    /// Dense layers without biases.
+    NoBiases,
+    /// Dense layers with biases.
+    Biases,
+    /// One path from input to logits.
+    Chain,
+}
+
+impl Scope {
+    /// Why the statement says nothing about a network, if so.
+    pub(super) fn excludes<T: Scalar>(self, network: &Network<T>) -> Option<&'static str> {
+        let (k, gates) = (network.outputs(), network.gates() > 0);
+        let layout = network.parameters().layout();
+        let biases = layout.iter().any(|info| info.name().ends_with("bias"));
+        let sums = network.nodes().iter().any(|n| n.operation() == "add");
+        let (holds, reason) = match self {
+            Scope::Any => (true, ""),
+            Scope::Softmax => (k > 1, "needs two logits"),
+            Scope::TwoLogits => (k == 2, "needs exactly two logits"),
+            Scope::OneLogit => (k == 1, "needs exactly one logit"),
+            Scope::Gates => (gates, "needs a gate"),
+            Scope::GatesSoftmax => (k > 1 && gates, "needs two logits and a gate"),
+            Scope::NoBiases => (!biases, "needs a network without biases"),
+            Scope::Biases => (biases, "needs a network with biases"),
+            Scope::Chain => (!sums, "needs a network without sums of branches"),
+        };
+        (!holds).then_some(reason)
+    }
+}
+
+/// One statement and how it is checked.
+pub(super) struct Statement<T> {
+    /// Its number in `docs/theory.md`.
+    pub(super) theorem: &'static str,
+    pub(super) text: &'static str,
+    pub(super) scope: Scope,
+    /// The residual that rounding explains, in units of the network's rounding; 0 for what must be exact.
+    pub(super) tolerance: f64,
+    pub(super) check: fn(&Point<T>) -> Result<Check>,
+}
+
+/// Every statement, in the order of the document.
+pub(super) fn all<T: Scalar>() -> Vec<Statement<T>> {
+    let parts = [
+        region::statements(),
+        sweeps::statements(),
+        table::statements(),
+        curvature::statements(),
+        centring::statements(),
+        input_gradient::statements(),
+        cure::statements(),
+        parameters::statements(),
+        certificates::statements(),
+    ];
+    parts.into_iter().flatten().collect()
+}
+
+/// `|error| / scale`; 0 for an exact match of zeros, and infinite if anything is NaN.
+pub(super) fn relative(error: f64, scale: f64) -> f64 {
+    let residual = error.abs() / scale;
+    if error == 0.0 {
+        0.0
+    } else if residual.is_nan() {
+        f64::INFINITY
+    } else {
+        residual
+    }
+}
+
+/// How much `small ≤ large` is violated, relative to a scale.
+pub(super) fn excess(small: f64, large: f64, scale: f64) -> f64 {
+    if small <= large {
+        0.0
+    } else {
+        relative(small - large, scale)
+    }
+}
+
+/// The largest of several residuals.
+pub(super) fn worst(residuals: impl IntoIterator<Item = f64>) -> Check {
+    Check::Residual(residuals.into_iter().fold(0.0, f64::max))
+}

@@ -1,0 +1,66 @@
+//! T59 and T60: what the parameters do to penalties of the Jacobian.
+
+use ndarray::Array1;
+use relugrad::{Penalty, Result, Scalar};
+
+use super::super::point::{Point, norm, wide};
+use super::{Check, Scope, Statement, relative, worst};
+
+pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
+    vec![
+        Statement {
+            theorem: "T59",
+            text: "∂‖J‖²/∂b = 0 for every bias, as bits",
+            scope: Scope::Biases,
+            tolerance: 0.0,
+            check: biases,
+        },
+        Statement {
+            theorem: "T60",
+            text: "⟨W, ∂φ/∂W⟩ = 2 φ for every layer, φ = ‖J‖² and cross-Lipschitz",
+            scope: Scope::Chain,
+            tolerance: 2.0,
+            check: euler,
+        },
+    ]
+}
+
+/// One of the network's parameter arrays, flat, and the gradient of a penalty in it.
+struct Part {
+    name: String,
+    value: Array1<f64>,
+    slope: Array1<f64>,
+}
+
+fn parts<T: Scalar>(at: &Point<T>, penalty: &Penalty) -> Result<Vec<Part>> {
+    let gradient = at.claims().parameter_gradient(at.x, penalty)?;
+    let parameters = at.subject.network.parameters();
+    let layout = parameters.layout().iter();
+    let parts = layout.map(|info| Part {
+        name: info.name().to_owned(),
+        value: wide(parameters.values()[info.range()].iter().copied()),
+        slope: wide(gradient[info.range()].iter().copied()),
+    });
+    Ok(parts.collect())
+}
+
+fn biases<T: Scalar>(at: &Point<T>) -> Result<Check> {
+    let parts = parts(at, &Penalty::Jacobian)?;
+    let biases = parts.iter().filter(|part| part.name.ends_with("bias"));
+    Ok(worst(biases.map(|part| norm(&part.slope))))
+}
+
+fn euler<T: Scalar>(at: &Point<T>) -> Result<Check> {
+    let mut residuals = Vec::new();
+    for penalty in [Penalty::Jacobian, Penalty::CrossLipschitz] {
+        let value = at.penalty(&penalty)?;
+        for part in parts(at, &penalty)? {
+            if part.name.ends_with("weight") {
+                let scale = norm(&part.value) * norm(&part.slope) + 2.0 * value;
+                let product = part.value.dot(&part.slope);
+                residuals.push(relative(product - 2.0 * value, scale));
+            }
+        }
+    }
+    Ok(worst(residuals))
+}

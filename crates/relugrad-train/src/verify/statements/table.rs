@@ -1,0 +1,71 @@
+//! T16 to T25: every penalty is the function of `J`, `r` and `S` that defines it.
+
+use relugrad::{Penalty, Result, Scalar};
+
+use super::super::point::{Point, eigen, norm};
+use super::{Check, Scope, Statement, excess, relative, worst};
+
+pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
+    vec![
+        Statement {
+            theorem: "T16-T25",
+            text: "every penalty of J and the logits is what its definition says",
+            scope: Scope::Any,
+            tolerance: 2.0,
+            check: definitions,
+        },
+        Statement {
+            theorem: "T31",
+            text: "‖J‖_F ≤ ‖J‖_* ≤ √K ‖J‖_F",
+            scope: Scope::Any,
+            tolerance: 1.0,
+            check: nuclear,
+        },
+    ]
+}
+
+fn definitions<T: Scalar>(at: &Point<T>) -> Result<Check> {
+    use Penalty::*;
+    let (g, j, s) = (&at.g, at.jacobian_size(), &at.at.s);
+    let gs = at.gram.dot(s);
+    let sgs = s.dot(&gs);
+    let squared = norm(g).powi(2);
+    let (g_size, h_size) = (at.gradient_size(), at.curvature_size());
+    let largest = g.iter().fold(0.0, |a: f64, b| a.max(b.abs()));
+    let sum: f64 = g.iter().map(|g| g.abs()).sum();
+    let expected = [
+        (InputGradient, squared, g_size.powi(2)),
+        (InputGradientL2, norm(g), g_size),
+        (InputGradientL1, sum, g_size * (g.len() as f64).sqrt()),
+        (InputGradientLinf, largest, g_size),
+        (Jacobian, j * j, j * j),
+        (JacobianSpectral, eigen(&at.gram)?.0[0], j * j),
+        (JacobianProbabilities, sgs.diag().sum(), h_size),
+        (CurvatureTrace, gs.diag().sum(), h_size),
+    ];
+    let mut residuals = Vec::new();
+    for (penalty, value, scale) in expected {
+        residuals.push(relative(at.penalty(&penalty)? - value, scale));
+    }
+    if at.curvature_underflows() {
+        return Ok(worst(residuals));
+    }
+    let frobenius = at.penalty(&CurvatureFrobenius)? - (&sgs * &at.gram).sum();
+    residuals.push(relative(frobenius, h_size.powi(2)));
+    if let Some(z) = at.gradient_direction() {
+        let hz = at.j.t().dot(&s.dot(&at.j.dot(&z)));
+        let scale = h_size.powi(2) * g_size / norm(g);
+        let found = at.penalty(&CurvatureDirectional)?;
+        residuals.push(relative(found - norm(&hz).powi(2), scale));
+    }
+    Ok(worst(residuals))
+}
+
+fn nuclear<T: Scalar>(at: &Point<T>) -> Result<Check> {
+    let (found, size) = (at.penalty(&Penalty::JacobianNuclear)?, at.jacobian_size());
+    let root = (at.outputs() as f64).sqrt();
+    Ok(worst([
+        excess(size, found, size),
+        excess(found, root * size, size),
+    ]))
+}
