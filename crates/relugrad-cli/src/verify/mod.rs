@@ -138,3 +138,36 @@ fn outcome(reports: &[Report]) -> Result<(), Failure> {
         Err(Failure::Interrupted)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use relugrad::Mlp;
+    use relugrad_train::data::digits;
+
+    /// Reports of a network against the derivatives of another.
+    fn report(claims: u64) -> Report {
+        let network = |seed| Mlp::new(&[64, 8, 10]).build::<f64>(seed).unwrap();
+        let samples = Samples::new(&digits()).first(5);
+        let (network, claims) = (network(0), network(claims));
+        verify(&network, &claims, &samples, &Choices::default(), || true).unwrap()
+    }
+
+    #[test]
+    fn a_statement_that_fails_is_a_failure() {
+        assert!(outcome(&[report(0)]).is_ok());
+        let reports = [report(0), report(1)];
+        assert!(matches!(outcome(&reports), Err(Failure::Failed(_))));
+        assert!(table::text(&reports[1]).contains("FAILS (sample "));
+    }
+
+    #[test]
+    fn an_incomplete_report_is_an_interruption() {
+        let incomplete = Report {
+            complete: false,
+            ..report(0)
+        };
+        assert!(table::text(&incomplete).contains("interrupted"));
+        assert!(matches!(outcome(&[incomplete]), Err(Failure::Interrupted)));
+    }
+}

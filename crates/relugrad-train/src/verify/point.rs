@@ -144,6 +144,11 @@ impl<'a, T: Scalar> Point<'a, T> {
         self.jacobian_size().powi(2) * self.at.s.diag().sum()
     }
 
+    /// Size of the numbers whose difference is the loss, or a divergence, between the sample's logits and others.
+    pub(super) fn loss_size(&self, there: &Array1<f64>) -> f64 {
+        norm(&self.f) + norm(there) + (self.outputs() as f64).ln()
+    }
+
     /// Whether the square of the curvature's size leaves the range in which numbers keep their digits.
     pub(super) fn curvature_underflows(&self) -> bool {
         self.curvature_size().powi(2) < f64::MIN_POSITIVE / f64::EPSILON

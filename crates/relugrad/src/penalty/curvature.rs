@@ -44,25 +44,26 @@ pub(super) fn spectral(point: &GramPoint, derivative: Option<&mut GramDerivative
 /// `‖H z‖² = N/D` along `z = g/‖g‖`, with `a = G r`, `b = S a`, `c = G b`, `d = S c`, `N = bᵀc`, `D = rᵀa`.
 ///
 /// `N` has the derivatives `b bᵀ + d rᵀ + r dᵀ` in `G`, `2 G d` in `r` and `a cᵀ + c aᵀ` in `S`; `D` has `r rᵀ` in
-/// `G` and `2 a` in `r`.
+/// `G` and `2 a` in `r`. Everything is computed from `r/√D`, because `N` underflows long before `N/D`.
 pub(super) fn directional(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
-    let r = point.r;
-    let a = point.g.dot(&r);
-    let b = point.s_times(&a);
-    let c = point.g.dot(&b);
-    let (numerator, denominator) = (b.dot(&c), r.dot(&a));
+    let denominator = point.r.dot(&point.g.dot(&point.r));
     if denominator <= 0.0 {
         return 0.0;
     }
-    let value = numerator / denominator;
+    let root = denominator.sqrt();
+    let r = &point.r / root;
+    let a = point.g.dot(&r);
+    let b = point.s_times(&a);
+    let c = point.g.dot(&b);
+    let value = b.dot(&c);
     if let Some(bar) = derivative {
         let d = point.s_times(&c);
-        let weight = bar.weight / denominator;
+        let weight = bar.weight;
         add_outer(&mut bar.g, weight, b.view(), b.view());
-        add_symmetric(&mut bar.g, weight, d.view(), r);
-        add_outer(&mut bar.g, -weight * value, r, r);
-        bar.r.scaled_add(2.0 * weight, &point.g.dot(&d));
-        bar.r.scaled_add(-2.0 * weight * value, &a);
+        add_symmetric(&mut bar.g, weight, d.view(), r.view());
+        add_outer(&mut bar.g, -weight * value, r.view(), r.view());
+        bar.r.scaled_add(2.0 * weight / root, &point.g.dot(&d));
+        bar.r.scaled_add(-2.0 * weight * value / root, &a);
         add_symmetric(&mut bar.s, weight, a.view(), c.view());
     }
     value

@@ -138,11 +138,6 @@ fn loss_at<T>(at: &Point<T>, f: &Array1<f64>) -> f64 {
     Prediction::new(&at.subject.loss, f, at.label).loss
 }
 
-/// Size of the numbers that a loss is the difference of, here and there.
-fn loss_size<T>(at: &Point<T>, there: &Moved<T>) -> f64 {
-    norm(&at.f) + norm(&there.f)
-}
-
 fn tangent_and_divergence<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let Some((_, points)) = sphere(at, "tangent")? else {
         return Ok(Check::Rejected);
@@ -150,7 +145,7 @@ fn tangent_and_divergence<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let residual = |there: &Moved<T>| {
         let found = loss_at(at, &there.f) - at.at.loss - at.g.dot(&there.delta);
         let expected = divergence(&at.f, &there.f);
-        relative(found - expected, loss_size(at, there))
+        relative(found - expected, at.loss_size(&there.f))
     };
     Ok(worst(points.iter().map(residual)))
 }
@@ -162,10 +157,10 @@ fn worst_case<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let first_order = at.at.loss + epsilon * norm(&at.g);
     let bound = first_order + 0.25 * epsilon * epsilon * at.centred_spectral()?;
     let uphill = &points[0];
-    let lower = excess(first_order, loss_at(at, &uphill.f), loss_size(at, uphill));
+    let lower = excess(first_order, loss_at(at, &uphill.f), at.loss_size(&uphill.f));
     let upper = points
         .iter()
-        .map(|there| excess(loss_at(at, &there.f), bound, loss_size(at, there)));
+        .map(|there| excess(loss_at(at, &there.f), bound, at.loss_size(&there.f)));
     Ok(worst(upper.chain([lower])))
 }
 
@@ -185,7 +180,7 @@ fn worst_case_at_the_centre<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let curvature = at.penalty(&Penalty::CurvatureSpectral)?;
     let second_order = growth * epsilon * epsilon * curvature;
     let bound = at.at.loss + epsilon * norm(&at.g) + second_order;
-    let residual = |there: &Moved<T>| excess(loss_at(at, &there.f), bound, loss_size(at, there));
+    let residual = |there: &Moved<T>| excess(loss_at(at, &there.f), bound, at.loss_size(&there.f));
     Ok(worst(points.iter().map(residual)))
 }
 

@@ -180,7 +180,7 @@ fn fisher<T: Scalar>(at: &Point<T>) -> Result<Check> {
     );
     let form = delta.dot(&hd);
     let found = divergence(&at.f, &there.f);
-    let scale = norm(&at.f) + norm(&there.f) + form;
+    let scale = at.loss_size(&there.f) + form;
     Ok(worst([
         excess(psi(-range) * form, found, scale),
         excess(found, psi(range) * form, scale),
