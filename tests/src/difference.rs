@@ -23,16 +23,22 @@ const STEPS: i32 = 4;
 
 /// The derivative at 0 of a function that is smooth on `[−2h, 2h]`, with steps `h, h/3, h/9, h/27`.
 ///
-/// Each is `(8 (φ(h) − φ(−h)) − (φ(2h) − φ(−2h))) / 12h`, wrong by `h⁴ φ⁗′/30` and by rounding of order `ε φ/h`;
-/// the two neighbouring steps that agree best are taken. The estimate is how far they are apart, and `16 ε φ/h`.
+/// Each is `(8 (φ(h) − φ(−h)) − (φ(2h) − φ(−2h))) / 12h`, wrong by `h⁴ φ⁗′/30` and by rounding, which grows as `1/h`;
+/// the two neighbouring steps that agree best are taken. The estimate of the error is how far they are apart, which may
+/// be little by chance, and what is known of rounding: `16 ε φ/h`, and a third of how far the next two are apart.
 pub fn derivative(phi: impl Fn(f64) -> Vec<f64>, h: f64) -> Quotient {
     let size = norm(&phi(h));
     let steps: Vec<f64> = (0..STEPS).map(|i| h / RATIO.powi(i)).collect();
-    let quotients: Vec<Vec<f64>> = steps.iter().map(|&h| stencil(&phi, h)).collect();
-    let pairs = quotients.windows(2).zip(&steps[1..]);
-    let quotients = pairs.map(|(pair, h)| Quotient {
-        error: norm(&add(&pair[0], -1.0, &pair[1])) + ROUNDINGS * f64::EPSILON * size / h,
-        value: pair[1].clone(),
+    let values: Vec<Vec<f64>> = steps.iter().map(|&h| stencil(&phi, h)).collect();
+    let pairs = values.windows(2);
+    let apart: Vec<f64> = pairs.map(|p| norm(&add(&p[0], -1.0, &p[1]))).collect();
+    let quotients = (0..apart.len()).map(|i| {
+        let next = apart.get(i + 1).map_or(0.0, |apart| apart / RATIO);
+        let rounding = ROUNDINGS * f64::EPSILON * size / steps[i + 1];
+        Quotient {
+            error: apart[i] + next + rounding,
+            value: values[i + 1].clone(),
+        }
     });
     quotients
         .min_by(|a, b| a.error.total_cmp(&b.error))

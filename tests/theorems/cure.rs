@@ -15,7 +15,7 @@ use relugrad_tests::oracle::Pattern;
 use relugrad_tests::parameter::{along, penalty_gradient, penalty_slope};
 use relugrad_tests::penalty::{Derivatives, step_direction};
 use relugrad_tests::recipe::entries;
-use relugrad_tests::run::{Residual, property};
+use relugrad_tests::run::{Residual, named, property};
 use relugrad_tests::tolerance::{GRADIENT, slope_error};
 
 use crate::segment::{Piece, next_kink, pieces};
@@ -317,12 +317,14 @@ fn gradient_error(case: &Case, penalty: &Penalty, gradient: &[f64]) -> Option<f6
     visible.then(|| slope_error(found, along(gradient, &direction), length))
 }
 
-fn gradient_of(penalty: Penalty) {
+/// Runs that check under the name of the test.
+fn gradient_of(test: &str, penalty: Penalty) {
     let shapes = Shapes {
         width: 4..=12,
         ..Shapes::plain()
     };
-    property(shapes.cases(), |case, residual| {
+    let name = format!("{}::{test}", module_path!());
+    named(&name, shapes.cases(), |case, residual| {
         let gradient = penalty_gradient(&case, &penalty, Route::Fewest);
         let error = gradient_error(&case, &penalty, &gradient);
         prop_assume!(error.is_some());
@@ -333,7 +335,10 @@ fn gradient_of(penalty: Penalty) {
 /// **T56.** The gradient with the direction held constant, against differences that hold it.
 #[test]
 fn cure_gradient_with_the_direction_held_constant() {
-    gradient_of(cure(STEP, Direction::Gradient { held: true }));
+    gradient_of(
+        "cure_gradient_with_the_direction_held_constant",
+        cure(STEP, Direction::Gradient { held: true }),
+    );
 }
 
 /// T56 against differences that recompute the direction: they disagree.
@@ -361,7 +366,10 @@ fn counter_cure_gradient_with_the_direction_held_constant() {
 /// **T57.** The gradient through the direction `z = g/‖g‖`, against differences that recompute it.
 #[test]
 fn cure_gradient_through_the_direction_adds_one_cotangent() {
-    gradient_of(cure(STEP, ALONG));
+    gradient_of(
+        "cure_gradient_through_the_direction_adds_one_cotangent",
+        cure(STEP, ALONG),
+    );
 }
 
 /// T57 without the projection: `z̄/‖g‖` in place of `(I − zzᵀ) z̄/‖g‖` differs by `z (z·z̄)/‖g‖`, which differences of
@@ -388,7 +396,10 @@ fn counter_cure_gradient_through_the_direction_adds_one_cotangent() {
 /// **T58.** Along `sign(g)` the direction is locally constant, so holding it is exact.
 #[test]
 fn sign_direction_is_locally_constant() {
-    gradient_of(cure(STEP, Direction::Sign));
+    gradient_of(
+        "sign_direction_is_locally_constant",
+        cure(STEP, Direction::Sign),
+    );
 }
 
 /// T58 where an entry of `g` changes sign: the direction, and with it the value, jumps.
