@@ -50,6 +50,22 @@ fn json(arguments: &[&str]) -> Value {
 }
 
 #[test]
+fn the_results_hold_the_options_of_the_penalties() {
+    let results = json(&[
+        "--penalties",
+        "cure,jacobian-projected",
+        "--cure-step",
+        "0.5",
+    ]);
+    let penalties = results["settings"]["penalties"].as_array().unwrap();
+    assert_eq!(penalties[0]["step"], 0.5);
+    assert_eq!(penalties[1]["rows"], 1);
+    assert!(penalties[1].get("step").is_none());
+    let evaluation = &results["runs"][0]["evaluation"];
+    assert!(evaluation["attacked_clean_accuracy"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
 fn the_table_has_a_row_for_each_regularizer() {
     let output = quick(&["--penalties", "jacobian,cure=0.5"])
         .assert()

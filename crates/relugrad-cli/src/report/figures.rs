@@ -25,7 +25,9 @@ pub(super) fn attack_charts(
     for (name, norm) in kinds {
         let of_kind = |attack: &AttackSettings| attack.name == name && attack.norm == norm;
         let series = groups.iter().enumerate().map(|(style, group)| {
-            let clean = group.statistic(|run| run.evaluation.clean_accuracy).mean;
+            let clean = group
+                .statistic(|run| run.evaluation.attacked_clean_accuracy)
+                .mean;
             let mut points = vec![(0.0, 100.0 * clean)];
             for (i, attack) in attacks
                 .iter()

@@ -23,8 +23,8 @@ pub(super) fn page(comparison: &Comparison) -> Result<String> {
         table(&cells(comparison)),
         section(
             "Accuracy under attack",
-            "Share of test samples that stay classified correctly when each may be changed by at most ε. At ε = 0 it is \
-             the clean accuracy. Higher is more robust; a stronger attack can only lower these curves. FGSM takes one \
+            "Share of the attacked samples that stay classified correctly when each may be changed by at most ε. At \
+             ε = 0 it is their clean accuracy. Higher is more robust; a stronger attack can only lower these curves. FGSM takes one \
              step, PGD many.",
             &groups,
             attack_charts(comparison, &groups)?,

@@ -63,6 +63,7 @@ pub(crate) mod fixture {
             learning_rate: 1e-3,
             warmup_epochs: 3.0,
             seeds,
+            penalties: Vec::new(),
             threads: 2,
             attacks: vec![attack(0.05, false), attack(0.1, true)],
         }
@@ -84,6 +85,7 @@ pub(crate) mod fixture {
             curve: vec![epoch(1), epoch(2)],
             evaluation: Evaluation {
                 clean_accuracy: clean,
+                attacked_clean_accuracy: clean,
                 loss: 0.5,
                 robust_accuracy: vec![clean - 0.125, clean - 0.25],
                 penalties: vec![PenaltyMean {

@@ -6,6 +6,7 @@ mod run;
 
 pub use defaults::default_lambda;
 pub use results::{
-    AttackSettings, Comparison, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
+    AttackSettings, Comparison, EpochMetrics, Evaluation, PenaltyMean, PenaltySettings, Run,
+    Settings,
 };
 pub use run::{Follow, Plan, compare};

@@ -41,12 +41,32 @@ pub struct Settings {
     pub learning_rate: f64,
     /// Epochs over which λ grows linearly from 0 to its value.
     pub warmup_epochs: f64,
-    /// Seeds of the runs.
+    /// Seeds of the planned runs.
     pub seeds: Vec<u64>,
+    /// The penalties that are compared.
+    pub penalties: Vec<PenaltySettings>,
     /// Threads that computed it. They change the time, never the numbers.
     pub threads: usize,
     /// Attacks of the evaluation, in the order of [`Evaluation::robust_accuracy`].
     pub attacks: Vec<AttackSettings>,
+}
+
+/// A penalty with all of its parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PenaltySettings {
+    /// Its name.
+    pub name: String,
+    /// Its weight.
+    pub lambda: f64,
+    /// CURE's step `h`, in input units.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<f64>,
+    /// Random rows per sample of a projected penalty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<usize>,
+    /// Seed of these rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 /// One attack of the evaluation with all of its parameters.
@@ -109,7 +129,9 @@ pub struct Evaluation {
     pub clean_accuracy: f64,
     /// Mean cross-entropy.
     pub loss: f64,
-    /// Share of test samples still classified correctly under each attack of [`Settings::attacks`].
+    /// Share of the attacked samples classified correctly before the attack; in `[0, 1]`.
+    pub attacked_clean_accuracy: f64,
+    /// Share of the attacked samples still classified correctly under each attack of [`Settings::attacks`].
     pub robust_accuracy: Vec<f64>,
     /// Mean over the test samples of every compared penalty, whichever one was trained.
     pub penalties: Vec<PenaltyMean>,

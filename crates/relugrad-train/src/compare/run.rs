@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use relugrad::{Loss, Mlp, Network, Objective, Penalty};
 
 use super::results::{
-    AttackSettings, Comparison, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
+    AttackSettings, Comparison, EpochMetrics, Evaluation, PenaltyMean, PenaltySettings, Run,
+    Settings,
 };
 use crate::attack::Attack;
 use crate::data::Split;
@@ -187,6 +188,7 @@ impl Plan {
         let (clean_accuracy, mean_loss) = accuracy_and_loss(network, &loss, &test)?;
         let penalties: Vec<Penalty> = self.penalties.iter().map(|(p, _)| p.clone()).collect();
         let (means, samples_on_kink) = penalty_means(network, &loss, &penalties, &test)?;
+        let (attacked_clean_accuracy, _) = accuracy_and_loss(network, &loss, &attacked)?;
         let mut accuracies = Vec::new();
         for (i, (attack, _)) in self.attacks.iter().enumerate() {
             if follow.evaluation(1 + i, parts).is_break() {
@@ -204,6 +206,7 @@ impl Plan {
         Ok(Some(Evaluation {
             clean_accuracy,
             loss: mean_loss,
+            attacked_clean_accuracy,
             robust_accuracy: accuracies,
             penalties: named.collect(),
             samples_on_kink,
@@ -227,9 +230,30 @@ impl Plan {
             learning_rate: self.learning_rate,
             warmup_epochs: self.warmup_epochs,
             seeds: self.seeds.clone(),
+            penalties: self.penalties.iter().map(PenaltySettings::from).collect(),
             threads: rayon::current_num_threads(),
             attacks: self.attacks.iter().map(AttackSettings::from).collect(),
         })
+    }
+}
+
+impl From<&(Penalty, f64)> for PenaltySettings {
+    fn from((penalty, lambda): &(Penalty, f64)) -> PenaltySettings {
+        let mut settings = PenaltySettings {
+            name: penalty.name().into(),
+            lambda: *lambda,
+            step: None,
+            rows: None,
+            seed: None,
+        };
+        match *penalty {
+            Penalty::Cure { step, .. } => settings.step = Some(step),
+            Penalty::JacobianProjected { rows, seed } => {
+                (settings.rows, settings.seed) = (Some(rows), Some(seed));
+            }
+            _ => {}
+        }
+        settings
     }
 }
 
