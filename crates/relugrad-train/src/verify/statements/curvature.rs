@@ -24,7 +24,7 @@ pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
         },
         Statement {
             theorem: "T36",
-            text: "tr H ≤ cross-Lipschitz / 8",
+            text: "tr H ≤ cross-Lipschitz / 4K",
             scope: Scope::Softmax,
             tolerance: 1.0,
             check: trace_bound,
@@ -93,7 +93,8 @@ fn weighted_differences<T: Scalar>(at: &Point<T>) -> Result<Check> {
 }
 
 fn trace_bound<T: Scalar>(at: &Point<T>) -> Result<Check> {
-    let bound = at.penalty(&Penalty::CrossLipschitz)? / 8.0;
+    let pairs = 4.0 * at.outputs() as f64;
+    let bound = at.penalty(&Penalty::CrossLipschitz)? / pairs;
     let found = at.penalty(&Penalty::CurvatureTrace)?;
     Ok(worst([excess(found, bound, bound)]))
 }

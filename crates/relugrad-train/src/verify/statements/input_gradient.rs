@@ -17,7 +17,7 @@ pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
         },
         Statement {
             theorem: "T47",
-            text: "∇ₓℓ = Σ p_k (J_k − J_y), so ‖∇ₓℓ‖² ≤ Σ p_k ‖J_k − J_y‖²",
+            text: "∇ₓℓ = Σ p_k (J_k − J_y), ‖∇ₓℓ‖² ≤ (1 − p_y) Σ p_k ‖J_k − J_y‖²",
             scope: Scope::Softmax,
             tolerance: 2.0,
             check: average,
@@ -28,6 +28,13 @@ pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
             scope: Scope::Softmax,
             tolerance: 2.0,
             check: residual_bound,
+        },
+        Statement {
+            theorem: "T49",
+            text: "‖H‖₂ ≥ p_y / (1 − p_y) ‖∇ₓℓ‖²",
+            scope: Scope::Softmax,
+            tolerance: 2.0,
+            check: odds,
         },
         Statement {
             theorem: "T50",
@@ -71,9 +78,10 @@ fn average<T: Scalar>(at: &Point<T>) -> Result<Check> {
         mean.scaled_add(p, &(&row - &label));
     }
     let squared = at.penalty(&Penalty::InputGradient)?;
+    let bound = at.at.missing * squared_differences(at);
     Ok(worst([
         relative(norm(&(&at.g - &mean)), at.gradient_size()),
-        excess(squared, squared_differences(at), scale(at)),
+        excess(squared, bound, at.gradient_size().powi(2)),
     ]))
 }
 
@@ -86,6 +94,19 @@ fn residual_bound<T: Scalar>(at: &Point<T>) -> Result<Check> {
         excess(found, bound, at.gradient_size().powi(2)),
         excess(r, limit, limit),
     ]))
+}
+
+/// Rejected where the label is certain to the last bit, and the odds are infinite.
+fn odds<T: Scalar>(at: &Point<T>) -> Result<Check> {
+    let missing = at.at.missing;
+    if missing == 0.0 {
+        return Ok(Check::Rejected);
+    }
+    let odds = at.at.p[at.label] / missing;
+    let bound = odds * at.penalty(&Penalty::InputGradient)?;
+    let found = at.penalty(&Penalty::CurvatureSpectral)?;
+    let scale = at.curvature_size() + odds * at.gradient_size().powi(2);
+    Ok(worst([excess(bound, found, scale)]))
 }
 
 /// With `q = J₁ − J₂`: `‖g‖² = (1 − p_y)² ‖q‖²`, cross-Lipschitz `2 ‖q‖²`, all norms of `H` `p₁ p₂ ‖q‖²`, and
