@@ -87,13 +87,13 @@ impl Shapes {
         }
     }
 
-    /// Chains of a few layers of moderate width, one sample, softmax with a label: the setting of most theorems.
+    /// Chains of two to five layers without anything unusual, one sample, softmax with a label.
     pub fn plain() -> Shapes {
         Shapes {
-            depth: 1..=3,
-            width: 4..=16,
-            outputs: 2..=8,
-            inputs: 1..=12,
+            depth: 1..=4,
+            width: 1..=24,
+            outputs: 2..=12,
+            inputs: 1..=24,
             batch: 1..=1,
             unusual: false,
             losses: Losses::Label,

@@ -70,7 +70,8 @@ pub fn times(m: &[Vec<f64>], v: &[f64]) -> Vec<f64> {
 pub fn transposed_times(m: &[Vec<f64>], v: &[f64]) -> Vec<f64> {
     let mut out = vec![0.0; m[0].len()];
     for (row, &v) in m.iter().zip(v) {
-        out = add(&out, v, row);
+        assert_eq!(row.len(), out.len(), "lengths differ");
+        out.iter_mut().zip(row).for_each(|(out, m)| *out += v * m);
     }
     out
 }
@@ -169,15 +170,15 @@ fn rotate(a: &mut Matrix, vectors: &mut Matrix, p: usize, q: usize) {
     }
     let angle = 0.5 * (2.0 * a[p][q]).atan2(a[p][p] - a[q][q]);
     let (sine, cosine) = angle.sin_cos();
-    let turn = |m: &mut Matrix| {
-        let (x, y) = (m[p].clone(), m[q].clone());
-        m[p] = add(&scaled(cosine, &x), sine, &y);
-        m[q] = add(&scaled(cosine, &y), -sine, &x);
-    };
-    turn(a);
-    *a = transpose(a);
-    turn(a);
-    turn(vectors);
+    let turned = |x: f64, y: f64| (cosine * x + sine * y, cosine * y - sine * x);
+    for m in [&mut *a, vectors] {
+        for j in 0..m[p].len() {
+            (m[p][j], m[q][j]) = turned(m[p][j], m[q][j]);
+        }
+    }
+    for row in a {
+        (row[p], row[q]) = turned(row[p], row[q]);
+    }
 }
 
 /// Singular values of a matrix, largest first: the roots of the eigenvalues of its smaller Gram matrix.

@@ -12,7 +12,7 @@ use relugrad_tests::recipe::entries;
 use relugrad_tests::run::{EPSILON, Residual, property};
 use relugrad_tests::tolerance::relative_error;
 
-use crate::setting::{Setting, affine, any_loss, draws, gram_of, labels, softmax, squared};
+use crate::setting::{Setting, affine, any_loss, chains, draws, gram_of, labels, softmax, squared};
 
 type Outcome = Result<(), TestCaseError>;
 
@@ -141,7 +141,7 @@ fn blind() -> Vec<Penalty> {
 /// penalty by `2⟨∇s, ΣJ⟩ + K ‖∇s‖²`.
 #[test]
 fn adding_a_common_function_to_all_logits_changes_only_the_jacobian_penalty() {
-    property(labels(), |case, residual| {
+    property(chains(), |case, residual| {
         let (at, other) = (
             Setting::new(&case),
             Setting::new(&shifted(&case, 0..case.graph.outputs())),
@@ -167,7 +167,7 @@ fn adding_a_common_function_to_all_logits_changes_only_the_jacobian_penalty() {
 /// T44 for a function added to one logit only, and for the squared error: the penalties change.
 #[test]
 fn counter_adding_a_common_function_to_all_logits_changes_only_the_jacobian_penalty() {
-    property(labels(), |case, _| {
+    property(chains(), |case, _| {
         let (at, other) = (Setting::new(&case), Setting::new(&shifted(&case, 0..1)));
         prop_assume!(norm(&add(&other.j[0], -1.0, &at.j[0])) > 1e-2 * at.a);
         let changes = blind()

@@ -13,7 +13,7 @@ use relugrad_tests::recipe::entries;
 use relugrad_tests::run::{Residual, property};
 
 use crate::segment::next_kink;
-use crate::setting::{Setting, affine, affine_with, draws, labels, squared};
+use crate::setting::{Setting, affine, affine_with, chains, draws, labels, squared};
 
 type Outcome = Result<(), TestCaseError>;
 
@@ -505,7 +505,7 @@ fn local_worst_case_is_a_problem_in_the_logits() {
 /// T66 for a ball that leaves the region: the loss is not that of the logits `f + Jδ`.
 #[test]
 fn counter_local_worst_case_is_a_problem_in_the_logits() {
-    property(labels(), |case, _| {
+    property(chains(), |case, _| {
         let at = Setting::new(&case);
         let delta = unit(&entries(at.d, 1.0, &mut case.random()));
         let there = case.graph.at(&add(at.x(), 1.0, &delta));

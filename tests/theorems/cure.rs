@@ -19,7 +19,7 @@ use relugrad_tests::run::{Residual, named, property};
 use relugrad_tests::tolerance::{GRADIENT, slope_error};
 
 use crate::segment::{Piece, next_kink, pieces};
-use crate::setting::{Setting, any_loss, labels};
+use crate::setting::{Setting, any_loss, chains, labels};
 
 type Outcome = Result<(), TestCaseError>;
 
@@ -76,7 +76,7 @@ fn cure_in_a_region_is_a_difference_of_probabilities() {
 /// T53 for a step beyond the region: unequal.
 #[test]
 fn counter_cure_in_a_region_is_a_difference_of_probabilities() {
-    property(labels(), |case, _| {
+    property(chains(), |case, _| {
         let at = Setting::new(&case);
         prop_assume!(norm(&at.g) > 1e-4 * at.a * at.r_size);
         let (z, x) = (unit(&at.g), at.x());

@@ -8,7 +8,7 @@ use relugrad_tests::matrix::{dot, inner, multiple, norm, plus, singular_values};
 use relugrad_tests::parameter::penalty_gradient;
 use relugrad_tests::run::{Residual, property};
 
-use crate::setting::{Setting, any_loss, labels};
+use crate::setting::{Setting, any_loss, chains, labels};
 
 type Outcome = Result<(), TestCaseError>;
 
@@ -100,7 +100,7 @@ fn euler_relation_holds_for_every_layer_that_all_paths_pass() {
         (JacobianNuclear, 1.0),
     ];
     property(
-        (labels(), prop::sample::select(penalties)),
+        (chains(), prop::sample::select(penalties)),
         |(case, (penalty, degree)), residual| {
             let singular = singular_values(&Setting::new(&case).j);
             prop_assume!(degree > 1.5 || singular[singular.len() - 1] > 1e-2 * singular[0]);

@@ -107,9 +107,19 @@ impl Setting {
     }
 }
 
-/// Softmax cross-entropy with a label on chains of layers.
-pub(crate) fn labels() -> impl Strategy<Value = Case> {
+/// Softmax cross-entropy with a label on chains of layers that end in a dense one.
+pub(crate) fn chains() -> impl Strategy<Value = Case> {
     Shapes::plain().cases()
+}
+
+/// Softmax cross-entropy with a label on any graph.
+pub(crate) fn labels() -> impl Strategy<Value = Case> {
+    let shapes = Shapes {
+        losses: Losses::Label,
+        batch: 1..=1,
+        ..Shapes::any()
+    };
+    shapes.cases()
 }
 
 /// The same with any target distribution and any graph.
@@ -117,7 +127,6 @@ pub(crate) fn softmax() -> impl Strategy<Value = Case> {
     let shapes = Shapes {
         losses: Losses::Softmax,
         batch: 1..=1,
-        depth: 0..=3,
         ..Shapes::any()
     };
     shapes.cases()
@@ -127,7 +136,6 @@ pub(crate) fn softmax() -> impl Strategy<Value = Case> {
 pub(crate) fn any_loss() -> impl Strategy<Value = Case> {
     let shapes = Shapes {
         batch: 1..=1,
-        depth: 0..=3,
         ..Shapes::any()
     };
     shapes.cases()
@@ -145,8 +153,8 @@ pub(crate) fn squared() -> impl Strategy<Value = Case> {
 /// Softmax with labels, at least three logits and three features.
 pub(crate) fn three_classes() -> impl Strategy<Value = Case> {
     let shapes = Shapes {
-        outputs: 3..=8,
-        inputs: 3..=12,
+        outputs: 3..=12,
+        inputs: 3..=24,
         ..Shapes::plain()
     };
     shapes.cases()

@@ -17,7 +17,9 @@ use relugrad_tests::run::{Residual, property};
 use relugrad_tests::tolerance::{GRADIENT, relative_error};
 
 use crate::gram_table::{point, through_the_probabilities};
-use crate::setting::{Setting, any_loss, draws, gram_of, labels, orthogonal, softmax, symmetric};
+use crate::setting::{
+    Setting, any_loss, chains, draws, gram_of, labels, orthogonal, softmax, symmetric,
+};
 
 type Outcome = Result<(), TestCaseError>;
 
@@ -553,7 +555,7 @@ fn first_layer(case: &Case) -> (Matrix, Matrix) {
 /// **T12.** `G = B₁ Γ B₁ᵀ`, `W₁Jᵀ = Γ B₁ᵀ` and `∂φ/∂W₁ = 2 B₁ᵀ Ḡ B₁ W₁` with `Γ = W₁ W₁ᵀ`.
 #[test]
 fn gram_order_through_the_first_layer_gives_the_same_gradient() {
-    property(labels(), |case, residual| {
+    property(chains(), |case, residual| {
         let at = Setting::new(&case);
         let ((b, w), g_bar) = (first_layer(&case), symmetric(at.k, &mut case.random()));
         let gamma = gram_of(&w);
@@ -575,7 +577,7 @@ fn gram_order_through_the_first_layer_gives_the_same_gradient() {
 /// T12 where the input also bypasses the first layer: `B₁ΓB₁ᵀ ≠ G`.
 #[test]
 fn counter_gram_order_through_the_first_layer_gives_the_same_gradient() {
-    property(labels(), |mut case, _| {
+    property(chains(), |mut case, _| {
         let (k, d) = (case.graph.outputs(), case.graph.inputs());
         let last = case.graph.nodes.len() - 1;
         let weight = uniform(k, d, 1.0, &mut case.random());
@@ -630,7 +632,7 @@ fn inactive_entries(case: &Case, a: &Matrix) -> Vec<f64> {
 /// **T13.** Inactive ReLU units contribute exact zeros to the gradient of the weights before and after them.
 #[test]
 fn inactive_units_contribute_exact_zeros() {
-    property(labels(), |case, _| {
+    property(chains(), |case, _| {
         let case = with_gates(case, &GateKind::Relu);
         prop_assert!(
             inactive_entries(&case, &random_a(&case))
@@ -644,7 +646,7 @@ fn inactive_units_contribute_exact_zeros() {
 /// T13 for leaky ReLU: the entries are not zero.
 #[test]
 fn counter_inactive_units_contribute_exact_zeros() {
-    property(labels(), |case, _| {
+    property(chains(), |case, _| {
         let case = with_gates(case, &GateKind::Leaky(0.3));
         let entries = inactive_entries(&case, &random_a(&case));
         prop_assume!(!entries.is_empty());
