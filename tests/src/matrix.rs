@@ -146,11 +146,14 @@ const SWEEPS: usize = 60;
 pub fn eigen(a: &[Vec<f64>]) -> (Vec<f64>, Matrix) {
     let size = a.len();
     let (mut a, mut vectors) = (a.to_vec(), identity(size));
+    let (total, mut before) = (frobenius(&a), f64::INFINITY);
     for _ in 0..SWEEPS {
         let rest: f64 = (0..size).map(|i| norm(&a[i][..i])).sum();
-        if rest <= 1e-20 * frobenius(&a) {
+        let only_rounding = rest <= 1e-13 * total && rest > 0.5 * before;
+        if rest <= 1e-20 * total || only_rounding {
             break;
         }
+        before = rest;
         for p in 0..size {
             for q in p + 1..size {
                 rotate(&mut a, &mut vectors, p, q);

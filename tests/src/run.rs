@@ -166,7 +166,7 @@ pub fn named<S: Strategy>(
         result
     });
     match outcome {
-        Ok(()) => record(name, rejected.get(), &residual),
+        Ok(()) => record(name, case_count(), rejected.get(), &residual),
         Err(TestError::Fail(reason, case)) => {
             panic!("{name} fails: {reason}\nsmallest case: {case:#?}")
         }
@@ -174,7 +174,27 @@ pub fn named<S: Strategy>(
     }
 }
 
-fn record(name: &str, rejected: u32, residual: &Residual) {
+/// Runs a check on each of some given cases.
+///
+/// # Panics
+/// If a case fails, if more are rejected than run, or if fewer than 256 run.
+pub fn each<C>(name: &str, cases: &[C], test: impl Fn(&C, &Residual) -> TestCaseResult) {
+    let (residual, mut run, mut rejected) = (Residual::default(), 0, 0);
+    for (i, case) in cases.iter().enumerate() {
+        match test(case, &residual) {
+            Ok(()) => run += 1,
+            Err(TestCaseError::Reject(_)) => rejected += 1,
+            Err(TestCaseError::Fail(reason)) => panic!("{name} fails on case {i}: {reason}"),
+        }
+    }
+    assert!(
+        run >= 256 && run >= rejected,
+        "{name} runs on {run} cases and rejects {rejected}"
+    );
+    record(name, run, rejected, &residual);
+}
+
+fn record(name: &str, cases: u32, rejected: u32, residual: &Residual) {
     let Some(path) = std::env::var_os("RELUGRAD_RESIDUALS") else {
         return;
     };
@@ -183,10 +203,7 @@ fn record(name: &str, rejected: u32, residual: &Residual) {
         .append(true)
         .open(path);
     let (worst, share) = (residual.worst.get(), residual.share.get());
-    let line = format!(
-        "{name},{},{rejected},{worst:.1e},{share:.1e}\n",
-        case_count()
-    );
+    let line = format!("{name},{cases},{rejected},{worst:.1e},{share:.1e}\n");
     file.and_then(|mut file| file.write_all(line.as_bytes()))
         .expect("the file can be written");
 }

@@ -13,3 +13,4 @@ mod region;
 mod segment;
 mod setting;
 mod sweeps;
+mod trained;
