@@ -119,12 +119,13 @@ fn variable<N: std::str::FromStr>(name: &str) -> Option<N> {
 /// The configuration of all properties.
 ///
 /// Failing cases are not written to a file: equal seeds find them again.
-/// Cases that a property rejects may be at most four times as many as those that it runs, and
-/// 1000 more; [`Residual`] files say how many there were.
+/// Cases that a property rejects may be at most four times as many as those that it runs, and 1000 more;
+/// [`Residual`] files say how many there were. Those that a strategy filters, for lying too close to a kink, may be as many.
 pub fn config() -> Config {
     Config {
         cases: case_count(),
         max_global_rejects: 4 * case_count() + 1000,
+        max_local_rejects: 4 * case_count() + 65_536,
         max_shrink_iters: 2000,
         rng_seed: RngSeed::Fixed(variable("RELUGRAD_SEED").unwrap_or(0)),
         failure_persistence: None,
