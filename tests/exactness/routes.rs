@@ -140,6 +140,7 @@ fn a_batch_is_the_mean_of_its_samples() {
 #[test]
 fn draws_of_the_projected_penalty_repeat() {
     let shapes = Shapes {
+        width: 4..=16,
         outputs: 3..=8,
         ..Shapes::plain()
     };

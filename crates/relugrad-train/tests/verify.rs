@@ -158,7 +158,7 @@ type View<'a> = ArrayView1<'a, f64>;
 
 impl Derivatives<f64> for Scaled<'_> {
     fn jacobian(&self, x: View) -> Result<Array2<f64>> {
-        Ok(self.network.jacobian(x)? * self.factor("jacobian"))
+        Ok(self.network.jacobian(x)? * self.factor("J"))
     }
 
     fn jvp(&self, x: View, v: View) -> Result<Array1<f64>> {
@@ -234,7 +234,7 @@ fn an_error_of_a_thousandth_of_any_kind_is_noticed() {
     let network = random(&[64, 12, 12, 10], true);
     let samples = samples(20, 10);
     for (kind, theorem) in [
-        ("jacobian", "T1"),
+        ("J", "T1"),
         ("jvp", "T4"),
         ("vjp", "T4"),
         ("input gradient", "T5"),
@@ -271,6 +271,7 @@ fn every_statement_can_fail() {
     let mut failed = BTreeSet::new();
     for (network, samples) in [&many, &two, &one] {
         for kind in [
+            "J",
             "jacobian",
             "input gradient",
             "hessian",
