@@ -110,7 +110,7 @@ pub enum Error {
         /// Its operation.
         operation: String,
         /// The operations of this version.
-        known: &'static [&'static str],
+        known: Vec<&'static str>,
     },
 
     /// A node without an attribute that its operation needs, or with one that it does not have.
@@ -176,6 +176,30 @@ pub enum Error {
         found: usize,
     },
 
+    /// A shape whose product is not the width.
+    #[error("node `{node}` has shape {shape:?}, whose product is not its width {width}")]
+    ShapeWidth {
+        /// Which node.
+        node: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// Its width.
+        width: usize,
+    },
+
+    /// A shape that disagrees with the node's inputs.
+    #[error(
+        "node `{node}` has shape {found:?}, but what it computes from its inputs has {expected:?}"
+    )]
+    NodeShape {
+        /// Which node.
+        node: String,
+        /// The shape that follows from its inputs.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+
     /// A width of zero or one that no network has.
     #[error("node `{node}` has width {width}, but widths are from 1 to {limit}")]
     WidthRange {
@@ -236,6 +260,13 @@ pub enum Error {
         value: f64,
     },
 
+    /// A table of places that holds something else.
+    #[error("tensor `{tensor}` must hold whole numbers of at least 0, or −1 for no place")]
+    Index {
+        /// Which tensor.
+        tensor: String,
+    },
+
     /// A finite `f64` weight that is infinite once rounded to `f32`.
     #[error(
         "entry {index:?} of tensor `{tensor}` is {value}, too large for f32; load the model as f64"
@@ -247,6 +278,40 @@ pub enum Error {
         index: Vec<usize>,
         /// What stands there.
         value: f64,
+    },
+
+    /// The bytes are no ONNX model.
+    #[error("this is no ONNX file, or it is damaged: {reason}; copy or export it again")]
+    NotOnnx {
+        /// What the parser says.
+        reason: String,
+    },
+
+    /// An ONNX graph that is not a network of ours.
+    #[error("the ONNX graph cannot be read: {problem}")]
+    OnnxGraph {
+        /// What does not fit, and what would.
+        problem: String,
+    },
+
+    /// A node of an ONNX graph that is damaged, not piecewise linear, or not supported.
+    #[error("node `{node}` ({operator}): {problem}")]
+    OnnxNode {
+        /// Its name, or that of its first output.
+        node: String,
+        /// Its operator.
+        operator: String,
+        /// What does not fit, and what would.
+        problem: String,
+    },
+
+    /// A tensor of an ONNX file that is damaged or of a kind that is not read.
+    #[error("tensor `{tensor}`: {problem}")]
+    OnnxTensor {
+        /// Which tensor.
+        tensor: String,
+        /// What is wrong.
+        problem: String,
     },
 
     /// A key of the user's metadata that the format uses itself.

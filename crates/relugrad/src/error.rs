@@ -22,6 +22,28 @@ pub enum Error {
         node: String,
     },
 
+    /// A node with more values than any network has.
+    #[error(
+        "{node} of shape {shape:?} has more than {limit} values per sample, or needs a table as long"
+    )]
+    TooWide {
+        /// Name of the node.
+        node: String,
+        /// Its shape, or that of the table.
+        shape: Vec<usize>,
+        /// How many there may be.
+        limit: usize,
+    },
+
+    /// An attribute of a node that does not go with its input.
+    #[error("{node}: {problem}")]
+    Attribute {
+        /// Name of the node.
+        node: String,
+        /// What does not fit, and what would.
+        problem: String,
+    },
+
     /// A network whose parameters do not fit into memory.
     #[error("a network with layers of {widths:?} units does not fit into memory")]
     TooLarge {

@@ -2,22 +2,26 @@
 
 use ndarray::ArrayView1;
 
-use crate::network::add::add_or_copy;
-use crate::network::{Network, Operation};
-use crate::pattern::ActivationPattern;
+use crate::network::map::{GateKind, GateMap};
+use crate::network::{Network, Node};
+use crate::pattern::{ActivationPattern, LayerView};
 use crate::scalar::Scalar;
 
-/// One row through the network with a given pattern, and what arrived at the gates.
+/// One row through the network with a given pattern, and how far its gates are from selecting otherwise.
 #[derive(Default)]
 pub(crate) struct Pass<T> {
     slots: Vec<Vec<T>>,
-    /// Pre-activations by layer of gates.
-    pub(crate) gates: Vec<Vec<T>>,
+    /// Margins by layer of gates, unit by unit: how far beyond the hyperplane between what the unit selects and what it
+    /// could select instead. They are not negative where the pattern is the right one.
+    ///
+    /// A gate with two slopes has one, a clip has one for each bound (all lower bounds first), and a maximum one for
+    /// each of the other entries of its window.
+    pub(crate) faces: Vec<Vec<T>>,
     pub(crate) logits: Vec<T>,
 }
 
 impl<T: Scalar> Pass<T> {
-    /// Runs the affine map of the pattern, or its linear part.
+    /// Runs the affine map of the pattern's first sample, or its linear part.
     pub(crate) fn run(
         &mut self,
         network: &Network<T>,
@@ -28,35 +32,75 @@ impl<T: Scalar> Pass<T> {
         crate::trace::resize_slots(&mut self.slots, network, 1);
         let pairs = self.slots[0].iter_mut().zip(input);
         pairs.for_each(|(to, &from)| *to = from);
-        self.gates.clear();
-        let parameters = network.parameters().values();
+        self.faces.clear();
         for node in &network.nodes {
-            let mut out = std::mem::take(&mut self.slots[node.slot]);
-            let value = |input: usize| &self.slots[network.nodes[input].slot][..];
-            match &node.operation {
-                Operation::Input => {}
-                Operation::Dense(dense) if affine => {
-                    dense.forward(parameters, value(node.inputs[0]), &mut out);
-                }
-                Operation::Dense(dense) => {
-                    dense.tangent(parameters, value(node.inputs[0]), &mut out);
-                }
-                Operation::Add => {
-                    for (i, &input) in node.inputs.iter().enumerate() {
-                        add_or_copy(value(input), i > 0, &mut out);
-                    }
-                }
-                Operation::Gate(gate) => {
-                    if !node.in_place(&network.nodes) {
-                        out.copy_from_slice(value(node.inputs[0]));
-                    }
-                    self.gates.push(out.clone());
-                    let words = pattern.words(gate.index, &(0..1));
-                    gate.scale(parameters, words, 1, &mut out);
-                }
-            }
-            self.slots[node.slot] = out;
+            self.step(network, pattern, node, affine);
         }
         self.logits.clone_from(&self.slots[network.output().slot]);
+    }
+
+    fn step(
+        &mut self,
+        network: &Network<T>,
+        pattern: &ActivationPattern,
+        node: &Node,
+        affine: bool,
+    ) {
+        let parameters = network.parameters().values();
+        let in_place = node.in_place(&network.nodes);
+        let mut out = std::mem::take(&mut self.slots[node.slot]);
+        let value = |input: usize| &self.slots[network.nodes[input].slot][..];
+        if let Some(gate) = node.map.gate() {
+            let layer = pattern.view(gate.layer, &(0..1));
+            let input = (!in_place).then(|| value(node.inputs[0]));
+            self.faces
+                .push(faces(gate, &layer, input.unwrap_or(&out), affine));
+            gate.tangent(parameters, &layer, 1, input, &mut out);
+            if let GateKind::Slope(gate) = &gate.kind
+                && affine
+            {
+                gate.add_bounds(&layer, &mut out);
+            }
+        } else if let Some(map) = node.map.affine::<T>()
+            && !in_place
+        {
+            let inputs: Vec<&[T]> = node.inputs.iter().map(|&i| value(i)).collect();
+            map.apply(parameters, &inputs, affine, &mut out);
+        }
+        self.slots[node.slot] = out;
+    }
+}
+
+/// The margins of one layer, or with `affine` false their linear parts, from what arrives at it.
+fn faces<T: Scalar>(gate: &GateMap, layer: &LayerView, z: &[T], affine: bool) -> Vec<T> {
+    match &gate.kind {
+        GateKind::Slope(slope) => {
+            let bounds = match slope.bounds() {
+                Some((min, max)) => vec![min, max],
+                None => vec![0.0],
+            };
+            let face = |(plane, bound): (usize, &f64)| {
+                let bound = T::from_f64(if affine { *bound } else { 0.0 });
+                let margin = move |(unit, &z): (usize, &T)| {
+                    let beyond = layer.unit(0, unit) > plane;
+                    if beyond { z - bound } else { bound - z }
+                };
+                z.iter().enumerate().map(margin).collect::<Vec<T>>()
+            };
+            bounds.iter().enumerate().flat_map(face).collect()
+        }
+        GateKind::Max(max) => {
+            let mut margins = Vec::with_capacity(max.total_members() - max.units());
+            for unit in 0..max.units() {
+                let members: Vec<T> = max.members(unit).map(|i| z[i]).collect();
+                let winner = layer.unit(0, unit);
+                let rivals = members
+                    .iter()
+                    .enumerate()
+                    .filter(|(place, _)| *place != winner);
+                margins.extend(rivals.map(|(_, &value)| members[winner] - value));
+            }
+            margins
+        }
     }
 }

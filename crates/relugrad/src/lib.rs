@@ -65,7 +65,10 @@ pub use finite_difference::{FiniteDifference, Scheme};
 pub use jacobian::{JacobianBlock, SWEEP_MEMORY};
 pub use loss::{Loss, Targets};
 pub use margins::Margins;
-pub use network::{Builder, Gate, Initialization, Mlp, Network, Node, NodeId};
+pub use network::{
+    BatchNorm, Builder, Constant, Gate, Initialization, Mlp, Network, Node, NodeId, Operation,
+    Window,
+};
 pub use objective::{Evaluation, Objective, Route, Term, Workspace};
 pub use parameters::{ParameterInfo, Parameters};
 pub use pattern::ActivationPattern;

@@ -10,17 +10,19 @@ use crate::scalar::Scalar;
 /// The margins of all gates at a sample, in the order of layers and units.
 ///
 /// A margin is `|z|` for the pre-activation `z` of a unit, continued affinely: it is positive in the region, 0 at the
-/// unit's kink and negative beyond (section 1.1 of `docs/theory.md`).
+/// unit's kink and negative beyond (section 1.1 of `docs/theory.md`). A clip has one for each of its bounds, the lower
+/// bounds of a layer first; a maximum one for each entry of its window that has not won, the distance to the winner. A
+/// margin whose gradient is 0 is nowhere crossed.
 #[derive(Clone, Debug)]
 pub struct Margins<T> {
-    /// `|z_j|` at the sample; `[N]`.
+    /// `|z_j|` at the sample, or the other distances; `[N]`.
     pub values: Array1<T>,
     /// Their gradients in the input; `[N, D]`.
     pub gradients: Array2<T>,
 }
 
 impl<T: Scalar> Network<T> {
-    /// The margins of all `N` gates at one sample; `x: [D]`.
+    /// All `N` margins at one sample; `x: [D]`.
     ///
     /// `min_j values_j / ‖gradients_j‖` in the dual norm is the distance to the nearest kink (T61), and
     /// `values_j / −⟨gradients_j, v⟩` the step along `v` to that of unit `j` (T2).
@@ -34,25 +36,20 @@ impl<T: Scalar> Network<T> {
         let pattern = trace.pattern();
         let mut pass = Pass::default();
         pass.run(self, pattern, x, true);
-        let mut values = Array1::from_vec(pass.gates.concat());
+        let mut values = Array1::from_vec(pass.faces.concat());
         let mut gradients = Array2::zeros((values.len(), self.inputs()));
         let mut unit = Array1::zeros(self.inputs());
         for (i, mut column) in gradients.columns_mut().into_iter().enumerate() {
             unit[i] = T::ONE;
             pass.run(self, pattern, unit.view(), false);
-            let rates = pass.gates.iter().flatten();
+            let rates = pass.faces.iter().flatten();
             column
                 .iter_mut()
                 .zip(rates)
                 .for_each(|(to, &rate)| *to = rate);
             unit[i] = T::ZERO;
         }
-        for (value, mut gradient) in values.iter_mut().zip(gradients.rows_mut()) {
-            if *value <= T::ZERO {
-                *value = value.abs();
-                gradient.mapv_inplace(|rate| -rate);
-            }
-        }
+        values.mapv_inplace(T::abs);
         Ok(Margins { values, gradients })
     }
 }

@@ -1,26 +1,110 @@
-//! Activation patterns: what every gate of every sample selects, packed into bits.
+//! Activation patterns: what every gate of every sample selects, packed.
 
 use std::ops::Range;
 
-use crate::network::{Network, Operation};
+use crate::network::map::{GateKind, GateMap};
+use crate::network::{Network, WORD};
 use crate::scalar::Scalar;
 
-/// The activation pattern of a batch: one bit per gate and sample, set where the unit is active (`z > 0`).
+/// The activation pattern of a batch: what every gate selects.
 ///
-/// Inputs with the same pattern lie in the same activation region, a convex polyhedron on which the network is
-/// affine.
+/// A gate with two slopes has one bit, set where the unit is active (`z > 0`); a clip has two; a maximum has the place
+/// of its winner. Inputs with the same pattern lie in the same activation region, a convex polyhedron on which the
+/// network is affine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ActivationPattern {
     samples: usize,
     layers: Vec<Layer>,
 }
 
-/// The bits of one layer of gates: `[samples, words]`, unit `j` in bit `j mod 64` of word `j / 64`.
+/// The pattern of one layer of gates: `[samples, planes, words]` bits, unit `j` in bit `j mod 64` of word `j / 64`, or
+/// `[samples, units]` winners.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Layer {
-    width: usize,
-    words: usize,
+    units: usize,
+    /// Bits per unit; 0 for maxima.
+    planes: usize,
     bits: Vec<u64>,
+    choices: Vec<u32>,
+}
+
+/// The pattern of one layer at some samples.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LayerView<'a> {
+    units: usize,
+    planes: usize,
+    bits: &'a [u64],
+    choices: &'a [u32],
+}
+
+/// The pattern of one layer at one sample, to be written.
+#[derive(Debug)]
+pub(crate) struct LayerMut<'a> {
+    pub(crate) bits: &'a mut [u64],
+    pub(crate) choices: &'a mut [u32],
+}
+
+/// The layers before one that is being written.
+#[derive(Clone, Copy)]
+pub(crate) struct Before<'a>(&'a [Layer]);
+
+impl<'a> Before<'a> {
+    /// One of them, at all samples.
+    pub(crate) fn view(self, layer: usize) -> LayerView<'a> {
+        let Layer {
+            units,
+            planes,
+            bits,
+            choices,
+        } = &self.0[layer];
+        LayerView::new(*units, *planes, bits, choices)
+    }
+}
+
+impl<'a> LayerView<'a> {
+    pub(crate) fn new(
+        units: usize,
+        planes: usize,
+        bits: &'a [u64],
+        choices: &'a [u32],
+    ) -> LayerView<'a> {
+        LayerView {
+            units,
+            planes,
+            bits,
+            choices,
+        }
+    }
+
+    fn words(&self) -> usize {
+        self.units.div_ceil(WORD)
+    }
+
+    /// The bits of the active units in word `word` of a sample: of a clip, those that are not beyond the upper bound.
+    pub(crate) fn active(&self, sample: usize, word: usize) -> u64 {
+        let start = sample * self.planes * self.words() + word;
+        match self.planes {
+            1 => self.bits[start],
+            _ => self.bits[start] & !self.bits[start + self.words()],
+        }
+    }
+
+    /// The winners of a sample.
+    pub(crate) fn sample_choices(&self, sample: usize) -> &'a [u32] {
+        &self.choices[sample * self.units..(sample + 1) * self.units]
+    }
+
+    /// What a unit selects, as [`ActivationPattern::choice`] tells it.
+    pub(crate) fn unit(&self, sample: usize, unit: usize) -> usize {
+        if self.planes == 0 {
+            return self.sample_choices(sample)[unit] as usize;
+        }
+        let bit = |plane: usize| {
+            let word = (sample * self.planes + plane) * self.words() + unit / WORD;
+            (self.bits[word] >> (unit % WORD) & 1) as usize
+        };
+        (0..self.planes).map(bit).sum()
+    }
 }
 
 impl ActivationPattern {
@@ -39,29 +123,43 @@ impl ActivationPattern {
     /// # Panics
     /// If there is no such layer.
     pub fn width(&self, layer: usize) -> usize {
-        self.layers[layer].width
+        self.layers[layer].units
     }
 
-    /// Whether a unit is active.
+    /// What a unit selects: 0 inactive or 1 active; for a clip 0 below, 1 between and 2 above its bounds; for a maximum
+    /// the place of the winner in its window.
+    ///
+    /// # Panics
+    /// If there is no such sample, layer or unit.
+    pub fn choice(&self, sample: usize, layer: usize, unit: usize) -> usize {
+        assert!(
+            sample < self.samples && unit < self.width(layer),
+            "no unit {unit} of sample {sample} in layer {layer}"
+        );
+        self.view(layer, &(0..self.samples)).unit(sample, unit)
+    }
+
+    /// Whether a unit is active: its [`choice`](Self::choice) is 1. A unit of a maximum always is.
     ///
     /// # Panics
     /// If there is no such sample, layer or unit.
     pub fn is_active(&self, sample: usize, layer: usize, unit: usize) -> bool {
-        let Layer { width, words, bits } = &self.layers[layer];
-        assert!(
-            sample < self.samples && unit < *width,
-            "no unit {unit} of sample {sample} in layer {layer}"
-        );
-        bits[sample * words + unit / 64] >> (unit % 64) & 1 == 1
+        let choice = self.choice(sample, layer, unit);
+        choice == 1 || self.layers[layer].planes == 0
     }
 
-    /// Number of active units of one sample in all layers.
+    /// Number of active units of one sample in all layers; those of maxima are not counted.
     ///
     /// # Panics
     /// If there is no such sample.
     pub fn active(&self, sample: usize) -> usize {
-        let words = self.layers.iter().flat_map(|layer| layer.sample(sample));
-        words.map(|word| word.count_ones() as usize).sum()
+        let count = |layer: usize| {
+            let view = self.view(layer, &(0..self.samples));
+            let words = (0..view.words()).filter(|_| view.planes > 0);
+            let ones = words.map(|word| view.active(sample, word).count_ones() as usize);
+            ones.sum::<usize>()
+        };
+        (0..self.layers()).map(count).sum()
     }
 
     /// Whether two samples, possibly of two batches through one network, lie in the same activation region.
@@ -75,49 +173,94 @@ impl ActivationPattern {
         other_sample: usize,
     ) -> bool {
         self.layers.len() == other.layers.len()
-            && self
-                .layers
-                .iter()
-                .zip(&other.layers)
-                .all(|(a, b)| a.width == b.width && a.sample(sample) == b.sample(other_sample))
+            && self.layers.iter().zip(&other.layers).all(|(a, b)| {
+                (a.units, a.planes) == (b.units, b.planes)
+                    && a.sample(sample) == b.sample(other_sample)
+            })
     }
 
     /// Makes room for a batch through `network`.
     pub(crate) fn resize<T: Scalar>(&mut self, network: &Network<T>, samples: usize) {
-        let gates = network
-            .nodes
-            .iter()
-            .filter_map(|node| match &node.operation {
-                Operation::Gate(gate) => Some((node.width, gate.words())),
-                _ => None,
-            });
+        let gates = network.nodes.iter().filter_map(|node| node.map.gate());
         self.samples = samples;
         self.layers
             .resize_with(gates.clone().count(), Layer::default);
-        for (layer, (width, words)) in self.layers.iter_mut().zip(gates) {
-            (layer.width, layer.words) = (width, words);
+        for (layer, gate) in self.layers.iter_mut().zip(gates) {
+            (layer.units, layer.planes) = match &gate.kind {
+                GateKind::Slope(slope) => {
+                    (slope.width(), 1 + usize::from(slope.bounds().is_some()))
+                }
+                GateKind::Max(max) => (max.units(), 0),
+            };
+            let words = layer.planes * layer.units.div_ceil(WORD);
             layer.bits.resize(samples * words, 0);
+            let choices = if layer.planes == 0 { layer.units } else { 0 };
+            layer.choices.resize(samples * choices, 0);
         }
     }
 
-    /// The words of a range of samples in one layer.
-    pub(crate) fn words(&self, layer: usize, samples: &Range<usize>) -> &[u64] {
-        let Layer { words, bits, .. } = &self.layers[layer];
-        &bits[samples.start * words..samples.end * words]
+    /// One layer at a range of samples.
+    pub(crate) fn view(&self, layer: usize, samples: &Range<usize>) -> LayerView<'_> {
+        let layer = &self.layers[layer];
+        let (bits, choices) = (layer.words(), layer.choices_per_sample());
+        LayerView {
+            units: layer.units,
+            planes: layer.planes,
+            bits: &layer.bits[samples.start * bits..samples.end * bits],
+            choices: &layer.choices[samples.start * choices..samples.end * choices],
+        }
     }
 
-    /// Switches a unit of the first sample.
-    pub(crate) fn flip(&mut self, layer: usize, unit: usize) {
-        self.layers[layer].bits[unit / 64] ^= 1 << (unit % 64);
+    /// One layer of all samples, each to be written, and the layers before it.
+    pub(crate) fn write(&mut self, layer: usize) -> (Vec<LayerMut<'_>>, Before<'_>) {
+        let samples = self.samples;
+        let (before, rest) = self.layers.split_at_mut(layer);
+        let layer = &mut rest[0];
+        let (words, choices) = (layer.words(), layer.choices_per_sample());
+        let mut bits = layer.bits.as_mut_slice();
+        let mut winners = layer.choices.as_mut_slice();
+        let layers = (0..samples).map(|_| LayerMut {
+            bits: bits.split_off_mut(..words).expect("words for each sample"),
+            choices: winners
+                .split_off_mut(..choices)
+                .expect("winners for each sample"),
+        });
+        (layers.collect(), Before(before))
     }
 
-    pub(crate) fn words_mut(&mut self, layer: usize) -> &mut [u64] {
-        &mut self.layers[layer].bits
+    /// Crosses the `face`-th face of the first sample's region in a layer, in the order of
+    /// [`faces`](crate::frozen::Pass::faces).
+    pub(crate) fn cross(&mut self, gate: &GateMap, face: usize) {
+        let layer = &mut self.layers[gate.layer];
+        match &gate.kind {
+            GateKind::Slope(_) => {
+                let (plane, unit) = (face / layer.units, face % layer.units);
+                let word = plane * layer.units.div_ceil(WORD) + unit / WORD;
+                layer.bits[word] ^= 1 << (unit % WORD);
+            }
+            GateKind::Max(max) => {
+                let (unit, place) = max.rival(&layer.choices, face);
+                layer.choices[unit] = place as u32;
+            }
+        }
     }
 }
 
 impl Layer {
-    fn sample(&self, sample: usize) -> &[u64] {
-        &self.bits[sample * self.words..(sample + 1) * self.words]
+    /// Words of one sample.
+    fn words(&self) -> usize {
+        self.planes * self.units.div_ceil(WORD)
+    }
+
+    fn choices_per_sample(&self) -> usize {
+        if self.planes == 0 { self.units } else { 0 }
+    }
+
+    fn sample(&self, sample: usize) -> (&[u64], &[u32]) {
+        let (words, choices) = (self.words(), self.choices_per_sample());
+        (
+            &self.bits[sample * words..(sample + 1) * words],
+            &self.choices[sample * choices..(sample + 1) * choices],
+        )
     }
 }

@@ -56,6 +56,24 @@ pub(crate) fn at_b<T: Scalar>(m: usize, k: usize, alpha: T, a: &[T], b: &[T], c:
     });
 }
 
+/// `C ← A B + C` on this thread, with `a: [m, k]`, `b: [k, n]`, `c: [m, n]`.
+pub(crate) fn a_b_serial<T: Scalar>(m: usize, k: usize, n: usize, a: &[T], b: &[T], c: &mut [T]) {
+    let (a, b) = (view(m, k, a), view(k, n, b));
+    general_mat_mul(T::ONE, &a, &b, T::ONE, &mut view_mut(m, n, c));
+}
+
+/// `C ← Aᵀ B + C` on this thread, with `a: [m, k]`, `b: [m, n]`, `c: [k, n]`.
+pub(crate) fn at_b_serial<T: Scalar>(m: usize, k: usize, n: usize, a: &[T], b: &[T], c: &mut [T]) {
+    let (a, b) = (view(m, k, a), view(m, n, b));
+    general_mat_mul(T::ONE, &a.t(), &b, T::ONE, &mut view_mut(k, n, c));
+}
+
+/// `C ← A Bᵀ + C` on this thread, with `a: [m, k]`, `b: [n, k]`, `c: [m, n]`.
+pub(crate) fn a_bt_serial<T: Scalar>(m: usize, k: usize, n: usize, a: &[T], b: &[T], c: &mut [T]) {
+    let (a, b) = (view(m, k, a), view(n, k, b));
+    general_mat_mul(T::ONE, &a, &b.t(), T::ONE, &mut view_mut(m, n, c));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -105,7 +105,7 @@ pub fn gradient_change<T: Scalar>(
     Ok(change)
 }
 
-/// A walk along a segment: the pattern of the present piece, and all pre-activations as affine functions of `t`.
+/// A walk along a segment: the pattern of the present piece, and all margins as affine functions of `t`.
 struct Walk<'n, T> {
     network: &'n Network<T>,
     pattern: ActivationPattern,
@@ -115,7 +115,7 @@ struct Walk<'n, T> {
     slope: Pass<T>,
 }
 
-/// A gate of a layer, by their numbers.
+/// A layer of gates and one of its faces, by their numbers.
 type Place = (usize, usize);
 
 impl<T: Scalar> Walk<'_, T> {
@@ -129,8 +129,10 @@ impl<T: Scalar> Walk<'_, T> {
             if switching.is_empty() {
                 return pieces;
             }
-            for (layer, unit) in switching {
-                self.pattern.flip(layer, unit);
+            for (layer, face) in switching {
+                let gate = self.network.gate_layers().nth(layer);
+                self.pattern
+                    .cross(gate.expect("a face belongs to a gate"), face);
             }
             t = end;
         }
@@ -139,24 +141,19 @@ impl<T: Scalar> Walk<'_, T> {
     /// Where the first gates switch at or after `t`, and which; `length` and none if that is beyond it.
     fn next_crossing(&self, t: f64, length: f64) -> (f64, Vec<Place>) {
         let (mut first, mut switching) = (length, Vec::new());
-        for (layer, (origin, slope)) in self.origin.gates.iter().zip(&self.slope.gates).enumerate()
+        for (layer, (origin, slope)) in self.origin.faces.iter().zip(&self.slope.faces).enumerate()
         {
-            for (unit, (&z0, &z1)) in origin.iter().zip(slope).enumerate() {
-                let (z0, z1) = (z0.into_f64(), z1.into_f64());
-                let leaves = if self.pattern.is_active(0, layer, unit) {
-                    z1 < 0.0
-                } else {
-                    z1 > 0.0
-                };
-                let root = (-z0 / z1).max(t);
-                if !leaves || root >= length || root > first {
+            for (face, (&m0, &m1)) in origin.iter().zip(slope).enumerate() {
+                let (m0, m1) = (m0.into_f64(), m1.into_f64());
+                let root = (-m0 / m1).max(t);
+                if m1 >= 0.0 || root >= length || root > first {
                     continue;
                 }
                 if root < first {
                     switching.clear();
                 }
                 first = root;
-                switching.push((layer, unit));
+                switching.push((layer, face));
             }
         }
         (first, switching)

@@ -5,8 +5,7 @@ use std::ops::Range;
 use ndarray::{Array2, ArrayView2};
 
 use crate::error::{Error, Result, check_shape};
-use crate::network::add::add_or_copy;
-use crate::network::{Network, Node, Operation};
+use crate::network::{Network, Node};
 use crate::parameters::Parameters;
 use crate::pattern::ActivationPattern;
 use crate::scalar::Scalar;
@@ -18,7 +17,7 @@ pub(crate) struct Record<T> {
     /// Values by slot, `[samples, width]`.
     pub(crate) slots: Vec<Vec<T>>,
     pub(crate) pattern: ActivationPattern,
-    /// Pre-activations that are exactly zero, per sample.
+    /// Units exactly on a kink, per sample.
     pub(crate) kinks: Vec<u32>,
 }
 
@@ -42,25 +41,22 @@ impl<T: Scalar> Record<T> {
 
     fn step(&mut self, network: &Network<T>, node: &Node) -> Result<()> {
         let parameters = network.parameters().values();
+        let in_place = node.in_place(&network.nodes);
         let mut out = std::mem::take(&mut self.slots[node.slot]);
         let mut failed = None;
-        match &node.operation {
-            Operation::Input => {}
-            Operation::Dense(dense) => {
-                dense.forward(parameters, self.value(network, node.inputs[0]), &mut out);
-            }
-            Operation::Add => {
-                for (i, &input) in node.inputs.iter().enumerate() {
-                    add_or_copy(self.value(network, input), i > 0, &mut out);
-                }
-            }
-            Operation::Gate(gate) => {
-                if !node.in_place(&network.nodes) {
-                    out.copy_from_slice(self.value(network, node.inputs[0]));
-                }
-                let words = self.pattern.words_mut(gate.index);
-                failed = gate.forward(parameters, &mut out, words, &mut self.kinks);
-            }
+        if let Some(gate) = node.map.gate() {
+            let input = (!in_place).then(|| &self.slots[network.nodes[node.inputs[0]].slot][..]);
+            let (pattern, kinks) = (&mut self.pattern, &mut self.kinks);
+            failed = gate.forward(parameters, input, &mut out, pattern, kinks);
+        } else if let Some(map) = node.map.affine::<T>()
+            && !in_place
+        {
+            let inputs: Vec<&[T]> = node
+                .inputs
+                .iter()
+                .map(|&i| self.value(network, i))
+                .collect();
+            map.apply(parameters, &inputs, true, &mut out);
         }
         self.slots[node.slot] = out;
         match failed {
@@ -182,10 +178,12 @@ impl<'n, T: Scalar> Trace<'n, T> {
         &self.record.pattern
     }
 
-    /// Number of pre-activations of each sample that are exactly zero.
+    /// Number of units of each sample that are exactly on a kink: pre-activations that are zero or a bound of a clip, and
+    /// maxima that are tied.
     ///
-    /// There the network is not differentiable, and all derivatives follow the convention that the unit is
-    /// inactive.
+    /// There the network is not differentiable, and all derivatives follow the convention that the unit is inactive, or
+    /// that the first of the tied entries wins. A tie of inactive ReLU units, all of them 0 in the whole region, is no
+    /// kink and is not counted.
     pub fn kinks(&self) -> &[u32] {
         &self.record.kinks
     }

@@ -76,10 +76,18 @@ pub fn load<T: Scalar>(path: impl AsRef<Path>) -> Result<(Network<T>, Metadata)>
     from_bytes(&bytes).map_err(|problem| problem.in_file(path))
 }
 
-/// Row and column, or place, of the `entry`-th number of a row-major array.
-fn index(shape: &[usize], entry: usize) -> Vec<usize> {
-    match *shape {
-        [_, columns] => vec![entry / columns, entry % columns],
-        _ => vec![entry],
-    }
+/// Where the `entry`-th number of a row-major array is.
+pub(crate) fn index(shape: &[usize], entry: usize) -> Vec<usize> {
+    let mut rest = entry;
+    let mut index: Vec<usize> = shape
+        .iter()
+        .rev()
+        .map(|&n| {
+            let i = rest % n.max(1);
+            rest /= n.max(1);
+            i
+        })
+        .collect();
+    index.reverse();
+    index
 }

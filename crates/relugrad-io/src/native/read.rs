@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ndarray::{Array1, Array2};
-use relugrad::{Builder, Network, NodeId, Scalar};
+use ndarray::{Array, ArrayD, Dimension, IxDyn};
+use relugrad::{BatchNorm, Builder, Gate, Network, NodeId, Operation, Scalar};
 use safetensors::Dtype;
 
 use super::container::{Container, Tensor};
-use super::graph::{Graph, Node, Operation};
+use super::graph::{Graph, Node};
 use super::{GRAPH_KEY, Metadata};
 use crate::error::{Error, Result};
 
@@ -34,8 +34,8 @@ struct Reader<'a, T> {
     container: &'a Container<'a>,
     graph: &'a Graph,
     builder: Builder<T>,
-    /// Number and width of the nodes made so far.
-    made: HashMap<&'a str, (NodeId, usize)>,
+    /// The nodes made so far.
+    made: HashMap<&'a str, NodeId>,
     /// Names of the tensors that have been read.
     used: HashSet<String>,
 }
@@ -56,7 +56,7 @@ impl<'a, T: Scalar> Reader<'a, T> {
         for node in &self.graph.nodes {
             let id = self.add(node)?;
             self.builder.rename(id, &node.name)?;
-            self.made.insert(&node.name, (id, node.width));
+            self.made.insert(&node.name, id);
             last = Some(id);
         }
         let names = self.container.names();
@@ -67,42 +67,119 @@ impl<'a, T: Scalar> Reader<'a, T> {
         Ok(self.builder.build(output)?)
     }
 
-    /// Adds a node after checking its inputs, width and tensors.
+    /// Adds a node after checking its inputs, shape and tensors.
     fn add(&mut self, node: &Node) -> Result<NodeId> {
         let operation = node.operation()?;
-        let (ids, widths) = self.inputs(node, operation)?;
-        if !matches!(operation, Operation::Dense { .. }) {
-            check_widths(node, &widths)?;
+        let ids = self.inputs(node, &operation)?;
+        self.check_kept_shape(node, &operation, &ids)?;
+        let id = self.make(node, operation, &ids)?;
+        let expected = self.builder.shape(id)?;
+        if node.axes() == expected {
+            return Ok(id);
         }
-        let id = match operation {
-            Operation::Input => self.builder.input(node.width)?,
-            Operation::Dense { bias } => {
-                let weight = self.weight(node, widths[0])?;
-                let bias = bias.then(|| self.vector(node, "bias")).transpose()?;
-                self.builder.dense(ids[0], weight, bias)?
-            }
-            Operation::Add => self.builder.sum(&ids)?,
-            Operation::Gate(gate) => self.builder.gate(ids[0], gate)?,
-            Operation::PRelu => {
-                let slopes = self.vector(node, "slope")?;
-                self.builder.prelu(ids[0], slopes)?
-            }
-        };
-        Ok(id)
+        Err(match (expected, &node.shape) {
+            (&[expected], None) => width(node, expected),
+            _ => Error::NodeShape {
+                node: node.name.clone(),
+                expected: expected.to_vec(),
+                found: node.axes(),
+            },
+        })
     }
 
-    /// The numbers and the widths of the nodes that `node` reads, as many as its operation needs.
-    fn inputs(&self, node: &Node, operation: Operation) -> Result<(Vec<NodeId>, Vec<usize>)> {
+    fn make(&mut self, node: &Node, operation: Operation, ids: &[NodeId]) -> Result<NodeId> {
+        Ok(match operation {
+            Operation::Input => self.builder.input_shaped(&node.axes())?,
+            Operation::Dense { bias } => {
+                let inputs = self.builder.shape(ids[0])?.last().copied();
+                let outputs = node.axes().last().copied();
+                let shape = [outputs.unwrap_or(1), inputs.unwrap_or(1)];
+                let weight = fixed(self.values(node, "weight", &shape)?);
+                let bias = bias.then(|| self.values(node, "bias", &shape[..1]));
+                self.builder
+                    .dense(ids[0], weight, bias.transpose()?.map(fixed))?
+            }
+            Operation::Conv2d {
+                window,
+                groups,
+                bias,
+            } => {
+                let channels = self.builder.shape(ids[0])?.first().copied().unwrap_or(1);
+                let outputs = node.axes()[0];
+                let [height, width] = window.kernel;
+                let shape = [outputs, channels / groups.max(1), height, width];
+                let weight = fixed(self.values(node, "weight", &shape)?);
+                let bias = bias.then(|| self.values(node, "bias", &shape[..1]));
+                let bias = bias.transpose()?.map(fixed);
+                self.builder.conv2d(ids[0], weight, bias, window, groups)?
+            }
+            Operation::AveragePool {
+                window,
+                count_padding,
+            } => self.builder.average_pool(ids[0], window, count_padding)?,
+            Operation::Mean { axes } => self.builder.mean(ids[0], &axes)?,
+            Operation::BatchNorm { axis, epsilon } => {
+                let length = [node.axes().get(axis).copied().unwrap_or(0)];
+                let norm = BatchNorm {
+                    scale: fixed(self.values(node, "scale", &length)?),
+                    shift: fixed(self.values(node, "shift", &length)?),
+                    mean: fixed(self.values(node, "mean", &length)?),
+                    variance: fixed(self.values(node, "variance", &length)?),
+                    epsilon,
+                };
+                self.builder.batch_norm(ids[0], axis, norm)?
+            }
+            Operation::Scale { learned } => {
+                let factor = self.any_shape(node, "scale")?;
+                self.builder.scale(ids[0], factor, learned)?
+            }
+            Operation::Shift { learned } => {
+                let summand = self.any_shape(node, "shift")?;
+                self.builder.shift(ids[0], summand, learned)?
+            }
+            Operation::Add => self.builder.sum(ids)?,
+            Operation::Concat { axis } => self.builder.concat(ids, axis)?,
+            Operation::Reshape => self.builder.reshape(ids[0], &node.axes())?,
+            Operation::Transpose { axes } => self.builder.transpose(ids[0], &axes)?,
+            Operation::Gather { fill } => {
+                let places: ArrayD<f64> = self.values(node, "index", &node.axes())?;
+                if places.iter().any(|&i| i < -1.0 || i.fract() != 0.0) {
+                    let tensor = format!("{}.index", node.name);
+                    return Err(Error::Index { tensor });
+                }
+                let place = |&i: &f64| (i >= 0.0).then_some(i as usize);
+                let index: Vec<Option<usize>> = places.iter().map(place).collect();
+                self.builder.gather(ids[0], &node.axes(), &index, fill)?
+            }
+            Operation::Gate(Gate::PRelu { .. }) => {
+                let slopes = self.any_shape(node, "slope")?;
+                self.builder.prelu_shared(ids[0], slopes)?
+            }
+            Operation::Gate(gate) => self.builder.gate(ids[0], gate)?,
+            Operation::MaxPool { window } => self.builder.max_pool(ids[0], window)?,
+            Operation::Max { axis } => self.builder.max(ids[0], axis)?,
+            other => {
+                return Err(Error::UnknownOperation {
+                    node: node.name.clone(),
+                    operation: other.name().to_owned(),
+                    known: Vec::new(),
+                });
+            }
+        })
+    }
+
+    /// The nodes that `node` reads, as many as its operation needs.
+    fn inputs(&self, node: &Node, operation: &Operation) -> Result<Vec<NodeId>> {
         let found = node.inputs.len();
         let (fits, expected) = match operation {
             Operation::Input => (found == 0, "none"),
-            Operation::Add => (found > 0, "at least one"),
+            Operation::Add | Operation::Concat { .. } => (found > 0, "at least one"),
             _ => (found == 1, "exactly one"),
         };
         if !fits {
             return Err(Error::InputCount {
                 node: node.name.clone(),
-                operation: node.operation.clone(),
+                operation: operation.name().to_owned(),
                 expected,
                 found,
             });
@@ -114,6 +191,27 @@ impl<'a, T: Scalar> Reader<'a, T> {
         node.inputs.iter().map(resolve).collect()
     }
 
+    /// A gate or sum has the shape of each of its inputs.
+    fn check_kept_shape(&self, node: &Node, operation: &Operation, ids: &[NodeId]) -> Result<()> {
+        if !matches!(operation, Operation::Add | Operation::Gate(_)) {
+            return Ok(());
+        }
+        for &id in ids {
+            match self.builder.shape(id)? {
+                shape if shape == node.axes() => {}
+                &[expected] if node.shape.is_none() => return Err(width(node, expected)),
+                shape => {
+                    return Err(Error::NodeShape {
+                        node: node.name.clone(),
+                        expected: shape.to_vec(),
+                        found: node.axes(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn unresolved(&self, node: &Node, input: &str) -> Error {
         let (node, input) = (node.name.clone(), input.to_owned());
         match self.graph.nodes.iter().any(|other| other.name == input) {
@@ -122,18 +220,26 @@ impl<'a, T: Scalar> Reader<'a, T> {
         }
     }
 
-    fn weight(&mut self, node: &Node, inputs: usize) -> Result<Array2<T>> {
-        let values = self.values(node, "weight", &[node.width, inputs])?;
-        Ok(Array2::from_shape_vec((node.width, inputs), values).expect("the shape was checked"))
+    /// The entries of one of a node's tensors, which must have the expected shape.
+    fn values<U: Scalar>(
+        &mut self,
+        node: &Node,
+        array: &str,
+        expected: &[usize],
+    ) -> Result<ArrayD<U>> {
+        let values = self.any_shape(node, array)?;
+        if values.shape() == expected {
+            return Ok(values);
+        }
+        Err(Error::Shape {
+            tensor: format!("{}.{array}", node.name),
+            expected: expected.to_vec(),
+            found: values.shape().to_vec(),
+        })
     }
 
-    fn vector(&mut self, node: &Node, array: &str) -> Result<Array1<T>> {
-        let values = self.values(node, array, &[node.width])?;
-        Ok(Array1::from_vec(values))
-    }
-
-    /// The entries of one of a node's tensors.
-    fn values(&mut self, node: &Node, array: &str, expected: &[usize]) -> Result<Vec<T>> {
+    /// One of a node's tensors.
+    fn any_shape<U: Scalar>(&mut self, node: &Node, array: &str) -> Result<ArrayD<U>> {
         let name = format!("{}.{array}", node.name);
         let Some(tensor) = self.container.tensor(&name) else {
             return Err(Error::MissingTensor {
@@ -141,28 +247,23 @@ impl<'a, T: Scalar> Reader<'a, T> {
                 node: node.name.clone(),
             });
         };
-        if tensor.shape != expected {
-            return Err(Error::Shape {
-                tensor: name,
-                expected: expected.to_vec(),
-                found: tensor.shape.to_vec(),
-            });
-        }
         let values = decode(&name, &tensor)?;
         self.used.insert(name);
-        Ok(values)
+        let shape = IxDyn(tensor.shape);
+        Ok(ArrayD::from_shape_vec(shape, values).expect("the header was checked"))
     }
 }
 
-/// A gate or sum has the width of each of its inputs.
-fn check_widths(node: &Node, inputs: &[usize]) -> Result<()> {
-    match inputs.iter().find(|&&width| width != node.width) {
-        None => Ok(()),
-        Some(&expected) => Err(Error::Width {
-            node: node.name.clone(),
-            expected,
-            found: node.width,
-        }),
+/// An array whose number of axes is known to be right.
+fn fixed<T, D: Dimension>(values: ArrayD<T>) -> Array<T, D> {
+    values.into_dimensionality().expect("the shape was checked")
+}
+
+fn width(node: &Node, expected: usize) -> Error {
+    Error::Width {
+        node: node.name.clone(),
+        expected,
+        found: node.width,
     }
 }
 

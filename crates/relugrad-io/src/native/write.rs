@@ -24,7 +24,19 @@ pub fn to_bytes<T: Scalar>(network: &Network<T>, metadata: &Metadata) -> Result<
     let parameters = network.parameters();
     let tensor = |info: &ParameterInfo| tensor(info, &parameters.values()[info.range()]);
     let tensors = parameters.layout().iter().map(tensor);
-    pack(&metadata, &tensors.collect::<Result<Vec<_>>>()?)
+    let mut tensors = tensors.collect::<Result<Vec<_>>>()?;
+    for node in network.nodes() {
+        for constant in node.constants() {
+            let (dtype, bytes) = encode(constant.values());
+            tensors.push(NewTensor {
+                name: format!("{}.{}", node.name(), constant.name()),
+                dtype,
+                shape: constant.shape().to_vec(),
+                bytes,
+            });
+        }
+    }
+    pack(&metadata, &tensors)
 }
 
 fn tensor<T: Scalar>(info: &ParameterInfo, values: &[T]) -> Result<NewTensor> {

@@ -5,7 +5,7 @@ use ndarray::{Array1, Array2, ArrayView1, Axis};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use relugrad::{ActivationPattern, Error, Loss, Network, Penalty, Result, Scalar};
+use relugrad::{ActivationPattern, Error, Loss, Network, Node, Penalty, Result, Scalar};
 
 use super::derivatives::Derivatives;
 use super::logits::Prediction;
@@ -77,10 +77,9 @@ pub(super) fn eigen(matrix: &Array2<f64>) -> Result<(Vec<f64>, Array2<f64>)> {
 
 /// `8 √n ε` for the sums on the way through a network.
 pub(super) fn rounding<T: Scalar>(network: &Network<T>) -> f64 {
-    let nodes = network.nodes();
-    let terms = nodes.iter().filter(|node| node.is_dense());
-    let terms = terms.flat_map(|node| node.inputs().map(|input| nodes[input.index()].width()));
-    8.0 * (terms.sum::<usize>().max(1) as f64).sqrt() * T::EPSILON.into_f64()
+    let nodes = network.nodes().iter();
+    let terms: usize = nodes.filter(|node| node.terms() > 1).map(Node::terms).sum();
+    8.0 * (terms.max(1) as f64).sqrt() * T::EPSILON.into_f64()
 }
 
 impl<'a, T: Scalar> Point<'a, T> {
@@ -193,16 +192,10 @@ impl<'a, T: Scalar> Point<'a, T> {
         let here = wide(self.x.iter().copied());
         let x: Array1<T> = narrow(&(&here + &(length * direction)));
         let trace = self.subject.network.trace(x.view().insert_axis(Axis(0)))?;
-        let layers = 0..self.pattern.layers();
-        let same = |layer: usize| {
-            (0..self.pattern.width(layer)).all(|unit| {
-                self.pattern.is_active(0, layer, unit) == trace.pattern().is_active(0, layer, unit)
-            })
-        };
         Ok(Moved {
             delta: wide(x.iter().copied()) - here,
             f: wide(trace.logits().iter().copied()),
-            same_region: layers.into_iter().all(same),
+            same_region: self.pattern.same_region(0, trace.pattern(), 0),
             x,
         })
     }

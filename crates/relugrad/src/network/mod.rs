@@ -1,19 +1,25 @@
 //! Networks: static graphs of affine maps and gates in topological order.
 
-pub(crate) mod add;
+pub(crate) mod affine;
 mod builder;
-pub(crate) mod dense;
-pub(crate) mod gate;
+mod constant;
+pub(crate) mod gates;
+pub(crate) mod map;
 mod mlp;
+mod operation;
+mod shapes;
+pub(crate) mod windows;
 
-pub use builder::Builder;
-pub use gate::Gate;
+pub use builder::{BatchNorm, Builder};
+pub use constant::Constant;
+pub use gates::Gate;
 pub use mlp::{Initialization, Mlp};
+pub use operation::{Operation, Window};
 
-use dense::Dense;
-use gate::GateOperation;
+pub(crate) use gates::WORD;
+use map::Map;
 
-use crate::parameters::Parameters;
+use crate::parameters::{ParameterInfo, Parameters};
 use crate::scalar::Scalar;
 
 /// A node of the graph, numbered from 0 in topological order. Node 0 is the input.
@@ -27,38 +33,24 @@ impl NodeId {
     }
 }
 
-/// What a node computes from the nodes before it.
-#[derive(Clone, Debug)]
-pub(crate) enum Operation {
-    Input,
-    Dense(Dense),
-    Add,
-    Gate(GateOperation),
-}
-
-impl Operation {
-    /// Where each of its parameter arrays starts in the flat vector of all parameters.
-    fn parameter_starts(&self) -> Vec<usize> {
-        match self {
-            Operation::Input | Operation::Add => Vec::new(),
-            Operation::Dense(dense) => [dense.weight].into_iter().chain(dense.bias).collect(),
-            Operation::Gate(gate) => gate.slopes.iter().map(|range| range.start).collect(),
-        }
-    }
-}
-
 /// One operation of a network with its place in the graph.
 #[derive(Clone, Debug)]
 pub struct Node {
     pub(crate) name: String,
     pub(crate) operation: Operation,
+    pub(crate) map: Map,
     /// The nodes whose values it takes; all have smaller numbers.
     pub(crate) inputs: Vec<usize>,
+    pub(crate) shape: Vec<usize>,
     pub(crate) width: usize,
+    /// Numbers that are not trained.
+    pub(crate) constants: Vec<Constant>,
     /// Which buffer holds its value. A gate shares the buffer of its input where nothing else needs that.
     pub(crate) slot: usize,
     /// Whether a cotangent sent to `inputs[i]` is added to one that another consumer has already sent.
     pub(crate) accumulate: Vec<bool>,
+    /// Whether it or a node before it on some way has parameters, so that their gradient needs its cotangents.
+    pub(crate) depends_on_parameters: bool,
 }
 
 impl Node {
@@ -72,27 +64,22 @@ impl Node {
         self.width
     }
 
-    /// The gate it applies, or `None` if it is affine.
+    /// The shape of its value for one sample; its product is the [`width`](Self::width).
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// What it computes.
+    pub fn operation(&self) -> &Operation {
+        &self.operation
+    }
+
+    /// The gate that it applies to every unit, or `None` if it does something else.
     pub fn gate(&self) -> Option<Gate> {
-        match &self.operation {
-            Operation::Gate(operation) => Some(operation.gate()),
+        match self.operation {
+            Operation::Gate(gate) => Some(gate),
             _ => None,
         }
-    }
-
-    /// What it computes, by its name in files: `input`, `dense`, `add`, or the [name](Gate::name) of its gate.
-    pub fn operation(&self) -> &'static str {
-        match &self.operation {
-            Operation::Input => "input",
-            Operation::Dense(_) => "dense",
-            Operation::Add => "add",
-            Operation::Gate(operation) => operation.gate().name(),
-        }
-    }
-
-    /// Whether it is a dense layer.
-    pub fn is_dense(&self) -> bool {
-        matches!(self.operation, Operation::Dense(_))
     }
 
     /// The nodes whose values it takes.
@@ -100,7 +87,32 @@ impl Node {
         self.inputs.iter().copied().map(NodeId)
     }
 
-    /// Whether it is a gate that overwrites its input's buffer.
+    /// The arrays that it computes with and that are not trained: statistics, factors, places.
+    pub fn constants(&self) -> &[Constant] {
+        &self.constants
+    }
+
+    /// Multiplications of one sample; sums of branches, gates and maxima have none.
+    pub fn multiply_adds(&self) -> usize {
+        match &self.map {
+            Map::Dense(dense) => self.width * dense.inputs,
+            Map::Conv2d(conv) => conv.multiply_adds(),
+            Map::Elementwise(_) | Map::Mean(_) => self.width,
+            _ => 0,
+        }
+    }
+
+    /// How many products or entries each of its values is a sum of.
+    pub fn terms(&self) -> usize {
+        match &self.map {
+            Map::Dense(_) | Map::Conv2d(_) => self.multiply_adds() / self.width,
+            Map::Mean(mean) => mean.terms(),
+            Map::Add(_) => self.inputs.len(),
+            _ => 1,
+        }
+    }
+
+    /// Whether it shares the buffer of its input.
     pub(crate) fn in_place(&self, nodes: &[Node]) -> bool {
         self.inputs
             .first()
@@ -126,6 +138,11 @@ impl<T: Scalar> Network<T> {
         self.nodes[0].width
     }
 
+    /// The shape of one input; its product is [`inputs`](Self::inputs), and inputs are given row-major.
+    pub fn input_shape(&self) -> &[usize] {
+        &self.nodes[0].shape
+    }
+
     /// Number of outputs `K`, the logits.
     pub fn outputs(&self) -> usize {
         self.output().width
@@ -136,13 +153,34 @@ impl<T: Scalar> Network<T> {
         &self.nodes
     }
 
-    /// Number of gates (hidden units that select) of one sample: the bits of its activation pattern.
+    /// Number of gates (units that select) of one sample: the length of its activation pattern.
     pub fn gates(&self) -> usize {
-        self.nodes
-            .iter()
-            .filter(|node| node.gate().is_some())
-            .map(Node::width)
-            .sum()
+        let selecting = self.nodes.iter().filter(|node| node.operation.selects());
+        selecting.map(Node::width).sum()
+    }
+
+    /// Whether `f(t x) = t f(x)` for all `t > 0`: there are no biases, shifts, means, fillings or clips other than 0.
+    pub fn is_homogeneous(&self) -> bool {
+        let zero = |values: &[f64]| values.iter().all(|&v| v == 0.0);
+        self.nodes.iter().all(|node| match &node.operation {
+            Operation::Dense { bias } | Operation::Conv2d { bias, .. } => !bias,
+            Operation::Shift { learned } => {
+                !learned && node.constants.iter().all(|c| zero(c.values()))
+            }
+            Operation::BatchNorm { .. } => false,
+            Operation::Gather { fill } => {
+                *fill == 0.0 || node.constants[0].values().iter().all(|&i| i >= 0.0)
+            }
+            Operation::Gate(Gate::Clip { .. }) => false,
+            _ => true,
+        })
+    }
+
+    /// The parameter arrays of a node, in the order of [`Parameters::layout`].
+    pub fn parameters_of(&self, node: &Node) -> impl Iterator<Item = &ParameterInfo> {
+        let starts = node.map.parameter_starts();
+        let layout = self.parameters.layout().iter();
+        layout.filter(move |info| starts.contains(&info.range().start))
     }
 
     /// All weights, biases and learned slopes.
@@ -166,6 +204,11 @@ impl<T: Scalar> Network<T> {
 
     pub(crate) fn output(&self) -> &Node {
         self.nodes.last().expect("a network has at least its input")
+    }
+
+    /// The layers of gates, in order.
+    pub(crate) fn gate_layers(&self) -> impl Iterator<Item = &map::GateMap> {
+        self.nodes.iter().filter_map(|node| node.map.gate())
     }
 
     /// Entries that one row of one sample occupies in a sweep: the sum of all buffers' widths.

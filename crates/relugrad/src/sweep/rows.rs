@@ -5,10 +5,10 @@ use std::ops::Range;
 use ndarray::ArrayView2;
 
 use super::Seeds;
-use crate::network::add::add_or_copy;
-use crate::network::{Network, Node, Operation};
+use crate::network::map::{AffineMap, GateKind, Map};
+use crate::network::{Network, Node};
 use crate::parameters::Parameters;
-use crate::pattern::ActivationPattern;
+use crate::pattern::{ActivationPattern, LayerView};
 use crate::product::a_b;
 use crate::scalar::Scalar;
 use crate::trace::{Record, resize_slots};
@@ -39,8 +39,8 @@ impl<'a, T: Scalar> Gated<'a, T> {
         }
     }
 
-    fn words(&self, gate: usize) -> &'a [u64] {
-        self.pattern.words(gate, &self.samples)
+    fn layer(&self, layer: usize) -> LayerView<'a> {
+        self.pattern.view(layer, &self.samples)
     }
 }
 
@@ -85,46 +85,47 @@ impl<T: Scalar> Rows<T> {
         let output = network.output();
         let seeds: Vec<T> = seeds.iter().copied().collect();
         repeat(&seeds, &mut self.slots[output.slot]);
-        let Operation::Dense(dense) = &output.operation else {
+        let Map::Dense(dense) = &output.map else {
             return false;
         };
-        let input = output.inputs[0];
-        if input == 0 && !to_input {
-            return true;
+        if dense.outputs != output.width {
+            return false;
         }
-        let mut product = vec![T::ZERO; self.rows * dense.inputs];
-        dense.cotangent(network.parameters().values(), &seeds, false, &mut product);
-        repeat(&product, &mut self.slots[network.nodes[input].slot]);
+        let input = &network.nodes[output.inputs[0]];
+        if to_input || input.depends_on_parameters {
+            let mut product = vec![T::ZERO; self.rows * dense.inputs];
+            let parameters = network.parameters().values();
+            dense.transpose(parameters, 0, &seeds, false, &mut product);
+            repeat(&product, &mut self.slots[input.slot]);
+        }
         true
     }
 
     fn node_backward(&mut self, gated: &Gated<T>, node: &Node, to_input: bool) {
         let (network, rows) = (gated.network, self.rows);
         let parameters = network.parameters().values();
-        if let Operation::Gate(gate) = &node.operation
-            && node.in_place(&network.nodes)
-        {
-            let words = gated.words(gate.index);
-            return gate.scale(parameters, words, rows, &mut self.slots[node.slot]);
+        if node.in_place(&network.nodes) {
+            if let Some(gate) = node.map.gate() {
+                let out = &mut self.slots[node.slot];
+                gate.tangent(parameters, &gated.layer(gate.layer), rows, None, out);
+            }
+            return;
         }
         let out = std::mem::take(&mut self.slots[node.slot]);
-        for (&input, &accumulate) in node.inputs.iter().zip(&node.accumulate) {
-            if input == 0 && !to_input {
+        let branches = node.inputs.iter().zip(&node.accumulate);
+        for (branch, (&input, &accumulate)) in branches.enumerate() {
+            let input = &network.nodes[input];
+            if !to_input && !input.depends_on_parameters {
                 continue;
             }
-            let slot = network.nodes[input].slot;
-            let mut below = std::mem::take(&mut self.slots[slot]);
-            match &node.operation {
-                Operation::Input => {}
-                Operation::Dense(d) => d.cotangent(parameters, &out, accumulate, &mut below),
-                Operation::Add => add_or_copy(&out, accumulate, &mut below),
-                Operation::Gate(gate) => {
-                    let mut scaled = out.clone();
-                    gate.scale(parameters, gated.words(gate.index), rows, &mut scaled);
-                    add_or_copy(&scaled, accumulate, &mut below);
-                }
+            let mut below = std::mem::take(&mut self.slots[input.slot]);
+            if let Some(map) = node.map.affine() {
+                map.transpose(parameters, branch, &out, accumulate, &mut below);
+            } else if let Some(gate) = node.map.gate() {
+                let layer = gated.layer(gate.layer);
+                gate.cotangent(parameters, &layer, rows, &out, accumulate, &mut below);
             }
-            self.slots[slot] = below;
+            self.slots[input.slot] = below;
         }
         self.slots[node.slot] = out;
     }
@@ -157,22 +158,18 @@ impl<T: Scalar> Rows<T> {
     fn node_forward(&mut self, gated: &Gated<T>, node: &Node) {
         let nodes = &gated.network.nodes;
         let parameters = gated.network.parameters().values();
+        let in_place = node.in_place(nodes);
         let mut out = std::mem::take(&mut self.slots[node.slot]);
         let below = |input: usize| &self.slots[nodes[input].slot][..];
-        match &node.operation {
-            Operation::Input => {}
-            Operation::Dense(dense) => dense.tangent(parameters, below(node.inputs[0]), &mut out),
-            Operation::Add => {
-                for (i, &input) in node.inputs.iter().enumerate() {
-                    add_or_copy(below(input), i > 0, &mut out);
-                }
-            }
-            Operation::Gate(gate) => {
-                if !node.in_place(nodes) {
-                    out.copy_from_slice(below(node.inputs[0]));
-                }
-                gate.scale(parameters, gated.words(gate.index), self.rows, &mut out);
-            }
+        if let Some(gate) = node.map.gate() {
+            let input = (!in_place).then(|| below(node.inputs[0]));
+            let layer = gated.layer(gate.layer);
+            gate.tangent(parameters, &layer, self.rows, input, &mut out);
+        } else if let Some(map) = node.map.affine::<T>()
+            && !in_place
+        {
+            let inputs: Vec<&[T]> = node.inputs.iter().map(|&input| below(input)).collect();
+            map.apply(parameters, &inputs, false, &mut out);
         }
         self.slots[node.slot] = out;
     }
@@ -181,7 +178,11 @@ impl<T: Scalar> Rows<T> {
     /// has parameters. `matrices: [samples, R, R]`.
     pub(crate) fn mix(&mut self, network: &Network<T>, matrices: &[T]) {
         let rows = self.rows;
-        for node in network.nodes.iter().filter(|node| has_parameters(node)) {
+        for node in network
+            .nodes
+            .iter()
+            .filter(|node| node.map.has_parameters())
+        {
             let slot = &mut self.slots[node.slot];
             let operations = slot.len() * rows;
             let length = rows * node.width;
@@ -204,34 +205,24 @@ pub(crate) fn weight_gradient<T: Scalar>(
     affine: bool,
     gradient: &mut Parameters<T>,
 ) {
+    let parameters = gated.network.parameters().values();
     let gradient = gradient.values_mut();
-    for node in &gated.network.nodes {
-        let Some(&input) = node.inputs.first() else {
-            continue;
-        };
+    for node in gated
+        .network
+        .nodes
+        .iter()
+        .filter(|node| node.map.has_parameters())
+    {
         let c = &cotangents.slots[node.slot];
-        let t = &tangents[gated.network.nodes[input].slot];
-        match &node.operation {
-            Operation::Input | Operation::Add => {}
-            Operation::Dense(dense) => {
-                dense.weight_gradient(c, t, scale, gradient);
-                if affine {
-                    dense.bias_gradient(c, gradient);
-                }
-            }
-            Operation::Gate(gate) => {
-                let words = gated.words(gate.index);
-                gate.slope_gradient(words, cotangents.rows, (c, t), scale, gradient);
-            }
+        let t = &tangents[gated.network.nodes[node.inputs[0]].slot];
+        if let Some(map) = node.map.affine() {
+            map.gradient(parameters, c, t, scale, affine, gradient);
+        } else if let Some(gate) = node.map.gate()
+            && let GateKind::Slope(slopes) = &gate.kind
+        {
+            let layer = gated.layer(gate.layer);
+            slopes.slope_gradient(&layer, cotangents.rows, (c, t), scale, gradient);
         }
-    }
-}
-
-fn has_parameters(node: &Node) -> bool {
-    match &node.operation {
-        Operation::Input | Operation::Add => false,
-        Operation::Dense(_) => true,
-        Operation::Gate(gate) => gate.slopes.is_some(),
     }
 }
 

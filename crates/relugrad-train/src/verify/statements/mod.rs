@@ -10,7 +10,7 @@ mod region;
 mod sweeps;
 mod table;
 
-use relugrad::{Network, Result, Scalar};
+use relugrad::{Network, Node, Result, Scalar};
 
 use super::point::Point;
 
@@ -37,9 +37,9 @@ pub(super) enum Scope {
     Gates,
     /// At least one gate, and two logits.
     GatesSoftmax,
-    /// Dense layers without biases.
+    /// Layers without biases and the like.
     NoBiases,
-    /// Dense layers with biases.
+    /// Layers with biases or the like.
     Biases,
     /// One path from input to logits.
     Chain,
@@ -49,9 +49,10 @@ impl Scope {
     /// Why the statement says nothing about a network, if so.
     pub(super) fn excludes<T: Scalar>(self, network: &Network<T>) -> Option<&'static str> {
         let (k, gates) = (network.outputs(), network.gates() > 0);
-        let layout = network.parameters().layout();
-        let biases = layout.iter().any(|info| info.name().ends_with("bias"));
-        let sums = network.nodes().iter().any(|n| n.operation() == "add");
+        let biases = !network.is_homogeneous();
+        let read: Vec<_> = network.nodes().iter().flat_map(Node::inputs).collect();
+        let joins = network.nodes().iter().any(|node| node.inputs().count() > 1);
+        let splits = (0..read.len()).any(|i| read[..i].contains(&read[i]));
         let (holds, reason) = match self {
             Scope::Any => (true, ""),
             Scope::Softmax => (k > 1, "needs two logits"),
@@ -61,7 +62,7 @@ impl Scope {
             Scope::GatesSoftmax => (k > 1 && gates, "needs two logits and a gate"),
             Scope::NoBiases => (!biases, "needs a network without biases"),
             Scope::Biases => (biases, "needs a network with biases"),
-            Scope::Chain => (!sums, "needs a network without sums of branches"),
+            Scope::Chain => (!joins && !splits, "needs a network without branches"),
         };
         (!holds).then_some(reason)
     }

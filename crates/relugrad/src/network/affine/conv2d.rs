@@ -1,0 +1,234 @@
+//! Two-dimensional cross-correlation with padding, stride, dilation and groups.
+//!
+//! A row is unfolded into the matrix whose column `p` holds the entries under the kernel at position `p`; the three
+//! sweeps are then products of that matrix, or of its transpose, with the weight (Chellapilla, Puri & Simard 2006).
+
+use crate::network::Window;
+use crate::network::map::AffineMap;
+use crate::parallel::for_each_chunk;
+use crate::product::{a_b_serial, a_bt_serial, at_b_serial};
+use crate::scalar::Scalar;
+
+/// Pieces of the batch whose weight gradients are summed one after the other, whatever the number of threads.
+const PIECES: usize = 8;
+
+/// A convolution layer; its weight is `[outputs, channels / groups, kernel height, kernel width]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Conv2d {
+    pub(crate) window: Window,
+    pub(crate) groups: usize,
+    /// Channels, height and width of the input.
+    pub(crate) input: [usize; 3],
+    /// Channels, height and width of the output.
+    pub(crate) output: [usize; 3],
+    /// Where the weight starts in the flat vector of all parameters.
+    pub(crate) weight: usize,
+    /// Where the bias starts, if there is one.
+    pub(crate) bias: Option<usize>,
+}
+
+impl Conv2d {
+    /// Entries of one row of the input.
+    fn inputs(&self) -> usize {
+        self.input.iter().product()
+    }
+
+    /// Entries of one row of the output.
+    fn outputs(&self) -> usize {
+        self.output.iter().product()
+    }
+
+    /// Positions of the kernel.
+    fn positions(&self) -> usize {
+        self.output[1] * self.output[2]
+    }
+
+    /// Entries under the kernel in one group.
+    fn taps(&self) -> usize {
+        self.input[0] / self.groups * self.window.kernel[0] * self.window.kernel[1]
+    }
+
+    /// Output channels of one group.
+    fn group_outputs(&self) -> usize {
+        self.output[0] / self.groups
+    }
+
+    fn group_weight<'p, T>(&self, weights: &'p [T], group: usize) -> &'p [T] {
+        let size = self.group_outputs() * self.taps();
+        &weights[group * size..(group + 1) * size]
+    }
+
+    /// Multiply-adds of one row.
+    pub(crate) fn multiply_adds(&self) -> usize {
+        self.outputs() * self.taps()
+    }
+
+    fn weights<'p, T>(&self, parameters: &'p [T]) -> &'p [T] {
+        &parameters[self.weight..self.weight + self.output[0] * self.taps()]
+    }
+
+    /// Whether the unfolded input is the input itself.
+    fn pointwise(&self) -> bool {
+        let w = &self.window;
+        w.kernel == [1, 1] && w.stride == [1, 1] && w.padding == [[0, 0], [0, 0]]
+    }
+
+    /// Calls `f(tap, position, entry)` for every run of neighbouring positions in which `entry` grows by the horizontal
+    /// stride: the first two are the row and column of the unfolded matrix, the last is where in the group's input.
+    fn runs(&self, mut f: impl FnMut(usize, usize, usize, usize)) {
+        let [_, height, width] = self.input;
+        let [_, rows, columns] = self.output;
+        let w = &self.window;
+        let mut tap = 0;
+        for channel in 0..self.input[0] / self.groups {
+            for down in 0..w.kernel[0] {
+                for across in 0..w.kernel[1] {
+                    let (first, last) = self.inside(across * w.dilation[1], columns, width);
+                    for row in 0..rows {
+                        let i = row * w.stride[0] + down * w.dilation[0];
+                        let Some(i) = i.checked_sub(w.padding[0][0]).filter(|&i| i < height) else {
+                            continue;
+                        };
+                        if first < last {
+                            let j = first * w.stride[1] + across * w.dilation[1] - w.padding[1][0];
+                            let entry = (channel * height + i) * width + j;
+                            f(tap, row * columns + first, entry, last - first);
+                        }
+                    }
+                    tap += 1;
+                }
+            }
+        }
+    }
+
+    /// The columns of the output for which the tap at `shift` lies inside the input's width.
+    fn inside(&self, shift: usize, columns: usize, width: usize) -> (usize, usize) {
+        let (stride, before) = (self.window.stride[1], self.window.padding[1][0]);
+        let first = before.saturating_sub(shift).div_ceil(stride);
+        let last = (width + before).saturating_sub(shift).div_ceil(stride);
+        (first.min(columns), last.min(columns))
+    }
+
+    /// Unfolds one group of one row into `[taps, positions]`.
+    fn unfold<T: Scalar>(&self, input: &[T], out: &mut [T]) {
+        let (positions, stride) = (self.positions(), self.window.stride[1]);
+        out.fill(T::ZERO);
+        self.runs(|tap, position, entry, count| {
+            let out = &mut out[tap * positions + position..][..count];
+            if stride == 1 {
+                out.copy_from_slice(&input[entry..entry + count]);
+            } else {
+                let from = input[entry..].iter().step_by(stride);
+                out.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
+            }
+        });
+    }
+
+    /// The transpose of [`unfold`](Self::unfold), added to one group of one row.
+    fn fold<T: Scalar>(&self, unfolded: &[T], out: &mut [T]) {
+        let (positions, stride) = (self.positions(), self.window.stride[1]);
+        self.runs(|tap, position, entry, count| {
+            let from = &unfolded[tap * positions + position..][..count];
+            let to = out[entry..].iter_mut().step_by(stride);
+            to.zip(from).for_each(|(to, &from)| *to += from);
+        });
+    }
+
+    /// Calls `f` with the unfolded matrix of every group of a row.
+    fn for_each_group<T: Scalar>(
+        &self,
+        input: &[T],
+        buffer: &mut Vec<T>,
+        mut f: impl FnMut(usize, &[T]),
+    ) {
+        for (group, input) in input.chunks_exact(input.len() / self.groups).enumerate() {
+            if self.pointwise() {
+                f(group, input);
+            } else {
+                buffer.resize(self.taps() * self.positions(), T::ZERO);
+                self.unfold(input, buffer);
+                f(group, buffer);
+            }
+        }
+    }
+}
+
+impl<T: Scalar> AffineMap<T> for Conv2d {
+    fn apply(&self, parameters: &[T], inputs: &[&[T]], offset: bool, out: &mut [T]) {
+        let (n, p, weights) = (self.inputs(), self.positions(), self.weights(parameters));
+        let operations = out.len() * self.taps();
+        for_each_chunk(out, self.outputs(), operations, |row, out| {
+            let bias = self.bias.filter(|_| offset);
+            for (channel, out) in out.chunks_exact_mut(p).enumerate() {
+                out.fill(bias.map_or(T::ZERO, |start| parameters[start + channel]));
+            }
+            let input = &inputs[0][row * n..(row + 1) * n];
+            self.for_each_group(input, &mut Vec::new(), |group, unfolded| {
+                let rows = self.group_outputs();
+                let out = &mut out[group * rows * p..(group + 1) * rows * p];
+                let weight = self.group_weight(weights, group);
+                a_b_serial(rows, self.taps(), p, weight, unfolded, out);
+            });
+        });
+    }
+
+    fn transpose(&self, parameters: &[T], _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
+        let (m, p, taps) = (self.outputs(), self.positions(), self.taps());
+        let (weights, rows) = (self.weights(parameters), self.group_outputs());
+        let operations = c.len() * taps;
+        for_each_chunk(below, self.inputs(), operations, |row, below| {
+            if !accumulate {
+                below.fill(T::ZERO);
+            }
+            let c = &c[row * m..(row + 1) * m];
+            let mut unfolded = vec![T::ZERO; taps * p];
+            let groups = below.chunks_exact_mut(self.inputs() / self.groups);
+            for (group, below) in groups.enumerate() {
+                let c = &c[group * rows * p..(group + 1) * rows * p];
+                let weight = self.group_weight(weights, group);
+                if self.pointwise() {
+                    at_b_serial(rows, taps, p, weight, c, below);
+                } else {
+                    unfolded.fill(T::ZERO);
+                    at_b_serial(rows, taps, p, weight, c, &mut unfolded);
+                    self.fold(&unfolded, below);
+                }
+            }
+        });
+    }
+
+    fn gradient(&self, _: &[T], c: &[T], t: &[T], scale: T, offset: bool, gradient: &mut [T]) {
+        let (n, m, p, taps) = (self.inputs(), self.outputs(), self.positions(), self.taps());
+        let (rows, size) = (c.len() / m, self.output[0] * taps);
+        let piece = rows.div_ceil(PIECES).max(1);
+        let mut sums = vec![T::ZERO; rows.div_ceil(piece) * size];
+        for_each_chunk(&mut sums, size, rows * self.multiply_adds(), |k, sum| {
+            let mut buffer = Vec::new();
+            for row in k * piece..rows.min((k + 1) * piece) {
+                let (c, t) = (&c[row * m..(row + 1) * m], &t[row * n..(row + 1) * n]);
+                self.for_each_group(t, &mut buffer, |group, unfolded| {
+                    let rows = self.group_outputs();
+                    let c = &c[group * rows * p..(group + 1) * rows * p];
+                    let sum = &mut sum[group * rows * taps..(group + 1) * rows * taps];
+                    a_bt_serial(rows, p, taps, c, unfolded, sum);
+                });
+            }
+        });
+        let weight = &mut gradient[self.weight..self.weight + size];
+        for sum in sums.chunks_exact(size) {
+            weight
+                .iter_mut()
+                .zip(sum)
+                .for_each(|(to, &s)| *to += scale * s);
+        }
+        let Some(start) = self.bias.filter(|_| offset) else {
+            return;
+        };
+        let bias = &mut gradient[start..start + self.output[0]];
+        for row in c.chunks_exact(m) {
+            for (sum, c) in bias.iter_mut().zip(row.chunks_exact(p)) {
+                *sum += scale * c.iter().fold(T::ZERO, |sum, &c| sum + c);
+            }
+        }
+    }
+}

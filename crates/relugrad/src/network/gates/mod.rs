@@ -1,0 +1,117 @@
+//! The operations that select: gates with a slope for every unit, and maxima.
+
+mod max;
+mod slope;
+
+pub use slope::Gate;
+
+use rayon::prelude::*;
+
+use super::affine::add_or_copy;
+use super::map::{GateKind, GateMap};
+use crate::parallel::worthwhile;
+use crate::pattern::{ActivationPattern, LayerView};
+use crate::scalar::Scalar;
+
+pub(crate) use max::MaxGate;
+pub(crate) use slope::{SlopeGate, Slopes, WORD};
+
+/// What gates of one layer found in a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Units of the sample that are exactly on a kink.
+    pub(crate) kinks: u32,
+    /// Whether something that arrived was not finite.
+    pub(crate) broken: bool,
+}
+
+impl GateMap {
+    /// Runs a batch through the layer: `out` is what the gates make of `input`, or, without it, of what `out` holds.
+    ///
+    /// Writes the pattern and adds units on a kink to `kinks`. Returns the first sample with a value that is not finite.
+    pub(crate) fn forward<T: Scalar>(
+        &self,
+        parameters: &[T],
+        input: Option<&[T]>,
+        out: &mut [T],
+        pattern: &mut ActivationPattern,
+        kinks: &mut [u32],
+    ) -> Option<usize> {
+        let samples = kinks.len();
+        let (operations, units) = (out.len(), out.len() / samples);
+        let together = if worthwhile(operations) { 1 } else { samples };
+        let (layers, before) = pattern.write(self.layer);
+        let chunks = out.par_chunks_mut(units).zip(layers).zip(kinks);
+        chunks
+            .enumerate()
+            .with_min_len(together)
+            .filter_map(|(sample, ((out, mut layer), kinks))| {
+                let input = input.map(|input| {
+                    let length = input.len() / samples;
+                    &input[sample * length..(sample + 1) * length]
+                });
+                let found = match (&self.kind, input) {
+                    (GateKind::Slope(gate), input) => {
+                        if let Some(input) = input {
+                            out.copy_from_slice(input);
+                        }
+                        gate.select(parameters, out, &mut layer)
+                    }
+                    (GateKind::Max(max), Some(input)) => {
+                        let gates = max.constant().map(|layer| before.view(layer));
+                        let constant = |i| gates.is_some_and(|g: LayerView| g.unit(sample, i) != 1);
+                        max.select(input, constant, &mut layer, out)
+                    }
+                    (GateKind::Max(_), None) => unreachable!("a maximum has a buffer of its own"),
+                };
+                *kinks += found.kinks;
+                found.broken.then_some(sample)
+            })
+            .min()
+    }
+
+    /// Tangents through the gates that `layer` selects, `rows` for each sample; in place without `input`.
+    pub(crate) fn tangent<T: Scalar>(
+        &self,
+        parameters: &[T],
+        layer: &LayerView,
+        rows: usize,
+        input: Option<&[T]>,
+        out: &mut [T],
+    ) {
+        match (&self.kind, input) {
+            (GateKind::Slope(gate), input) => {
+                if let Some(input) = input {
+                    out.copy_from_slice(input);
+                }
+                gate.scale(parameters, layer, rows, out);
+            }
+            (GateKind::Max(max), Some(input)) => max.apply(layer, rows, input, out),
+            (GateKind::Max(_), None) => unreachable!("a maximum has a buffer of its own"),
+        }
+    }
+
+    /// Cotangents `c` through the gates that `layer` selects, added to `below` if `accumulate`.
+    pub(crate) fn cotangent<T: Scalar>(
+        &self,
+        parameters: &[T],
+        layer: &LayerView,
+        rows: usize,
+        c: &[T],
+        accumulate: bool,
+        below: &mut [T],
+    ) {
+        match &self.kind {
+            GateKind::Slope(gate) if accumulate => {
+                let mut scaled = c.to_vec();
+                gate.scale(parameters, layer, rows, &mut scaled);
+                add_or_copy(&scaled, true, below);
+            }
+            GateKind::Slope(gate) => {
+                add_or_copy(c, false, below);
+                gate.scale(parameters, layer, rows, below);
+            }
+            GateKind::Max(max) => max.transpose(layer, rows, c, accumulate, below),
+        }
+    }
+}

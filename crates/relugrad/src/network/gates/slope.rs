@@ -1,0 +1,351 @@
+//! Gates with a slope for every unit: ReLU, leaky ReLU, PReLU, the absolute value, and the two-sided clip.
+//!
+//! The first four are `z` where `z > 0` (the unit is *active*) and `α z` elsewhere, so their pattern is one bit per unit.
+//! At an exact zero the unit is inactive and its derivative is `α`; for ReLU this is the convention ReLU'(0) = 0. A clip
+//! is active strictly between its bounds. Its pattern is two bits per unit, `z > min` and `z ≥ max`.
+
+use std::sync::Arc;
+
+use super::Found;
+use crate::parallel::for_each_chunk;
+use crate::pattern::{LayerMut, LayerView};
+use crate::scalar::Scalar;
+
+/// Which gate a unit applies to its pre-activation `z`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Gate {
+    /// `max(z, 0)`.
+    Relu,
+    /// `z` for `z > 0`, otherwise `slope · z` with a fixed slope.
+    LeakyRelu {
+        /// Slope of the inactive side; any finite number.
+        slope: f64,
+    },
+    /// Like leaky ReLU with learned slopes, one per unit or shared along axes.
+    PRelu {
+        /// Slope of every unit before training.
+        initial: f64,
+    },
+    /// `|z|`.
+    Abs,
+    /// `min(max(z, min), max)`: hard tanh with −1 and 1, ReLU6 with 0 and 6.
+    Clip {
+        /// The lower bound.
+        min: f64,
+        /// The upper bound, which is greater.
+        max: f64,
+    },
+}
+
+impl Gate {
+    /// Its name in files and options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Gate::Relu => "relu",
+            Gate::LeakyRelu { .. } => "leaky-relu",
+            Gate::PRelu { .. } => "prelu",
+            Gate::Abs => "abs",
+            Gate::Clip { .. } => "clip",
+        }
+    }
+
+    /// Slope of the inactive side (before training, for PReLU).
+    pub fn inactive_slope(self) -> f64 {
+        match self {
+            Gate::Relu | Gate::Clip { .. } => 0.0,
+            Gate::LeakyRelu { slope } => slope,
+            Gate::PRelu { initial } => initial,
+            Gate::Abs => -1.0,
+        }
+    }
+}
+
+/// A layer of gates, one per unit.
+#[derive(Clone, Debug)]
+pub(crate) struct SlopeGate {
+    gate: Gate,
+    width: usize,
+    pub(crate) slopes: Option<Slopes>,
+}
+
+/// Learned slopes.
+#[derive(Clone, Debug)]
+pub(crate) struct Slopes {
+    /// Where they start in the flat vector of all parameters.
+    pub(crate) start: usize,
+    /// Which of them belongs to each unit.
+    pub(crate) index: Arc<[u32]>,
+}
+
+impl Slopes {
+    fn place(&self, unit: usize) -> usize {
+        self.start + self.index[unit] as usize
+    }
+}
+
+/// Units whose bits share one word of the pattern.
+pub(crate) const WORD: usize = u64::BITS as usize;
+
+impl SlopeGate {
+    pub(crate) fn new(gate: Gate, width: usize, slopes: Option<Slopes>) -> SlopeGate {
+        SlopeGate {
+            gate,
+            width,
+            slopes,
+        }
+    }
+
+    /// Number of units.
+    pub(crate) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The bounds of a clip.
+    pub(crate) fn bounds(&self) -> Option<(f64, f64)> {
+        match self.gate {
+            Gate::Clip { min, max } => Some((min, max)),
+            _ => None,
+        }
+    }
+
+    /// Whether inactive units are constant.
+    pub(crate) fn inactive_is_constant(&self) -> bool {
+        matches!(self.gate, Gate::Relu | Gate::Clip { .. })
+    }
+
+    /// Replaces the pre-activations of one sample by activations and records the pattern.
+    pub(crate) fn select<T: Scalar>(
+        &self,
+        parameters: &[T],
+        z: &mut [T],
+        layer: &mut LayerMut,
+    ) -> Found {
+        match self.bounds() {
+            Some(bounds) => clip(bounds, z, layer),
+            None => self.select_sign(parameters, z, layer.bits),
+        }
+    }
+
+    fn select_sign<T: Scalar>(&self, parameters: &[T], z: &mut [T], words: &mut [u64]) -> Found {
+        let (mut kinks, mut finite) = (0, true);
+        for (w, (z, word)) in z.chunks_mut(WORD).zip(words).enumerate() {
+            *word = 0;
+            for (j, z) in z.iter_mut().enumerate() {
+                let active = *z > T::ZERO;
+                *word |= u64::from(active) << j;
+                kinks += u32::from(*z == T::ZERO);
+                finite &= z.is_finite();
+                if !active {
+                    *z *= self.slope(parameters, w * WORD + j);
+                }
+            }
+        }
+        Found {
+            kinks,
+            broken: !finite,
+        }
+    }
+
+    /// Multiplies each of the `rows` rows of each sample by the slopes that its pattern selects.
+    ///
+    /// The map is diagonal, so it serves tangents and cotangents alike. `data: [samples, rows, width]`.
+    pub(crate) fn scale<T: Scalar>(
+        &self,
+        parameters: &[T],
+        layer: &LayerView,
+        rows: usize,
+        data: &mut [T],
+    ) {
+        let operations = data.len();
+        for_each_chunk(data, rows * self.width, operations, |sample, data| {
+            for w in 0..self.width.div_ceil(WORD) {
+                let start = w * WORD;
+                let length = WORD.min(self.width - start);
+                let slopes = self.selected(parameters, layer.active(sample, w), start, length);
+                for row in data.chunks_exact_mut(self.width) {
+                    let row = &mut row[start..start + length];
+                    for (entry, &slope) in row.iter_mut().zip(&slopes) {
+                        *entry *= slope;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Replaces what [`scale`](Self::scale) has made 0 by the bound at which the first sample's unit is clipped.
+    pub(crate) fn add_bounds<T: Scalar>(&self, layer: &LayerView, data: &mut [T]) {
+        let Some((min, max)) = self.bounds() else {
+            return;
+        };
+        for (unit, entry) in data.iter_mut().enumerate() {
+            match layer.unit(0, unit) {
+                0 => *entry = T::from_f64(min),
+                1 => {}
+                _ => *entry = T::from_f64(max),
+            }
+        }
+    }
+
+    /// `∂/∂α_j += scale Σ c_j t_j` over all rows in which unit `j` is inactive, for learned slopes.
+    ///
+    /// `c` are cotangents above the gate, `t` tangents (or pre-activations) below it, `[samples, rows, width]`.
+    pub(crate) fn slope_gradient<T: Scalar>(
+        &self,
+        layer: &LayerView,
+        rows: usize,
+        pair: (&[T], &[T]),
+        scale: T,
+        gradient: &mut [T],
+    ) {
+        let Some(slopes) = &self.slopes else {
+            return;
+        };
+        let pairs = pair
+            .0
+            .chunks_exact(self.width)
+            .zip(pair.1.chunks_exact(self.width));
+        for (row, (c, t)) in pairs.enumerate() {
+            for j in 0..self.width {
+                if layer.active(row / rows, j / WORD) >> (j % WORD) & 1 == 0 {
+                    gradient[slopes.place(j)] += scale * c[j] * t[j];
+                }
+            }
+        }
+    }
+
+    fn slope<T: Scalar>(&self, parameters: &[T], unit: usize) -> T {
+        match &self.slopes {
+            Some(slopes) => parameters[slopes.place(unit)],
+            None => T::from_f64(self.gate.inactive_slope()),
+        }
+    }
+
+    /// The slopes of `length` units from `start`, whose bits are in `word`.
+    fn selected<T: Scalar>(
+        &self,
+        parameters: &[T],
+        word: u64,
+        start: usize,
+        length: usize,
+    ) -> [T; WORD] {
+        let mut slopes = [T::ONE; WORD];
+        for (j, slope) in slopes[..length].iter_mut().enumerate() {
+            if word >> j & 1 == 0 {
+                *slope = self.slope(parameters, start + j);
+            }
+        }
+        slopes
+    }
+}
+
+/// One sample of a clip: first the bits of `z > min`, then those of `z ≥ max`.
+fn clip<T: Scalar>((min, max): (f64, f64), z: &mut [T], layer: &mut LayerMut) -> Found {
+    let (min, max) = (T::from_f64(min), T::from_f64(max));
+    let mut found = Found::default();
+    layer.bits.fill(0);
+    let (above, beyond) = layer.bits.split_at_mut(layer.bits.len() / 2);
+    for (j, z) in z.iter_mut().enumerate() {
+        let (word, bit) = (j / WORD, j % WORD);
+        above[word] |= u64::from(*z > min) << bit;
+        beyond[word] |= u64::from(*z >= max) << bit;
+        found.kinks += u32::from(*z == min || *z == max);
+        found.broken |= !z.is_finite();
+        *z = if *z <= min { min } else { max.min(*z) };
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(bits: &mut [u64]) -> LayerMut<'_> {
+        LayerMut {
+            bits,
+            choices: &mut [],
+        }
+    }
+
+    fn view(bits: &[u64], units: usize, planes: usize) -> LayerView<'_> {
+        LayerView::new(units, planes, bits, &[])
+    }
+
+    fn select(gate: Gate, z: &[f64]) -> (Vec<f64>, u64, u32) {
+        let operation = SlopeGate::new(gate, z.len(), None);
+        let (mut a, mut words) = (z.to_vec(), [u64::MAX]);
+        let found = operation.select(&[], &mut a, &mut layer(&mut words));
+        assert!(!found.broken);
+        (a, words[0], found.kinks)
+    }
+
+    #[test]
+    fn gates_select_by_sign_and_zero_is_inactive() {
+        let z = [1.5, -2.0, 0.0];
+        assert_eq!(select(Gate::Relu, &z), (vec![1.5, 0.0, 0.0], 0b001, 1));
+        let leaky = Gate::LeakyRelu { slope: 0.25 };
+        assert_eq!(select(leaky, &z), (vec![1.5, -0.5, 0.0], 0b001, 1));
+        assert_eq!(select(Gate::Abs, &z), (vec![1.5, 2.0, 0.0], 0b001, 1));
+    }
+
+    #[test]
+    fn a_clip_is_active_strictly_between_its_bounds() {
+        let operation = SlopeGate::new(Gate::Clip { min: 0.0, max: 6.0 }, 5, None);
+        let (mut a, mut words) = ([-1.0, 0.0, 3.0, 6.0, 7.0], [0, 0]);
+        let found = operation.select(&[], &mut a, &mut layer(&mut words));
+        assert_eq!(a, [0.0, 0.0, 3.0, 6.0, 6.0]);
+        assert_eq!((words, found.kinks), ([0b11100, 0b11000], 2));
+        let (mut t, view) = ([1.0; 5], view(&words, 5, 2));
+        operation.scale(&[], &view, 1, &mut t);
+        assert_eq!(t, [0.0, 0.0, 1.0, 0.0, 0.0]);
+        operation.add_bounds(&view, &mut t);
+        assert_eq!(t, [0.0, 0.0, 1.0, 6.0, 6.0]);
+    }
+
+    #[test]
+    fn derivative_at_an_exact_zero_is_the_inactive_slope() {
+        for (gate, slope) in [(Gate::Relu, 0.0), (Gate::Abs, -1.0)] {
+            let operation = SlopeGate::new(gate, 1, None);
+            let mut t = [3.0];
+            operation.scale(&[], &view(&[0], 1, 1), 1, &mut t);
+            assert_eq!(t, [3.0 * slope]);
+        }
+    }
+
+    #[test]
+    fn nan_is_reported_though_relu_would_hide_it() {
+        for gate in [Gate::Relu, Gate::Clip { min: 0.0, max: 1.0 }] {
+            let operation = SlopeGate::new(gate, 2, None);
+            let mut z = [1.0, f64::NAN];
+            let found = operation.select(&[], &mut z, &mut layer(&mut [0, 0]));
+            assert!(found.broken);
+        }
+    }
+
+    #[test]
+    fn learned_slope_collects_only_inactive_units() {
+        let gate = Gate::PRelu { initial: 0.5 };
+        let slopes = Slopes {
+            start: 0,
+            index: [0, 1].into(),
+        };
+        let operation = SlopeGate::new(gate, 2, Some(slopes));
+        let mut gradient = [0.0, 0.0];
+        let (c, t) = ([1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]);
+        operation.slope_gradient(&view(&[0b01], 2, 1), 2, (&c, &t), 1.0, &mut gradient);
+        assert_eq!(gradient, [0.0, 2.0 * 6.0 + 4.0 * 8.0]);
+    }
+
+    #[test]
+    fn units_beyond_one_word_use_their_own_bits() {
+        let z: Vec<f64> = (0..130)
+            .map(|i| if i % 3 == 0 { 1.0 } else { -1.0 })
+            .collect();
+        let operation = SlopeGate::new(Gate::Relu, 130, None);
+        let (mut a, mut words) = (z.clone(), vec![0; 3]);
+        operation.select(&[], &mut a, &mut layer(&mut words));
+        let mut t = vec![2.0; 260];
+        operation.scale(&[], &view(&words, 130, 1), 2, &mut t);
+        let expected = |j: usize| if z[j % 130] > 0.0 { 2.0 } else { 0.0 };
+        assert!((0..260).all(|j| t[j] == expected(j)));
+    }
+}

@@ -1,0 +1,107 @@
+//! What the sweeps need of an operation: every affine one implements [`AffineMap`], every one that selects is a case of
+//! [`GateMap`].
+
+use super::affine::{Add, Concat, Conv2d, Dense, Elementwise, Gather, Mean, Reshape};
+use super::gates::{MaxGate, SlopeGate};
+use crate::scalar::Scalar;
+
+/// An affine operation on a batch of rows; every argument holds whole rows, one after the other.
+pub(crate) trait AffineMap<T: Scalar> {
+    /// The map of the rows `inputs`, one slice for each node that is read, or its linear part without `offset`.
+    fn apply(&self, parameters: &[T], inputs: &[&[T]], offset: bool, out: &mut [T]);
+
+    /// The transpose of the linear part in one branch; it is added to `below` if `accumulate`.
+    fn transpose(
+        &self,
+        parameters: &[T],
+        branch: usize,
+        c: &[T],
+        accumulate: bool,
+        below: &mut [T],
+    );
+
+    /// Adds `scale ∂/∂θ Σ ⟨c, A(t)⟩` to `gradient`, of the affine map or, without `offset`, of its linear part.
+    fn gradient(
+        &self,
+        _parameters: &[T],
+        _c: &[T],
+        _t: &[T],
+        _scale: T,
+        _offset: bool,
+        _gradient: &mut [T],
+    ) {
+    }
+}
+
+/// How a node computes.
+#[derive(Clone, Debug)]
+pub(crate) enum Map {
+    Input,
+    Add(Add),
+    Concat(Concat),
+    Conv2d(Conv2d),
+    Dense(Dense),
+    Elementwise(Elementwise),
+    Gather(Gather),
+    Mean(Mean),
+    Reshape(Reshape),
+    Gate(GateMap),
+}
+
+/// An operation that selects, and which layer of the activation pattern holds what.
+#[derive(Clone, Debug)]
+pub(crate) struct GateMap {
+    pub(crate) layer: usize,
+    pub(crate) kind: GateKind,
+}
+
+/// How it selects.
+#[derive(Clone, Debug)]
+pub(crate) enum GateKind {
+    /// A slope for every unit.
+    Slope(SlopeGate),
+    /// One of several values for every unit.
+    Max(MaxGate),
+}
+
+impl Map {
+    /// The affine map, or `None` for the input and for what selects.
+    pub(crate) fn affine<T: Scalar>(&self) -> Option<&dyn AffineMap<T>> {
+        match self {
+            Map::Input | Map::Gate(_) => None,
+            Map::Add(map) => Some(map),
+            Map::Concat(map) => Some(map),
+            Map::Conv2d(map) => Some(map),
+            Map::Dense(map) => Some(map),
+            Map::Elementwise(map) => Some(map),
+            Map::Gather(map) => Some(map),
+            Map::Mean(map) => Some(map),
+            Map::Reshape(map) => Some(map),
+        }
+    }
+
+    pub(crate) fn gate(&self) -> Option<&GateMap> {
+        match self {
+            Map::Gate(gate) => Some(gate),
+            _ => None,
+        }
+    }
+
+    /// Where each of its parameter arrays starts in the flat vector of all parameters, in order.
+    pub(crate) fn parameter_starts(&self) -> Vec<usize> {
+        match self {
+            Map::Dense(dense) => [dense.weight].into_iter().chain(dense.bias).collect(),
+            Map::Conv2d(conv) => [conv.weight].into_iter().chain(conv.bias).collect(),
+            Map::Elementwise(map) => map.parameter_starts(),
+            Map::Gate(GateMap {
+                kind: GateKind::Slope(gate),
+                ..
+            }) => gate.slopes.iter().map(|slopes| slopes.start).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    pub(crate) fn has_parameters(&self) -> bool {
+        !self.parameter_starts().is_empty()
+    }
+}

@@ -1,0 +1,169 @@
+//! Which entries of a plane each window of a pooling covers.
+
+use std::sync::Arc;
+
+use super::Window;
+
+/// Windows over planes that are treated alike, one after the other in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Windows {
+    /// Entries of one plane.
+    plane: usize,
+    /// Where the members of each window start; one more than windows.
+    starts: Arc<[u32]>,
+    /// Entries of the plane, window after window.
+    members: Arc<[u32]>,
+}
+
+impl Windows {
+    fn new(plane: usize, windows: impl Iterator<Item = Vec<u32>>) -> Windows {
+        let (mut starts, mut members) = (vec![0], Vec::new());
+        for window in windows {
+            members.extend(window);
+            starts.push(members.len() as u32);
+        }
+        Windows {
+            plane,
+            starts: starts.into(),
+            members: members.into(),
+        }
+    }
+
+    /// The windows of a pooling over a plane of `size`, which the window is known to fit.
+    pub(crate) fn pooling(window: &Window, size: [usize; 2]) -> Windows {
+        let [rows, columns] = [0, 1].map(|axis| positions(window, axis, size[axis]));
+        let taps = |axis: usize, position: usize| -> Vec<usize> {
+            taps(window, axis, position, size[axis]).collect()
+        };
+        let windows = (0..rows * columns).map(|w| {
+            let across = taps(1, w % columns);
+            let down = taps(0, w / columns).into_iter();
+            down.flat_map(|i| across.iter().map(move |j| (i * size[1] + j) as u32))
+                .collect()
+        });
+        Windows::new(size[0] * size[1], windows)
+    }
+
+    /// The windows that cover the given axes of `shape` wholly.
+    pub(crate) fn axes(shape: &[usize], axes: &[usize]) -> Windows {
+        let total: usize = shape.iter().product();
+        let kept: usize = (0..shape.len())
+            .filter(|a| !axes.contains(a))
+            .map(|a| shape[a])
+            .product();
+        let mut windows = vec![Vec::with_capacity(total / kept); kept];
+        for entry in 0..total {
+            windows[kept_index(shape, axes, entry)].push(entry as u32);
+        }
+        Windows::new(total, windows.into_iter())
+    }
+
+    /// Entries of one plane.
+    pub(crate) fn plane(&self) -> usize {
+        self.plane
+    }
+
+    /// Number of windows of one plane.
+    pub(crate) fn count(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// The entries of the plane in window `j`, in ascending order.
+    pub(crate) fn members(&self, j: usize) -> &[u32] {
+        &self.members[self.starts[j] as usize..self.starts[j + 1] as usize]
+    }
+
+    /// Where the members of window `j` start among all members.
+    pub(crate) fn start(&self, j: usize) -> usize {
+        self.starts[j] as usize
+    }
+}
+
+/// The flat index of an entry once `axes` have been dropped from `shape`.
+fn kept_index(shape: &[usize], axes: &[usize], entry: usize) -> usize {
+    let (mut rest, mut index, mut stride) = (entry, 0, 1);
+    for axis in (0..shape.len()).rev() {
+        let i = rest % shape[axis];
+        rest /= shape[axis];
+        if !axes.contains(&axis) {
+            index += i * stride;
+            stride *= shape[axis];
+        }
+    }
+    index
+}
+
+/// Entries that a window spans along an axis.
+pub(crate) fn extent(window: &Window, axis: usize) -> usize {
+    window.dilation[axis]
+        .saturating_mul(window.kernel[axis] - 1)
+        .saturating_add(1)
+}
+
+/// How many positions a window has along an axis of length `size`; 0 if it does not fit.
+pub(crate) fn positions(window: &Window, axis: usize, size: usize) -> usize {
+    let [before, after] = window.padding[axis];
+    let padded = size.saturating_add(before).saturating_add(after);
+    let Some(free) = padded.checked_sub(extent(window, axis)) else {
+        return 0;
+    };
+    let stride = window.stride[axis];
+    if !window.ceil {
+        return free / stride + 1;
+    }
+    let count = free.div_ceil(stride) + 1;
+    count - usize::from((count - 1) * stride >= size + before)
+}
+
+/// The entries of an axis that a window covers at a position; padding is left out.
+pub(crate) fn taps(
+    window: &Window,
+    axis: usize,
+    position: usize,
+    size: usize,
+) -> impl Iterator<Item = usize> {
+    let (start, before) = (position * window.stride[axis], window.padding[axis][0]);
+    let dilation = window.dilation[axis];
+    (0..window.kernel[axis]).filter_map(move |tap| {
+        let i = (start + tap * dilation).checked_sub(before)?;
+        (i < size).then_some(i)
+    })
+}
+
+/// How many taps lie in the axis or its padding, for averages that count padding.
+pub(crate) fn counted_taps(window: &Window, axis: usize, position: usize, size: usize) -> usize {
+    let end = size + window.padding[axis][0] + window.padding[axis][1];
+    let start = position * window.stride[axis];
+    let inside = |tap: &usize| start + tap * window.dilation[axis] < end;
+    (0..window.kernel[axis]).filter(inside).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_leave_padding_out() {
+        let window = Window::new([2, 2]).stride([2, 2]).padding([[1, 0], [0, 1]]);
+        let windows = Windows::pooling(&window, [3, 3]);
+        let all: Vec<&[u32]> = (0..windows.count()).map(|j| windows.members(j)).collect();
+        assert_eq!(all, [&[0, 1][..], &[2], &[3, 4, 6, 7], &[5, 8]]);
+    }
+
+    #[test]
+    fn rounding_up_drops_a_window_that_begins_in_the_padding_behind() {
+        let window = Window::new([1, 2]).stride([1, 2]);
+        let padded = window.padding([[0, 0], [0, 1]]);
+        assert_eq!(positions(&window, 1, 5), 2);
+        assert_eq!(positions(&window.ceil(true), 1, 5), 3);
+        assert_eq!(positions(&padded.ceil(true), 1, 4), 2);
+        assert_eq!(positions(&Window::new([9, 9]), 0, 5), 0);
+    }
+
+    #[test]
+    fn axes_collect_what_differs_along_them_only() {
+        let windows = Windows::axes(&[2, 2, 2], &[1]);
+        let all: Vec<&[u32]> = (0..4).map(|j| windows.members(j)).collect();
+        assert_eq!(all, [&[0, 2][..], &[1, 3], &[4, 6], &[5, 7]]);
+    }
+}
