@@ -1,0 +1,466 @@
+//! Gemm, MatMul, Conv and BatchNormalization.
+
+use ndarray::{Array1, Array2, ArrayD, Ix4, IxDyn};
+use relugrad::{BatchNorm, NodeId, Window};
+
+use super::*;
+use crate::onnx::values::{broadcast_places, transposed_places};
+
+/// A weight of `[outputs, inputs]`, with the places of its entries in the constant.
+struct Matrix {
+    values: Array2<f64>,
+    places: Option<Vec<usize>>,
+}
+
+/// The constant as `[outputs, inputs]` times `factor`, transposed unless it is so already.
+fn matrix(tensor: &Tensor, [rows, columns]: [usize; 2], transpose: bool, factor: f64) -> Matrix {
+    let scaled: Vec<f64> = tensor.values.iter().map(|v| factor * v).collect();
+    let values = Array2::from_shape_vec((rows, columns), scaled).expect("a matrix");
+    if !transpose {
+        return Matrix {
+            values,
+            places: None,
+        };
+    }
+    Matrix {
+        values: values.t().as_standard_layout().into_owned(),
+        places: Some(transposed_places(&[rows, columns], &[1, 0])),
+    }
+}
+
+impl<'a> Importer<'a> {
+    /// `y = W x + b` along the last axis of a node.
+    fn dense(
+        &mut self,
+        id: NodeId,
+        tensor: &Tensor,
+        weight: Matrix,
+        factor: f64,
+        bias: Option<(&Tensor, f64)>,
+    ) -> Result<NodeId> {
+        let outputs = weight.values.nrows();
+        self.learn(
+            tensor,
+            weight.places.as_deref(),
+            Contribution::Times(factor),
+        );
+        let bias = bias.map(|(tensor, factor)| {
+            let from = last_axis(tensor);
+            let places = broadcast_places(&from, &[outputs]);
+            self.learn(tensor, Some(&places), Contribution::Times(factor));
+            Array1::from_iter(places.iter().map(|&i| factor * tensor.values[i]))
+        });
+        Ok(self.builder.dense(id, weight.values, bias)?)
+    }
+
+    pub(super) fn gemm(&mut self, call: Call<'a>) -> Result<Value> {
+        let (alpha, beta) = (call.float("alpha", 1.0)?, call.float("beta", 1.0)?);
+        let (trans_a, trans_b) = (call.flag("transA", false)?, call.flag("transB", false)?);
+        let c = self.optional(call, 2)?;
+        let (product, dims) = match (self.input(call, 0)?, self.input(call, 1)?) {
+            (Value::Node(a), Value::Constant(b)) => {
+                let [m, k] = self.two_axes(call, &a.dims, trans_a)?;
+                let x = self.matrix_rows(a, trans_a, [m, k])?;
+                let [rows, columns] = tensor_axes(call, &b)?;
+                let (inputs, outputs) = if trans_b {
+                    (columns, rows)
+                } else {
+                    (rows, columns)
+                };
+                self.check_inputs(call, inputs, k)?;
+                let weight = matrix(&b, [rows, columns], !trans_b, alpha);
+                let bias = match &c {
+                    Some(Value::Constant(c)) if is_bias(c, outputs) => Some((c, beta)),
+                    _ => None,
+                };
+                let id = self.dense(x, &b, weight, alpha, bias)?;
+                if bias.is_some() {
+                    return self.value(id, vec![m, outputs]);
+                }
+                (id, vec![m, outputs])
+            }
+            (Value::Constant(a), Value::Node(b)) => {
+                let [k, n] = self.two_axes(call, &b.dims, trans_b)?;
+                let [rows, columns] = tensor_axes(call, &a)?;
+                let (inputs, outputs) = if trans_a {
+                    (rows, columns)
+                } else {
+                    (columns, rows)
+                };
+                self.check_inputs(call, inputs, k)?;
+                let x = self.matrix_rows(b, !trans_b, [n, k])?;
+                let weight = matrix(&a, [rows, columns], trans_a, alpha);
+                let id = self.dense(x, &a, weight, alpha, None)?;
+                (self.transposed(id, [n, outputs])?, vec![outputs, n])
+            }
+            _ => return Err(call.error(both_depend())),
+        };
+        let product = self.value(product, dims.clone())?;
+        let Some(c) = c else {
+            return Ok(product);
+        };
+        let c = match c {
+            Value::Node(c) if beta != 1.0 => {
+                let factor = ArrayD::from_elem(IxDyn(&[]), beta);
+                let id = self.builder.scale(c.id, factor, false)?;
+                Value::Node(Activation { id, dims: c.dims })
+            }
+            Value::Constant(c) => return self.shift(call, product, &c, beta),
+            node => node,
+        };
+        self.sum(call, vec![product, c])
+    }
+
+    fn check_inputs(&self, call: Call, inputs: usize, found: usize) -> Result<()> {
+        if inputs == found {
+            return Ok(());
+        }
+        Err(call.error(format!(
+            "its weight takes {inputs} inputs but it gets {found}"
+        )))
+    }
+
+    /// Dimensions of a matrix, or of its transpose.
+    fn two_axes(&self, call: Call, dims: &[usize], transpose: bool) -> Result<[usize; 2]> {
+        match (dims, transpose) {
+            (&[rows, columns], false) => Ok([rows, columns]),
+            (&[rows, columns], true) => Ok([columns, rows]),
+            _ => Err(call.error(format!(
+                "its input has dimensions {dims:?}, but a matrix is needed"
+            ))),
+        }
+    }
+
+    /// A matrix, transposed if asked for, as rows of a node: `[rows, columns]`, or `[columns]` for one row.
+    fn matrix_rows(&mut self, x: Activation, transpose: bool, dims: [usize; 2]) -> Result<NodeId> {
+        let [rows, columns] = dims;
+        let id = if transpose {
+            self.transposed(x.id, [columns, rows])?
+        } else {
+            x.id
+        };
+        self.shaped(id, sample_shape(&dims))
+    }
+
+    /// The transpose of `[rows, columns]`, which for a vector is another shape.
+    fn transposed(&mut self, id: NodeId, [rows, columns]: [usize; 2]) -> Result<NodeId> {
+        if rows == 1 || columns == 1 {
+            return self.shaped(id, &[columns, rows]);
+        }
+        let id = self.shaped(id, &[rows, columns])?;
+        Ok(self.builder.transpose(id, &[1, 0])?)
+    }
+
+    pub(super) fn matmul(&mut self, index: usize, call: Call<'a>) -> Result<Value> {
+        match (self.input(call, 0)?, self.input(call, 1)?) {
+            (Value::Node(x), Value::Constant(w)) => self.matmul_right(index, call, x, w),
+            (Value::Constant(w), Value::Node(x)) => self.matmul_left(call, &w, x),
+            _ => Err(call.error(both_depend())),
+        }
+    }
+
+    /// `x W`: a dense layer along the last axis. An addition of a vector that alone reads the product becomes its bias.
+    fn matmul_right(
+        &mut self,
+        index: usize,
+        call: Call<'a>,
+        x: Activation,
+        w: Tensor,
+    ) -> Result<Value> {
+        let vector = w.dims.len() == 1;
+        let w = if vector {
+            w.reshaped(vec![w.len(), 1])
+        } else {
+            w
+        };
+        let extra = w.dims.len() - 2;
+        if w.dims[..extra].iter().any(|&n| n != 1) {
+            return Err(call
+                .error("its constant is a stack of matrices; split it into one product for each"));
+        }
+        let [inputs, outputs] = [w.dims[extra], w.dims[extra + 1]];
+        let Some((&last, leading)) = x.dims.split_last() else {
+            return Err(call.error("its input is a scalar"));
+        };
+        self.check_inputs(call, inputs, last)?;
+        let mut dims = leading.to_vec();
+        if !vector {
+            dims.push(outputs);
+        }
+        let bias = if vector {
+            None
+        } else {
+            self.take_bias(index, call, outputs, dims.len())?
+        };
+        let weight = matrix(&w, [inputs, outputs], true, 1.0);
+        let bias = bias.as_ref().map(|bias| (bias, 1.0));
+        let shape = if x.dims.len() == 1 {
+            x.dims.clone()
+        } else {
+            sample_shape(&x.dims).to_vec()
+        };
+        let id = self.shaped(x.id, &shape)?;
+        let id = self.dense(id, &w, weight, 1.0, bias)?;
+        if dims.is_empty() {
+            dims.push(1);
+        }
+        self.value(id, dims)
+    }
+
+    /// The constant of the addition that is the only reader of this node's product, if it is a bias.
+    fn take_bias(
+        &mut self,
+        index: usize,
+        call: Call<'a>,
+        outputs: usize,
+        rank: usize,
+    ) -> Result<Option<Tensor>> {
+        let product = call.node.output[0].as_str();
+        let Some(&[reader]) = self.readers.get(product).map(Vec::as_slice) else {
+            return Ok(None);
+        };
+        let Some(add) = self
+            .graph
+            .node
+            .get(reader)
+            .filter(|node| node.op_type == "Add" && reader > index)
+        else {
+            return Ok(None);
+        };
+        let other = add.input.iter().find(|name| *name != product);
+        match other.and_then(|name| self.values.get(name.as_str())) {
+            Some(Value::Constant(c)) if is_bias(c, outputs) && c.dims.len() <= rank => {
+                let bias = c.clone();
+                self.taken.insert(reader);
+                self.aliases.insert(product, &add.output[0]);
+                Ok(Some(bias))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// `W x`: a dense layer along the last axis but one.
+    fn matmul_left(&mut self, call: Call<'a>, w: &Tensor, x: Activation) -> Result<Value> {
+        let [rows, columns] = match w.dims[..] {
+            [columns] => [1, columns],
+            _ => tensor_axes(call, w)?,
+        };
+        let vector = x.dims.len() == 1;
+        let dims = if vector {
+            vec![x.dims[0], 1]
+        } else {
+            x.dims.clone()
+        };
+        let (leading, tail) = dims.split_at(dims.len() - 2);
+        let (inputs, n) = (tail[0], tail[1]);
+        self.check_inputs(call, columns, inputs)?;
+        let leading_product: usize = leading.iter().product();
+        let swap = |importer: &mut Self, id: NodeId, a: usize, b: usize| {
+            let id = importer.shaped(id, &[leading_product, a, b])?;
+            if a == 1 || b == 1 {
+                return importer.shaped(id, &[leading_product, b, a]);
+            }
+            Ok(importer.builder.transpose(id, &[0, 2, 1])?)
+        };
+        let id = if vector {
+            x.id
+        } else {
+            swap(self, x.id, inputs, n)?
+        };
+        let id = self.dense(id, w, matrix(w, [rows, columns], false, 1.0), 1.0, None)?;
+        let id = if vector { id } else { swap(self, id, n, rows)? };
+        let mut dims = leading.to_vec();
+        if w.dims.len() > 1 {
+            dims.push(rows);
+        }
+        if !vector {
+            dims.push(n);
+        }
+        if dims.is_empty() {
+            dims.push(1);
+        }
+        self.value(id, dims)
+    }
+
+    pub(super) fn conv(&mut self, call: Call<'a>) -> Result<Value> {
+        let x = self.activation(call, 0)?;
+        let (w, bias) = (self.constant(call, 1)?, self.optional_constant(call, 2)?);
+        let spatial = self.spatial(call, &x.dims)?;
+        if w.dims.len() != spatial.len() + 2 {
+            return Err(call.error(format!(
+                "its weight has dimensions {:?} for an input of {:?}",
+                w.dims, x.dims
+            )));
+        }
+        let kernel = w.dims[2..].to_vec();
+        if let Some(stated) = call.sizes("kernel_shape", kernel.len())?
+            && stated != kernel
+        {
+            return Err(call.error(format!(
+                "its kernel_shape {stated:?} is not that of its weight {kernel:?}"
+            )));
+        }
+        let window = self.window(call, &spatial, &kernel)?;
+        let groups = call.integer("group", 1)?;
+        let groups =
+            usize::try_from(groups).map_err(|_| call.error(format!("its group is {groups}")))?;
+        let image = self.image(&x)?;
+        let outputs = w.dims[0];
+        let shape = IxDyn(&[outputs, w.dims[1], window.kernel[0], window.kernel[1]]);
+        let weight = ArrayD::from_shape_vec(shape, w.values.to_vec()).expect("as many entries");
+        let weight = weight.into_dimensionality::<Ix4>().expect("four axes");
+        self.learn(&w, None, Contribution::Times(1.0));
+        let bias = match bias {
+            Some(bias) if bias.len() != outputs => {
+                return Err(call.error(format!(
+                    "its bias has {} entries for {outputs} channels",
+                    bias.len()
+                )));
+            }
+            Some(bias) => {
+                self.learn(&bias, None, Contribution::Times(1.0));
+                Some(Array1::from(bias.values.to_vec()))
+            }
+            None => None,
+        };
+        let id = self.builder.conv2d(image, weight, bias, window, groups)?;
+        self.image_value(id, spatial.len())
+    }
+
+    /// Channels, height and width; the height of a signal of one axis is 1.
+    pub(super) fn image(&mut self, x: &Activation) -> Result<NodeId> {
+        let shape = match x.dims[..] {
+            [_, channels, length] => [channels, 1, length],
+            _ => [x.dims[1], x.dims[2], x.dims[3]],
+        };
+        self.shaped(x.id, &shape)
+    }
+
+    /// An image as a value with `axes` spatial axes.
+    pub(super) fn image_value(&mut self, id: NodeId, axes: usize) -> Result<Value> {
+        let &[channels, height, width] = self.builder.shape(id)? else {
+            unreachable!("convolution and pooling give images");
+        };
+        let dims = if axes == 1 {
+            vec![1, channels, width]
+        } else {
+            vec![1, channels, height, width]
+        };
+        self.value(id, dims)
+    }
+
+    /// The spatial lengths of an image or signal with a batch of one.
+    pub(super) fn spatial(&self, call: Call, dims: &[usize]) -> Result<Vec<usize>> {
+        match dims {
+            [1, _, spatial @ ..] if matches!(spatial.len(), 1 | 2) => Ok(spatial.to_vec()),
+            _ => Err(call.error(format!(
+                "its input has dimensions {dims:?}, but [batch, channels, height, width] or [batch, channels, length] \
+                 is needed"
+            ))),
+        }
+    }
+
+    /// The window that a node's attributes describe.
+    pub(super) fn window(&self, call: Call, spatial: &[usize], kernel: &[usize]) -> Result<Window> {
+        let n = spatial.len();
+        let stride = call.sizes("strides", n)?.unwrap_or_else(|| vec![1; n]);
+        let dilation = call.sizes("dilations", n)?.unwrap_or_else(|| vec![1; n]);
+        let all = [kernel, &stride, &dilation].concat();
+        if all.contains(&0) || all.iter().any(|&v| v > 1 << 20) {
+            return Err(call.error("kernel, strides and dilations must be from 1 to 2^20"));
+        }
+        let auto = call.string("auto_pad", "NOTSET")?;
+        let padding = match auto.as_str() {
+            "NOTSET" | "" => {
+                let pads = call.sizes("pads", 2 * n)?.unwrap_or_else(|| vec![0; 2 * n]);
+                (0..n)
+                    .map(|axis| [pads[axis], pads[n + axis]])
+                    .collect::<Vec<_>>()
+            }
+            "VALID" => vec![[0, 0]; n],
+            "SAME_UPPER" | "SAME_LOWER" => {
+                let along = |axis: usize| {
+                    let extent = (kernel[axis] - 1) * dilation[axis] + 1;
+                    let positions = spatial[axis].div_ceil(stride[axis]);
+                    let total =
+                        ((positions - 1) * stride[axis] + extent).saturating_sub(spatial[axis]);
+                    let (small, large) = (total / 2, total.div_ceil(2));
+                    if auto == "SAME_UPPER" {
+                        [small, large]
+                    } else {
+                        [large, small]
+                    }
+                };
+                (0..n).map(along).collect()
+            }
+            other => return Err(call.error(format!("its auto_pad `{other}` is unknown"))),
+        };
+        let two = |values: &[usize], missing: usize| match *values {
+            [along] => [missing, along],
+            [down, across, ..] => [down, across],
+            [] => [missing, missing],
+        };
+        let padding = if n == 1 {
+            [[0, 0], padding[0]]
+        } else {
+            [padding[0], padding[1]]
+        };
+        Ok(Window::new(two(kernel, 1))
+            .stride(two(&stride, 1))
+            .dilation(two(&dilation, 1))
+            .padding(padding))
+    }
+
+    pub(super) fn batch_norm(&mut self, call: Call<'a>) -> Result<Value> {
+        if call.flag("training_mode", false)? || !call.flag("spatial", true)? {
+            return Err(call.error(
+                "it normalises by statistics of the batch or of each place; export the model in evaluation mode",
+            ));
+        }
+        let x = self.activation(call, 0)?;
+        if x.dims.len() < 2 {
+            return Err(call.error("its input has no axis of channels"));
+        }
+        let axis = 1 - usize::from(x.dims[0] == 1);
+        let [scale, shift, mean, variance] = [1, 2, 3, 4].map(|place| self.constant(call, place));
+        let (scale, shift, mean, variance) = (scale?, shift?, mean?, variance?);
+        self.learn(&scale, None, Contribution::Times(1.0));
+        self.learn(&shift, None, Contribution::Times(1.0));
+        let vector = |tensor: &Tensor| Array1::from(tensor.values.to_vec());
+        let norm = BatchNorm {
+            scale: vector(&scale),
+            shift: vector(&shift),
+            mean: vector(&mean),
+            variance: vector(&variance),
+            epsilon: call.float("epsilon", 1e-5)?,
+        };
+        let id = self.builder.batch_norm(x.id, axis, norm)?;
+        self.value(id, x.dims)
+    }
+}
+
+fn both_depend() -> &'static str {
+    "it multiplies values that both depend on the input, which is not piecewise linear"
+}
+
+fn tensor_axes(call: Call, tensor: &Tensor) -> Result<[usize; 2]> {
+    match tensor.dims[..] {
+        [rows, columns] => Ok([rows, columns]),
+        _ => Err(call.error(format!(
+            "its constant has dimensions {:?}, but a matrix is needed",
+            tensor.dims
+        ))),
+    }
+}
+
+/// Whether a constant adds the same vector to every row of `outputs` entries.
+fn is_bias(tensor: &Tensor, outputs: usize) -> bool {
+    let last = last_axis(tensor);
+    last.iter().product::<usize>() == tensor.len() && matches!(last[..], [] | [1])
+        || last == [outputs] && tensor.len() == outputs
+}
+
+/// The last axis of a constant, if it has one.
+fn last_axis(tensor: &Tensor) -> Vec<usize> {
+    tensor.dims.last().copied().into_iter().collect()
+}

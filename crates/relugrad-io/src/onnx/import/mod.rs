@@ -1,0 +1,490 @@
+//! From an ONNX graph to a network, node by node.
+
+mod arithmetic;
+mod constants;
+mod linear;
+mod pooling;
+mod shape;
+
+use std::collections::{HashMap, HashSet};
+
+use ndarray::{ArrayD, IxDyn};
+use relugrad::{Builder, Gate, NodeId};
+
+use super::attributes::Call;
+use super::model::{Contribution, OnnxModel, Weight};
+use super::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use super::proto::{tensor_shape_proto::dimension, type_proto};
+use super::tensor::{Tensor, type_name};
+use super::values::{Activation, Value, sample_shape};
+use super::{graph_error, tensor};
+use crate::error::{Error, Result};
+
+/// A graph that is being read.
+pub(super) struct Importer<'a> {
+    graph: &'a GraphProto,
+    external: &'a dyn Fn(&TensorProto) -> Result<Vec<u8>>,
+    opset: i64,
+    builder: Builder<f64>,
+    values: HashMap<&'a str, Value>,
+    /// For each parameter array of the network, which initialiser it is made of.
+    weights: Vec<Option<Weight>>,
+    /// Dimensions of the initialisers that became parameters, in the order of the file.
+    notes: Vec<String>,
+    /// How many nodes read each name.
+    readers: HashMap<&'a str, Vec<usize>>,
+    /// Nodes that another one has taken in.
+    taken: HashSet<usize>,
+    /// Names of what such a node gives, by the name that stands for it.
+    aliases: HashMap<&'a str, &'a str>,
+    names: HashSet<String>,
+}
+
+impl<'a> Importer<'a> {
+    pub(super) fn new(
+        graph: &'a GraphProto,
+        opset: i64,
+        external: &'a dyn Fn(&TensorProto) -> Result<Vec<u8>>,
+    ) -> Importer<'a> {
+        Importer {
+            graph,
+            external,
+            opset,
+            builder: Builder::new(),
+            values: HashMap::new(),
+            weights: Vec::new(),
+            notes: Vec::new(),
+            readers: HashMap::new(),
+            taken: HashSet::new(),
+            aliases: HashMap::new(),
+            names: HashSet::new(),
+        }
+    }
+
+    pub(super) fn run(mut self) -> Result<OnnxModel> {
+        let output = self.output()?;
+        let needed = self.needed(output)?;
+        self.read_initializers(&needed)?;
+        self.read_input()?;
+        for (i, node) in self.graph.node.iter().enumerate() {
+            if needed.contains(&i) && !self.taken.contains(&i) {
+                self.node(i, node)?;
+            }
+        }
+        let Some(Value::Node(logits)) = self.values.get(output).cloned() else {
+            return Err(graph_error(format!(
+                "the output `{output}` does not depend on the input"
+            )));
+        };
+        let mut id = self.builder.flatten(logits.id)?;
+        if id == self.first() {
+            id = self
+                .builder
+                .reshape(id, &[self.builder.shape(id)?.iter().product()])?;
+        }
+        self.name_new_nodes(
+            self.builder.nodes().count() - usize::from(id != logits.id),
+            "output",
+        )?;
+        let network = self.builder.build(id)?;
+        Ok(OnnxModel::new(network, self.weights, self.notes))
+    }
+
+    fn first(&self) -> NodeId {
+        self.builder.nodes().next().expect("the input comes first")
+    }
+
+    /// The graph's output, or what a final softmax or sigmoid takes.
+    fn output(&mut self) -> Result<&'a str> {
+        let [output] = &self.graph.output[..] else {
+            let names: Vec<&str> = self.graph.output.iter().map(|o| o.name.as_str()).collect();
+            return Err(graph_error(format!(
+                "it has the outputs {names:?}, but exactly one, the logits, is needed"
+            )));
+        };
+        let mut name = output.name.as_str();
+        let graph = self.graph;
+        while let Some(node) = graph
+            .node
+            .iter()
+            .find(|node| node.output.iter().any(|o| o == name))
+        {
+            let call = Call { node };
+            match node.op_type.as_str() {
+                "Identity" => {}
+                "Softmax" | "LogSoftmax" | "Sigmoid" => self.notes.push(format!(
+                    "dropped the final {} `{}`: the logits are its input",
+                    node.op_type,
+                    call.name()
+                )),
+                _ => break,
+            }
+            name = node
+                .input
+                .first()
+                .ok_or_else(|| call.error("it has no input"))?;
+            if self.notes.len() > graph.node.len() {
+                return Err(graph_error("its nodes form a cycle"));
+            }
+            if node.op_type == "Identity" && node.output.iter().any(|o| o == name) {
+                return Err(graph_error("its nodes form a cycle"));
+            }
+        }
+        Ok(name)
+    }
+
+    /// The nodes that lead to `output`, and who reads what.
+    fn needed(&mut self, output: &'a str) -> Result<HashSet<usize>> {
+        let graph = self.graph;
+        let mut makers: HashMap<&str, usize> = HashMap::new();
+        for (i, node) in graph.node.iter().enumerate() {
+            for name in node.output.iter().filter(|name| !name.is_empty()) {
+                if makers.insert(name, i).is_some() {
+                    return Err(graph_error(format!("two nodes give the value `{name}`")));
+                }
+            }
+        }
+        let (mut needed, mut stack) = (HashSet::new(), vec![output]);
+        while let Some(name) = stack.pop() {
+            let Some(&i) = makers.get(name) else {
+                continue;
+            };
+            if needed.insert(i) {
+                stack.extend(graph.node[i].input.iter().map(String::as_str));
+            }
+        }
+        self.readers.entry(output).or_default().push(usize::MAX);
+        for &i in &needed {
+            for name in &graph.node[i].input {
+                self.readers.entry(name).or_default().push(i);
+            }
+        }
+        Ok(needed)
+    }
+
+    fn read_initializers(&mut self, needed: &HashSet<usize>) -> Result<()> {
+        if let Some(sparse) = self.graph.sparse_initializer.first() {
+            let name = sparse.values.as_ref().map_or("", |values| &values.name);
+            return Err(Error::OnnxTensor {
+                tensor: name.to_owned(),
+                problem: "it is sparse; export it as a dense tensor".into(),
+            });
+        }
+        for proto in &self.graph.initializer {
+            let reads = |&i: &usize| self.graph.node[i].input.contains(&proto.name);
+            if !self.readers.contains_key(proto.name.as_str()) && !needed.iter().any(reads) {
+                continue;
+            }
+            let mut tensor = tensor::decode(proto, self.external)?;
+            if !tensor.integer {
+                if let Some(i) = tensor.values.iter().position(|v| !v.is_finite()) {
+                    return Err(Error::NotFinite {
+                        tensor: proto.name.clone(),
+                        index: crate::native::index(&tensor.dims, i),
+                        value: tensor.values[i],
+                    });
+                }
+                tensor.source = Some(tensor::Source {
+                    initializer: proto.name.clone(),
+                    places: None,
+                });
+            }
+            if self
+                .values
+                .insert(&proto.name, Value::Constant(tensor))
+                .is_some()
+            {
+                return Err(graph_error(format!(
+                    "two initialisers are called `{}`",
+                    proto.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn read_input(&mut self) -> Result<()> {
+        let initializers: HashSet<&str> = self
+            .graph
+            .initializer
+            .iter()
+            .map(|t| t.name.as_str())
+            .collect();
+        let free = self
+            .graph
+            .input
+            .iter()
+            .filter(|i| !initializers.contains(i.name.as_str()));
+        let free: Vec<&'a ValueInfoProto> = free.collect();
+        let [input] = free[..] else {
+            let names: Vec<&str> = free.iter().map(|input| input.name.as_str()).collect();
+            return Err(graph_error(format!(
+                "it has the inputs {names:?}, but exactly one is needed"
+            )));
+        };
+        let dims = input_dims(input)?;
+        let id = self.builder.input_shaped(sample_shape(&dims))?;
+        self.rename(id, &input.name)?;
+        self.values
+            .insert(&input.name, Value::Node(Activation { id, dims }));
+        Ok(())
+    }
+
+    /// Adds one node of the file.
+    fn node(&mut self, index: usize, node: &'a NodeProto) -> Result<()> {
+        let call = Call { node };
+        if !matches!(node.domain.as_str(), "" | "ai.onnx") {
+            return Err(call.error(format!(
+                "its operator is of the domain `{}`, and only those of ONNX itself are known",
+                node.domain
+            )));
+        }
+        let before = self.builder.nodes().count();
+        let values = self.operator(index, call).map_err(|error| match error {
+            Error::Network(problem) => call.error(problem.to_string()),
+            other => other,
+        })?;
+        self.name_new_nodes(before, call.name())?;
+        if node
+            .output
+            .iter()
+            .skip(values.len())
+            .any(|name| self.readers.contains_key(name.as_str()))
+        {
+            return Err(call.error("an output is used that cannot be computed exactly"));
+        }
+        for (name, value) in node.output.iter().zip(values) {
+            if let Some(alias) = self.aliases.get(name.as_str()) {
+                self.values.insert(alias, value.clone());
+            }
+            self.values.insert(name, value);
+        }
+        Ok(())
+    }
+
+    fn operator(&mut self, index: usize, call: Call<'a>) -> Result<Vec<Value>> {
+        if let Some(folded) = self.fold(call)? {
+            return Ok(folded);
+        }
+        let one = |value| vec![value];
+        match call.operator() {
+            "Gemm" => self.gemm(call).map(one),
+            "MatMul" => self.matmul(index, call).map(one),
+            "Conv" => self.conv(call).map(one),
+            "BatchNormalization" => self.batch_norm(call).map(one),
+            "Add" | "Sum" => self.add(call).map(one),
+            "Sub" => self.sub(call).map(one),
+            "Mul" => self.mul(call).map(one),
+            "Div" => self.div(call).map(one),
+            "Neg" => self.neg(call).map(one),
+            "Max" | "Min" => self.extremum(call).map(one),
+            "Clip" => self.clip(call).map(one),
+            "Relu" => self.gate(call, Gate::Relu).map(one),
+            "Abs" => self.gate(call, Gate::Abs).map(one),
+            "LeakyRelu" => {
+                let slope = call.float("alpha", 0.01)?;
+                self.gate(call, Gate::LeakyRelu { slope }).map(one)
+            }
+            "PRelu" => self.prelu(call).map(one),
+            "MaxPool" | "AveragePool" => self.pool(call).map(one),
+            "GlobalAveragePool" | "GlobalMaxPool" => self.global_pool(call).map(one),
+            "ReduceMean" | "ReduceSum" | "ReduceMax" => self.reduce(call).map(one),
+            "Identity" | "Dropout" | "Cast" => self.identity(call).map(one),
+            "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" => self.reshape(call).map(one),
+            "Transpose" => self.transpose(call).map(one),
+            "Expand" => self.expand(call).map(one),
+            "Concat" => self.concat(call).map(one),
+            "Slice" => self.slice(call).map(one),
+            "Split" => self.split(call),
+            "Gather" => self.gather(call).map(one),
+            "Pad" => self.pad(call).map(one),
+            "Softmax" | "LogSoftmax" | "Sigmoid" => Err(call.error(
+                "it is not piecewise linear; only as the last node, after the logits, it can be dropped",
+            )),
+            "Tanh" | "Gelu" | "Elu" | "Selu" | "Celu" | "Softplus" | "Softsign" | "Erf" | "Exp" | "Log"
+            | "Sqrt" | "Pow" | "Mish" | "HardSwish" | "Swish" | "Sin" | "Cos" | "Reciprocal"
+            | "LayerNormalization" | "InstanceNormalization" | "GroupNormalization"
+            | "RMSNormalization" | "LpNormalization" | "LRN" => Err(call.error(
+                "it is not piecewise linear, so no exact closed form exists; use a ReLU-like gate or frozen batch \
+                 normalisation instead",
+            )),
+            _ => Err(call.error("this operator is not supported; `relugrad convert --help` lists those that are")),
+        }
+    }
+
+    /// The value of an input that must be there.
+    fn input(&self, call: Call, place: usize) -> Result<Value> {
+        match self.optional(call, place)? {
+            Some(value) => Ok(value),
+            None => Err(call.error(format!("it lacks its input number {}", place + 1))),
+        }
+    }
+
+    /// The value of an input that may be missing.
+    fn optional(&self, call: Call, place: usize) -> Result<Option<Value>> {
+        let Some(name) = call.node.input.get(place).filter(|name| !name.is_empty()) else {
+            return Ok(None);
+        };
+        match self.values.get(name.as_str()) {
+            Some(value) => Ok(Some(value.clone())),
+            None => Err(call.error(format!(
+                "its input `{name}` is given by no node before it, no initialiser and no input of the graph (a graph \
+                 with a cycle has no order)"
+            ))),
+        }
+    }
+
+    fn activation(&self, call: Call, place: usize) -> Result<Activation> {
+        match self.input(call, place)? {
+            Value::Node(activation) => Ok(activation),
+            Value::Constant(_) => Err(call.error(format!(
+                "its input number {} is constant, where only values that depend on the network's input are supported",
+                place + 1
+            ))),
+        }
+    }
+
+    fn constant(&self, call: Call, place: usize) -> Result<Tensor> {
+        match self.optional_constant(call, place)? {
+            Some(tensor) => Ok(tensor),
+            None => Err(call.error(format!("it lacks its input number {}", place + 1))),
+        }
+    }
+
+    fn optional_constant(&self, call: Call, place: usize) -> Result<Option<Tensor>> {
+        match self.optional(call, place)? {
+            None => Ok(None),
+            Some(Value::Constant(tensor)) => Ok(Some(tensor)),
+            Some(Value::Node(_)) => Err(call.error(format!(
+                "its input number {} depends on the network's input, so the map is not piecewise linear or not static",
+                place + 1
+            ))),
+        }
+    }
+
+    /// The node under a shape of as many entries.
+    fn shaped(&mut self, id: NodeId, shape: &[usize]) -> Result<NodeId> {
+        if self.builder.shape(id)? == shape {
+            return Ok(id);
+        }
+        Ok(self.builder.reshape(id, shape)?)
+    }
+
+    /// A node as the value of dimensions `dims`.
+    fn value(&mut self, id: NodeId, dims: Vec<usize>) -> Result<Value> {
+        let id = self.shaped(id, sample_shape(&dims))?;
+        Ok(Value::Node(Activation { id, dims }))
+    }
+
+    /// Records what the next parameter array is made of: entry `i` is `factor` times entry `places[i]` of `tensor`.
+    fn learn(&mut self, tensor: &Tensor, places: Option<&[usize]>, contribution: Contribution) {
+        let weight = tensor.source.as_ref().map(|source| {
+            let place = |i: usize| source.place(places.map_or(i, |places| places[i])) as u32;
+            let count = places.map_or(tensor.len(), <[usize]>::len);
+            let same = places.is_none() && source.places.is_none();
+            Weight {
+                initializer: source.initializer.clone(),
+                dims: self.initializer_dims(&source.initializer),
+                places: (!same).then(|| (0..count).map(place).collect()),
+                contribution,
+            }
+        });
+        self.weights.push(weight);
+    }
+
+    fn initializer_dims(&self, name: &str) -> Vec<usize> {
+        match self.values.get(name) {
+            Some(Value::Constant(tensor)) => tensor.dims.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Calls the nodes made since there were `before` by the name of the file's node; helpers get a number.
+    fn name_new_nodes(&mut self, before: usize, name: &str) -> Result<()> {
+        let new: Vec<NodeId> = self.builder.nodes().skip(before).collect();
+        for (i, &id) in new.iter().rev().enumerate() {
+            let name = if i == 0 {
+                name.to_owned()
+            } else {
+                format!("{name}/{i}")
+            };
+            self.rename(id, &name)?;
+        }
+        Ok(())
+    }
+
+    fn rename(&mut self, id: NodeId, name: &str) -> Result<()> {
+        let mut unique = if name.is_empty() {
+            "node".to_owned()
+        } else {
+            name.to_owned()
+        };
+        let mut count = 1;
+        while !self.names.insert(unique.clone()) {
+            count += 1;
+            unique = format!("{name}#{count}");
+        }
+        Ok(self.builder.rename(id, &unique)?)
+    }
+}
+
+/// The array of a constant with as many axes as `rank`, if it has no more than leading axes of length 1 beyond them.
+fn array(call: Call, tensor: &Tensor, rank: usize) -> Result<ArrayD<f64>> {
+    let extra = tensor.dims.len().saturating_sub(rank);
+    if tensor.dims[..extra].iter().any(|&n| n != 1) {
+        return Err(call.error(format!(
+            "its constant of dimensions {:?} has more axes than the value that it goes with",
+            tensor.dims
+        )));
+    }
+    let values = tensor.values.to_vec();
+    Ok(ArrayD::from_shape_vec(IxDyn(&tensor.dims[extra..]), values).expect("as many entries"))
+}
+
+/// The dimensions of the graph's input with a batch of one.
+fn input_dims(input: &ValueInfoProto) -> Result<Vec<usize>> {
+    let name = &input.name;
+    let Some(type_proto::Value::TensorType(tensor)) =
+        input.r#type.as_ref().and_then(|t| t.value.as_ref())
+    else {
+        return Err(graph_error(format!("its input `{name}` is no tensor")));
+    };
+    if !matches!(tensor.elem_type, 0 | 1 | 11) {
+        return Err(graph_error(format!(
+            "its input `{name}` has numbers of type {}, but float or double are needed",
+            type_name(tensor.elem_type)
+        )));
+    }
+    let Some(shape) = &tensor.shape else {
+        return Err(graph_error(format!(
+            "its input `{name}` has no shape; export it with one"
+        )));
+    };
+    let rank = shape.dim.len();
+    let dim = |(axis, dim): (usize, &super::proto::tensor_shape_proto::Dimension)| match &dim.value
+    {
+        Some(dimension::Value::DimValue(n)) if *n > 0 => Ok(*n as usize),
+        Some(dimension::Value::DimValue(n)) if *n < 0 || axis > 0 || rank == 1 => {
+            Err(graph_error(format!(
+                "axis {axis} of its input `{name}` has length {n}; export it with a fixed shape"
+            )))
+        }
+        _ if axis == 0 && rank > 1 => Ok(1),
+        _ => Err(graph_error(format!(
+            "axis {axis} of its input `{name}` has no fixed length; only the batch, axis 0 of several, may be symbolic"
+        ))),
+    };
+    let dims: Vec<usize> = shape
+        .dim
+        .iter()
+        .enumerate()
+        .map(dim)
+        .collect::<Result<_>>()?;
+    match dims[..] {
+        [] => Err(graph_error(format!("its input `{name}` is a scalar"))),
+        [n, _, ..] if n > 1 => Err(graph_error(format!(
+            "its input `{name}` has a batch fixed at {n}; export it with a batch of 1 or a symbolic one"
+        ))),
+        _ => Ok(dims),
+    }
+}
