@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 use relugrad::{Loss, Objective, Penalty, Scalar, Targets};
-use relugrad_io::{OnnxModel, load_onnx};
+use relugrad_io::{Model, load_onnx};
 use relugrad_tests::tolerance::distance;
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ const TOLERANCE: f64 = 1e-12;
 struct Case {
     name: String,
     value: Value,
-    model: OnnxModel,
+    model: Model,
 }
 
 fn folder() -> PathBuf {
@@ -152,7 +152,7 @@ fn penalties_and_their_gradients() {
                 "{name} of {} is off by {error:e}",
                 case.name
             );
-            let found = case.model.initializer_gradients(&total);
+            let found = case.model.file_gradients(&total);
             let loss = &penalties["loss"]["gradient"];
             for (initializer, gradient) in expected["gradient"].as_object().unwrap() {
                 let (_, found) = found.iter().find(|(n, _)| n == initializer).unwrap();

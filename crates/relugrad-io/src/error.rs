@@ -280,6 +280,25 @@ pub enum Error {
         value: f64,
     },
 
+    /// A name that does not tell the format.
+    #[error(
+        "{}: the ending does not tell the format; models are read from .safetensors, .onnx and .nnet, and written to \
+         the first two", .path.display()
+    )]
+    Ending {
+        /// Which file.
+        path: PathBuf,
+    },
+
+    /// An NNet file that is damaged.
+    #[error("line {line} of the NNet file: {problem}")]
+    NNet {
+        /// Which line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+
     /// The bytes are no ONNX model.
     #[error("this is no ONNX file, or it is damaged: {reason}; copy or export it again")]
     NotOnnx {

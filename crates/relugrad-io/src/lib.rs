@@ -1,11 +1,15 @@
 #![doc = include_str!("../README.md")]
 
 mod error;
+mod model;
 mod native;
+mod nnet;
 mod onnx;
 mod whole_file;
 
 pub use error::{Error, Result};
+pub use model::{Format, Model, load_model};
 pub use native::{FORMAT, MAX_WIDTH, Metadata, from_bytes, load, save, save_over, to_bytes};
-pub use onnx::{OnnxModel, load_onnx, onnx_from_bytes};
+pub use nnet::{load_nnet, nnet_from_str};
+pub use onnx::{load_onnx, onnx_from_bytes};
 pub use whole_file::write_whole;

@@ -2,7 +2,6 @@
 
 mod attributes;
 mod import;
-mod model;
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 #[rustfmt::skip]
 mod proto;
@@ -16,9 +15,8 @@ use std::path::{Component, Path, PathBuf};
 use prost::Message;
 
 use crate::error::{Error, Result};
+use crate::model::Model;
 use proto::{ModelProto, TensorProto};
-
-pub use model::OnnxModel;
 
 /// The oldest version of ONNX's operators that is read.
 const OLDEST_OPSET: i64 = 7;
@@ -30,7 +28,7 @@ const OLDEST_OPSET: i64 = 7;
 ///
 /// # Errors
 /// [`Error::Read`], and what is wrong with the file within [`Error::InFile`].
-pub fn load_onnx(path: impl AsRef<Path>) -> Result<OnnxModel> {
+pub fn load_onnx(path: impl AsRef<Path>) -> Result<Model> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(|source| Error::Read {
         path: path.to_owned(),
@@ -46,7 +44,7 @@ pub fn load_onnx(path: impl AsRef<Path>) -> Result<OnnxModel> {
 /// # Errors
 /// [`Error::NotOnnx`], [`Error::OnnxGraph`], [`Error::OnnxNode`], [`Error::OnnxTensor`], [`Error::NotFinite`], and
 /// [`Error::Network`].
-pub fn onnx_from_bytes(bytes: &[u8]) -> Result<OnnxModel> {
+pub fn onnx_from_bytes(bytes: &[u8]) -> Result<Model> {
     read(bytes, &|tensor| {
         Err(Error::OnnxTensor {
             tensor: tensor.name.clone(),
@@ -55,7 +53,7 @@ pub fn onnx_from_bytes(bytes: &[u8]) -> Result<OnnxModel> {
     })
 }
 
-fn read(bytes: &[u8], external: &dyn Fn(&TensorProto) -> Result<Vec<u8>>) -> Result<OnnxModel> {
+fn read(bytes: &[u8], external: &dyn Fn(&TensorProto) -> Result<Vec<u8>>) -> Result<Model> {
     let model = ModelProto::decode(bytes).map_err(|error| Error::NotOnnx {
         reason: error.to_string(),
     })?;

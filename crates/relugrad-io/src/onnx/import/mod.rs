@@ -12,13 +12,13 @@ use ndarray::{ArrayD, IxDyn};
 use relugrad::{Builder, Gate, NodeId};
 
 use super::attributes::Call;
-use super::model::{Contribution, OnnxModel, Weight};
 use super::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use super::proto::{tensor_shape_proto::dimension, type_proto};
 use super::tensor::{Tensor, type_name};
 use super::values::{Activation, Value, sample_shape};
 use super::{graph_error, tensor};
 use crate::error::{Error, Result};
+use crate::model::{Contribution, Model, Weight};
 
 /// A graph that is being read.
 pub(super) struct Importer<'a> {
@@ -61,7 +61,7 @@ impl<'a> Importer<'a> {
         }
     }
 
-    pub(super) fn run(mut self) -> Result<OnnxModel> {
+    pub(super) fn run(mut self) -> Result<Model> {
         let output = self.output()?;
         let needed = self.needed(output)?;
         self.read_initializers(&needed)?;
@@ -87,7 +87,7 @@ impl<'a> Importer<'a> {
             "output",
         )?;
         let network = self.builder.build(id)?;
-        Ok(OnnxModel::new(network, self.weights, self.notes))
+        Ok(Model::new(network, self.weights, self.notes))
     }
 
     fn first(&self) -> NodeId {

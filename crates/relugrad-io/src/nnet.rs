@@ -1,0 +1,201 @@
+//! NNet text files: dense ReLU networks with normalised inputs and outputs, as those of ACAS Xu (Julian, Lopez, Brush,
+//! Owen & Kochenderfer 2016; the format is that of the Stanford Intelligent Systems Laboratory).
+//!
+//! After comments (lines that begin with `//`) come lines of numbers, separated by commas: the number of layers, inputs
+//! and outputs and the largest layer; the widths of all layers, the inputs first; a flag without meaning; the least and
+//! the largest value of each input; means and ranges of each input, and one of each for all outputs; then for every
+//! layer the rows of its weight and its biases, a line each.
+
+use std::path::Path;
+
+use ndarray::{Array1, Array2, ArrayD, IxDyn};
+use relugrad::Builder;
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::native::Metadata;
+
+/// Reads the network of an NNet file, normalisation included: inputs and outputs are in their own units.
+///
+/// Evaluators of the format also move inputs into the box of their least and largest values; this network does not.
+///
+/// # Errors
+/// [`Error::Read`], and [`Error::NNet`] or [`Error::Network`] within [`Error::InFile`].
+pub fn load_nnet(path: impl AsRef<Path>) -> Result<Model> {
+    let path = path.as_ref();
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    nnet_from_str(&text).map_err(|problem| problem.in_file(path))
+}
+
+/// Reads the network of an NNet file's text.
+///
+/// # Errors
+/// [`Error::NNet`], [`Error::Network`].
+pub fn nnet_from_str(text: &str) -> Result<Model> {
+    let mut lines = Lines {
+        lines: text.lines().enumerate().collect::<Vec<_>>().into_iter(),
+        line: 0,
+    };
+    let header = lines.sizes("the sizes", None)?;
+    let &[layers, inputs, outputs, ..] = &header[..] else {
+        return Err(lines.error("the number of layers, inputs and outputs is needed"));
+    };
+    let widths = lines.sizes("the widths of the layers", layers.checked_add(1))?;
+    if layers == 0 || widths[0] != inputs || widths[layers] != outputs || widths.contains(&0) {
+        return Err(
+            lines.error("the widths do not go with the numbers of layers, inputs and outputs")
+        );
+    }
+    lines.numbers("a flag", None)?;
+    lines.numbers("the least inputs", Some(inputs))?;
+    lines.numbers("the largest inputs", Some(inputs))?;
+    let means = lines.numbers("the means", inputs.checked_add(1))?;
+    let ranges = lines.numbers("the ranges", inputs.checked_add(1))?;
+    if ranges.iter().any(|&range| range.recip().is_infinite()) {
+        return Err(lines.error("a range is 0"));
+    }
+    let vector = |values: Vec<f64>| {
+        ArrayD::from_shape_vec(IxDyn(&[values.len()]), values).expect("a vector")
+    };
+    let mut builder = Builder::new();
+    let mut node = builder.input(inputs)?;
+    node = builder.shift(
+        node,
+        vector(means[..inputs].iter().map(|m| -m).collect()),
+        false,
+    )?;
+    node = builder.scale(
+        node,
+        vector(ranges[..inputs].iter().map(|r| r.recip()).collect()),
+        false,
+    )?;
+    for (layer, pair) in widths.windows(2).enumerate() {
+        let mut weight = Vec::new();
+        for _ in 0..pair[1] {
+            weight.extend(lines.numbers("a row of a weight", Some(pair[0]))?);
+        }
+        let weight = Array2::from_shape_vec((pair[1], pair[0]), weight).expect("rows were counted");
+        let mut bias = Vec::new();
+        for _ in 0..pair[1] {
+            bias.extend(lines.numbers("a bias", Some(1))?);
+        }
+        node = builder.dense(node, weight, Some(Array1::from(bias)))?;
+        if layer + 1 < layers {
+            node = builder.relu(node)?;
+        }
+    }
+    node = builder.scale(node, vector(vec![ranges[inputs]]), false)?;
+    node = builder.shift(node, vector(vec![means[inputs]]), false)?;
+    let note = "inputs are not moved into the box of their least and largest values".to_owned();
+    Ok(Model::own(
+        builder.build(node)?,
+        Metadata::new(),
+        vec![note],
+    ))
+}
+
+/// The lines of numbers.
+struct Lines<'a> {
+    lines: std::vec::IntoIter<(usize, &'a str)>,
+    /// The line read last, from 1.
+    line: usize,
+}
+
+impl Lines<'_> {
+    fn error(&self, problem: impl Into<String>) -> Error {
+        Error::NNet {
+            line: self.line,
+            problem: problem.into(),
+        }
+    }
+
+    /// The finite numbers of the next line that has any, as many as `count`.
+    fn numbers(&mut self, what: &str, count: Option<usize>) -> Result<Vec<f64>> {
+        let full = |line: &&str| !line.is_empty() && !line.starts_with("//");
+        let next = self.lines.find(|(_, line)| full(&line.trim()));
+        let Some((line, text)) = next else {
+            self.line += 1;
+            return Err(self.error(format!(
+                "the file ends where {what} should be; it is not whole"
+            )));
+        };
+        self.line = line + 1;
+        let parts = text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty());
+        let number = |part: &str| match part.parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(number),
+            _ => Err(self.error(format!("`{part}` is no finite number"))),
+        };
+        let numbers: Vec<f64> = parts.map(number).collect::<Result<_>>()?;
+        match count {
+            Some(count) if numbers.len() != count => {
+                let found = numbers.len();
+                Err(self.error(format!(
+                    "{what} should have {count} numbers but there are {found}"
+                )))
+            }
+            _ => Ok(numbers),
+        }
+    }
+
+    /// Whole numbers of at least 0.
+    fn sizes(&mut self, what: &str, count: Option<usize>) -> Result<Vec<usize>> {
+        let whole = |v: f64| (v >= 0.0 && v.fract() == 0.0 && v < 1e9).then_some(v as usize);
+        let numbers = self.numbers(what, count)?;
+        let sizes: Option<Vec<usize>> = numbers.into_iter().map(whole).collect();
+        sizes.ok_or_else(|| self.error(format!("{what} must be whole numbers below 10^9")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    const TEXT: &str = "// two inputs, two hidden units, one output\n2,2,1,2,\n2,2,1,\n0,\n-1,-1,\n1,1,\n0.5,0,10,\n\
+        2,1,4,\n1,-1,\n0,2,\n0.25,\n0,\n1,0.5,\n-1,\n";
+
+    #[test]
+    fn normalisation_is_part_of_the_network() {
+        let model = nnet_from_str(TEXT).unwrap();
+        // x = (1.5, 1): normalised (0.5, 1), hidden relu(-0.25, 2) = (0, 2), output 0; then 4 · 0 + 10.
+        let f = model
+            .network()
+            .forward(array![[1.5, 1.0], [2.5, 0.0]].view());
+        // x = (2.5, 0): normalised (1, 0), hidden (1.25, 0), output 0.25.
+        assert_eq!(f.unwrap(), array![[10.0], [11.0]]);
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_refused() {
+        let lines: Vec<&str> = TEXT.lines().collect();
+        for end in 0..lines.len() {
+            let cut = lines[..end].join("\n");
+            assert!(
+                matches!(nnet_from_str(&cut), Err(Error::NNet { .. })),
+                "{end}"
+            );
+        }
+        for (from, to) in [
+            ("2,2,1,2,", "9,2,1,2,"),
+            ("0,2,", "0,x,"),
+            ("2,1,4,", "2,0,4,"),
+            ("0.25,", "nan,"),
+        ] {
+            assert!(
+                matches!(
+                    nnet_from_str(&TEXT.replace(from, to)),
+                    Err(Error::NNet { .. })
+                ),
+                "{from}"
+            );
+        }
+        let huge = TEXT.replace("2,2,1,\n", "999999999,2,1,\n");
+        assert!(matches!(nnet_from_str(&huge), Err(Error::NNet { .. })));
+    }
+}
