@@ -1,6 +1,7 @@
-//! Reading ONNX files.
+//! Reading and writing ONNX files.
 
 mod attributes;
+mod export;
 mod import;
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 #[rustfmt::skip]
@@ -17,6 +18,8 @@ use prost::Message;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use proto::{ModelProto, TensorProto};
+
+pub use export::onnx_to_bytes;
 
 /// The oldest version of ONNX's operators that is read.
 const OLDEST_OPSET: i64 = 7;

@@ -3,4 +3,5 @@
 mod damage;
 mod models;
 mod mutation;
+mod onnx;
 mod round_trip;
