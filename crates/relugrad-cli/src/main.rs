@@ -2,6 +2,7 @@
 
 mod compare;
 mod data;
+mod derive;
 mod failure;
 mod interrupt;
 mod report;
@@ -27,12 +28,14 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Compare(Box<compare::Arguments>),
+    Derive(derive::Arguments),
     Verify(verify::Arguments),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Compare(arguments) => compare::run(&arguments),
+        Command::Derive(arguments) => derive::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     };
     match outcome {

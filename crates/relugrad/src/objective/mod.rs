@@ -37,6 +37,7 @@ pub struct Term {
 /// | --- | --- | --- |
 /// | `loss` | | the loss `ℓ` on the logits |
 /// | [`with`](Self::with) | no penalty | adds a penalty with weight `λ ≥ 0` |
+/// | [`penalties_only`](Self::penalties_only) | no | leaves the loss out |
 /// | [`route`](Self::route) | [`Route::Fewest`] | how rows are chosen |
 /// | [`set_draw`](Self::set_draw) | 0 | which draw of their random rows projected penalties use |
 ///
@@ -62,6 +63,7 @@ pub struct Objective {
     terms: Vec<Term>,
     route: Route,
     draw: u64,
+    penalties_only: bool,
 }
 
 impl Objective {
@@ -72,6 +74,7 @@ impl Objective {
             terms: Vec::new(),
             route: Route::Fewest,
             draw: 0,
+            penalties_only: false,
         }
     }
 
@@ -91,6 +94,16 @@ impl Objective {
     pub fn route(mut self, route: Route) -> Objective {
         self.route = route;
         self
+    }
+
+    /// Leaves the loss out of the sum, so that value and gradient are those of `Σ λ_i penalty_i` alone.
+    pub fn penalties_only(mut self) -> Objective {
+        self.penalties_only = true;
+        self
+    }
+
+    fn loss_weight(&self) -> f64 {
+        if self.penalties_only { 0.0 } else { 1.0 }
     }
 
     /// Chooses among the draws of the random rows of projected penalties, such as the number of the training

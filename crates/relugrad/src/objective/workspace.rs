@@ -14,7 +14,7 @@ use crate::trace::Record;
 /// The value of an objective on a batch, term by term.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Evaluation {
-    /// `loss + Σ λ_i penalties_i`.
+    /// `loss + Σ λ_i penalties_i`, without the loss for [`Objective::penalties_only`].
     pub value: f64,
     /// Mean of the loss over the batch.
     pub loss: f64,
@@ -108,13 +108,13 @@ impl<T: Scalar> Workspace<T> {
             self.evaluation.sample_penalties = Array2::zeros(shape);
         }
         if derivatives {
-            self.start_gradient(network);
+            self.start_gradient(objective, network);
         }
         Ok(())
     }
 
-    fn start_gradient(&mut self, network: &Network<T>) {
-        let mean = 1.0 / self.samples() as f64;
+    fn start_gradient(&mut self, objective: &Objective, network: &Network<T>) {
+        let mean = objective.loss_weight() / self.samples() as f64;
         self.f_bar.clear();
         self.f_bar
             .extend(self.loss.residuals.iter().map(|r| mean * r));
@@ -150,7 +150,7 @@ impl<T: Scalar> Workspace<T> {
             evaluation.penalties.push(mean(&mut row.iter()));
         }
         evaluation.samples_on_kink = self.record.kinks.iter().filter(|&&n| n > 0).count();
-        evaluation.value = evaluation.loss;
+        evaluation.value = objective.loss_weight() * evaluation.loss;
         for (term, mean) in objective.terms.iter().zip(&evaluation.penalties) {
             evaluation.value += term.lambda * mean;
             check_finite(term.penalty.name(), *mean)?;

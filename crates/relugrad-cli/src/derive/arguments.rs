@@ -1,0 +1,98 @@
+//! The options of `relugrad derive`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum, value_parser};
+
+/// Write exact derivatives of a model at given inputs to an .npz file
+///
+/// Arrays, n being the number of inputs, D that of their features and K that of the logits: `logits` [n, K], `loss` [n],
+/// `jacobian` J [n, K, D], `jvp` J v [n, K] and `vjp` Jᵀu [n, D] if v and u are given, `input_gradient` g [n, D], `hvp`
+/// H v [n, D] if v is given, `jacobian_frobenius_squared`, `jacobian_spectral` (the largest singular value),
+/// `cross_lipschitz` (sum of ‖J_j − J_k‖² over ordered pairs), `hessian_trace`, `hessian_frobenius` and
+/// `hessian_spectral` (norms) [n] each, `hessian_eigenvalues` [n, min(K, D)] in falling order, and `near_kink` [n], the
+/// number of gates within rounding of a kink. The loss is softmax cross-entropy, or logistic for one logit.
+///
+/// With --parameter-gradients also `value/NAME` and `grad/NAME/PARAMETER`, the mean over all inputs and its gradient in
+/// the name and layout that the parameter has in the model's file.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  relugrad derive model.onnx --input x.npy --out derived.npz
+  relugrad derive model.onnx --input x.npy --labels y.npy --vector v.npy --skip jacobian --out derived.npz
+  relugrad derive model.onnx --input x.npy --parameter-gradients loss,jacobian,cure --out derived.npz")]
+pub(crate) struct Arguments {
+    /// The model: .safetensors of relugrad, .onnx or .nnet
+    pub(super) model: PathBuf,
+
+    /// Inputs, .npy of the model's input shape with or without a leading batch axis, or with all axes of a sample as one
+    #[arg(long, value_name = "FILE")]
+    pub(super) input: PathBuf,
+
+    /// Class of each input, .npy of whole numbers; by default the predicted class
+    #[arg(long, value_name = "FILE")]
+    pub(super) labels: Option<PathBuf>,
+
+    /// v of the products J v and H v, .npy of shape [D] or [n, D]
+    #[arg(long, value_name = "FILE")]
+    pub(super) vector: Option<PathBuf>,
+
+    /// u of the product Jᵀu, .npy of shape [K] or [n, K]
+    #[arg(long, value_name = "FILE")]
+    pub(super) cotangent: Option<PathBuf>,
+
+    /// Precision of the computation and of the arrays
+    #[arg(long, value_name = "NAME", default_value = "f64")]
+    pub(super) dtype: Precision,
+
+    /// `loss`, or penalties as in `relugrad compare --help`, whose values and parameter gradients are added
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(super) parameter_gradients: Vec<String>,
+
+    /// Arrays to leave out, such as the Jacobian of a large network
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(super) skip: Vec<Array>,
+
+    /// Memory for sweeps, in MiB; inputs are taken in groups that fit
+    #[arg(long, value_name = "MIB", default_value = "512", value_parser = value_parser!(u32).range(1..))]
+    pub(super) memory: u32,
+
+    /// The .npz file to write
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: PathBuf,
+
+    /// Replace the file of --out if it exists
+    #[arg(long)]
+    pub(super) overwrite: bool,
+
+    /// Threads; 0 uses all processors. The results do not depend on it
+    #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u16).range(0..=1024))]
+    pub(super) threads: u16,
+}
+
+/// The arithmetic of the computation.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Precision {
+    F64,
+    F32,
+}
+
+/// What can be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(super) enum Array {
+    Logits,
+    Loss,
+    Jacobian,
+    Jvp,
+    Vjp,
+    InputGradient,
+    Hvp,
+    JacobianFrobeniusSquared,
+    JacobianSpectral,
+    CrossLipschitz,
+    HessianTrace,
+    HessianFrobenius,
+    HessianSpectral,
+    HessianEigenvalues,
+    NearKink,
+}

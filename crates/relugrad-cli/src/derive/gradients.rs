@@ -1,0 +1,63 @@
+//! Values and parameter gradients of the loss and of penalties, as means over all inputs.
+
+use std::io::{Seek, Write};
+
+use ndarray::{Array0, s};
+use ndarray_npy::{NpzWriter, WritableElement};
+use relugrad::{Network, Scalar, Targets, Workspace};
+use relugrad_io::Model;
+
+use super::results::objective;
+use super::{Arguments, Request};
+use crate::failure::Failure;
+use crate::interrupt;
+
+/// Adds `value/NAME` and `grad/NAME/PARAMETER` for every name that was asked for.
+pub(super) fn write<T: Scalar + WritableElement, W: Write + Seek>(
+    model: &Model,
+    network: &Network<T>,
+    request: &Request<T>,
+    labels: &[usize],
+    arguments: &Arguments,
+    npz: &mut NpzWriter<W>,
+) -> Result<(), Failure> {
+    for (i, name) in arguments.parameter_gradients.iter().enumerate() {
+        if arguments.parameter_gradients[..i].contains(name) {
+            return Err(Failure::Usage(anyhow::anyhow!(
+                "--parameter-gradients names `{name}` twice"
+            )));
+        }
+        let objective =
+            objective(name, request.loss).map_err(|error| Failure::Usage(error.into()))?;
+        let n = request.inputs.nrows();
+        let width: usize = network.nodes().iter().map(|node| node.width()).sum();
+        let row = width * size_of::<T>() * (2 * network.outputs() + 4);
+        let size = (((arguments.memory as usize) << 20) / row).clamp(1, n);
+        let mut workspace = Workspace::new();
+        let (mut value, mut sum) = (0.0, network.parameters().zeros_like().cast::<f64>());
+        for start in (0..n).step_by(size) {
+            let end = n.min(start + size);
+            let x = request.inputs.slice(s![start..end, ..]);
+            let targets = Targets::Classes(&labels[start..end]);
+            let computed = objective.gradient_into(network, x, &targets, &mut workspace);
+            computed.map_err(anyhow::Error::from)?;
+            let share = (end - start) as f64 / n as f64;
+            value += share * workspace.evaluation().value;
+            let gradient = workspace.gradient().expect("it was just computed");
+            let pairs = sum.values_mut().iter_mut().zip(gradient.values());
+            pairs.for_each(|(sum, g)| *sum += share * g.into_f64());
+            if interrupt::requested() {
+                return Err(Failure::Interrupted);
+            }
+        }
+        let value = Array0::from_elem((), T::from_f64(value));
+        npz.add_array(format!("value/{name}"), &value)
+            .map_err(anyhow::Error::from)?;
+        for (parameter, gradient) in model.file_gradients(&sum) {
+            let gradient = gradient.mapv(T::from_f64);
+            let key = format!("grad/{name}/{parameter}");
+            npz.add_array(key, &gradient).map_err(anyhow::Error::from)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! `relugrad derive`.
+
+mod arguments;
+mod gradients;
+mod npy;
+mod results;
+
+use std::io::{Cursor, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use ndarray::{Array2, ArrayD};
+use ndarray_npy::{NpzWriter, WritableElement};
+use relugrad::{Loss, Network, Scalar};
+use relugrad_io::{Model, load_model};
+
+pub(crate) use arguments::Arguments;
+use arguments::Precision;
+use results::Results;
+
+use crate::failure::Failure;
+use crate::interrupt;
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    if npy::exists(&arguments.out) && !arguments.overwrite {
+        return Err(Failure::Usage(anyhow!(
+            "{} exists already; choose another name or add --overwrite",
+            arguments.out.display()
+        )));
+    }
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(arguments.threads.into())
+        .build()
+        .context("cannot start threads")?;
+    let model = load_model(&arguments.model).map_err(anyhow::Error::from)?;
+    for note in model.notes() {
+        eprintln!("note: {note}");
+    }
+    interrupt::listen()?;
+    let bytes = pool.install(|| match arguments.dtype {
+        Precision::F64 => derive::<f64>(&model, arguments),
+        Precision::F32 => derive::<f32>(&model, arguments),
+    })?;
+    relugrad_io::write_whole(&arguments.out, &bytes, arguments.overwrite)
+        .map_err(anyhow::Error::from)?;
+    Ok(())
+}
+
+/// The inputs of a run, in the precision of the computation.
+struct Request<T> {
+    inputs: Array2<T>,
+    labels: Option<Vec<usize>>,
+    vector: Option<Array2<T>>,
+    cotangent: Option<Array2<T>>,
+    loss: Loss,
+}
+
+fn derive<T: Scalar + WritableElement>(
+    model: &Model,
+    arguments: &Arguments,
+) -> Result<Vec<u8>, Failure> {
+    let network: Network<T> = model.network().cast();
+    let request = Request::<T>::read(&network, arguments)?;
+    let mut npz = NpzWriter::new(Cursor::new(Vec::new()));
+    let results = Results::compute(&network, &request, arguments)?;
+    results.write(&mut npz)?;
+    let labels = results.labels();
+    gradients::write(model, &network, &request, labels, arguments, &mut npz)?;
+    let bytes = npz.finish().map_err(anyhow::Error::from)?.into_inner();
+    writeln!(
+        std::io::stdout(),
+        "{} inputs of {} features, {} logits: {}",
+        request.inputs.nrows(),
+        network.inputs(),
+        network.outputs(),
+        arguments.out.display()
+    )?;
+    Ok(bytes)
+}
+
+impl<T: Scalar> Request<T> {
+    fn read(network: &Network<T>, arguments: &Arguments) -> Result<Request<T>> {
+        let inputs = inputs(network, &arguments.input)?;
+        let n = inputs.nrows();
+        let labels = arguments
+            .labels
+            .as_deref()
+            .map(npy::read_labels)
+            .transpose()?;
+        if let Some(labels) = &labels
+            && labels.len() != n
+        {
+            bail!("--labels has {} labels for {n} inputs", labels.len());
+        }
+        let rows = |path: &Option<_>, width, option| -> Result<Option<Array2<T>>> {
+            let path: &Option<std::path::PathBuf> = path;
+            path.as_deref()
+                .map(|path| rows(path, n, width, option))
+                .transpose()
+        };
+        Ok(Request {
+            vector: rows(&arguments.vector, network.inputs(), "--vector")?,
+            cotangent: rows(&arguments.cotangent, network.outputs(), "--cotangent")?,
+            loss: match network.outputs() {
+                1 => Loss::Logistic,
+                _ => Loss::softmax_cross_entropy(),
+            },
+            inputs,
+            labels,
+        })
+    }
+}
+
+/// The inputs as rows.
+fn inputs<T: Scalar>(network: &Network<T>, path: &Path) -> Result<Array2<T>> {
+    let array = npy::read(path)?;
+    let (shape, d) = (network.input_shape(), network.inputs());
+    let found = array.shape().to_vec();
+    let one = |axes: &[usize]| axes == shape || axes == [d];
+    // A model file may have axes of length 1 that the network's shape is without.
+    let tight = |axes: &[usize]| {
+        axes.iter()
+            .copied()
+            .filter(|&n| n != 1)
+            .collect::<Vec<usize>>()
+    };
+    let rows = match found.split_first() {
+        _ if one(&found) => 1,
+        Some((&n, rest)) if one(rest) || tight(rest) == tight(shape) && !rest.is_empty() => n,
+        _ => bail!(
+            "{} has shape {found:?}, but inputs of shape {shape:?}, with or without a leading batch axis, are needed",
+            path.display()
+        ),
+    };
+    if rows == 0 {
+        bail!("{} holds no inputs", path.display());
+    }
+    cast(array, [rows, d], path)
+}
+
+/// One row for all inputs, or one for each.
+fn rows<T: Scalar>(path: &Path, n: usize, width: usize, option: &str) -> Result<Array2<T>> {
+    let array = npy::read(path)?;
+    match *array.shape() {
+        [found] if found == width => {
+            let row = cast::<T>(array, [1, width], path)?;
+            Ok(row
+                .broadcast((n, width))
+                .expect("one row for all")
+                .to_owned())
+        }
+        [rows, found] if rows == n && found == width => cast(array, [n, width], path),
+        ref shape => {
+            bail!("{option} has shape {shape:?}, but [{width}] or [{n}, {width}] is needed")
+        }
+    }
+}
+
+fn cast<T: Scalar>(array: ArrayD<f64>, shape: [usize; 2], path: &Path) -> Result<Array2<T>> {
+    let values: Vec<T> = array.iter().map(|&v| T::from_f64(v)).collect();
+    if values.iter().any(|v| !v.is_finite()) {
+        bail!(
+            "{} has numbers that are too large for --dtype f32",
+            path.display()
+        );
+    }
+    Ok(Array2::from_shape_vec(shape, values)?)
+}
