@@ -316,3 +316,75 @@ fn branches() {
     let draft = draft.then(|b, x| b.gate(x, Gate::Abs));
     check(&draft.builder.build(draft.node).unwrap(), 52);
 }
+
+/// Whether two networks have the same logits and Jacobians.
+fn assert_same(found: &Network<f64>, expected: &Network<f64>, seed: u64) {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let x = Array2::from_shape_simple_fn((3, expected.inputs()), || random.random_range(-1.0..1.0));
+    let (found, expected) = (
+        found.trace(x.view()).unwrap(),
+        expected.trace(x.view()).unwrap(),
+    );
+    let far = |difference: ArrayD<f64>| difference.iter().fold(0.0, |m: f64, d| m.max(d.abs()));
+    assert!(far((&found.logits() - &expected.logits()).into_dyn()) < 1e-13);
+    assert!(far((found.jacobian() - expected.jacobian()).into_dyn()) < 1e-13);
+}
+
+#[test]
+fn folding_batch_normalisation_changes_nothing() {
+    let window = Window::new([2, 2]);
+    let draft = Draft::new(61, &[2, 5, 5])
+        .conv(4, window, 2, false)
+        .batch_norm(0);
+    let draft = draft
+        .then(Builder::relu)
+        .batch_norm(0)
+        .conv(4, window, 2, true);
+    let padded = window.padding([[1, 0], [0, 0]]);
+    let draft = draft
+        .then(Builder::relu)
+        .batch_norm(0)
+        .conv(2, padded, 1, true);
+    let draft = draft
+        .then(Builder::relu)
+        .then(Builder::flatten)
+        .batch_norm(0)
+        .dense(5);
+    let network = draft.batch_norm(0).then(Builder::relu).network();
+    let (folded, left) = network.fold_batch_norm().unwrap();
+    // What comes before padding stays.
+    assert_eq!(left, ["batch-norm2"]);
+    let norms = |network: &Network<f64>| {
+        let nodes = network.nodes().iter();
+        nodes
+            .filter(|node| node.operation().name() == "batch-norm")
+            .count()
+    };
+    assert_eq!((norms(&network), norms(&folded)), (5, 1));
+    assert_same(&folded, &network, 62);
+}
+
+#[test]
+fn maxima_as_relus_change_nothing() {
+    let windows = [
+        Window::new([2, 3]).stride([2, 1]),
+        Window::new([3, 3])
+            .stride([2, 2])
+            .padding([[1, 1], [1, 1]])
+            .ceil(true),
+    ];
+    for window in windows {
+        let draft = Draft::new(71, &[2, 6, 6]).then(|b, x| b.max_pool(x, window));
+        let draft = draft
+            .conv(6, Window::new([2, 2]), 1, true)
+            .then(|b, x| b.maxout(x, 3));
+        let network = draft.network();
+        let rewritten = network.max_to_relu().unwrap();
+        let maxima = rewritten
+            .nodes()
+            .iter()
+            .filter(|node| node.operation().name().starts_with("max"));
+        assert_eq!(maxima.count(), 0);
+        assert_same(&rewritten, &network, 72);
+    }
+}

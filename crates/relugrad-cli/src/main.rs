@@ -1,9 +1,11 @@
 //! The `relugrad` command.
 
 mod compare;
+mod convert;
 mod data;
 mod derive;
 mod failure;
+mod inspect;
 mod interrupt;
 mod report;
 mod values;
@@ -28,13 +30,17 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Compare(Box<compare::Arguments>),
+    Convert(convert::Arguments),
     Derive(derive::Arguments),
+    Inspect(inspect::Arguments),
     Verify(verify::Arguments),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Compare(arguments) => compare::run(&arguments),
+        Command::Convert(arguments) => convert::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Derive(arguments) => derive::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     };

@@ -7,6 +7,7 @@ pub(crate) mod gates;
 pub(crate) mod map;
 mod mlp;
 mod operation;
+mod rewrite;
 mod shapes;
 pub(crate) mod windows;
 

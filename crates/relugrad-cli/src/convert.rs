@@ -1,0 +1,123 @@
+//! `relugrad convert`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow};
+use clap::{Args, ValueEnum};
+use relugrad::{Network, Scalar};
+use relugrad_io::{Format, Metadata, load_model, onnx_to_bytes, to_bytes, write_whole};
+
+use crate::failure::Failure;
+
+/// Write a model in another format
+///
+/// The endings of the names tell the formats: .safetensors (relugrad's own), .onnx, and, to be read only, .nnet. What
+/// is left out or changed on the way is printed.
+///
+/// ONNX operators that are read, from opset 7 on, all others and whatever is not piecewise linear being refused by name:
+/// Abs, Add, AveragePool, BatchNormalization, Cast, Clip, Concat, Constant, ConstantOfShape, Conv (1 and 2 dimensions),
+/// Div, Dropout, Expand, Flatten, Gather, Gemm, GlobalAveragePool, GlobalMaxPool, Identity, LeakyRelu, MatMul, Max,
+/// MaxPool, Min, Mul, Neg, PRelu, Pad, ReduceMax, ReduceMean, ReduceSum, Relu, Reshape, Shape, Size, Slice, Split, Sqrt
+/// (of constants), Squeeze, Sub, Sum, Transpose, Unsqueeze, and a final Softmax, LogSoftmax or Sigmoid, which is dropped.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  relugrad convert model.onnx model.safetensors
+  relugrad convert model.safetensors model.onnx --dtype f32
+  relugrad convert resnet.onnx plain.onnx --fold-batch-norm --max-pool-to-relu")]
+pub(crate) struct Arguments {
+    /// The model to read
+    input: PathBuf,
+
+    /// The file to write
+    output: PathBuf,
+
+    /// Fold batch normalisation into the dense or convolution layer before or after it
+    #[arg(long)]
+    fold_batch_norm: bool,
+
+    /// Write every maximum as ReLUs, max(a, b) = a + relu(b − a), for verifiers that know no other gate
+    #[arg(long)]
+    max_pool_to_relu: bool,
+
+    /// Precision of the weights that are written
+    #[arg(long, value_name = "NAME", default_value = "f64")]
+    dtype: Precision,
+
+    /// Replace the output if it exists
+    #[arg(long)]
+    overwrite: bool,
+}
+
+/// The precision of weights.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Precision {
+    F64,
+    F32,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let format = Format::of(&arguments.output).map_err(|error| Failure::Usage(error.into()))?;
+    if format == Format::NNet {
+        return Err(Failure::Usage(anyhow!(
+            "NNet files are read but not written; choose .onnx or .safetensors"
+        )));
+    }
+    if arguments.output.exists() && !arguments.overwrite {
+        return Err(Failure::Usage(anyhow!(
+            "{} exists already; choose another name or add --overwrite",
+            arguments.output.display()
+        )));
+    }
+    let model = load_model(&arguments.input).map_err(anyhow::Error::from)?;
+    for note in model.notes() {
+        println!("note: {note}");
+    }
+    let mut network = model.network().clone();
+    if arguments.fold_batch_norm {
+        let (folded, left) = network.fold_batch_norm().map_err(anyhow::Error::from)?;
+        for name in left {
+            println!(
+                "note: the batch normalisation `{name}` stays; it has no neighbour that can take it in exactly"
+            );
+        }
+        network = folded;
+    }
+    if arguments.max_pool_to_relu {
+        network = network.max_to_relu().map_err(anyhow::Error::from)?;
+    }
+    let metadata = model.metadata();
+    let bytes = match arguments.dtype {
+        Precision::F64 => encode(&network, format, metadata),
+        Precision::F32 => {
+            let rounded = network.cast::<f32>();
+            let lost = network
+                .parameters()
+                .values()
+                .iter()
+                .zip(rounded.parameters().values());
+            let lost = lost
+                .filter(|(wide, narrow)| narrow.into_f64() != **wide)
+                .count();
+            if lost > 0 {
+                println!("note: {lost} weights were rounded to f32");
+            }
+            encode(&rounded, format, metadata)
+        }
+    }?;
+    write_whole(&arguments.output, &bytes, arguments.overwrite).map_err(anyhow::Error::from)?;
+    println!("{}: {} bytes", arguments.output.display(), bytes.len());
+    Ok(())
+}
+
+fn encode<T: Scalar>(
+    network: &Network<T>,
+    format: Format,
+    metadata: &Metadata,
+) -> anyhow::Result<Vec<u8>> {
+    let bytes = match format {
+        Format::Onnx => onnx_to_bytes(network),
+        _ => to_bytes(network, metadata),
+    };
+    bytes.context("the model cannot be written")
+}
