@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 
 use anyhow::anyhow;
-use relugrad_train::data::{Split, digits, load_idx, stratified_split};
+use relugrad_train::data::{Split, digits, is_cifar10, load_cifar10, load_idx, stratified_split};
 
 use crate::failure::Failure;
 
@@ -28,9 +28,10 @@ impl Data {
     pub(crate) fn load(&self, test_fraction: f64, seed: u64) -> Result<Split, Failure> {
         match self {
             Data::Digits => Ok(stratified_split(&digits(), test_fraction, seed)?),
+            Data::Directory(directory) if is_cifar10(directory) => Ok(load_cifar10(directory)?),
             Data::Directory(directory) if directory.is_dir() => Ok(load_idx(directory)?),
             Data::Directory(directory) => Err(Failure::Failed(anyhow!(
-                "there is no data directory {}; give `digits` or a directory with IDX files",
+                "there is no data directory {}; give `digits` or a directory with IDX files or CIFAR-10 batches",
                 directory.display()
             ))),
         }

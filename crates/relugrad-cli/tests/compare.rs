@@ -277,7 +277,7 @@ fn idx_files_work_like_the_digits() {
         "--batch-size",
         "4",
     ]);
-    assert_eq!(results["settings"]["widths"], serde_json::json!([16, 8, 2]));
+    assert_eq!(results["settings"]["model"], "mlp:8");
     assert_eq!(results["settings"]["test_samples"], 20);
 }
 

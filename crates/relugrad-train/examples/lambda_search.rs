@@ -10,7 +10,7 @@ use relugrad::{Network, Penalty};
 use relugrad_train::attack::{Attack, Norm};
 use relugrad_train::compare::{Follow, Plan, Run, compare};
 use relugrad_train::data::{digits, stratified_split};
-use relugrad_train::{Optimizer, Result};
+use relugrad_train::{Architecture, Optimizer, Result};
 
 /// Largest loss of clean accuracy against plain training.
 const CLEAN_LOSS: f64 = 0.02;
@@ -61,7 +61,7 @@ fn main() -> Result<()> {
     }
     let plan = Plan {
         data: stratified_split(&training, 0.2, 1)?,
-        hidden: vec![128, 128],
+        model: Architecture::mlp(&[128, 128]),
         penalties,
         epochs: 30,
         batch_size: 64,

@@ -10,6 +10,22 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A file of CIFAR-10 that is damaged.
+    #[error("{}: {problem}", .path.display())]
+    Cifar {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+
+    /// A description of a network that cannot be understood.
+    #[error("the model: {problem}")]
+    Architecture {
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+
     /// A number outside the range of an option.
     #[error("{option} is {value} but must be {expected}")]
     OutOfRange {

@@ -10,6 +10,7 @@
 //!
 //! Everything is reproducible to the last bit from its seeds, for any number of threads. Nothing is printed.
 
+mod architecture;
 pub mod attack;
 pub mod compare;
 pub mod data;
@@ -19,6 +20,7 @@ mod optimizer;
 mod trainer;
 pub mod verify;
 
+pub use architecture::Architecture;
 pub use error::{Error, Result};
 pub use optimizer::{Optimizer, OptimizerState};
 pub use trainer::{EpochReport, History, StepReport, Training, Watch, train};

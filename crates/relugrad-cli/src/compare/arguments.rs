@@ -6,10 +6,10 @@ use std::str::FromStr;
 use anyhow::anyhow;
 use clap::{Args, value_parser};
 use relugrad::Penalty;
-use relugrad_train::Optimizer;
 use relugrad_train::attack::{Attack, Norm};
 use relugrad_train::compare::{Plan, default_lambda};
 use relugrad_train::data::Split;
+use relugrad_train::{Architecture, Optimizer};
 
 use crate::data::Data;
 use crate::failure::Failure;
@@ -33,10 +33,12 @@ const L2_CURVE: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
 #[command(after_long_help = "Examples:
   relugrad compare
   relugrad compare --penalties jacobian=0.05,cure --seeds 5 --out result
-  relugrad compare --data mnist/ --epochs 2 --hidden 256,256")]
+  relugrad compare --data mnist/ --epochs 2 --hidden 256,256
+  relugrad compare --data mnist/ --epochs 1 --model lenet
+  relugrad compare --data cifar-10/ --epochs 2 --model resnet:8,16")]
 pub(crate) struct Arguments {
-    /// `digits` (1797 images of 8x8 pixels, built in), or a directory with the four IDX files of MNIST or
-    /// Fashion-MNIST, plain or .gz
+    /// `digits` (1797 images of 8x8 pixels, built in), a directory with the four IDX files of MNIST or
+    /// Fashion-MNIST, or one with CIFAR-10's binary batches; plain or .gz
     #[arg(long, value_name = "digits|DIR", default_value = "digits", value_parser = Data::parse)]
     pub(super) data: Data,
 
@@ -48,8 +50,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SEED", default_value = "0")]
     pub(super) split_seed: u64,
 
-    /// Widths of the hidden layers
-    #[arg(long, value_name = "WIDTHS", default_value = "128,128", value_delimiter = ',', value_parser = count)]
+    /// The network: `mlp:WIDTHS` (dense layers with ReLU), `lenet`, `resnet:WIDTHS` (a residual block for each width), or
+    /// a .toml file that lists layers (its format: documentation of relugrad-train, `Architecture`)
+    #[arg(long, value_name = "MODEL", default_value = "mlp:128,128")]
+    model: String,
+
+    /// Widths of the hidden layers: short for --model mlp:WIDTHS
+    #[arg(long, value_name = "WIDTHS", value_delimiter = ',', value_parser = count, conflicts_with = "model")]
     hidden: Vec<usize>,
 
     /// Penalties to compare with no regularizer; NAME=WEIGHT sets the weight lambda
@@ -169,10 +176,14 @@ impl Arguments {
     }
 
     /// What to compare, on these data.
-    pub(super) fn plan(&self, data: Split) -> Plan {
-        Plan {
+    pub(super) fn plan(&self, data: Split) -> Result<Plan, Failure> {
+        let model = match &self.hidden[..] {
+            [] => Architecture::parse(&self.model).map_err(|error| Failure::Usage(error.into()))?,
+            widths => Architecture::mlp(widths),
+        };
+        Ok(Plan {
             data,
-            hidden: self.hidden.clone(),
+            model,
             penalties: self.penalties.iter().map(|one| self.penalty(one)).collect(),
             epochs: self.epochs,
             batch_size: self.batch_size,
@@ -184,7 +195,7 @@ impl Arguments {
                 .collect(),
             attacks: self.attacks(),
             attack_samples: self.attack_samples,
-        }
+        })
     }
 
     /// The penalty with this command's options, and its weight.

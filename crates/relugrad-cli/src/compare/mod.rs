@@ -45,7 +45,7 @@ fn plan(arguments: &Arguments) -> Result<Plan, Failure> {
     let data = arguments
         .data
         .load(arguments.test_fraction, arguments.split_seed)?;
-    let plan = arguments.plan(data);
+    let plan = arguments.plan(data)?;
     plan.check().map_err(|error| Failure::Usage(error.into()))?;
     Ok(plan)
 }

@@ -63,19 +63,18 @@ pub(super) fn escape(text: &str) -> String {
 
 fn introduction(comparison: &Comparison, title: &str) -> String {
     let s = &comparison.settings;
-    let widths: Vec<String> = s.widths.iter().map(usize::to_string).collect();
     let interrupted = if comparison.complete {
         ""
     } else {
         "<p class=\"warning\">The comparison was interrupted: only finished runs are shown.</p>\n"
     };
     format!(
-        "<h1>{title}</h1>\n{interrupted}<p>The same ReLU network ({} units, {} parameters) was trained on {} images of \
+        "<h1>{title}</h1>\n{interrupted}<p>The same ReLU network (<code>{}</code>, {} parameters) was trained on {} images of \
          <em>{}</em> for {} epochs, from the same initial weights and in the same order of images: once without a \
          regularizer (<code>none</code>, the baseline) and once with each of the penalties below added to the \
          cross-entropy loss with weight λ. Each network was then tested on {} images that it had not seen, and attacked \
          on {} of them. {}</p>\n",
-        widths.join("–"),
+        escape(&s.model),
         s.parameters,
         s.train_samples,
         escape(&s.data),

@@ -55,7 +55,7 @@ pub(crate) mod fixture {
             train_samples: 1438,
             test_samples: 359,
             attack_samples: 359,
-            widths: vec![64, 8, 10],
+            model: "mlp:8".into(),
             parameters: 610,
             epochs: 2,
             batch_size: 64,

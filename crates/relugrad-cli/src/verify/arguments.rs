@@ -22,10 +22,11 @@ use crate::values::{count, positive};
   relugrad verify result/models/jacobian-seed0.safetensors --data digits
   relugrad verify model.safetensors --data mnist/ --samples 50 --precision f64 --json")]
 pub(crate) struct Arguments {
-    /// The model, a safetensors file that relugrad wrote
+    /// The model: .safetensors of relugrad, .onnx or .nnet
     pub(super) model: PathBuf,
 
-    /// `digits` (built in), or a directory with the four IDX files of MNIST or Fashion-MNIST, plain or .gz; the test
+    /// `digits` (built in), a directory with the four IDX files of MNIST or Fashion-MNIST, or with CIFAR-10's binary
+    /// batches, plain or .gz; the test
     /// samples are taken
     #[arg(long, value_name = "digits|DIR", value_parser = Data::parse)]
     pub(super) data: Data,

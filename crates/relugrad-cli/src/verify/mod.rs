@@ -28,7 +28,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .num_threads(arguments.threads.into())
         .build()
         .context("cannot start threads")?;
-    let (network, _) = relugrad_io::load::<f64>(&arguments.model).map_err(anyhow::Error::from)?;
+    let model = relugrad_io::load_model(&arguments.model).map_err(anyhow::Error::from)?;
+    let network = model.into_network();
     let data = arguments.data.load(TEST_FRACTION, SPLIT_SEED)?.test;
     let samples: Samples<f64> = Samples::new(&data).first(arguments.samples);
     fits(&network, data.features(), data.classes())?;

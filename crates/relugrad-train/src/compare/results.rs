@@ -27,8 +27,8 @@ pub struct Settings {
     pub test_samples: usize,
     /// Number of test samples that the attacks were run on, from the first on.
     pub attack_samples: usize,
-    /// Widths from input to logits, such as `[64, 128, 128, 10]`.
-    pub widths: Vec<usize>,
+    /// The network, such as `mlp:128,128`.
+    pub model: String,
     /// Number of trained parameters.
     pub parameters: usize,
     /// Passes over the training samples.

@@ -2,12 +2,13 @@
 
 use std::ops::ControlFlow;
 
-use relugrad::{Loss, Mlp, Network, Objective, Penalty};
+use relugrad::{Loss, Network, Objective, Penalty};
 
 use super::results::{
     AttackSettings, Comparison, EpochMetrics, Evaluation, PenaltyMean, PenaltySettings, Run,
     Settings,
 };
+use crate::architecture::Architecture;
 use crate::attack::Attack;
 use crate::data::Split;
 use crate::error::{Result, check_range};
@@ -23,8 +24,8 @@ use crate::trainer::{EpochReport, History, StepReport, Training, Watch, train};
 pub struct Plan {
     /// Training and test samples.
     pub data: Split,
-    /// Widths of the hidden layers.
-    pub hidden: Vec<usize>,
+    /// The network that is trained.
+    pub model: Architecture,
     /// The penalties to compare, each with its weight.
     pub penalties: Vec<(Penalty, f64)>,
     /// Passes over the training samples.
@@ -101,12 +102,10 @@ pub fn compare(plan: &Plan, follow: &mut dyn Follow) -> Result<Comparison> {
 }
 
 impl Plan {
-    /// Widths from the inputs to the logits.
-    pub fn widths(&self) -> Vec<usize> {
-        let mut widths = vec![self.data.train.features()];
-        widths.extend(&self.hidden);
-        widths.push(self.data.train.classes());
-        widths
+    /// The network before training.
+    fn network(&self, seed: u64) -> Result<Network<f32>> {
+        let data = &self.data.train;
+        self.model.build(data.shape(), data.classes(), seed)
     }
 
     /// Refuses options that are out of range, before anything is trained.
@@ -124,7 +123,7 @@ impl Plan {
         self.attacks
             .iter()
             .try_for_each(|(attack, _)| attack.check())?;
-        Mlp::new(&self.widths()).build::<f32>(0)?;
+        self.network(0)?;
         Ok(())
     }
 
@@ -152,7 +151,7 @@ impl Plan {
         follow: &mut dyn Follow,
     ) -> Result<Option<(Run, Network<f32>)>> {
         let training = self.training(regularizer, seed)?;
-        let mut network = Mlp::new(&self.widths()).build(seed)?;
+        let mut network = self.network(seed)?;
         let history = train(&mut network, &self.data, &training, &mut Pass(follow))?;
         if !history.complete {
             return Ok(None);
@@ -215,15 +214,14 @@ impl Plan {
 
     fn settings(&self) -> Result<Settings> {
         let (train, test) = (&self.data.train, &self.data.test);
-        let widths = self.widths();
         Ok(Settings {
             version: env!("CARGO_PKG_VERSION").into(),
             data: train.name().into(),
             train_samples: train.samples(),
             test_samples: test.samples(),
             attack_samples: self.attack_samples.min(test.samples()),
-            parameters: Mlp::new(&widths).build::<f32>(0)?.parameters().len(),
-            widths,
+            parameters: self.network(0)?.parameters().len(),
+            model: self.model.to_string(),
             epochs: self.epochs,
             batch_size: self.batch_size,
             optimizer: self.optimizer.name().into(),

@@ -9,11 +9,13 @@
 //! # Ok::<(), relugrad_train::Error>(())
 //! ```
 
+mod cifar;
 mod dataset;
 mod digits;
 mod idx;
 mod split;
 
+pub use cifar::{is_cifar10, load_cifar10};
 pub use dataset::Dataset;
 pub use digits::digits;
 pub use idx::load_idx;

@@ -1,0 +1,134 @@
+//! Layers with random weights.
+
+use ndarray::{Array, Array1, Dimension, ShapeBuilder};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::StandardNormal;
+use relugrad::{BatchNorm, Builder, Network, NodeId, Scalar};
+
+use super::Layer;
+use crate::error::Result;
+
+/// How much smaller the last weights of a residual branch start.
+const BRANCH_SCALE: f64 = 0.1;
+
+pub(super) fn build<T: Scalar>(
+    layers: &[Layer],
+    shape: &[usize],
+    classes: usize,
+    seed: u64,
+) -> Result<Network<T>> {
+    let mut builder = Builder::new();
+    let flat = [shape.iter().product()];
+    // Dense layers need no images, and a vector needs no reshaping.
+    let images = layers
+        .iter()
+        .any(|layer| !matches!(layer, Layer::Dense { .. } | Layer::Gate(_)));
+    let node = builder.input_shaped(if images { shape } else { &flat })?;
+    let mut draft = Draft {
+        builder,
+        random: ChaCha8Rng::seed_from_u64(seed),
+    };
+    let node = draft.layers(node, layers, 1.0)?;
+    let node = draft.dense(node, classes, true, 1.0)?;
+    Ok(draft.builder.build(node)?)
+}
+
+/// A network in the making.
+struct Draft<T> {
+    builder: Builder<T>,
+    random: ChaCha8Rng,
+}
+
+impl<T: Scalar> Draft<T> {
+    /// Adds layers one after the other; the last weights are multiplied by `last`.
+    fn layers(&mut self, mut node: NodeId, layers: &[Layer], last: f64) -> Result<NodeId> {
+        for (i, layer) in layers.iter().enumerate() {
+            let gain = match layers.get(i + 1) {
+                Some(Layer::Gate(gate)) => 2.0 / (1.0 + gate.inactive_slope().powi(2)),
+                _ => 2.0,
+            };
+            let scale = if i + 1 == layers.len() { last } else { 1.0 };
+            node = self.layer(node, layer, gain * scale * scale)?;
+        }
+        Ok(node)
+    }
+
+    /// Adds a layer; its weights have `gain` times the variance `1/n`.
+    fn layer(&mut self, node: NodeId, layer: &Layer, gain: f64) -> Result<NodeId> {
+        let builder = &mut self.builder;
+        Ok(match layer {
+            Layer::Dense { outputs, bias } => self.dense(node, *outputs, *bias, gain)?,
+            Layer::Conv {
+                outputs,
+                window,
+                groups,
+                bias,
+            } => {
+                let channels = builder.shape(node)?[0];
+                let [height, width] = window.kernel;
+                let inputs = channels / (*groups).max(1);
+                let shape = (*outputs, inputs, height, width);
+                let taps = inputs.saturating_mul(height).saturating_mul(width);
+                fits::<T>(*outputs, taps)?;
+                let weight = self.weights(shape, taps, gain);
+                let bias = bias.then(|| Array1::zeros(*outputs));
+                self.builder.conv2d(node, weight, bias, *window, *groups)?
+            }
+            Layer::Gate(gate) => builder.gate(node, *gate)?,
+            Layer::MaxPool(window) => builder.max_pool(node, *window)?,
+            Layer::AveragePool(window) => builder.average_pool(node, *window, false)?,
+            Layer::GlobalAverage => builder.mean(node, &[1, 2])?,
+            Layer::Maxout { pieces } => builder.maxout(node, *pieces)?,
+            Layer::BatchNorm => {
+                let channels = builder.shape(node)?[0];
+                let norm = BatchNorm {
+                    scale: Array1::ones(channels),
+                    shift: Array1::zeros(channels),
+                    mean: Array1::zeros(channels),
+                    variance: Array1::ones(channels),
+                    epsilon: 0.0,
+                };
+                builder.batch_norm(node, 0, norm)?
+            }
+            Layer::Residual { layers, shortcut } => {
+                let branch = self.layers(node, layers, BRANCH_SCALE)?;
+                let shortcut = self.layers(node, shortcut, std::f64::consts::FRAC_1_SQRT_2)?;
+                self.builder.sum(&[shortcut, branch])?
+            }
+        })
+    }
+
+    fn dense(&mut self, node: NodeId, outputs: usize, bias: bool, gain: f64) -> Result<NodeId> {
+        let node = self.builder.flatten(node)?;
+        let inputs = self.builder.shape(node)?[0];
+        fits::<T>(outputs, inputs)?;
+        let weight = self.weights((outputs, inputs), inputs, gain);
+        let bias = bias.then(|| Array1::zeros(outputs));
+        Ok(self.builder.dense(node, weight, bias)?)
+    }
+
+    fn weights<D: Dimension>(
+        &mut self,
+        shape: impl ShapeBuilder<Dim = D>,
+        inputs: usize,
+        gain: f64,
+    ) -> Array<T, D> {
+        let deviation = (gain / inputs as f64).sqrt();
+        let mut draw = || {
+            let unit: f64 = self.random.sample(StandardNormal);
+            T::from_f64(deviation * unit)
+        };
+        Array::from_shape_simple_fn(shape, &mut draw)
+    }
+}
+
+/// Refuses a layer whose weights do not fit into memory, as far as the allocator knows.
+fn fits<T>(outputs: usize, inputs: usize) -> Result<()> {
+    let entries = outputs.checked_mul(inputs);
+    if entries.is_some_and(|entries| Vec::<T>::new().try_reserve_exact(entries).is_ok()) {
+        return Ok(());
+    }
+    let widths = vec![inputs, outputs];
+    Err(relugrad::Error::TooLarge { widths }.into())
+}

@@ -1,0 +1,270 @@
+//! Descriptions of networks, from which they are built for data of any shape.
+
+mod build;
+mod file;
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use relugrad::{Gate, Network, Scalar, Window};
+
+use crate::error::{Error, Result};
+
+/// What a network is made of, but for the shape of its inputs and the number of its logits.
+///
+/// | text | network |
+/// | --- | --- |
+/// | `mlp:128,128` | dense layers of these widths with ReLU between them |
+/// | `lenet` | two convolutions of 5×5 (6 and 16 channels, padding 2), each with ReLU and max-pooling, then dense layers of 120 and 84: LeNet-5 (LeCun et al. 1998) with ReLU and maxima |
+/// | `resnet:16,32` | a convolution of 3×3, then a residual block for each width (He et al. 2016), halving the image at every new one, then the mean over the image |
+/// | `model.toml` | the layers that the file lists, see [`Architecture::from_toml`] |
+///
+/// A dense layer to the logits ends them all.
+///
+/// ```
+/// use relugrad_train::Architecture;
+///
+/// let lenet: Architecture = "lenet".parse()?;
+/// let network = lenet.build::<f32>(&[1, 28, 28], 10, 0)?;
+/// assert_eq!(network.outputs(), 10);
+/// # Ok::<(), relugrad_train::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Architecture {
+    /// What it is called in settings.
+    name: String,
+    layers: Vec<Layer>,
+}
+
+/// A layer; gates follow the affine ones as layers of their own.
+#[derive(Clone, Debug, PartialEq)]
+enum Layer {
+    /// A dense layer on all values.
+    Dense {
+        outputs: usize,
+        bias: bool,
+    },
+    /// A convolution.
+    Conv {
+        outputs: usize,
+        window: Window,
+        groups: usize,
+        bias: bool,
+    },
+    /// A gate on every unit.
+    Gate(Gate),
+    MaxPool(Window),
+    AveragePool(Window),
+    /// The mean over an image.
+    GlobalAverage,
+    /// Maximum of so many neighbouring channels or units.
+    Maxout {
+        pieces: usize,
+    },
+    /// A learned factor and summand for every channel: batch normalisation with its statistics frozen at 0 and 1.
+    BatchNorm,
+    /// The sum of two branches; an empty shortcut is the value itself.
+    Residual {
+        layers: Vec<Layer>,
+        shortcut: Vec<Layer>,
+    },
+}
+
+impl Architecture {
+    /// Dense layers of these widths with ReLU between them.
+    pub fn mlp(widths: &[usize]) -> Architecture {
+        let layer = |&outputs: &usize| {
+            let bias = true;
+            [Layer::Dense { outputs, bias }, Layer::Gate(Gate::Relu)]
+        };
+        let names: Vec<String> = widths.iter().map(usize::to_string).collect();
+        Architecture {
+            name: format!("mlp:{}", names.join(",")),
+            layers: widths.iter().flat_map(layer).collect(),
+        }
+    }
+
+    fn lenet() -> Architecture {
+        let conv = |outputs| Layer::Conv {
+            outputs,
+            window: Window::new([5, 5]).padding([[2, 2], [2, 2]]),
+            groups: 1,
+            bias: true,
+        };
+        let pool = || Layer::MaxPool(Window::new([2, 2]).stride([2, 2]));
+        let relu = || Layer::Gate(Gate::Relu);
+        let dense = |outputs| Layer::Dense {
+            outputs,
+            bias: true,
+        };
+        Architecture {
+            name: "lenet".into(),
+            layers: vec![
+                conv(6),
+                relu(),
+                pool(),
+                conv(16),
+                relu(),
+                pool(),
+                dense(120),
+                relu(),
+                dense(84),
+                relu(),
+            ],
+        }
+    }
+
+    fn resnet(widths: &[usize]) -> Architecture {
+        let conv = |outputs, stride, size| Layer::Conv {
+            outputs,
+            window: Window::new([size, size])
+                .stride([stride, stride])
+                .padding([[size / 2, size / 2], [size / 2, size / 2]]),
+            groups: 1,
+            bias: true,
+        };
+        let relu = || Layer::Gate(Gate::Relu);
+        let mut layers = vec![conv(widths[0], 1, 3), relu()];
+        for (i, &width) in widths.iter().enumerate() {
+            let stride = if i == 0 { 1 } else { 2 };
+            let shortcut = if i == 0 {
+                Vec::new()
+            } else {
+                vec![conv(width, stride, 1)]
+            };
+            let block = vec![conv(width, stride, 3), relu(), conv(width, 1, 3)];
+            layers.push(Layer::Residual {
+                layers: block,
+                shortcut,
+            });
+            layers.push(relu());
+        }
+        layers.push(Layer::GlobalAverage);
+        let names: Vec<String> = widths.iter().map(usize::to_string).collect();
+        Architecture {
+            name: format!("resnet:{}", names.join(",")),
+            layers,
+        }
+    }
+
+    /// Reads a description: one of the texts above, or the path of a `.toml` file.
+    ///
+    /// # Errors
+    /// [`Error::Architecture`] for anything else, [`Error::Read`] if the file cannot be read.
+    pub fn parse(text: &str) -> Result<Architecture> {
+        if text.ends_with(".toml") {
+            let path = Path::new(text);
+            let content = std::fs::read_to_string(path).map_err(|source| Error::Read {
+                path: path.to_owned(),
+                source,
+            })?;
+            let mut read = Architecture::from_toml(&content)?;
+            read.name = text.to_owned();
+            return Ok(read);
+        }
+        text.parse()
+    }
+
+    /// Builds a network for inputs of a shape, such as `[1, 28, 28]`, with random weights from a seed.
+    ///
+    /// Weights are He-normal (variance `2/((1 + α²) n)` before a gate of inactive slope `α`, `1/n` for the logits,
+    /// biases 0). The last layer of a residual branch starts at a tenth of that, which keeps deep sums of branches in
+    /// range without normalisation (in the spirit of Zhang, Dauphin & Ma 2019).
+    ///
+    /// # Errors
+    /// The engine's errors for layers that do not fit the shape.
+    pub fn build<T: Scalar>(
+        &self,
+        shape: &[usize],
+        classes: usize,
+        seed: u64,
+    ) -> Result<Network<T>> {
+        build::build(&self.layers, shape, classes, seed)
+    }
+}
+
+impl FromStr for Architecture {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Architecture> {
+        let widths = |list: &str| -> Result<Vec<usize>> {
+            let width = |part: &str| match part.trim().parse::<usize>() {
+                Ok(width) if width > 0 => Ok(width),
+                _ => Err(problem(format!(
+                    "`{part}` in `{text}` is no width of at least 1"
+                ))),
+            };
+            list.split(',').map(width).collect()
+        };
+        match text.split_once(':') {
+            None if text == "lenet" => Ok(Architecture::lenet()),
+            Some(("mlp", list)) => Ok(Architecture::mlp(&widths(list)?)),
+            Some(("resnet", list)) => Ok(Architecture::resnet(&widths(list)?)),
+            _ => Err(problem(format!(
+                "`{text}` is no model; give mlp:WIDTHS such as mlp:128,128, lenet, resnet:WIDTHS such as resnet:16,32, or \
+                 a .toml file"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+fn problem(problem: impl Into<String>) -> Error {
+    Error::Architecture {
+        problem: problem.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use relugrad::Mlp;
+
+    #[test]
+    fn an_mlp_is_the_engines_own() {
+        let ours: Network<f32> = Architecture::mlp(&[8, 6]).build(&[1, 2, 3], 4, 7).unwrap();
+        let engine: Network<f32> = Mlp::new(&[6, 8, 6, 4]).build(7).unwrap();
+        assert_eq!(ours.parameters().values(), engine.parameters().values());
+    }
+
+    #[test]
+    fn every_description_builds_and_names_itself() {
+        for (text, shape) in [
+            ("lenet", [1, 28, 28]),
+            ("lenet", [1, 8, 8]),
+            ("resnet:4,8", [3, 32, 32]),
+            ("mlp:5", [1, 8, 8]),
+        ] {
+            let architecture: Architecture = text.parse().unwrap();
+            assert_eq!(architecture.to_string(), text);
+            let network = architecture.build::<f64>(&shape, 10, 1).unwrap();
+            assert_eq!(network.outputs(), 10);
+            let x = ndarray::Array2::from_elem((2, network.inputs()), 0.5);
+            let f = network.forward(x.view()).unwrap();
+            assert!(f.iter().all(|f| f.abs() < 20.0), "{f}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_model_is_refused() {
+        for text in [
+            "",
+            "mlp",
+            "mlp:",
+            "mlp:0",
+            "mlp:8,x",
+            "resnet:",
+            "vgg",
+            "lenet:5",
+            "missing.toml",
+        ] {
+            assert!(Architecture::parse(text).is_err(), "{text}");
+        }
+    }
+}
