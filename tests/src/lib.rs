@@ -4,6 +4,7 @@ pub mod cases;
 pub mod difference;
 pub mod golden;
 pub mod graph;
+pub mod layered;
 pub mod loss;
 pub mod matrix;
 pub mod oracle;

@@ -8,6 +8,7 @@ mod cure;
 mod curvature;
 mod gram_table;
 mod input_gradient;
+mod layered;
 mod parameters;
 mod region;
 mod segment;

@@ -129,11 +129,9 @@ impl<T: Scalar> Walk<'_, T> {
             if switching.is_empty() {
                 return pieces;
             }
-            for (layer, face) in switching {
-                let gate = self.network.gate_layers().nth(layer);
-                self.pattern
-                    .cross(gate.expect("a face belongs to a gate"), face);
-            }
+            let gates: Vec<_> = self.network.gate_layers().collect();
+            let crossings = switching.iter().map(|&(layer, face)| (gates[layer], face));
+            self.pattern.cross(&crossings.collect::<Vec<_>>());
             t = end;
         }
     }
@@ -266,6 +264,32 @@ mod tests {
         };
         let expected = gradient(3.0) - gradient(0.0);
         assert!((change.smooth + change.kinks).abs_diff_eq(&expected, 1e-11));
+    }
+
+    #[test]
+    fn maxima_pass_from_winner_to_winner() {
+        // max(−t, 0, t − 1, 2 t − 4, t − 1) along t from −1: kinks at 0, 1 and 3, the second of which two entries share.
+        let mut builder = Builder::<f64>::new();
+        let x = builder.input(1).unwrap();
+        let weight = array![[-1.0], [0.0], [1.0], [2.0], [1.0]];
+        let bias = array![0.0, 0.0, -1.0, -4.0, -1.0];
+        let z = builder.dense(x, weight, Some(bias)).unwrap();
+        let f = builder.max(z, 0).unwrap();
+        let f = builder.reshape(f, &[1]).unwrap();
+        let network = builder.build(f).unwrap();
+        let pieces = network.pieces(array![-1.0].view(), array![1.0].view(), 6.0);
+        let long = pieces
+            .unwrap()
+            .into_iter()
+            .filter(|piece| piece.end > piece.start);
+        let found: Vec<_> = long.map(|p| (p.start, p.end, p.jacobian[(0, 0)])).collect();
+        let expected = [
+            (0.0, 1.0, -1.0),
+            (1.0, 2.0, 0.0),
+            (2.0, 4.0, 1.0),
+            (4.0, 6.0, 2.0),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]
