@@ -7,6 +7,8 @@ mod import;
 #[rustfmt::skip]
 mod proto;
 mod tensor;
+#[cfg(test)]
+mod tests;
 mod values;
 
 use std::fs::File;

@@ -1,0 +1,210 @@
+//! `relugrad inspect`, `convert` and `derive` on exported networks.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use ndarray::{Array1, Array2, Array4, ArrayD};
+use ndarray_npy::{NpzReader, write_npy};
+use tempfile::TempDir;
+
+fn relugrad(arguments: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("relugrad").unwrap();
+    command.args(arguments);
+    command
+}
+
+fn exported(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/onnx");
+    folder.join(format!("{name}.onnx")).display().to_string()
+}
+
+/// A folder with inputs for `lenet`, and the path of a file in it.
+fn folder() -> (TempDir, impl Fn(&str) -> String) {
+    let folder = tempfile::tempdir().unwrap();
+    let place: PathBuf = folder.path().to_owned();
+    let path = move |name: &str| place.join(name).display().to_string();
+    let x = Array4::from_shape_fn((3, 1, 8, 8), |(n, _, i, j)| {
+        ((n * 64 + i * 8 + j) % 13) as f32 / 13.0
+    });
+    write_npy(path("x.npy"), &x).unwrap();
+    write_npy(path("v.npy"), &Array1::from_elem(64, 0.5)).unwrap();
+    write_npy(path("u.npy"), &Array2::from_elem((3, 3), 1.0)).unwrap();
+    write_npy(path("y.npy"), &Array1::from(vec![0i64, 1, 2])).unwrap();
+    (folder, path)
+}
+
+/// What a failing command says, with its exit code.
+fn failure(arguments: &[&str], code: i32) -> String {
+    let output = relugrad(arguments)
+        .assert()
+        .failure()
+        .code(code)
+        .get_output()
+        .clone();
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn derive_writes_every_array_under_its_name() {
+    let (_folder, path) = folder();
+    let (model, x, out) = (exported("lenet"), path("x.npy"), path("o.npz"));
+    let (v, u, y) = (path("v.npy"), path("u.npy"), path("y.npy"));
+    let all = [
+        "derive",
+        &model,
+        "--input",
+        &x,
+        "--vector",
+        &v,
+        "--cotangent",
+        &u,
+        "--labels",
+        &y,
+        "--out",
+        &out,
+    ];
+    relugrad(&all)
+        .args(["--parameter-gradients", "loss,jacobian"])
+        .assert()
+        .success();
+    let mut npz = NpzReader::new(File::open(&out).unwrap()).unwrap();
+    let names = npz.names().unwrap();
+    for name in [
+        "logits",
+        "loss",
+        "jacobian",
+        "jvp",
+        "vjp",
+        "input_gradient",
+        "hvp",
+        "jacobian_frobenius_squared",
+        "jacobian_spectral",
+        "cross_lipschitz",
+        "hessian_trace",
+        "hessian_frobenius",
+        "hessian_spectral",
+        "hessian_eigenvalues",
+        "near_kink",
+        "value/loss",
+        "grad/jacobian/0.weight",
+    ] {
+        assert!(
+            names.iter().any(|n| n.trim_end_matches(".npy") == name),
+            "{name} in {names:?}"
+        );
+    }
+    let mut shape = |name: &str| {
+        npz.by_name::<ndarray::OwnedRepr<f64>, ndarray::IxDyn>(name)
+            .unwrap()
+            .shape()
+            .to_vec()
+    };
+    assert_eq!(shape("jacobian"), [3, 3, 64]);
+    assert_eq!(shape("grad/loss/0.weight"), [3, 1, 3, 3]);
+    assert_eq!(shape("value/jacobian"), [0usize; 0]);
+    // A second run does not overwrite the first.
+    assert!(failure(&all, 2).contains("exists already"));
+}
+
+#[test]
+fn groups_of_inputs_do_not_change_the_result() {
+    let (_folder, path) = folder();
+    let (model, x) = (exported("lenet"), path("x.npy"));
+    let read = |memory: &str, name: &str| -> ArrayD<f64> {
+        let out = path(&format!("{memory}.npz"));
+        relugrad(&[
+            "derive",
+            &model,
+            "--input",
+            &x,
+            "--memory",
+            memory,
+            "--out",
+            &out,
+            "--overwrite",
+        ])
+        .args(["--parameter-gradients", "curvature-trace"])
+        .assert()
+        .success();
+        NpzReader::new(File::open(out).unwrap())
+            .unwrap()
+            .by_name(name)
+            .unwrap()
+    };
+    assert_eq!(read("1", "jacobian"), read("512", "jacobian"));
+    assert_eq!(
+        read("1", "hessian_eigenvalues"),
+        read("512", "hessian_eigenvalues")
+    );
+}
+
+#[test]
+fn derive_says_what_does_not_fit() {
+    let (_folder, path) = folder();
+    let (model, x, out) = (exported("lenet"), path("x.npy"), path("o.npz"));
+    let derive =
+        |more: &[&str], code| failure(&[&["derive", &model, "--out", &out], more].concat(), code);
+    let v = path("v.npy");
+    assert!(derive(&["--input", &path("y.npy")], 1).contains("inputs of shape [1, 8, 8]"));
+    assert!(derive(&["--input", &path("missing.npy")], 1).contains("missing.npy"));
+    assert!(derive(&["--input", &x, "--cotangent", &v], 1).contains("--cotangent has shape [64]"));
+    assert!(derive(&["--input", &x, "--labels", &v], 1).contains("whole numbers"));
+    assert!(
+        derive(&["--input", &x, "--parameter-gradients", "jacobain"], 2)
+            .contains("did you mean `jacobian`?")
+    );
+    write_npy(path("nan.npy"), &Array1::from_elem(64, f64::NAN)).unwrap();
+    assert!(derive(&["--input", &path("nan.npy")], 1).contains("must be finite"));
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn inspect_shows_layers_and_notes() {
+    let assert = relugrad(&["inspect", &exported("softmax"), "--json"])
+        .assert()
+        .success();
+    let json: serde_json::Value = serde_json::from_slice(&assert.get_output().stdout).unwrap();
+    assert_eq!(json["parameters"], 64);
+    assert_eq!(json["layers"][1]["operation"], "dense");
+    assert!(json["notes"][0].as_str().unwrap().contains("Softmax"));
+    relugrad(&["inspect", &exported("residual_before")])
+        .assert()
+        .success()
+        .stdout(predicates::str::contains(
+            "16 inputs, 3 logits, 185 parameters, 96 gates, 1344 multiply-adds",
+        ));
+}
+
+#[test]
+fn convert_there_and_back_keeps_the_logits() {
+    let (_folder, path) = folder();
+    let (native, back) = (path("m.safetensors"), path("m.onnx"));
+    relugrad(&["convert", &exported("lenet"), &native])
+        .assert()
+        .success();
+    relugrad(&[
+        "convert",
+        &native,
+        &back,
+        "--max-pool-to-relu",
+        "--fold-batch-norm",
+    ])
+    .assert()
+    .success();
+    let logits = |model: &str, name: &str| -> ArrayD<f64> {
+        let out = path(name);
+        relugrad(&["derive", model, "--input", &path("x.npy"), "--out", &out])
+            .assert()
+            .success();
+        NpzReader::new(File::open(out).unwrap())
+            .unwrap()
+            .by_name("logits")
+            .unwrap()
+    };
+    let (a, b) = (logits(&exported("lenet"), "a.npz"), logits(&back, "b.npz"));
+    assert!((a - b).iter().all(|d| d.abs() < 1e-13));
+    assert!(failure(&["convert", &native, &back], 2).contains("exists already"));
+    assert!(failure(&["convert", &native, &path("m.nnet")], 2).contains("not written"));
+    assert!(failure(&["convert", &native, &path("m.pt")], 2).contains("ending"));
+}

@@ -1,0 +1,239 @@
+//! Graphs made by hand: what is refused, and how that is said.
+
+use prost::Message;
+
+use super::proto::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+    TensorShapeProto, TypeProto, ValueInfoProto, tensor_shape_proto, type_proto,
+};
+use super::*;
+
+fn info(name: &str, dims: &[i64]) -> ValueInfoProto {
+    let dim = dims.iter().map(|&n| tensor_shape_proto::Dimension {
+        value: Some(tensor_shape_proto::dimension::Value::DimValue(n)),
+    });
+    let tensor = type_proto::Tensor {
+        elem_type: 1,
+        shape: Some(TensorShapeProto { dim: dim.collect() }),
+    };
+    ValueInfoProto {
+        name: name.into(),
+        r#type: Some(TypeProto {
+            value: Some(type_proto::Value::TensorType(tensor)),
+        }),
+    }
+}
+
+fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
+    NodeProto {
+        input: inputs.iter().map(|&name| name.into()).collect(),
+        output: vec![output.into()],
+        name: format!("the {op}"),
+        op_type: op.into(),
+        ..NodeProto::default()
+    }
+}
+
+fn floats(name: &str, dims: &[i64], float_data: &[f32]) -> TensorProto {
+    TensorProto {
+        dims: dims.to_vec(),
+        data_type: 1,
+        float_data: float_data.to_vec(),
+        name: name.into(),
+        ..TensorProto::default()
+    }
+}
+
+fn integers(name: &str, int64_data: &[i64]) -> TensorProto {
+    TensorProto {
+        dims: vec![int64_data.len() as i64],
+        data_type: 7,
+        int64_data: int64_data.to_vec(),
+        name: name.into(),
+        ..TensorProto::default()
+    }
+}
+
+fn model(nodes: Vec<NodeProto>, tensors: Vec<TensorProto>, dims: &[i64]) -> ModelProto {
+    let last = nodes
+        .last()
+        .map_or("x".into(), |node| node.output[0].clone());
+    ModelProto {
+        ir_version: 8,
+        graph: Some(GraphProto {
+            node: nodes,
+            initializer: tensors,
+            input: vec![info("x", dims)],
+            output: vec![info(&last, &[])],
+            ..GraphProto::default()
+        }),
+        opset_import: vec![OperatorSetIdProto {
+            domain: String::new(),
+            version: 17,
+        }],
+        ..ModelProto::default()
+    }
+}
+
+fn refused(model: &ModelProto) -> String {
+    onnx_from_bytes(&model.encode_to_vec())
+        .unwrap_err()
+        .to_string()
+}
+
+fn refused_nodes(nodes: Vec<NodeProto>, tensors: Vec<TensorProto>) -> String {
+    refused(&model(nodes, tensors, &[1, 2]))
+}
+
+#[test]
+fn operators_that_are_not_piecewise_linear_are_named() {
+    for op in ["Tanh", "Gelu", "Sigmoid", "Softmax", "LayerNormalization"] {
+        let error = refused_nodes(
+            vec![node(op, &["x"], "h"), node("Relu", &["h"], "y")],
+            Vec::new(),
+        );
+        assert!(
+            error.contains(&format!("`the {op}` ({op})")) && error.contains("piecewise linear"),
+            "{error}"
+        );
+    }
+    let error = refused_nodes(vec![node("Mul", &["x", "x"], "y")], Vec::new());
+    assert!(error.contains("both depend on the input"), "{error}");
+    let error = refused_nodes(vec![node("Frobnicate", &["x"], "y")], Vec::new());
+    assert!(
+        error.contains("(Frobnicate): this operator is not supported"),
+        "{error}"
+    );
+    let mut custom = node("Relu", &["x"], "y");
+    custom.domain = "com.example".into();
+    assert!(refused_nodes(vec![custom], Vec::new()).contains("com.example"));
+}
+
+#[test]
+fn cycles_and_dangling_names_are_named() {
+    let cycle = vec![node("Relu", &["b"], "a"), node("Abs", &["a"], "b")];
+    assert!(refused_nodes(cycle, Vec::new()).contains("`b` is given by no node before it"));
+    let dangling = vec![node("Add", &["x", "nowhere"], "y")];
+    assert!(refused_nodes(dangling, Vec::new()).contains("`nowhere`"));
+    let itself = vec![node("Identity", &["y"], "y")];
+    assert!(refused_nodes(itself, Vec::new()).contains("cycle"));
+    let softmax = vec![node("Softmax", &["b"], "a"), node("Softmax", &["a"], "b")];
+    assert!(refused_nodes(softmax, Vec::new()).contains("cycle"));
+    let twice = vec![node("Relu", &["x"], "y"), node("Abs", &["x"], "y")];
+    assert!(refused_nodes(twice, Vec::new()).contains("two nodes"));
+}
+
+#[test]
+fn hostile_sizes_are_refused_without_allocating() {
+    let huge = floats("w", &[1 << 40, 1 << 40], &[1.0]);
+    let dense = |w| refused_nodes(vec![node("MatMul", &["x", "w"], "y")], vec![w]);
+    assert!(dense(huge).contains("`w`"));
+    assert!(dense(floats("w", &[-2, 2], &[1.0])).contains("negative"));
+    assert!(dense(floats("w", &[2, 2], &[1.0])).contains("ask for 4 numbers but it has 1"));
+    assert!(dense(floats("w", &[2, 1], &[f32::NAN, 1.0])).contains("must be finite"));
+    let expand = vec![node("Expand", &["x", "s"], "y")];
+    let error = refused_nodes(expand, vec![integers("s", &[1 << 30, 1 << 30, 2])]);
+    assert!(error.contains("too large"), "{error}");
+    let filled = vec![
+        node("ConstantOfShape", &["s"], "c"),
+        node("Add", &["x", "c"], "y"),
+    ];
+    assert!(refused_nodes(filled, vec![integers("s", &[1 << 40])]).contains("too large"));
+    let pad = vec![node("Pad", &["x", "p"], "y")];
+    assert!(refused_nodes(pad, vec![integers("p", &[0, 1 << 40, 0, 0])]).contains("pads"));
+    for dims in [
+        &[1, -5][..],
+        &[1, 0],
+        &[],
+        &[0],
+        &[7, 2],
+        &[1, 1 << 60, 1 << 60],
+    ] {
+        refused(&model(vec![node("Relu", &["x"], "y")], Vec::new(), dims));
+    }
+    let mut pool = node("MaxPool", &["x"], "y");
+    pool.attribute = vec![AttributeProto {
+        name: "kernel_shape".into(),
+        ints: vec![1 << 60, 1 << 60],
+        r#type: 7,
+        ..AttributeProto::default()
+    }];
+    refused(&model(vec![pool], Vec::new(), &[1, 1, 4, 4]));
+}
+
+#[test]
+fn training_mode_and_wrong_types_are_refused() {
+    let mut norm = node("BatchNormalization", &["x", "a", "a", "a", "a"], "y");
+    norm.attribute = vec![AttributeProto {
+        name: "training_mode".into(),
+        i: 1,
+        r#type: 2,
+        ..AttributeProto::default()
+    }];
+    let error = refused_nodes(vec![norm], vec![floats("a", &[2], &[1.0, 1.0])]);
+    assert!(error.contains("evaluation mode"), "{error}");
+    let mut leaky = node("LeakyRelu", &["x"], "y");
+    leaky.attribute = vec![AttributeProto {
+        name: "alpha".into(),
+        i: 1,
+        r#type: 2,
+        ..AttributeProto::default()
+    }];
+    assert!(refused_nodes(vec![leaky], Vec::new()).contains("another type"));
+    let mut half = floats("w", &[2, 1], &[]);
+    half.data_type = 10;
+    let error = refused_nodes(vec![node("MatMul", &["x", "w"], "y")], vec![half]);
+    assert!(error.contains("float16"), "{error}");
+    let division = vec![node("Div", &["x", "w"], "y")];
+    assert!(refused_nodes(division, vec![floats("w", &[1], &[0.0])]).contains("divides by 0"));
+}
+
+#[test]
+fn old_and_future_files_and_several_outputs() {
+    let good = || model(vec![node("Relu", &["x"], "y")], Vec::new(), &[1, 2]);
+    assert!(onnx_from_bytes(&good().encode_to_vec()).is_ok());
+    let mut old = good();
+    old.opset_import[0].version = 6;
+    assert!(refused(&old).contains("version 6"));
+    let mut old = good();
+    old.ir_version = 2;
+    assert!(refused(&old).contains("version 2"));
+    let mut two = good();
+    two.graph.as_mut().unwrap().output.push(info("x", &[]));
+    assert!(refused(&two).contains("exactly one"));
+    // Initialisers may be listed as inputs.
+    let mut listed = model(
+        vec![node("MatMul", &["x", "w"], "y")],
+        vec![floats("w", &[2, 1], &[3.0, 4.0])],
+        &[1, 2],
+    );
+    listed
+        .graph
+        .as_mut()
+        .unwrap()
+        .input
+        .push(info("w", &[2, 1]));
+    let read = onnx_from_bytes(&listed.encode_to_vec()).unwrap();
+    assert_eq!(read.network().parameters().values(), [3.0, 4.0]);
+}
+
+#[test]
+fn raw_and_typed_numbers_of_both_precisions_are_the_same() {
+    let mut raw = floats("w", &[2, 1], &[]);
+    raw.raw_data = [3.0f32, 4.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let mut double = floats("w", &[2, 1], &[]);
+    (double.data_type, double.double_data) = (11, vec![3.0, 4.0]);
+    let mut raw_double = floats("w", &[2, 1], &[]);
+    raw_double.data_type = 11;
+    raw_double.raw_data = [3.0f64, 4.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    for tensor in [raw, double, raw_double] {
+        let bytes = model(
+            vec![node("MatMul", &["x", "w"], "y")],
+            vec![tensor],
+            &[1, 2],
+        )
+        .encode_to_vec();
+        let read = onnx_from_bytes(&bytes).unwrap();
+        assert_eq!(read.network().parameters().values(), [3.0, 4.0]);
+    }
+}
