@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use relugrad::{Network, Scalar};
-use relugrad_io::{Format, Metadata, load_model, onnx_to_bytes, to_bytes, write_whole};
+use relugrad_io::{Format, Metadata, onnx_to_bytes, to_bytes, write_whole};
 
 use crate::failure::Failure;
+use crate::model::ModelFile;
 
 /// Write a model in another format
 ///
@@ -23,10 +24,11 @@ use crate::failure::Failure;
 #[command(after_long_help = "Examples:
   relugrad convert model.onnx model.safetensors
   relugrad convert model.safetensors model.onnx --dtype f32
-  relugrad convert resnet.onnx plain.onnx --fold-batch-norm --max-pool-to-relu")]
+  relugrad convert resnet.onnx plain.onnx --fold-batch-norm --max-pool-to-relu
+  relugrad convert state.safetensors model.onnx --model lenet --input-shape 1,28,28")]
 pub(crate) struct Arguments {
-    /// The model to read
-    input: PathBuf,
+    #[command(flatten)]
+    model: ModelFile,
 
     /// The file to write
     output: PathBuf,
@@ -69,7 +71,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             arguments.output.display()
         )));
     }
-    let model = load_model(&arguments.input).map_err(anyhow::Error::from)?;
+    let model = arguments.model.load()?;
     for note in model.notes() {
         println!("note: {note}");
     }

@@ -1,16 +1,15 @@
 //! `relugrad inspect`.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use clap::Args;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use ndarray::{ArrayD, Axis};
 use relugrad::{Gate, Network, Node, Operation};
-use relugrad_io::load_model;
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::model::ModelFile;
 
 /// Show the layers of a model, their shapes, parameters, gates and multiply-adds
 ///
@@ -21,8 +20,8 @@ use crate::failure::Failure;
   relugrad inspect model.onnx
   relugrad inspect result/models/none-seed0.safetensors --json")]
 pub(crate) struct Arguments {
-    /// The model: .safetensors of relugrad, .onnx or .nnet
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelFile,
 
     /// Print one line of JSON instead of the table
     #[arg(long)]
@@ -31,7 +30,7 @@ pub(crate) struct Arguments {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let model = load_model(&arguments.model).map_err(anyhow::Error::from)?;
+    let model = arguments.model.load()?;
     let network = model.network();
     let warnings = warnings(network);
     let mut stdout = std::io::stdout().lock();
@@ -42,7 +41,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             .map(|node| layer(network, node))
             .collect();
         let json = json!({
-            "model": arguments.model.display().to_string(),
+            "model": arguments.model.path().display().to_string(),
             "inputs": network.inputs(), "input_shape": network.input_shape(), "outputs": network.outputs(),
             "parameters": network.parameters().len(), "gates": network.gates(),
             "multiply_adds": multiply_adds(network), "layers": layers,

@@ -7,6 +7,7 @@ mod derive;
 mod failure;
 mod inspect;
 mod interrupt;
+mod model;
 mod report;
 mod values;
 mod verify;

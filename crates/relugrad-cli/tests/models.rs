@@ -208,3 +208,51 @@ fn convert_there_and_back_keeps_the_logits() {
     assert!(failure(&["convert", &native, &path("m.nnet")], 2).contains("not written"));
     assert!(failure(&["convert", &native, &path("m.pt")], 2).contains("ending"));
 }
+
+/// The weights of a sequence alone, as PyTorch saves them, need a description of the network.
+#[test]
+fn weights_alone_are_read_with_a_description() {
+    let (_folder, path) = folder();
+    let tensors = [
+        ("0.weight", vec![4, 64]),
+        ("0.bias", vec![4]),
+        ("2.weight", vec![3, 4]),
+        ("2.bias", vec![3]),
+    ];
+    let (mut header, mut data) = (Vec::new(), Vec::<u8>::new());
+    for (name, shape) in &tensors {
+        let start = data.len();
+        let count: usize = shape.iter().product();
+        data.extend((0..count).flat_map(|i| (i as f32 / 100.0).to_le_bytes()));
+        let end = data.len();
+        header.push(format!(
+            r#""{name}":{{"dtype":"F32","shape":{shape:?},"data_offsets":[{start},{end}]}}"#
+        ));
+    }
+    let header = format!("{{{}}}", header.join(","));
+    let bytes = [
+        &(header.len() as u64).to_le_bytes(),
+        header.as_bytes(),
+        &data,
+    ]
+    .concat();
+    std::fs::write(path("state.safetensors"), bytes).unwrap();
+    let (state, out) = (path("state.safetensors"), path("o.npz"));
+    assert!(failure(&["inspect", &state], 1).contains("--model"));
+    let described = ["--model", "mlp:4", "--input-shape", "64"];
+    relugrad(&["inspect", &state])
+        .args(described)
+        .assert()
+        .success();
+    let derive = ["derive", &state, "--input", &path("x.npy"), "--out", &out];
+    relugrad(&derive)
+        .args(described)
+        .args(["--parameter-gradients", "loss"])
+        .assert()
+        .success();
+    let mut npz = NpzReader::new(File::open(out).unwrap()).unwrap();
+    let gradient: ArrayD<f64> = npz.by_name("grad/loss/0.weight").unwrap();
+    assert_eq!(gradient.shape(), [4, 64]);
+    let wrong = ["inspect", &state, "--model", "mlp:5", "--input-shape", "64"];
+    assert!(failure(&wrong, 1).contains("`0.weight` has shape [4, 64]"));
+}

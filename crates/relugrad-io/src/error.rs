@@ -77,7 +77,8 @@ pub enum Error {
     /// A sound safetensors file that another program has written.
     #[error(
         "this is a safetensors file without relugrad's graph (key `relugrad` in its metadata), so its tensors \
-         alone do not say what they compute; save the model with relugrad"
+         alone do not say what they compute; for the weights of a PyTorch sequence describe the network with \
+         --model, or save the model with relugrad"
     )]
     MissingGraph,
 
@@ -296,6 +297,13 @@ pub enum Error {
         /// Which line, from 1.
         line: usize,
         /// What is wrong with it.
+        problem: String,
+    },
+
+    /// Weights of a sequence that do not fit the network that was given for them.
+    #[error("the weights do not fit the model: {problem}")]
+    State {
+        /// What does not fit.
         problem: String,
     },
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, value_parser};
 
+use crate::model::ModelFile;
+
 /// Write exact derivatives of a model at given inputs to an .npz file
 ///
 /// Arrays, n being the number of inputs, D that of their features and K that of the logits: `logits` [n, K], `loss` [n],
@@ -21,8 +23,8 @@ use clap::{Args, ValueEnum, value_parser};
   relugrad derive model.onnx --input x.npy --labels y.npy --vector v.npy --skip jacobian --out derived.npz
   relugrad derive model.onnx --input x.npy --parameter-gradients loss,jacobian,cure --out derived.npz")]
 pub(crate) struct Arguments {
-    /// The model: .safetensors of relugrad, .onnx or .nnet
-    pub(super) model: PathBuf,
+    #[command(flatten)]
+    pub(super) model: ModelFile,
 
     /// Inputs, .npy of the model's input shape with or without a leading batch axis, or with all axes of a sample as one
     #[arg(long, value_name = "FILE")]

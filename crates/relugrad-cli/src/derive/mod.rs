@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use ndarray::{Array2, ArrayD};
 use ndarray_npy::{NpzWriter, WritableElement};
 use relugrad::{Loss, Network, Scalar};
-use relugrad_io::{Model, load_model};
+use relugrad_io::Model;
 
 pub(crate) use arguments::Arguments;
 use arguments::Precision;
@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .num_threads(arguments.threads.into())
         .build()
         .context("cannot start threads")?;
-    let model = load_model(&arguments.model).map_err(anyhow::Error::from)?;
+    let model = arguments.model.load()?;
     for note in model.notes() {
         eprintln!("note: {note}");
     }
@@ -118,7 +118,9 @@ fn inputs<T: Scalar>(network: &Network<T>, path: &Path) -> Result<Array2<T>> {
     let (shape, d) = (network.input_shape(), network.inputs());
     let found = array.shape().to_vec();
     let one = |axes: &[usize]| axes == shape || axes == [d];
-    // A model file may have axes of length 1 that the network's shape is without.
+    // A model file may have axes of length 1 that the network's shape is without, and a dense network takes images too.
+    let product = |axes: &[usize]| axes.iter().try_fold(1usize, |p, &n| p.checked_mul(n));
+    let flat = |axes: &[usize]| shape.len() == 1 && product(axes) == Some(d);
     let tight = |axes: &[usize]| {
         axes.iter()
             .copied()
@@ -127,7 +129,11 @@ fn inputs<T: Scalar>(network: &Network<T>, path: &Path) -> Result<Array2<T>> {
     };
     let rows = match found.split_first() {
         _ if one(&found) => 1,
-        Some((&n, rest)) if one(rest) || tight(rest) == tight(shape) && !rest.is_empty() => n,
+        Some((&n, rest))
+            if one(rest) || flat(rest) || tight(rest) == tight(shape) && !rest.is_empty() =>
+        {
+            n
+        }
         _ => bail!(
             "{} has shape {found:?}, but inputs of shape {shape:?}, with or without a leading batch axis, are needed",
             path.display()

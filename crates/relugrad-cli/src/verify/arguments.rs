@@ -1,10 +1,9 @@
 //! The options of `relugrad verify`.
 
-use std::path::PathBuf;
-
 use clap::{Args, ValueEnum, value_parser};
 
 use crate::data::Data;
+use crate::model::ModelFile;
 use crate::values::{count, positive};
 
 /// Check the theorems on a model and data
@@ -22,8 +21,8 @@ use crate::values::{count, positive};
   relugrad verify result/models/jacobian-seed0.safetensors --data digits
   relugrad verify model.safetensors --data mnist/ --samples 50 --precision f64 --json")]
 pub(crate) struct Arguments {
-    /// The model: .safetensors of relugrad, .onnx or .nnet
-    pub(super) model: PathBuf,
+    #[command(flatten)]
+    pub(super) model: ModelFile,
 
     /// `digits` (built in), a directory with the four IDX files of MNIST or Fashion-MNIST, or with CIFAR-10's binary
     /// batches, plain or .gz; the test

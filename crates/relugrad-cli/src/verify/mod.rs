@@ -28,8 +28,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .num_threads(arguments.threads.into())
         .build()
         .context("cannot start threads")?;
-    let model = relugrad_io::load_model(&arguments.model).map_err(anyhow::Error::from)?;
-    let network = model.into_network();
+    let network = arguments.model.load()?.into_network();
     let data = arguments.data.load(TEST_FRACTION, SPLIT_SEED)?.test;
     let samples: Samples<f64> = Samples::new(&data).first(arguments.samples);
     fits(&network, data.features(), data.classes())?;
@@ -110,7 +109,7 @@ fn progress(samples: usize) -> ProgressBar {
 fn print(arguments: &Arguments, reports: &[Report]) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     if arguments.json {
-        let model = arguments.model.display().to_string();
+        let model = arguments.model.path().display().to_string();
         let holds = reports.iter().all(Report::holds);
         let json = json!({ "model": model, "holds": holds, "reports": reports });
         writeln!(stdout, "{json}")?;

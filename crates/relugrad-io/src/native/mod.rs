@@ -15,6 +15,7 @@ use crate::whole_file;
 
 pub use graph::{FORMAT, MAX_WIDTH};
 pub use read::from_bytes;
+pub(crate) use read::tensors;
 pub use write::to_bytes;
 
 /// Strings that accompany a model, such as the settings of its training. The key `relugrad` is taken.

@@ -254,6 +254,26 @@ impl<'a, T: Scalar> Reader<'a, T> {
     }
 }
 
+/// The tensors of a safetensors file whose names are `wanted`, with or without a graph.
+///
+/// # Errors
+/// What is wrong with the file, and numbers that are not finite `F32` or `F64`.
+pub(crate) fn tensors(
+    bytes: &[u8],
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<(String, ArrayD<f64>)>> {
+    let container = Container::parse(bytes)?;
+    let names = container.names().into_iter().filter(|name| wanted(name));
+    let read = |name: String| {
+        let tensor = container.tensor(&name).expect("its name is listed");
+        let values = decode(&name, &tensor)?;
+        let shape = IxDyn(tensor.shape);
+        let array = ArrayD::from_shape_vec(shape, values).expect("the header was checked");
+        Ok((name, array))
+    };
+    names.map(read).collect()
+}
+
 /// An array whose number of axes is known to be right.
 fn fixed<T, D: Dimension>(values: ArrayD<T>) -> Array<T, D> {
     values.into_dimensionality().expect("the shape was checked")
