@@ -6,6 +6,7 @@ mod determinism;
 mod errors;
 mod gradients;
 mod gram_form;
+mod layered;
 mod operations;
 mod precision;
 mod routes;
