@@ -6,6 +6,8 @@ use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use relugrad_train::data::{Split, load_idx};
 use relugrad_train::{Error, Result};
 use tempfile::TempDir;
@@ -266,4 +268,43 @@ fn files_must_belong_together() {
         matches!(files.error(), Error::IdxShapes { path, train, expected: [1, 2], found: [2, 1] }
         if files.is(&path, TEST_IMAGES) && files.is(&train, TRAIN_IMAGES))
     );
+}
+
+/// Random damage, plain and compressed: an error or a sound data set, never a panic.
+#[test]
+fn damaged_files_never_panic() {
+    let good = [
+        (
+            TRAIN_IMAGES,
+            idx(0x803, &[3, 1, 2], &[0, 51, 102, 153, 204, 255]),
+        ),
+        (TRAIN_LABELS, idx(0x801, &[3], &[1, 0, 2])),
+    ];
+    let mut random = ChaCha8Rng::seed_from_u64(3);
+    let (mut accepted, rounds) = (0, 3000);
+    for round in 0..rounds {
+        let files = Files::new();
+        let (name, bytes) = &good[round % 2];
+        let mut bytes = bytes.clone();
+        for _ in 0..random.random_range(1..=3) {
+            let at = random.random_range(0..bytes.len());
+            match random.random_range(0..3) {
+                0 => bytes[at] = random.random(),
+                1 => bytes.insert(at, random.random()),
+                _ if bytes.len() > 1 => drop(bytes.remove(at)),
+                _ => {}
+            }
+        }
+        if random.random() {
+            let mut packed = gzip(&bytes);
+            let at = random.random_range(0..packed.len());
+            packed[at] ^= 1 << random.random_range(0..8);
+            fs::remove_file(files.0.path().join(name)).unwrap();
+            files.write(&format!("{name}.gz"), &packed);
+        } else {
+            files.write(name, &bytes);
+        }
+        accepted += usize::from(files.load().is_ok());
+    }
+    assert!(accepted > rounds / 100, "{accepted} accepted");
 }

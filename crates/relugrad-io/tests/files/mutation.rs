@@ -3,11 +3,11 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use relugrad::{Mlp, Scalar};
-use relugrad_io::{Metadata, from_bytes, to_bytes};
+use relugrad_io::{Metadata, from_bytes, nnet_from_str, onnx_from_bytes, onnx_to_bytes, to_bytes};
 
-use crate::models::every_operation;
+use crate::models::{every_operation, images};
 
-/// Mutations of each of the three files.
+/// Mutations of each file.
 const MUTATIONS: usize = 20_000;
 
 /// Bytes that mean something in JSON, so that more mutations reach the checks behind the parser.
@@ -65,6 +65,7 @@ fn damaged_files_never_panic() {
         to_bytes(&every_operation::<f32>(1), &metadata).unwrap(),
         to_bytes(&every_operation::<f64>(2), &metadata).unwrap(),
         to_bytes(&mlp, &Metadata::new()).unwrap(),
+        to_bytes(&images(3), &Metadata::new()).unwrap(),
     ];
     let mut random = ChaCha8Rng::seed_from_u64(20);
     let (mut refused, mut accepted) = (0, 0);
@@ -84,4 +85,47 @@ fn damaged_files_never_panic() {
         refused > 1000 && accepted > 1000,
         "{refused} refused, {accepted} accepted"
     );
+}
+
+#[test]
+fn damaged_onnx_files_never_panic() {
+    let good = onnx_to_bytes(&images(4)).unwrap();
+    let mut random = ChaCha8Rng::seed_from_u64(21);
+    let mut accepted = 0;
+    for _ in 0..MUTATIONS {
+        let mut bytes = good.clone();
+        for _ in 0..random.random_range(1..=3) {
+            if !bytes.is_empty() {
+                mutate(&mut bytes, &mut random);
+            }
+        }
+        let Ok(model) = onnx_from_bytes(&bytes) else {
+            continue;
+        };
+        accepted += 1;
+        let inputs = ndarray::Array2::ones((1, model.network().inputs()));
+        let _ = model
+            .network()
+            .trace(inputs.view())
+            .map(|trace| trace.jacobian());
+    }
+    assert!(accepted > 1000, "{accepted} accepted");
+}
+
+const NNET: &str = "// comment\n2,2,1,2,\n2,2,1,\n0,\n-1,-1,\n1,1,\n0.5,0,10,\n2,1,4,\n1,-1,\n0,2,\n0.25,\n0,\n1,0.5,\n-1,\n";
+
+#[test]
+fn damaged_nnet_files_never_panic() {
+    let mut random = ChaCha8Rng::seed_from_u64(22);
+    let mut accepted = 0;
+    for _ in 0..MUTATIONS {
+        let mut bytes = NNET.as_bytes().to_vec();
+        for _ in 0..random.random_range(1..=3) {
+            if !bytes.is_empty() {
+                mutate(&mut bytes, &mut random);
+            }
+        }
+        accepted += usize::from(nnet_from_str(&String::from_utf8_lossy(&bytes)).is_ok());
+    }
+    assert!(accepted > 1000, "{accepted} accepted");
 }
