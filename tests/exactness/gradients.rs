@@ -286,13 +286,7 @@ fn parameter_size(case: &Case) -> f64 {
     let graph = case.graph.absolute();
     let sizes = case.inputs.iter().enumerate().map(|(i, x)| {
         let absolute: Vec<f64> = x.iter().map(|x| x.abs()).collect();
-        let mut point = graph.at(&absolute);
-        point
-            .pattern
-            .iter_mut()
-            .flatten()
-            .for_each(|bit| *bit = true);
-        let point = graph.frozen(&absolute, &point.pattern);
+        let point = graph.frozen(&absolute, &graph.all_active());
         let at = case.derivatives(i);
         let s = norm(&flatten(&at.loss.hessian));
         let size = norm(&at.loss.residual) + s * case.sizes().0;

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use relugrad::{Loss, Network, Objective, Penalty, Scalar, Targets};
 use relugrad_tests::cases::{Case, Shapes};
 use relugrad_tests::graph::array;
-use relugrad_tests::matrix::{add, eigen, frobenius, norm, rows, singular_values};
+use relugrad_tests::matrix::{
+    add, centring, eigen, frobenius, norm, product, rows, singular_values,
+};
 use relugrad_tests::penalty::second_point;
 use relugrad_tests::run::property;
 use relugrad_tests::tolerance::relative_error;
@@ -80,6 +82,10 @@ fn well_conditioned(case: &Case, penalty: &Penalty) -> bool {
         let special = match penalty {
             Penalty::JacobianNuclear => singular[singular.len() - 1] > 0.2 * singular[0],
             Penalty::JacobianSpectral => simple(&singular),
+            Penalty::CrossLipschitz => {
+                let centred = product(&centring(at.jacobian.len()), &at.jacobian);
+                frobenius(&centred) > 0.05 * size
+            }
             Penalty::CurvatureSpectral => simple(&h),
             Penalty::Cure { step, direction } => {
                 let moved = second_point(&at, &case.inputs[i], *step, *direction);

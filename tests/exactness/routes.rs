@@ -145,6 +145,8 @@ fn draws_of_the_projected_penalty_repeat() {
         ..Shapes::plain()
     };
     property(shapes.cases(), |case, _| {
+        let jacobian = case.graph.at(&case.inputs[0]).jacobian().concat();
+        prop_assume!(norm(&jacobian) > 0.0);
         let penalty = Penalty::JacobianProjected {
             rows: 2,
             seed: case.seed,
@@ -155,7 +157,7 @@ fn draws_of_the_projected_penalty_repeat() {
         let second = evaluate(&case, &objective);
         objective.set_draw(0);
         prop_assert_eq!(&evaluate(&case, &objective), &first);
-        prop_assert!(relative_error(&first.1, &second.1) > 1e-9 || norm(&first.1) == 0.0);
+        prop_assert!(relative_error(&first.1, &second.1) > 1e-9);
         Ok(())
     });
 }

@@ -69,6 +69,9 @@ pub struct Shapes {
     pub batch: std::ops::RangeInclusive<usize>,
     /// Whether there may be nodes beside the chain, dead and equal units, and extreme logits.
     pub unusual: bool,
+    /// Whether there may be layers other than dense ones and gates with two slopes: convolutions, pooling, maxima,
+    /// clips, batch normalisation and rearrangements.
+    pub every_operation: bool,
     /// Which losses.
     pub losses: Losses,
 }
@@ -83,11 +86,12 @@ impl Shapes {
             inputs: 1..=24,
             batch: 1..=5,
             unusual: true,
+            every_operation: true,
             losses: Losses::Any,
         }
     }
 
-    /// Chains of two to five layers without anything unusual, one sample, softmax with a label.
+    /// Two to five layers in a chain without anything unusual, one sample, softmax with a label.
     pub fn plain() -> Shapes {
         Shapes {
             depth: 1..=4,
@@ -96,6 +100,7 @@ impl Shapes {
             inputs: 1..=24,
             batch: 1..=1,
             unusual: false,
+            every_operation: true,
             losses: Losses::Label,
         }
     }
@@ -140,12 +145,21 @@ impl Shapes {
             _ => 1,
         };
         let outputs = *self.outputs.start().max(&least)..=*self.outputs.end();
-        let hidden = prop::collection::vec((self.width.clone(), gates()), self.depth.clone());
+        let hidden = prop::collection::vec(
+            (self.width.clone(), gates(self.every_operation)),
+            self.depth.clone(),
+        );
         let extras = if self.unusual {
             extras().boxed()
         } else {
             Just(Extras::default()).boxed()
         };
+        let images = if self.every_operation {
+            prop_oneof![2 => Just(0_usize), 1 => 1..=3_usize].boxed()
+        } else {
+            Just(0).boxed()
+        };
+        let extras = (extras, images).prop_map(|(extras, images)| Extras { images, ..extras });
         let unusual = if self.unusual {
             prop::bool::weighted(0.2).boxed()
         } else {
@@ -173,12 +187,13 @@ const MARGIN: f64 = 1e-5;
 /// Draws of a sample of which the one farthest from all kinks is taken.
 const DRAWS: usize = 8;
 
-fn gates() -> impl Strategy<Value = GateChoice> {
+fn gates(clip: bool) -> impl Strategy<Value = GateChoice> {
     prop_oneof![
-        Just(GateChoice::Relu),
-        Just(GateChoice::Leaky),
-        Just(GateChoice::Prelu),
-        Just(GateChoice::Abs)
+        2 => Just(GateChoice::Relu),
+        2 => Just(GateChoice::Leaky),
+        2 => Just(GateChoice::Prelu),
+        2 => Just(GateChoice::Abs),
+        u32::from(clip) => Just(GateChoice::Clip)
     ]
 }
 
@@ -191,6 +206,7 @@ fn extras() -> impl Strategy<Value = Extras> {
             residual,
             twice,
             skip,
+            images: 0,
         },
     )
 }

@@ -4,6 +4,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::graph::{GateKind, Graph, Op};
+use crate::images;
 use crate::matrix::Matrix;
 
 /// Which gate follows a layer; slopes are drawn from the seed.
@@ -17,11 +18,15 @@ pub enum GateChoice {
     Prelu,
     /// The absolute value.
     Abs,
+    /// A clip with bounds around 0.
+    Clip,
 }
 
 /// Which extra nodes a network has beside its chain of layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Extras {
+    /// Layers on images between the input and the chain, and maxima and gates on them.
+    pub images: usize,
     /// A gate directly on the input.
     pub gate_on_input: bool,
     /// A gate on the output.
@@ -66,6 +71,9 @@ impl Recipe {
         let mut node = 0;
         if self.extras.gate_on_input {
             node = gate(&mut graph, node, self.first_gate(), &mut random);
+        }
+        for _ in 0..self.extras.images {
+            node = images::step(&mut graph, node, &mut random);
         }
         for &(width, choice) in &self.hidden {
             node = self.layer(&mut graph, node, width, &mut random);
@@ -139,12 +147,17 @@ impl Recipe {
     }
 }
 
-fn gate(graph: &mut Graph, from: usize, choice: GateChoice, random: &mut ChaCha8Rng) -> usize {
+/// Adds a gate.
+pub fn gate(graph: &mut Graph, from: usize, choice: GateChoice, random: &mut ChaCha8Rng) -> usize {
     let kind = match choice {
         GateChoice::Relu => GateKind::Relu,
         GateChoice::Leaky => GateKind::Leaky(random.random_range(-1.0..1.0)),
         GateChoice::Prelu => GateKind::Prelu(entries(graph.width(from), 1.0, random)),
         GateChoice::Abs => GateKind::Abs,
+        GateChoice::Clip => GateKind::Clip(
+            random.random_range(-1.5..-0.2),
+            random.random_range(0.2..1.5),
+        ),
     };
     graph.push(Op::Gate { from, kind })
 }

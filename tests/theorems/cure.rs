@@ -218,19 +218,6 @@ fn counter_cure_across_regions_splits_into_smooth_part_and_kinks() {
     });
 }
 
-/// The node of the `gate`-th gate, its input and its slopes.
-fn gate_node(graph: &Graph, gate: usize) -> (usize, usize, &GateKind) {
-    let gates = graph
-        .nodes
-        .iter()
-        .enumerate()
-        .filter_map(|(node, op)| match op {
-            Op::Gate { from, kind } => Some((node, *from, kind)),
-            _ => None,
-        });
-    gates.into_iter().nth(gate).expect("the gate exists")
-}
-
 /// **T55.** One unit that switches changes `J` by `(α′ − α) b ∇zᵀ`, of rank one, and bends the loss by `∂ℓ/∂a`.
 #[test]
 fn one_switching_gate_makes_a_rank_one_kink() {
@@ -239,31 +226,19 @@ fn one_switching_gate_makes_a_rank_one_kink() {
         let z = unit(&entries(at.d, 1.0, &mut case.random()));
         let pieces = pieces(&case.graph, at.x(), &z, STEP);
         for pair in pieces.windows(2) {
-            let (gate, unit) = pair[0]
+            let switch = pair[0]
                 .switch
                 .expect("a piece that is not the last ends in a switch");
             let place = add(at.x(), pair[0].end, &z);
             let before = case.graph.frozen(&place, &pair[0].pattern);
             let after = case.graph.frozen(&place, &pair[1].pattern);
-            let (node, from, kind) = gate_node(&case.graph, gate);
-            let b: Vec<f64> = case
-                .graph
-                .sensitivity(node, &before.pattern)
-                .iter()
-                .map(|row| row[unit])
-                .collect();
-            let gradient = &before.jacobians[from][unit];
-            let rise = if pair[1].pattern[gate][unit] {
-                1.0
-            } else {
-                -1.0
-            } * (1.0 - kind.slope(unit));
+            let (b, step) = switch.rank_one(&case.graph, &before);
             let change = plus(after.jacobian(), -1.0, before.jacobian());
-            let exact = outer(&scaled(rise, &b), gradient);
+            let exact = outer(&b, &step);
             residual.equal_all("J′ − J", &change.concat(), &exact.concat(), at.a, at.units)?;
             let r = evaluate(&case.loss, before.logits(), &at.t).residual;
             let bend = dot(&transposed_times(&change, &r), &z);
-            let exact = (1.0 - kind.slope(unit)) * dot(gradient, &z).abs() * dot(&b, &r);
+            let exact = dot(&step, &z) * dot(&b, &r);
             residual.equal("bend", (bend, exact), at.a * (1.0 + at.r_size), at.units)?;
         }
         Ok(())
@@ -294,12 +269,12 @@ fn counter_one_switching_gate_makes_a_rank_one_kink() {
             },
         ];
         let graph = Graph::chain(3, layers);
-        let pattern = |active: bool| vec![vec![active; 2]];
+        let pattern = |active: usize| vec![vec![active; 2]];
         let x = [0.0; 3];
         let difference: Matrix = plus(
-            graph.frozen(&x, &pattern(true)).jacobian(),
+            graph.frozen(&x, &pattern(1)).jacobian(),
             -1.0,
-            graph.frozen(&x, &pattern(false)).jacobian(),
+            graph.frozen(&x, &pattern(0)).jacobian(),
         );
         let singular = singular_values(&difference);
         prop_assume!(singular[0] > 1e-3);

@@ -4,7 +4,6 @@ use proptest::prelude::*;
 use relugrad::{Direction, Loss, Penalty};
 use relugrad_tests::cases::Case;
 use relugrad_tests::difference::slope;
-use relugrad_tests::graph::Op;
 use relugrad_tests::loss::{LossPoint, evaluate, softmax as probabilities, softmax_hessian};
 use relugrad_tests::matrix::{
     Matrix, add, centring, chain, dot, eigen, frobenius, identity, inner, multiple, norm, outer,
@@ -25,14 +24,7 @@ type Outcome = Result<(), TestCaseError>;
 fn rotated(case: &Case) -> Case {
     let mut rotated = case.clone();
     let o = orthogonal(case.graph.inputs(), &mut case.random());
-    for op in &mut rotated.graph.nodes {
-        if let Op::Dense {
-            from: 0, weight, ..
-        } = op
-        {
-            *weight = product(weight, &o);
-        }
-    }
+    rotated.graph = case.graph.behind(o.clone());
     rotated.inputs = case
         .inputs
         .iter()

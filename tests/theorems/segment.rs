@@ -9,15 +9,50 @@ pub(crate) struct Piece {
     pub(crate) start: f64,
     pub(crate) end: f64,
     pub(crate) pattern: Pattern,
-    /// The gate layer and unit that switches at the end.
-    pub(crate) switch: Option<(usize, usize)>,
+    /// What switches at the end.
+    pub(crate) switch: Option<Switch>,
 }
 
-/// The first `t > 0` where a margin of `point` vanishes along `z`, with the gate and unit, if there is one.
-pub(crate) fn next_kink(graph: &Graph, point: &Point, z: &[f64]) -> Option<(f64, (usize, usize))> {
+/// A unit that takes another piece.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Switch {
+    /// The layer of gates.
+    pub(crate) gate: usize,
+    /// The unit.
+    pub(crate) unit: usize,
+    /// The piece that it takes.
+    pub(crate) piece: usize,
+}
+
+impl Switch {
+    /// The pattern behind it.
+    pub(crate) fn apply(self, pattern: &mut Pattern) {
+        pattern[self.gate][self.unit] = self.piece;
+    }
+
+    /// The derivative of the logits in the unit's value, and the change of the unit's derivative in the input.
+    pub(crate) fn rank_one(self, graph: &Graph, before: &Point) -> (Vec<f64>, Vec<f64>) {
+        let node = graph.gates().nth(self.gate).expect("the gate exists");
+        let from = graph.nodes[node].selects().expect("it is a gate");
+        let pieces = &graph.pieces(node)[self.unit];
+        let derivative = |piece: usize| pieces[piece].derivative(&before.jacobians[from]);
+        let now = before.pattern[self.gate][self.unit];
+        let above = graph.sensitivity(node, &before.pattern);
+        let change = add(&derivative(self.piece), -1.0, &derivative(now));
+        (above.iter().map(|row| row[self.unit]).collect(), change)
+    }
+}
+
+/// The first `t > 0` where a margin of `point` vanishes along `z`, with what switches, if there is one.
+pub(crate) fn next_kink(graph: &Graph, point: &Point, z: &[f64]) -> Option<(f64, Switch)> {
     let steps = graph.margins(point).into_iter().filter_map(|margin| {
         let rate = dot(&margin.gradient, z);
-        (rate < 0.0).then(|| (margin.value.max(0.0) / -rate, (margin.gate, margin.unit)))
+        let switch = Switch {
+            gate: margin.gate,
+            unit: margin.unit,
+            piece: margin.piece,
+        };
+        (rate < 0.0).then(|| (margin.value.max(0.0) / -rate, switch))
     });
     steps.min_by(|a, b| a.0.total_cmp(&b.0))
 }
@@ -33,17 +68,17 @@ pub(crate) fn pieces(graph: &Graph, x: &[f64], z: &[f64], length: f64) -> Vec<Pi
         let kink = next_kink(graph, &point, z);
         let next = kink.filter(|(step, _)| start + step < length);
         let end = next.map_or(length, |(step, _)| start + step);
-        let switch = next.map(|(_, unit)| unit);
+        let switch = next.map(|(_, switch)| switch);
         pieces.push(Piece {
             start,
             end,
             pattern: pattern.clone(),
             switch,
         });
-        let Some((gate, unit)) = switch else {
+        let Some(switch) = switch else {
             return pieces;
         };
-        pattern[gate][unit] ^= true;
+        switch.apply(&mut pattern);
         start = end;
     }
 }

@@ -112,6 +112,15 @@ pub(crate) fn chains() -> impl Strategy<Value = Case> {
     Shapes::plain().cases()
 }
 
+/// The same on chains of dense layers and gates with two slopes alone.
+pub(crate) fn dense_chains() -> impl Strategy<Value = Case> {
+    let shapes = Shapes {
+        every_operation: false,
+        ..Shapes::plain()
+    };
+    shapes.cases()
+}
+
 /// Softmax cross-entropy with a label on any graph.
 pub(crate) fn labels() -> impl Strategy<Value = Case> {
     let shapes = Shapes {

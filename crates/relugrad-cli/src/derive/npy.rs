@@ -1,12 +1,14 @@
 //! Reading .npy files of any type of numbers.
 
 use std::fs::File;
-use std::io::Cursor;
+use std::io::{Cursor, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use half::f16;
 use ndarray::ArrayD;
-use ndarray_npy::{ReadNpyError, ReadNpyExt, ReadableElement};
+use ndarray_npy::{ReadDataError, ReadNpyError, ReadNpyExt, ReadableElement};
+use py_literal::Value;
 
 /// The numbers of a file, which must be finite.
 pub(super) fn read(path: &Path) -> Result<ArrayD<f64>> {
@@ -39,9 +41,10 @@ pub(super) fn read_labels(path: &Path) -> Result<Vec<usize>> {
 
 fn any(bytes: &[u8]) -> Result<ArrayD<f64>> {
     type Reader = fn(&[u8]) -> Result<Option<ArrayD<f64>>>;
-    let readers: [Reader; 11] = [
+    let readers: [Reader; 12] = [
         |b| typed::<f64>(b, |v| v),
         |b| typed::<f32>(b, f64::from),
+        |b| typed::<Half>(b, |v| v.0.to_f64()),
         |b| typed::<i64>(b, |v| v as f64),
         |b| typed::<i32>(b, f64::from),
         |b| typed::<i16>(b, f64::from),
@@ -74,7 +77,53 @@ fn typed<T: ReadableElement + Copy>(
     }
 }
 
+/// A number of half precision, `float16` of NumPy.
+#[derive(Clone, Copy)]
+struct Half(f16);
+
+impl ReadableElement for Half {
+    fn read_to_end_exact_vec<R: Read>(
+        reader: R,
+        descriptor: &Value,
+        length: usize,
+    ) -> Result<Vec<Self>, ReadDataError> {
+        let bits = match descriptor {
+            Value::String(name) if name == "<f2" => "<u2",
+            Value::String(name) if name == ">f2" => ">u2",
+            _ => return Err(ReadDataError::WrongDescriptor(descriptor.clone())),
+        };
+        let bits = Value::String(bits.to_owned());
+        let bits = u16::read_to_end_exact_vec(reader, &bits, length)?;
+        let half = |&bits: &u16| Half(f16::from_bits(bits));
+        Ok(bits.iter().map(half).collect())
+    }
+}
+
 /// Whether something is at a path already.
 pub(super) fn exists(path: &Path) -> bool {
     File::open(path).is_ok() || path.exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_precision_is_read_in_both_byte_orders() {
+        let file = |order: char, data: [u8; 4]| {
+            let dictionary =
+                format!("{{'descr': '{order}f2', 'fortran_order': False, 'shape': (2,), }}");
+            let header = format!("{dictionary:<117}\n");
+            let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+            bytes.extend((header.len() as u16).to_le_bytes());
+            bytes.extend(header.as_bytes());
+            bytes.extend(data);
+            bytes
+        };
+        // 1.5 is 3e00, −2 is c000.
+        let little = any(&file('<', [0x00, 0x3e, 0x00, 0xc0])).unwrap();
+        let big = any(&file('>', [0x3e, 0x00, 0xc0, 0x00])).unwrap();
+        assert_eq!(little.into_raw_vec_and_offset().0, [1.5, -2.0]);
+        assert_eq!(big.into_raw_vec_and_offset().0, [1.5, -2.0]);
+    }
 }

@@ -50,7 +50,7 @@ impl Norm {
         let pairs = bar.iter_mut().zip(g);
         match self {
             Norm::Squared => pairs.for_each(|(bar, &g)| *bar += scale(2.0) * g),
-            Norm::L2 => pairs.for_each(|(bar, &g)| *bar += scale(1.0 / value) * g),
+            Norm::L2 => pairs.for_each(|(bar, &g)| *bar += scale(g.into_f64() / value)),
             Norm::L1 => pairs.for_each(|(bar, &g)| *bar += scale(1.0) * sign(g)),
             Norm::Linf => {
                 let largest = |g: &T| g.into_f64().abs() == value;
@@ -106,6 +106,14 @@ mod tests {
     #[test]
     fn tiny_entries_have_a_norm() {
         assert_eq!(Norm::L2.value(&[3e-300, 4e-300]), 5e-300);
+    }
+
+    #[test]
+    fn a_subnormal_norm_has_a_derivative() {
+        let g = [0.0, 1e-315];
+        let mut bar = [0.0; 2];
+        Norm::L2.add_derivative(&g, Norm::L2.value(&g), 0.5, &mut bar);
+        assert_eq!(bar, [0.0, 0.5]);
     }
 
     #[test]

@@ -1,0 +1,610 @@
+//! Affine layers other than dense ones, each as an explicit list of terms.
+
+use ndarray::{Array1, Array4, ArrayD, IxDyn};
+use relugrad::{BatchNorm, Builder, NodeId, Window};
+
+use crate::matrix::{Matrix, add, zeros};
+
+/// An affine layer on images or vectors; shapes are those of its inputs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Layer {
+    /// Cross-correlation; parameters are the weight and the bias.
+    Conv2d {
+        /// Channels, height and width.
+        shape: [usize; 3],
+        /// Channels of the result.
+        outputs: usize,
+        /// The kernel's movement.
+        window: Window,
+        /// Groups of channels.
+        groups: usize,
+        /// Whether there is a bias.
+        bias: bool,
+    },
+    /// Mean over windows.
+    AveragePool {
+        /// Channels, height and width.
+        shape: [usize; 3],
+        /// The window's movement.
+        window: Window,
+        /// Whether padding counts.
+        count_padding: bool,
+    },
+    /// Mean over height and width.
+    GlobalAverage {
+        /// Channels, height and width.
+        shape: [usize; 3],
+    },
+    /// Frozen batch normalisation; parameters are the scale and the shift.
+    BatchNorm {
+        /// Channels, height and width.
+        shape: [usize; 3],
+        /// Which axis.
+        axis: usize,
+        /// Means along it.
+        mean: Vec<f64>,
+        /// Variances along it.
+        variance: Vec<f64>,
+        /// What is added to them.
+        epsilon: f64,
+    },
+    /// A factor for each channel and a summand for all; the learned one of them is a parameter.
+    ScaleShift {
+        /// Channels, height and width.
+        shape: [usize; 3],
+        /// The factors.
+        factor: Vec<f64>,
+        /// The summand.
+        summand: f64,
+        /// Whether the factors are parameters, or the summand.
+        learned: bool,
+    },
+    /// Nodes side by side.
+    Concat {
+        /// Shapes of the nodes.
+        shapes: Vec<[usize; 3]>,
+        /// Which axis.
+        axis: usize,
+    },
+    /// The axes in another order.
+    Transpose {
+        /// Channels, height and width.
+        shape: [usize; 3],
+        /// Which axis comes where.
+        axes: [usize; 3],
+    },
+    /// `length` entries of an axis from `start` on with a step.
+    Slice {
+        /// Channels, height and width.
+        shape: [usize; 3],
+        /// Which axis.
+        axis: usize,
+        /// First entry, step and number of entries.
+        range: (usize, isize, usize),
+    },
+    /// Constant entries before and after an axis.
+    Pad {
+        /// Channels, height and width.
+        shape: [usize; 3],
+        /// Which axis.
+        axis: usize,
+        /// How many before and after.
+        margins: [usize; 2],
+        /// Their value.
+        value: f64,
+    },
+}
+
+/// `coefficient · θ_parameter · x_input`, a part of one output; what is missing is 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Term {
+    /// Which output.
+    pub output: usize,
+    /// Which of the nodes that are read, and which unit of it.
+    pub input: Option<(usize, usize)>,
+    /// Which of the layer's parameters.
+    pub parameter: Option<usize>,
+    /// A constant.
+    pub coefficient: f64,
+}
+
+/// A layer with its parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Linear {
+    layer: Layer,
+    /// Its parameters in the engine's order.
+    pub parameters: Vec<f64>,
+    terms: Vec<Term>,
+    width: usize,
+}
+
+/// Place of an entry in a row-major array.
+fn at(shape: [usize; 3], [c, i, j]: [usize; 3]) -> usize {
+    (c * shape[1] + i) * shape[2] + j
+}
+
+/// All places of an array, in order.
+fn places(shape: [usize; 3]) -> impl Iterator<Item = [usize; 3]> {
+    let [channels, height, width] = shape;
+    let row = move |c, i| (0..width).map(move |j| [c, i, j]);
+    (0..channels).flat_map(move |c| (0..height).flat_map(move |i| row(c, i)))
+}
+
+fn size(shape: [usize; 3]) -> usize {
+    shape.iter().product()
+}
+
+fn replaced(mut shape: [usize; 3], axis: usize, length: usize) -> [usize; 3] {
+    shape[axis] = length;
+    shape
+}
+
+/// A tap of a kernel with the place that it sees, unless that is padding.
+type Tap<P> = (usize, Option<P>);
+
+/// For each position of a window along an axis of length `n`: its taps, as pairs of tap and entry, and how many of all
+/// taps lie within the padded axis.
+fn taps(window: &Window, axis: usize, n: usize) -> Vec<Vec<Tap<usize>>> {
+    let [before, after] = window.padding[axis];
+    let (kernel, dilation) = (window.kernel[axis], window.dilation[axis]);
+    let extent = dilation * (kernel - 1) + 1;
+    let starts = (0..=(before + n + after - extent)).step_by(window.stride[axis]);
+    let tap = |start: usize, k: usize| {
+        let place = start + k * dilation;
+        (
+            k,
+            (before..before + n)
+                .contains(&place)
+                .then(|| place - before),
+        )
+    };
+    starts
+        .map(|start| (0..kernel).map(|k| tap(start, k)).collect())
+        .collect()
+}
+
+/// For each position of a window over `[_, height, width]`, in order, its taps: number of the tap within the kernel,
+/// and the place if it is not in the padding.
+fn windows(window: &Window, [_, height, width]: [usize; 3]) -> Vec<Vec<Tap<[usize; 2]>>> {
+    let (down, right) = (taps(window, 0, height), taps(window, 1, width));
+    let mut all = Vec::new();
+    for rows in &down {
+        for columns in &right {
+            let pairs = rows
+                .iter()
+                .flat_map(|row| columns.iter().map(move |column| (row, column)));
+            let tap = |(&(k, i), &(l, j)): (&Tap<usize>, &Tap<usize>)| {
+                (k * window.kernel[1] + l, i.zip(j).map(|(i, j)| [i, j]))
+            };
+            all.push(pairs.map(tap).collect());
+        }
+    }
+    all
+}
+
+/// The entries that each window of a maximum over `shape` sees, channel by channel.
+pub fn pooled(shape: [usize; 3], window: &Window) -> Vec<Vec<usize>> {
+    let positions = windows(window, shape);
+    let seen = |c: usize| {
+        positions.iter().map(move |taps| {
+            let places = taps.iter().filter_map(|(_, place)| *place);
+            places.map(|[i, j]| at(shape, [c, i, j])).collect()
+        })
+    };
+    (0..shape[0]).flat_map(seen).collect()
+}
+
+impl Layer {
+    /// Number of its parameters.
+    pub fn parameters(&self) -> usize {
+        match self {
+            Layer::Conv2d {
+                shape,
+                outputs,
+                window,
+                groups,
+                bias,
+            } => {
+                let taps = window.kernel[0] * window.kernel[1];
+                outputs * (shape[0] / groups * taps + usize::from(*bias))
+            }
+            Layer::BatchNorm { mean, .. } => 2 * mean.len(),
+            Layer::ScaleShift {
+                learned: true,
+                factor,
+                ..
+            } => factor.len(),
+            Layer::ScaleShift { .. } => 1,
+            _ => 0,
+        }
+    }
+
+    fn terms(&self) -> (usize, Vec<Term>) {
+        match self {
+            Layer::Conv2d { .. } => self.convolution(),
+            Layer::AveragePool {
+                shape,
+                window,
+                count_padding,
+            } => average(*shape, window, *count_padding),
+            Layer::GlobalAverage { shape } => {
+                let window = Window::new([shape[1], shape[2]]);
+                average(*shape, &window, false)
+            }
+            Layer::BatchNorm {
+                shape,
+                axis,
+                mean,
+                variance,
+                epsilon,
+            } => {
+                let mut terms = Vec::new();
+                for (unit, place) in places(*shape).enumerate() {
+                    let k = place[*axis];
+                    let inverse = 1.0 / (variance[k] + epsilon).sqrt();
+                    terms.push(term(unit, Some((0, unit)), Some(k), inverse));
+                    terms.push(term(unit, None, Some(k), -mean[k] * inverse));
+                    terms.push(term(unit, None, Some(mean.len() + k), 1.0));
+                }
+                (size(*shape), terms)
+            }
+            Layer::ScaleShift {
+                shape,
+                factor,
+                summand,
+                learned,
+            } => {
+                let mut terms = Vec::new();
+                for (unit, [c, ..]) in places(*shape).enumerate() {
+                    let (scale, shift) = if *learned {
+                        ((Some(c), 1.0), (None, *summand))
+                    } else {
+                        ((None, factor[c]), (Some(0), 1.0))
+                    };
+                    terms.push(term(unit, Some((0, unit)), scale.0, scale.1));
+                    terms.push(term(unit, None, shift.0, shift.1));
+                }
+                (size(*shape), terms)
+            }
+            _ => self.rearrangement(),
+        }
+    }
+
+    fn convolution(&self) -> (usize, Vec<Term>) {
+        let Layer::Conv2d {
+            shape,
+            outputs,
+            window,
+            groups,
+            bias,
+        } = self
+        else {
+            unreachable!("it is a convolution")
+        };
+        let (positions, taps) = (windows(window, *shape), window.kernel[0] * window.kernel[1]);
+        let (channels, mut terms) = (shape[0] / groups, Vec::new());
+        for o in 0..*outputs {
+            let group = o / (outputs / groups);
+            for (p, window) in positions.iter().enumerate() {
+                let output = o * positions.len() + p;
+                for c in 0..channels {
+                    let inside = window
+                        .iter()
+                        .filter_map(|(tap, place)| Some((tap, (*place)?)));
+                    for (tap, [i, j]) in inside {
+                        let unit = at(*shape, [group * channels + c, i, j]);
+                        let parameter = (o * channels + c) * taps + tap;
+                        terms.push(term(output, Some((0, unit)), Some(parameter), 1.0));
+                    }
+                }
+                if *bias {
+                    terms.push(term(output, None, Some(outputs * channels * taps + o), 1.0));
+                }
+            }
+        }
+        (outputs * positions.len(), terms)
+    }
+
+    /// Layers whose outputs are entries of their inputs, or constants.
+    fn rearrangement(&self) -> (usize, Vec<Term>) {
+        let (shape, entry): (_, Box<dyn Fn([usize; 3]) -> Term>) = match self {
+            Layer::Concat { shapes, axis } => return concatenation(shapes, *axis),
+            Layer::Transpose { shape, axes } => {
+                let (shape, axes) = (*shape, *axes);
+                let source = move |place: [usize; 3]| {
+                    let mut from = [0; 3];
+                    (0..3).for_each(|k| from[axes[k]] = place[k]);
+                    term(0, Some((0, at(shape, from))), None, 1.0)
+                };
+                (axes.map(|axis| shape[axis]), Box::new(source))
+            }
+            Layer::Slice { shape, axis, range } => {
+                let (shape, axis, (start, step, length)) = (*shape, *axis, *range);
+                let source = move |place: [usize; 3]| {
+                    let entry = start as isize + step * place[axis] as isize;
+                    let from = replaced(place, axis, entry as usize);
+                    term(0, Some((0, at(shape, from))), None, 1.0)
+                };
+                (replaced(shape, axis, length), Box::new(source))
+            }
+            Layer::Pad {
+                shape,
+                axis,
+                margins,
+                value,
+            } => {
+                let (shape, axis, [before, after], value) = (*shape, *axis, *margins, *value);
+                let inside = before..before + shape[axis];
+                let source = move |place: [usize; 3]| {
+                    if !inside.contains(&place[axis]) {
+                        return term(0, None, None, value);
+                    }
+                    let from = replaced(place, axis, place[axis] - before);
+                    term(0, Some((0, at(shape, from))), None, 1.0)
+                };
+                let padded = before + shape[axis] + after;
+                (replaced(shape, axis, padded), Box::new(source))
+            }
+            _ => unreachable!("it is no rearrangement"),
+        };
+        let numbered = places(shape).enumerate();
+        let terms = numbered.map(|(output, place)| Term {
+            output,
+            ..entry(place)
+        });
+        (size(shape), terms.collect())
+    }
+}
+
+fn term(
+    output: usize,
+    input: Option<(usize, usize)>,
+    parameter: Option<usize>,
+    coefficient: f64,
+) -> Term {
+    Term {
+        output,
+        input,
+        parameter,
+        coefficient,
+    }
+}
+
+fn average(shape: [usize; 3], window: &Window, count_padding: bool) -> (usize, Vec<Term>) {
+    let (positions, mut terms) = (windows(window, shape), Vec::new());
+    for c in 0..shape[0] {
+        for (p, window) in positions.iter().enumerate() {
+            let seen: Vec<[usize; 2]> = window.iter().filter_map(|(_, place)| *place).collect();
+            let count = if count_padding {
+                window.len()
+            } else {
+                seen.len()
+            };
+            for [i, j] in seen {
+                let input = Some((0, at(shape, [c, i, j])));
+                terms.push(term(
+                    c * positions.len() + p,
+                    input,
+                    None,
+                    1.0 / count as f64,
+                ));
+            }
+        }
+    }
+    (shape[0] * positions.len(), terms)
+}
+
+fn concatenation(shapes: &[[usize; 3]], axis: usize) -> (usize, Vec<Term>) {
+    let length = shapes.iter().map(|shape| shape[axis]).sum();
+    let (whole, mut start, mut terms) = (replaced(shapes[0], axis, length), 0, Vec::new());
+    for (node, &shape) in shapes.iter().enumerate() {
+        for (unit, place) in places(shape).enumerate() {
+            let output = at(whole, replaced(place, axis, start + place[axis]));
+            terms.push(term(output, Some((node, unit)), None, 1.0));
+        }
+        start += shape[axis];
+    }
+    (size(whole), terms)
+}
+
+impl Linear {
+    /// A layer with parameters in the engine's order.
+    pub fn new(layer: Layer, parameters: Vec<f64>) -> Linear {
+        assert_eq!(parameters.len(), layer.parameters());
+        let (width, terms) = layer.terms();
+        Linear {
+            layer,
+            parameters,
+            terms,
+            width,
+        }
+    }
+
+    /// The sums over these groups of units of one node: no layer of the engine, but a bound of its maxima.
+    pub fn sums(groups: &[Vec<usize>]) -> Linear {
+        let numbered = groups.iter().enumerate();
+        let terms = numbered.flat_map(|(output, group)| {
+            let unit = move |&unit: &usize| term(output, Some((0, unit)), None, 1.0);
+            group.iter().map(unit)
+        });
+        Linear {
+            layer: Layer::Concat {
+                shapes: Vec::new(),
+                axis: 0,
+            },
+            parameters: Vec::new(),
+            terms: terms.collect(),
+            width: groups.len(),
+        }
+    }
+
+    /// Number of its outputs.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Whether some output is more than a linear function of the inputs.
+    pub fn has_offsets(&self) -> bool {
+        self.terms.iter().any(|term| term.input.is_none())
+    }
+
+    fn factor(&self, term: &Term) -> f64 {
+        term.coefficient * term.parameter.map_or(1.0, |p| self.parameters[p])
+    }
+
+    /// Its outputs for values of the nodes that it reads.
+    pub fn values(&self, below: &[&Vec<f64>]) -> Vec<f64> {
+        let mut values = vec![0.0; self.width];
+        for term in &self.terms {
+            let value = term.input.map_or(1.0, |(node, unit)| below[node][unit]);
+            values[term.output] += self.factor(term) * value;
+        }
+        values
+    }
+
+    /// The derivative of its outputs in `width` variables, from those of the nodes that it reads.
+    pub fn derivatives(&self, below: &[&Matrix], width: usize) -> Matrix {
+        let mut rows = zeros(self.width, width);
+        for term in &self.terms {
+            if let Some((node, unit)) = term.input {
+                rows[term.output] = add(&rows[term.output], self.factor(term), &below[node][unit]);
+            }
+        }
+        rows
+    }
+
+    /// The sum over terms of `coefficient · product(output, input)` for each parameter: with the cotangent of the output
+    /// times the value of the input it is the gradient of what the cotangent is of.
+    pub fn pullback(&self, product: impl Fn(usize, Option<(usize, usize)>) -> f64) -> Vec<f64> {
+        let mut gradient = vec![0.0; self.parameters.len()];
+        for term in &self.terms {
+            if let Some(p) = term.parameter {
+                gradient[p] += term.coefficient * product(term.output, term.input);
+            }
+        }
+        gradient
+    }
+
+    /// The same layer with all constants and parameters replaced by their absolute values.
+    pub fn absolute(&self) -> Linear {
+        let mut linear = self.clone();
+        linear
+            .terms
+            .iter_mut()
+            .for_each(|term| term.coefficient = term.coefficient.abs());
+        linear.parameters = self.parameters.iter().map(|p| p.abs()).collect();
+        linear
+    }
+
+    /// Size of the terms of each output.
+    pub fn scales(&self, below: &[&Vec<f64>]) -> Vec<f64> {
+        let absolute: Vec<Vec<f64>> = below
+            .iter()
+            .map(|values| values.iter().map(|v| v.abs()).collect())
+            .collect();
+        self.absolute().values(&absolute.iter().collect::<Vec<_>>())
+    }
+
+    /// Adds it to an engine's network between nodes of rank 1.
+    pub fn build(&self, builder: &mut Builder<f64>, from: &[NodeId]) -> relugrad::Result<NodeId> {
+        let image =
+            |builder: &mut Builder<f64>, shape: &[usize; 3]| builder.reshape(from[0], shape);
+        let node = match &self.layer {
+            Layer::Conv2d {
+                shape,
+                outputs,
+                window,
+                groups,
+                bias,
+            } => {
+                let x = image(builder, shape)?;
+                let kernel = (
+                    *outputs,
+                    shape[0] / groups,
+                    window.kernel[0],
+                    window.kernel[1],
+                );
+                let split = self.parameters.len() - if *bias { *outputs } else { 0 };
+                let (weight, rest) = self.parameters.split_at(split);
+                let weight = Array4::from_shape_vec(kernel, weight.to_vec()).expect("it fits");
+                let bias = bias.then(|| Array1::from(rest.to_vec()));
+                builder.conv2d(x, weight, bias, *window, *groups)
+            }
+            Layer::AveragePool {
+                shape,
+                window,
+                count_padding,
+            } => {
+                let x = image(builder, shape)?;
+                builder.average_pool(x, *window, *count_padding)
+            }
+            Layer::GlobalAverage { shape } => {
+                let x = image(builder, shape)?;
+                builder.mean(x, &[1, 2])
+            }
+            Layer::BatchNorm {
+                shape,
+                axis,
+                mean,
+                variance,
+                epsilon,
+            } => {
+                let x = image(builder, shape)?;
+                let (scale, shift) = self.parameters.split_at(mean.len());
+                let array = |values: &[f64]| Array1::from(values.to_vec());
+                let norm = BatchNorm {
+                    scale: array(scale),
+                    shift: array(shift),
+                    mean: array(mean),
+                    variance: array(variance),
+                    epsilon: *epsilon,
+                };
+                builder.batch_norm(x, *axis, norm)
+            }
+            Layer::ScaleShift {
+                shape,
+                factor,
+                summand,
+                learned,
+            } => {
+                let x = image(builder, shape)?;
+                let (factor, summand) = match learned {
+                    true => (&self.parameters, *summand),
+                    false => (factor, self.parameters[0]),
+                };
+                let channels = IxDyn(&[shape[0], 1, 1]);
+                let factor = ArrayD::from_shape_vec(channels, factor.clone()).expect("it fits");
+                let scaled = builder.scale(x, factor, *learned)?;
+                builder.shift(scaled, ArrayD::from_elem(IxDyn(&[]), summand), !learned)
+            }
+            Layer::Concat { shapes, axis } => {
+                let pairs = from.iter().zip(shapes);
+                let images = pairs.map(|(&node, shape)| builder.reshape(node, shape));
+                let images = images.collect::<relugrad::Result<Vec<_>>>()?;
+                builder.concat(&images, *axis)
+            }
+            Layer::Transpose { shape, axes } => {
+                let x = image(builder, shape)?;
+                builder.transpose(x, axes)
+            }
+            Layer::Slice {
+                shape,
+                axis,
+                range: (start, step, length),
+            } => {
+                let x = image(builder, shape)?;
+                builder.slice(x, *axis, (*start, *step, *length))
+            }
+            Layer::Pad {
+                shape,
+                axis,
+                margins,
+                value,
+            } => {
+                let x = image(builder, shape)?;
+                builder.pad(x, *axis, *margins, *value)
+            }
+        };
+        builder.flatten(node?)
+    }
+}
