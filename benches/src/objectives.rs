@@ -33,15 +33,8 @@ pub fn step_penalties() -> Vec<(String, Objective)> {
 
 /// The penalties that are functions of the logits and the Gram matrix `J Jᵀ`, with default options.
 pub fn gram_penalties() -> Vec<Penalty> {
-    use Penalty::*;
-    let others = |penalty: &Penalty| {
-        matches!(
-            penalty,
-            InputGradientL2 | InputGradientL1 | InputGradientLinf | Cure { .. }
-        )
-    };
     let mut all = Penalty::all();
-    all.retain(|penalty| !others(penalty));
+    all.retain(Penalty::is_function_of_gram);
     all
 }
 

@@ -1,5 +1,6 @@
 //! The `relugrad` command.
 
+mod bench;
 mod compare;
 mod convert;
 mod data;
@@ -30,6 +31,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(bench::Arguments),
     Compare(Box<compare::Arguments>),
     Convert(convert::Arguments),
     Derive(derive::Arguments),
@@ -39,6 +41,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),

@@ -3,6 +3,8 @@
 //! With `S = L Lᵀ` the nonzero eigenvalues of the `D×D` matrix `H` are those of the `K×K` matrix `Lᵀ G L`, and if
 //! `Lᵀ G L u = λ u` with `‖u‖ = 1` then `Jᵀ L u / √λ` is a unit eigenvector of `H` (`docs/theory.md`).
 
+use std::sync::OnceLock;
+
 use ndarray::{Array1, Array2, Array3, ArrayView2};
 
 use crate::eigen::EigenSolver;
@@ -22,8 +24,8 @@ pub struct Curvature<'t, 'n, T> {
     trace: &'t Trace<'n, T>,
     function: Function,
     batch: LossBatch,
-    /// `Lᵀ G L`; `[B, K, K]`.
-    reduced: Vec<f64>,
+    /// `Lᵀ G L`; `[B, K, K]`, computed when it is first needed.
+    reduced: OnceLock<Vec<f64>>,
 }
 
 /// A loss function that can be printed and copied.
@@ -49,7 +51,8 @@ impl<'n, T: Scalar> Trace<'n, T> {
     /// The factored input Hessian of a loss. For the losses here it depends on the logits alone, so no targets
     /// are needed.
     ///
-    /// Cost: that of [`gram`](Self::gram).
+    /// Cost: nothing but the loss at the logits. The first norm, trace or eigenvalue costs what [`gram`](Self::gram)
+    /// does; products with vectors don't.
     ///
     /// # Errors
     /// [`Error::Loss`](crate::Error::Loss) if the loss does not fit the number of logits.
@@ -61,21 +64,11 @@ impl<'n, T: Scalar> Trace<'n, T> {
         let logits = self.record.logits(self.network);
         batch.fill(loss, logits, &targets, k);
         let function = loss.function();
-        let mut reduced = vec![0.0; self.samples() * k * k];
-        for_each_gram(
-            &self.part(self.all()),
-            Array2::eye(k).view(),
-            |sample, gram| {
-                let gram: Vec<f64> = gram.iter().map(|g| g.into_f64()).collect();
-                let out = &mut reduced[sample * k * k..(sample + 1) * k * k];
-                out.copy_from_slice(&reduced_gram(function, batch.state(sample), &gram));
-            },
-        );
         Ok(Curvature {
             trace: self,
             function: Function(function),
             batch,
-            reduced,
+            reduced: OnceLock::new(),
         })
     }
 
@@ -113,8 +106,20 @@ impl<T: Scalar> Curvature<'_, '_, T> {
         self.trace.network.outputs()
     }
 
+    /// `Lᵀ G L` with `S = L Lᵀ` of each sample, computed when it is first asked for.
     fn reduced(&self) -> impl Iterator<Item = &[f64]> {
-        self.reduced.chunks_exact(self.size() * self.size())
+        let k = self.size();
+        let reduced = self.reduced.get_or_init(|| {
+            let mut reduced = vec![0.0; self.batch.values.len() * k * k];
+            let all = self.trace.part(self.trace.all());
+            for_each_gram(&all, Array2::eye(k).view(), |sample, gram| {
+                let gram: Vec<f64> = gram.iter().map(|g| g.into_f64()).collect();
+                let out = &mut reduced[sample * k * k..(sample + 1) * k * k];
+                out.copy_from_slice(&reduced_gram(self.function.0, self.batch.state(sample), &gram));
+            });
+            reduced
+        });
+        reduced.chunks_exact(k * k)
     }
 
     /// `H v = Jᵀ S (J v)` for each sample; `v: [B, D]`, result `[B, D]`.

@@ -95,6 +95,12 @@ impl Penalty {
         }
     }
 
+    /// Whether it is a function of the logits and the Gram matrix `J Jᵀ` of each sample. All such penalties of an
+    /// objective share one pair of sweeps.
+    pub fn is_function_of_gram(&self) -> bool {
+        matches!(self.form(), Form::Gram)
+    }
+
     /// Whether it depends on `G` only through `C G C` when the loss sees only differences of logits.
     pub(crate) fn sees_only_differences(&self) -> bool {
         use Penalty::*;

@@ -1,0 +1,148 @@
+//! `relugrad bench`.
+
+mod arguments;
+mod problem;
+mod workload;
+
+use std::io::Write;
+use std::time::Instant;
+
+use anyhow::Context;
+use peak_alloc::PeakAlloc;
+use relugrad::Scalar;
+use serde_json::json;
+
+pub(crate) use arguments::Arguments;
+use arguments::{Precision, Workload};
+use problem::Problem;
+use workload::Runner;
+
+use crate::failure::Failure;
+use crate::interrupt;
+
+/// Counts what is allocated, so that the memory that a workload needs can be told.
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// Runs before the timed ones.
+const WARM_UP: usize = 2;
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(arguments.threads.into())
+        .build()
+        .context("cannot start threads")?;
+    interrupt::listen()?;
+    pool.install(|| match arguments.dtype {
+        Precision::F64 => bench::<f64>(arguments),
+        Precision::F32 => bench::<f32>(arguments),
+    })
+}
+
+/// What was measured of a workload.
+struct Measurement {
+    workload: Workload,
+    /// In milliseconds, in rising order.
+    times: Vec<f64>,
+    /// Floating-point operations of a run.
+    operations: u64,
+    /// The most memory that was in use beyond the network and the data.
+    bytes: usize,
+    /// The most that a run allocated when its buffers had been made.
+    bytes_per_run: usize,
+}
+
+fn bench<T: Scalar>(arguments: &Arguments) -> Result<(), Failure> {
+    let problem = Problem::<T>::new(arguments)?;
+    let mut out = std::io::stdout();
+    if !arguments.json {
+        let header = ["workload", "median ms", "min ms", "GFLOP", "GFLOP/s", "MiB"];
+        let [name, columns @ ..] = header;
+        write!(out, "{name:26}")?;
+        columns
+            .iter()
+            .try_for_each(|column| write!(out, "{column:>11}"))?;
+        writeln!(out)?;
+    }
+    for &workload in &arguments.workload {
+        let mut runner = Runner::new(workload, &problem, arguments)?;
+        let measured = measure(&mut runner, workload, &problem, arguments.repeat)?;
+        if arguments.json {
+            let check = arguments.check.then(|| runner.check());
+            writeln!(out, "{}", measured.json(&arguments.net, check))?;
+        } else {
+            writeln!(out, "{}", measured.line())?;
+        }
+    }
+    Ok(())
+}
+
+fn measure<T: Scalar>(
+    runner: &mut Runner<T>,
+    workload: Workload,
+    problem: &Problem<T>,
+    repeat: usize,
+) -> Result<Measurement, Failure> {
+    let before = MEMORY.current_usage();
+    MEMORY.reset_peak_usage();
+    for _ in 0..WARM_UP {
+        runner.run()?;
+    }
+    let bytes = MEMORY.peak_usage().saturating_sub(before);
+    let warm = MEMORY.current_usage();
+    MEMORY.reset_peak_usage();
+    let mut times = Vec::with_capacity(repeat);
+    for _ in 0..repeat {
+        if interrupt::requested() {
+            return Err(Failure::Interrupted);
+        }
+        let start = Instant::now();
+        runner.run()?;
+        times.push(1e3 * start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(Measurement {
+        workload,
+        times,
+        operations: 0,
+        bytes,
+        bytes_per_run: MEMORY.peak_usage().saturating_sub(warm),
+    })
+}
+
+impl Measurement {
+    fn quantile(&self, share: f64) -> f64 {
+        let place = share * (self.times.len() - 1) as f64;
+        self.times[place.round() as usize]
+    }
+
+    fn json(&self, net: &str, check: Option<(Option<f64>, f64, f64)>) -> serde_json::Value {
+        let mut line = json!({
+            "workload": self.workload.to_string(),
+            "net": net,
+            "median_ms": self.quantile(0.5),
+            "min_ms": self.times[0],
+            "iqr": self.quantile(0.75) - self.quantile(0.25),
+            "flops": self.operations,
+            "bytes": self.bytes,
+            "bytes_per_run": self.bytes_per_run,
+        });
+        if let Some(check) = check {
+            line["check"] = json!(check);
+        }
+        line
+    }
+
+    fn line(&self) -> String {
+        let median = self.quantile(0.5);
+        let operations = self.operations as f64 / 1e9;
+        format!(
+            "{:26}{median:>11.3}{:>11.3}{operations:>11.3}{:>11.1}{:>11.1}",
+            self.workload,
+            self.times[0],
+            operations / median * 1e3,
+            self.bytes as f64 / (1 << 20) as f64,
+        )
+    }
+}
