@@ -38,11 +38,12 @@ fn smooth(case: &Case, penalty: &Penalty) -> bool {
     })
 }
 
-/// Checks the gradient along a random direction and along itself, by both routes.
+/// Checks the gradient along a random direction and along itself, by all routes.
 fn check(case: &Case, penalty: &Penalty, residual: &Residual) -> Result<(), TestCaseError> {
     prop_assume!(smooth(case, penalty));
     let gradient = penalty_gradient(case, penalty, Route::Fewest);
-    let other = penalty_gradient(case, penalty, Route::AllRows);
+    let others = [Route::AllRows, Route::FirstLayerGram];
+    let others = others.map(|route| penalty_gradient(case, penalty, route));
     let length = norm(&gradient);
     let random = unit(&entries(gradient.len(), 1.0, &mut case.random()));
     for direction in [random, unit(&gradient)] {
@@ -50,7 +51,7 @@ fn check(case: &Case, penalty: &Penalty, residual: &Residual) -> Result<(), Test
         prop_assume!(found.is_some());
         let (found, error) = found.unwrap();
         prop_assume!(error <= DIFFERENCE * length.max(found.abs()));
-        for gradient in [&gradient, &other] {
+        for gradient in [&gradient].into_iter().chain(&others) {
             let exact = along(gradient, &direction);
             let error = slope_error(found, exact, length);
             residual.within(

@@ -39,7 +39,7 @@ fn check(
     a: impl Fn(usize) -> Matrix,
 ) -> TestCaseResult {
     let expected = row_form(case, a);
-    for route in [Route::Fewest, Route::AllRows] {
+    for route in [Route::Fewest, Route::AllRows, Route::FirstLayerGram] {
         let found = penalty_gradient(case, penalty, route);
         residual.within(
             penalty.name(),

@@ -150,6 +150,13 @@ fn penalties_with_all_rows() {
 }
 
 #[test]
+fn penalties_without_the_jacobian() {
+    cases()
+        .iter()
+        .for_each(|case| penalties::<f64>(case, Route::FirstLayerGram));
+}
+
+#[test]
 fn penalties_in_f32() {
     cases()
         .iter()

@@ -115,7 +115,11 @@ impl<T: Scalar> Curvature<'_, '_, T> {
             for_each_gram(&all, Array2::eye(k).view(), |sample, gram| {
                 let gram: Vec<f64> = gram.iter().map(|g| g.into_f64()).collect();
                 let out = &mut reduced[sample * k * k..(sample + 1) * k * k];
-                out.copy_from_slice(&reduced_gram(self.function.0, self.batch.state(sample), &gram));
+                out.copy_from_slice(&reduced_gram(
+                    self.function.0,
+                    self.batch.state(sample),
+                    &gram,
+                ));
             });
             reduced
         });

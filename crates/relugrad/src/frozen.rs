@@ -2,7 +2,7 @@
 
 use ndarray::ArrayView1;
 
-use crate::network::map::{GateKind, GateMap};
+use crate::network::map::{GateKind, GateMap, Given};
 use crate::network::{Network, Node};
 use crate::pattern::{ActivationPattern, LayerView};
 use crate::scalar::Scalar;
@@ -29,7 +29,7 @@ impl<T: Scalar> Pass<T> {
         input: ArrayView1<T>,
         affine: bool,
     ) {
-        crate::trace::resize_slots(&mut self.slots, network, 1);
+        crate::trace::resize_slots(&mut self.slots, network, 1, true);
         let pairs = self.slots[0].iter_mut().zip(input);
         pairs.for_each(|(to, &from)| *to = from);
         self.faces.clear();
@@ -65,7 +65,15 @@ impl<T: Scalar> Pass<T> {
             && !in_place
         {
             let inputs: Vec<&[T]> = node.inputs.iter().map(|&i| value(i)).collect();
-            map.apply(parameters, &inputs, affine, &mut out);
+            map.apply(
+                Given {
+                    parameters,
+                    rows: 1,
+                },
+                &inputs,
+                affine,
+                &mut out,
+            );
         }
         self.slots[node.slot] = out;
     }

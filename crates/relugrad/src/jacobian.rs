@@ -7,7 +7,7 @@ use ndarray::{Array2, Array3, ArrayView2, ArrayView3, s};
 use crate::error::{Error, Result};
 use crate::product::a_bt;
 use crate::scalar::Scalar;
-use crate::sweep::{Gated, Rows, Seeds};
+use crate::sweep::{Gated, Seeds};
 use crate::trace::Trace;
 
 /// Bytes of sweep buffers that [`Trace::jacobian`] and [`Trace::gram`] use at most, unless one sample needs
@@ -33,13 +33,47 @@ impl<T: Scalar> Trace<'_, T> {
     pub fn jacobian(&self) -> Array3<T> {
         let (k, d) = (self.network.outputs(), self.network.inputs());
         let mut jacobian = Array3::zeros((self.samples(), k, d));
+        self.write_jacobian(&mut jacobian);
+        jacobian
+    }
+
+    /// [`jacobian`](Self::jacobian) into an array that is reused if it has the right shape.
+    pub fn jacobian_into(&self, jacobian: &mut Array3<T>) {
+        let shape = (
+            self.samples(),
+            self.network.outputs(),
+            self.network.inputs(),
+        );
+        if jacobian.dim() != shape || !jacobian.is_standard_layout() {
+            *jacobian = Array3::zeros(shape);
+        }
+        self.write_jacobian(jacobian);
+    }
+
+    /// Writes all entries of an array of the right shape in standard layout.
+    fn write_jacobian(&self, jacobian: &mut Array3<T>) {
+        let k = self.network.outputs();
         let memory = SWEEP_MEMORY.max(k * self.row_bytes());
+        if self.samples() * k * self.row_bytes() <= memory {
+            return self.sweep_into(jacobian);
+        }
         self.for_each_jacobian_block(memory, |block| {
             let rows = s![block.samples, block.rows, ..];
             jacobian.slice_mut(rows).assign(&block.values);
         })
         .expect("the memory is enough for one sample");
-        jacobian
+    }
+
+    /// The same in one sweep, whose buffer at the input the array becomes.
+    fn sweep_into(&self, jacobian: &mut Array3<T>) {
+        let (shape, mut sweep) = (jacobian.dim(), T::take_rows());
+        let identity = Array2::eye(self.network.outputs());
+        sweep.slots.resize_with(self.network.slots.len(), Vec::new);
+        sweep.slots[0] = std::mem::take(jacobian).into_raw_vec_and_offset().0;
+        sweep.backward(&self.part(self.all()), Seeds::Shared(identity.view()), true);
+        let rows = std::mem::take(&mut sweep.slots[0]);
+        *jacobian = Array3::from_shape_vec(shape, rows).expect("K rows of D for each sample");
+        T::put_rows(sweep);
     }
 
     /// Calls `visit` with the Jacobians in blocks, in order, using at most `memory` bytes of sweep buffers.
@@ -62,7 +96,7 @@ impl<T: Scalar> Trace<'_, T> {
             });
         }
         let (per_block, rows_per_block) = ((fit / k).max(1), fit.min(k));
-        let (identity, mut sweep) = (Array2::eye(k), Rows::default());
+        let (identity, mut sweep) = (Array2::eye(k), T::take_rows());
         for samples in blocks(self.samples(), per_block) {
             let gated = self.part(samples.clone());
             for rows in blocks(k, rows_per_block) {
@@ -76,6 +110,7 @@ impl<T: Scalar> Trace<'_, T> {
                 });
             }
         }
+        T::put_rows(sweep);
         Ok(())
     }
 
@@ -109,7 +144,7 @@ pub(crate) fn for_each_gram<T: Scalar>(
     let (r, d) = (seeds.nrows(), gated.network.inputs());
     let row_bytes = gated.network.row_entries() * size_of::<T>();
     let per_block = (SWEEP_MEMORY / (r * row_bytes)).max(1);
-    let (mut sweep, mut gram) = (Rows::default(), vec![T::ZERO; r * r]);
+    let (mut sweep, mut gram) = (T::take_rows(), vec![T::ZERO; r * r]);
     for samples in blocks(gated.samples.len(), per_block) {
         let first = gated.samples.start;
         let part = Gated {
@@ -118,11 +153,12 @@ pub(crate) fn for_each_gram<T: Scalar>(
         };
         sweep.backward(&part, Seeds::Shared(seeds), true);
         for (sample, rows) in samples.zip(sweep.at_input().chunks_exact(r * d)) {
-            a_bt(d, r, rows, rows, T::ZERO, &mut gram);
+            a_bt((d, r), rows, rows, false, &mut gram);
             symmetrise(&mut gram, r);
             visit(sample, &gram);
         }
     }
+    T::put_rows(sweep);
 }
 
 /// Cuts `0..total` into ranges of `length`; the last may be shorter.

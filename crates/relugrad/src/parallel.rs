@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 /// Scalar operations below which handing work to other threads costs more than it saves.
-const SERIAL_BELOW: usize = 1 << 17;
+const SERIAL_BELOW: usize = 1 << 15;
 
 /// Whether `operations` scalar operations are worth more than one thread.
 pub(crate) fn worthwhile(operations: usize) -> bool {
@@ -31,4 +31,9 @@ pub(crate) fn for_each_chunk<T: Send>(
             f(i, piece);
         }
     }
+}
+
+/// Into how many pieces work on `items` independent items is cut, for those whose bits do not depend on it.
+pub(crate) fn pieces(items: usize) -> usize {
+    (2 * rayon::current_num_threads()).clamp(1, items.max(1))
 }

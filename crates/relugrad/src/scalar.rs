@@ -2,6 +2,8 @@
 
 use ndarray::NdFloat;
 
+use crate::product::{Kept, Lanes, Multiply};
+
 mod sealed {
     pub trait Sealed {}
     impl Sealed for f32 {}
@@ -9,7 +11,7 @@ mod sealed {
 }
 
 /// `f32` for training, `f64` for theorems. The trait is sealed: no other type implements it.
-pub trait Scalar: NdFloat + Default + sealed::Sealed {
+pub trait Scalar: NdFloat + Default + Lanes + Multiply + Kept + sealed::Sealed {
     /// The number 0.
     const ZERO: Self;
     /// The number 1.

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use crate::error::{Error, Result, check_shape};
+use crate::network::map::Given;
 use crate::network::{Network, Node};
 use crate::parameters::Parameters;
 use crate::pattern::ActivationPattern;
@@ -29,9 +30,13 @@ impl<T: Scalar> Record<T> {
         self.pattern.resize(network, self.samples);
         self.kinks.clear();
         self.kinks.resize(self.samples, 0);
-        resize_slots(&mut self.slots, network, self.samples);
-        for (to, from) in self.slots[0].iter_mut().zip(inputs.iter()) {
-            *to = *from;
+        resize_slots(&mut self.slots, network, self.samples, true);
+        match inputs.as_slice() {
+            Some(inputs) => self.slots[0].copy_from_slice(inputs),
+            None => self.slots[0]
+                .iter_mut()
+                .zip(&inputs)
+                .for_each(|(to, &x)| *to = x),
         }
         for node in &network.nodes {
             self.step(network, node)?;
@@ -56,7 +61,15 @@ impl<T: Scalar> Record<T> {
                 .iter()
                 .map(|&i| self.value(network, i))
                 .collect();
-            map.apply(parameters, &inputs, true, &mut out);
+            map.apply(
+                Given {
+                    parameters,
+                    rows: 1,
+                },
+                &inputs,
+                true,
+                &mut out,
+            );
         }
         self.slots[node.slot] = out;
         match failed {
@@ -88,10 +101,18 @@ impl<T: Scalar> Record<T> {
     }
 }
 
-/// Makes room for `rows` rows in the buffer of every slot.
-pub(crate) fn resize_slots<T: Scalar>(slots: &mut Vec<Vec<T>>, network: &Network<T>, rows: usize) {
+/// Makes room for `rows` rows in the buffer of every slot, in that of the input only if wanted.
+pub(crate) fn resize_slots<T: Scalar>(
+    slots: &mut Vec<Vec<T>>,
+    network: &Network<T>,
+    rows: usize,
+    input: bool,
+) {
     slots.resize_with(network.slots.len(), Vec::new);
-    for (slot, width) in slots.iter_mut().zip(&network.slots) {
+    for (i, (slot, width)) in slots.iter_mut().zip(&network.slots).enumerate() {
+        if i == network.nodes[0].slot && !input {
+            continue;
+        }
         slot.resize(rows * width, T::ZERO);
     }
 }
@@ -107,6 +128,11 @@ fn check_inputs<T: Scalar>(network: &Network<T>, inputs: &ArrayView2<T>) -> Resu
         &[inputs.nrows(), network.inputs()],
         inputs.shape(),
     )?;
+    // In rows without branches first: nearly always all are finite.
+    let finite = |row: ArrayView1<T>| row.iter().fold(true, |all, x| all & x.is_finite());
+    if inputs.rows().into_iter().all(finite) {
+        return Ok(());
+    }
     match inputs.indexed_iter().find(|(_, x)| !x.is_finite()) {
         None => Ok(()),
         Some(((sample, feature), _)) => Err(Error::NotFinite {

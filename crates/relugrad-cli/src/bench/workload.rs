@@ -62,7 +62,14 @@ impl<'p, T: Scalar> Runner<'p, T> {
         }
         let loss = loss(self.problem);
         self.outputs = Some(match self.workload {
-            Workload::Jacobian => Outputs::Jacobian(network.trace(inputs.view())?.jacobian()),
+            Workload::Jacobian => {
+                let mut jacobian = match self.outputs.take() {
+                    Some(Outputs::Jacobian(jacobian)) => jacobian,
+                    _ => Array3::default((0, 0, 0)),
+                };
+                network.trace(inputs.view())?.jacobian_into(&mut jacobian);
+                Outputs::Jacobian(jacobian)
+            }
             Workload::Hvp => {
                 let trace = network.trace(inputs.view())?;
                 Outputs::Rows(trace.curvature(&loss)?.apply(vector.view())?)

@@ -5,25 +5,27 @@ use super::affine::{Add, Concat, Conv2d, Dense, Elementwise, Gather, Mean, Resha
 use super::gates::{MaxGate, SlopeGate};
 use crate::scalar::Scalar;
 
+/// What all operations of a sweep have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Given<'a, T> {
+    /// The flat vector of all parameters.
+    pub(crate) parameters: &'a [T],
+    /// Rows of each sample; what a gate has made 0 in one of them is 0 in all.
+    pub(crate) rows: usize,
+}
+
 /// An affine operation on a batch of rows; every argument holds whole rows, one after the other.
 pub(crate) trait AffineMap<T: Scalar> {
     /// The map of the rows `inputs`, one slice for each node that is read, or its linear part without `offset`.
-    fn apply(&self, parameters: &[T], inputs: &[&[T]], offset: bool, out: &mut [T]);
+    fn apply(&self, given: Given<T>, inputs: &[&[T]], offset: bool, out: &mut [T]);
 
     /// The transpose of the linear part in one branch; it is added to `below` if `accumulate`.
-    fn transpose(
-        &self,
-        parameters: &[T],
-        branch: usize,
-        c: &[T],
-        accumulate: bool,
-        below: &mut [T],
-    );
+    fn transpose(&self, given: Given<T>, branch: usize, c: &[T], accumulate: bool, below: &mut [T]);
 
     /// Adds `scale ∂/∂θ Σ ⟨c, A(t)⟩` to `gradient`, of the affine map or, without `offset`, of its linear part.
     fn gradient(
         &self,
-        _parameters: &[T],
+        _given: Given<T>,
         _c: &[T],
         _t: &[T],
         _scale: T,

@@ -73,7 +73,7 @@ impl Objective {
             );
             let gradient = workspace.gradient.as_mut().expect("it was started");
             let (c, t) = (&row.cotangents, &row.tangents.slots);
-            weight_gradient(&gated, c, t, T::ONE, false, gradient);
+            weight_gradient(&gated, c, t, T::ONE, false, None, gradient);
         }
         workspace.row = row;
         Ok(())
@@ -190,9 +190,18 @@ impl<T: Scalar> FiniteStep<T> {
         let Pair {
             cotangents,
             tangents,
+            ..
         } = &mut self.row;
         tangents.forward(&gated, 1, a.iter());
-        weight_gradient(&gated, cotangents, &tangents.slots, T::ONE, false, gradient);
+        weight_gradient(
+            &gated,
+            cotangents,
+            &tangents.slots,
+            T::ONE,
+            false,
+            None,
+            gradient,
+        );
         let mut f_bar = vec![0.0; self.loss.residuals.len()];
         add_hessian_times(
             function,
@@ -209,6 +218,7 @@ impl<T: Scalar> FiniteStep<T> {
             &self.record.slots,
             T::ONE,
             true,
+            None,
             gradient,
         );
     }

@@ -13,7 +13,8 @@ use rand_distr::StandardNormal;
 use rayon::prelude::*;
 
 use super::Objective;
-use super::plan::{Plan, Rows, shared_seeds};
+use super::first_layer::FirstLayer;
+use super::plan::{Plan, Route, Rows, shared_seeds};
 use super::workspace::{Pair, Workspace, per_sample, to_scalar};
 use crate::eigen::EigenSolver;
 use crate::error::Result;
@@ -63,10 +64,21 @@ impl Objective {
         let seeds = shared_seeds::<T>(plan.rows, network.outputs());
         let gated = Gated::all(network, &workspace.record);
         let mut grams = Vec::new();
+        let rows = seeds.nrows();
+        let first =
+            FirstLayer::of(network).filter(|first| self.through(first, gated.samples.len() * rows));
         if derivatives {
-            pair.cotangents
-                .backward(&gated, Seeds::Shared(seeds.view()), true);
-            pair.tangents.forward_from(&gated, &mut pair.cotangents);
+            let shared = Seeds::Shared(seeds.view());
+            pair.cotangents.backward(&gated, shared, first.is_none());
+            if let Some(first) = &first {
+                let (c, buffers) = (&pair.cotangents.slots[first.slot], &mut pair.first);
+                pair.tangents
+                    .forward_behind(&gated, (first.node, rows), |tangents| {
+                        first.tangents(rows, c, buffers, tangents);
+                    });
+            } else {
+                pair.tangents.forward_from(&gated, &mut pair.cotangents);
+            }
             grams_from_tangents(pair.tangents.at_output(network), &seeds, &mut grams);
         } else {
             for_each_gram(&gated, seeds.view(), |_, gram| {
@@ -78,11 +90,26 @@ impl Objective {
             let gated = Gated::all(network, &workspace.record);
             pair.cotangents.mix(network, &to_scalar::<T>(&bars));
             let gradient = workspace.gradient.as_mut().expect("it was started");
-            let (c, t) = (&pair.cotangents, &pair.tangents.slots);
-            weight_gradient(&gated, c, t, T::from_f64(2.0), false, gradient);
+            let (c, t, two) = (&pair.cotangents, &pair.tangents.slots, T::from_f64(2.0));
+            let except = first.as_ref().map(|first| first.node);
+            weight_gradient(&gated, c, t, two, false, except, gradient);
+            if let Some(first) = &first {
+                let mixed = &c.slots[first.slot];
+                first.add_gradient(rows, mixed, two, &mut pair.first, gradient.values_mut());
+            }
         }
         workspace.gram = pair;
         Ok(())
+    }
+
+    /// Whether the Gram stage with `rows` rows in all takes the order without the Jacobian.
+    fn through<T: Scalar>(&self, first: &FirstLayer<T>, rows: usize) -> bool {
+        let (here, there) = first.costs(rows);
+        match self.route {
+            Route::Fewest => here < there,
+            Route::AllRows => false,
+            Route::FirstLayerGram => true,
+        }
     }
 
     /// Evaluates all Gram terms on `grams: [B, R, R]`, adds to `f̄`, and returns `V Ḡ Vᵀ: [B, R, R]`.
@@ -142,6 +169,7 @@ impl Objective {
         let Pair {
             cotangents,
             tangents,
+            ..
         } = &mut workspace.gram;
         let seeds = Seeds::PerSample(per_sample(&projection, rows, k));
         cotangents.backward(&gated, seeds, true);
@@ -155,7 +183,15 @@ impl Objective {
             let weight = 2.0 * scale * self.terms[term].lambda / samples as f64;
             let gradient = workspace.gradient.as_mut().expect("it was started");
             let weight = T::from_f64(weight);
-            weight_gradient(&gated, cotangents, &tangents.slots, weight, false, gradient);
+            weight_gradient(
+                &gated,
+                cotangents,
+                &tangents.slots,
+                weight,
+                false,
+                None,
+                gradient,
+            );
         }
     }
 

@@ -1,5 +1,6 @@
 //! `loss + Σ_i λ_i penalty_i` over a batch: value, every term, and the exact parameter gradient.
 
+mod first_layer;
 mod gradient;
 mod gram;
 mod plan;

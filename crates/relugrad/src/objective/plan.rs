@@ -9,12 +9,15 @@ use crate::scalar::Scalar;
 /// How an [`Objective`] chooses the rows of its sweeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Route {
-    /// The fewest rows: one for penalties of the input gradient alone, `m` for the projected Jacobian alone, and
-    /// `K − 1` where only differences of logits matter.
+    /// The least work. The fewest rows: one for penalties of the input gradient alone, `m` for the projected Jacobian alone, and
+    /// `K − 1` where only differences of logits matter. No Jacobian where the first layer's own Gram matrix is less work.
     #[default]
     Fewest,
-    /// `K` rows for every penalty that is a function of the Gram matrix.
+    /// `K` rows for every penalty that is a function of the Gram matrix, and the Jacobian itself.
     AllRows,
+    /// The fewest rows, and no Jacobian for penalties of the Gram matrix wherever all paths pass through a dense first
+    /// layer, even if that is more work.
+    FirstLayerGram,
 }
 
 /// The sweeps of one evaluation. Terms are given by their index.
@@ -43,7 +46,7 @@ pub(crate) enum Rows {
 impl Objective {
     /// The sweeps for a network with `outputs` logits.
     pub(crate) fn plan(&self, outputs: usize) -> Plan {
-        let fewest = self.route == Route::Fewest;
+        let fewest = self.route != Route::AllRows;
         let is_gram = |i: &usize| matches!(self.terms[*i].penalty.form(), Form::Gram);
         let all = 0..self.terms.len();
         let (gram, mut gradient): (Vec<usize>, Vec<usize>) = all.partition(is_gram);

@@ -3,6 +3,7 @@
 use ndarray::{Array2, ArrayView2, ArrayView3};
 
 use super::Objective;
+use super::first_layer::FirstLayerBuffers;
 use crate::error::{Error, Result};
 use crate::loss::{LossBatch, Targets};
 use crate::network::Network;
@@ -57,6 +58,7 @@ pub struct Workspace<T> {
 pub(super) struct Pair<T> {
     pub(super) cotangents: Rows<T>,
     pub(super) tangents: Rows<T>,
+    pub(super) first: FirstLayerBuffers<T>,
 }
 
 impl<T: Scalar> Workspace<T> {
@@ -134,7 +136,15 @@ impl<T: Scalar> Workspace<T> {
             .backward(&gated, Seeds::PerSample(seeds), false);
         let gradient = self.gradient.as_mut().expect("it was started");
         let activations = &self.record.slots;
-        weight_gradient(&gated, &self.loss_rows, activations, T::ONE, true, gradient);
+        weight_gradient(
+            &gated,
+            &self.loss_rows,
+            activations,
+            T::ONE,
+            true,
+            None,
+            gradient,
+        );
     }
 
     /// Means and total.

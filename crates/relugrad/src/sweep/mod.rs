@@ -150,7 +150,7 @@ impl<T: Scalar> Trace<'_, T> {
         check_shape("tangents", &expected, &lengths(&tangents.rows))?;
         let mut gradient = self.parameters().zeros_like();
         let (c, t) = (&cotangents.0, &tangents.rows.slots);
-        weight_gradient(&self.gated(), c, t, T::ONE, false, &mut gradient);
+        weight_gradient(&self.gated(), c, t, T::ONE, false, None, &mut gradient);
         Ok(gradient)
     }
 
@@ -164,8 +164,11 @@ impl<T: Scalar> Trace<'_, T> {
             &[self.samples(), self.network.inputs()],
             tangent.shape(),
         )?;
-        let tangents = self.tangents(tangent.insert_axis(Axis(1)))?;
-        Ok(one_row(tangents.at_output()))
+        let mut rows = T::take_rows();
+        rows.forward(&self.gated(), 1, tangent.iter());
+        let output = rows.at_output(self.network).to_vec();
+        T::put_rows(rows);
+        Ok(one_row(output, self.network.outputs()))
     }
 
     /// `Jᵀ u` for each sample; `cotangent: [B, K]`, result `[B, D]`.
@@ -175,8 +178,12 @@ impl<T: Scalar> Trace<'_, T> {
     pub fn vjp(&self, cotangent: ArrayView2<T>) -> Result<Array2<T>> {
         let expected = [self.samples(), self.network.outputs()];
         check_shape("cotangent", &expected, cotangent.shape())?;
+        let mut rows = T::take_rows();
         let seeds = Seeds::PerSample(cotangent.insert_axis(Axis(1)));
-        Ok(one_row(self.cotangents(seeds)?.at_input()))
+        rows.backward(&self.gated(), seeds, true);
+        let input = rows.at_input().to_vec();
+        T::put_rows(rows);
+        Ok(one_row(input, self.network.inputs()))
     }
 
     /// `Σ_samples ∂⟨u, f(x)⟩/∂θ`, the ordinary backward pass; `cotangent: [B, K]`.
@@ -196,13 +203,13 @@ impl<T: Scalar> Trace<'_, T> {
             &self.record.slots,
             T::ONE,
             true,
+            None,
             &mut gradient,
         );
         Ok(gradient)
     }
 }
 
-fn one_row<T: Scalar>(rows: ArrayView3<T>) -> Array2<T> {
-    let row: ArrayView2<T> = rows.index_axis_move(Axis(1), 0);
-    row.to_owned()
+fn one_row<T: Scalar>(values: Vec<T>, width: usize) -> Array2<T> {
+    Array2::from_shape_vec((values.len() / width, width), values).expect("one row per sample")
 }

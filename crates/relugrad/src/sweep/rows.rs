@@ -5,7 +5,7 @@ use std::ops::Range;
 use ndarray::ArrayView2;
 
 use super::Seeds;
-use crate::network::map::{AffineMap, GateKind, Map};
+use crate::network::map::{AffineMap, GateKind, Given, Map};
 use crate::network::{Network, Node};
 use crate::parameters::Parameters;
 use crate::pattern::{ActivationPattern, LayerView};
@@ -15,7 +15,7 @@ use crate::trace::{Record, resize_slots};
 
 /// `R` rows per sample at every node of a network; `[samples, R, width]` for each slot.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Rows<T> {
+pub struct Rows<T> {
     pub(crate) samples: usize,
     pub(crate) rows: usize,
     pub(crate) slots: Vec<Vec<T>>,
@@ -45,9 +45,10 @@ impl<'a, T: Scalar> Gated<'a, T> {
 }
 
 impl<T: Scalar> Rows<T> {
-    fn resize(&mut self, network: &Network<T>, samples: usize, rows: usize) {
+    /// Makes room at every node, at the input only if wanted.
+    fn resize(&mut self, network: &Network<T>, samples: usize, rows: usize, input: bool) {
         (self.samples, self.rows) = (samples, rows);
-        resize_slots(&mut self.slots, network, samples * rows);
+        resize_slots(&mut self.slots, network, samples * rows, input);
     }
 
     /// The rows at the input; `[samples, R, D]`.
@@ -63,7 +64,7 @@ impl<T: Scalar> Rows<T> {
     /// Carries cotangents from the logits backward, down to the input only if `to_input`.
     pub(crate) fn backward(&mut self, gated: &Gated<T>, seeds: Seeds<T>, to_input: bool) {
         let network = gated.network;
-        self.resize(network, gated.samples.len(), seeds.rows());
+        self.resize(network, gated.samples.len(), seeds.rows(), to_input);
         let last = network.nodes.len() - 1;
         let known = match seeds {
             Seeds::Shared(seeds) => self.shared_seeds(network, seeds, to_input),
@@ -95,7 +96,11 @@ impl<T: Scalar> Rows<T> {
         if to_input || input.depends_on_parameters {
             let mut product = vec![T::ZERO; self.rows * dense.inputs];
             let parameters = network.parameters().values();
-            dense.transpose(parameters, 0, &seeds, false, &mut product);
+            let given = Given {
+                parameters,
+                rows: self.rows,
+            };
+            dense.transpose(given, 0, &seeds, false, &mut product);
             repeat(&product, &mut self.slots[input.slot]);
         }
         true
@@ -120,7 +125,13 @@ impl<T: Scalar> Rows<T> {
             }
             let mut below = std::mem::take(&mut self.slots[input.slot]);
             if let Some(map) = node.map.affine() {
-                map.transpose(parameters, branch, &out, accumulate, &mut below);
+                map.transpose(
+                    Given { parameters, rows },
+                    branch,
+                    &out,
+                    accumulate,
+                    &mut below,
+                );
             } else if let Some(gate) = node.map.gate() {
                 let layer = gated.layer(gate.layer);
                 gate.cotangent(parameters, &layer, rows, &out, accumulate, &mut below);
@@ -137,16 +148,32 @@ impl<T: Scalar> Rows<T> {
         rows: usize,
         input: impl Iterator<Item = &'i T>,
     ) {
-        self.resize(gated.network, gated.samples.len(), rows);
+        self.resize(gated.network, gated.samples.len(), rows, true);
         fill(&mut self.slots[0], input);
         self.carry(gated);
     }
 
     /// Like [`forward`](Self::forward) from the rows that `from` has at the input, which it gives away.
     pub(crate) fn forward_from(&mut self, gated: &Gated<T>, from: &mut Rows<T>) {
-        self.resize(gated.network, gated.samples.len(), from.rows);
+        self.resize(gated.network, gated.samples.len(), from.rows, true);
         std::mem::swap(&mut self.slots[0], &mut from.slots[0]);
         self.carry(gated);
+    }
+
+    /// Carries tangents forward from those of `first`, a dense layer that reads the input and through which all paths
+    /// go; `tangents` writes them, `[samples, R, width]`.
+    pub(crate) fn forward_behind(
+        &mut self,
+        gated: &Gated<T>,
+        (first, rows): (usize, usize),
+        tangents: impl FnOnce(&mut [T]),
+    ) {
+        let network = gated.network;
+        self.resize(network, gated.samples.len(), rows, false);
+        tangents(&mut self.slots[network.nodes[first].slot]);
+        for node in &gated.network.nodes[first + 1..] {
+            self.node_forward(gated, node);
+        }
     }
 
     fn carry(&mut self, gated: &Gated<T>) {
@@ -169,7 +196,8 @@ impl<T: Scalar> Rows<T> {
             && !in_place
         {
             let inputs: Vec<&[T]> = node.inputs.iter().map(|&input| below(input)).collect();
-            map.apply(parameters, &inputs, false, &mut out);
+            let rows = self.rows;
+            map.apply(Given { parameters, rows }, &inputs, false, &mut out);
         }
         self.slots[node.slot] = out;
     }
@@ -188,35 +216,51 @@ impl<T: Scalar> Rows<T> {
             let length = rows * node.width;
             crate::parallel::for_each_chunk(slot, length, operations, |sample, c| {
                 let matrix = &matrices[sample * rows * rows..(sample + 1) * rows * rows];
+                if let Some(factor) = multiple_of_identity(matrix, rows) {
+                    return c.iter_mut().for_each(|c| *c *= factor);
+                }
                 let old = c.to_vec();
-                a_b(rows, node.width, matrix, &old, T::ZERO, c);
+                a_b((rows, node.width), matrix, &old, false, c);
             });
         }
     }
 }
 
+/// `m` if the matrix is `m I`.
+fn multiple_of_identity<T: Scalar>(matrix: &[T], rows: usize) -> Option<T> {
+    let entry = |(i, &entry): (usize, &T)| {
+        entry
+            == if i % (rows + 1) == 0 {
+                matrix[0]
+            } else {
+                T::ZERO
+            }
+    };
+    matrix.iter().enumerate().all(entry).then(|| matrix[0])
+}
+
 /// `gradient += scale · ∂⟨A, V J⟩/∂θ`, with cotangents of seeds `V` and tangents of `A` (or, with `affine`,
-/// activations instead of tangents and the derivative of `⟨V, f⟩`, which biases have a part in).
+/// activations instead of tangents and the derivative of `⟨V, f⟩`, which biases have a part in), of all parameters but
+/// those of the node `except`.
 pub(crate) fn weight_gradient<T: Scalar>(
     gated: &Gated<T>,
     cotangents: &Rows<T>,
     tangents: &[Vec<T>],
     scale: T,
     affine: bool,
+    except: Option<usize>,
     gradient: &mut Parameters<T>,
 ) {
     let parameters = gated.network.parameters().values();
     let gradient = gradient.values_mut();
-    for node in gated
-        .network
-        .nodes
-        .iter()
-        .filter(|node| node.map.has_parameters())
-    {
+    let nodes = gated.network.nodes.iter().enumerate();
+    let wanted = nodes.filter(|(i, node)| node.map.has_parameters() && Some(*i) != except);
+    for (_, node) in wanted {
         let c = &cotangents.slots[node.slot];
         let t = &tangents[gated.network.nodes[node.inputs[0]].slot];
         if let Some(map) = node.map.affine() {
-            map.gradient(parameters, c, t, scale, affine, gradient);
+            let rows = cotangents.rows;
+            map.gradient(Given { parameters, rows }, c, t, scale, affine, gradient);
         } else if let Some(gate) = node.map.gate()
             && let GateKind::Slope(slopes) = &gate.kind
         {

@@ -1,7 +1,7 @@
 //! The elementwise sum of branches, and the copy under another shape. Both are their own linear parts, and their
 //! transposes copy.
 
-use crate::network::map::AffineMap;
+use crate::network::map::{AffineMap, Given};
 use crate::parallel::for_each_chunk;
 use crate::scalar::Scalar;
 
@@ -28,13 +28,13 @@ pub(crate) fn add_or_copy<T: Scalar>(from: &[T], accumulate: bool, to: &mut [T])
 pub(crate) struct Add;
 
 impl<T: Scalar> AffineMap<T> for Add {
-    fn apply(&self, _: &[T], inputs: &[&[T]], _: bool, out: &mut [T]) {
+    fn apply(&self, _: Given<T>, inputs: &[&[T]], _: bool, out: &mut [T]) {
         for (i, input) in inputs.iter().enumerate() {
             add_or_copy(input, i > 0, out);
         }
     }
 
-    fn transpose(&self, _: &[T], _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
+    fn transpose(&self, _: Given<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
         add_or_copy(c, accumulate, below);
     }
 }
@@ -44,11 +44,11 @@ impl<T: Scalar> AffineMap<T> for Add {
 pub(crate) struct Reshape;
 
 impl<T: Scalar> AffineMap<T> for Reshape {
-    fn apply(&self, _: &[T], inputs: &[&[T]], _: bool, out: &mut [T]) {
+    fn apply(&self, _: Given<T>, inputs: &[&[T]], _: bool, out: &mut [T]) {
         add_or_copy(inputs[0], false, out);
     }
 
-    fn transpose(&self, _: &[T], _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
+    fn transpose(&self, _: Given<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
         add_or_copy(c, accumulate, below);
     }
 }

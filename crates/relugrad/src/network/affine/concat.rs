@@ -1,6 +1,6 @@
 //! Branches side by side along an axis.
 
-use crate::network::map::AffineMap;
+use crate::network::map::{AffineMap, Given};
 use crate::parallel::for_each_chunk;
 use crate::scalar::Scalar;
 
@@ -28,7 +28,7 @@ impl Concat {
 }
 
 impl<T: Scalar> AffineMap<T> for Concat {
-    fn apply(&self, _: &[T], inputs: &[&[T]], _: bool, out: &mut [T]) {
+    fn apply(&self, _: Given<T>, inputs: &[&[T]], _: bool, out: &mut [T]) {
         let operations = out.len();
         for_each_chunk(out, self.total(), operations, |piece, mut out| {
             for (input, &length) in inputs.iter().zip(&self.lengths) {
@@ -39,7 +39,7 @@ impl<T: Scalar> AffineMap<T> for Concat {
         });
     }
 
-    fn transpose(&self, _: &[T], branch: usize, c: &[T], accumulate: bool, below: &mut [T]) {
+    fn transpose(&self, _: Given<T>, branch: usize, c: &[T], accumulate: bool, below: &mut [T]) {
         let (length, start, total) = (self.lengths[branch], self.start(branch), self.total());
         let operations = below.len();
         for_each_chunk(below, self.outer * length, operations, |row, below| {

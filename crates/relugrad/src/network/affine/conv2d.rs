@@ -4,7 +4,7 @@
 //! sweeps are then products of that matrix, or of its transpose, with the weight (Chellapilla, Puri & Simard 2006).
 
 use crate::network::Window;
-use crate::network::map::AffineMap;
+use crate::network::map::{AffineMap, Given};
 use crate::parallel::for_each_chunk;
 use crate::product::{a_b_serial, a_bt_serial, at_b_serial};
 use crate::scalar::Scalar;
@@ -154,7 +154,8 @@ impl Conv2d {
 }
 
 impl<T: Scalar> AffineMap<T> for Conv2d {
-    fn apply(&self, parameters: &[T], inputs: &[&[T]], offset: bool, out: &mut [T]) {
+    fn apply(&self, given: Given<T>, inputs: &[&[T]], offset: bool, out: &mut [T]) {
+        let parameters = given.parameters;
         let (n, p, weights) = (self.inputs(), self.positions(), self.weights(parameters));
         let operations = out.len() * self.taps();
         for_each_chunk(out, self.outputs(), operations, |row, out| {
@@ -172,7 +173,8 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
         });
     }
 
-    fn transpose(&self, parameters: &[T], _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
+    fn transpose(&self, given: Given<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
+        let parameters = given.parameters;
         let (m, p, taps) = (self.outputs(), self.positions(), self.taps());
         let (weights, rows) = (self.weights(parameters), self.group_outputs());
         let operations = c.len() * taps;
@@ -197,7 +199,7 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
         });
     }
 
-    fn gradient(&self, _: &[T], c: &[T], t: &[T], scale: T, offset: bool, gradient: &mut [T]) {
+    fn gradient(&self, _: Given<T>, c: &[T], t: &[T], scale: T, offset: bool, gradient: &mut [T]) {
         let (n, m, p, taps) = (self.inputs(), self.outputs(), self.positions(), self.taps());
         let (rows, size) = (c.len() / m, self.output[0] * taps);
         let piece = rows.div_ceil(PIECES).max(1);

@@ -1,8 +1,8 @@
 //! The dense affine map `y = W x + b` along the last axis.
 
-use crate::network::map::AffineMap;
+use crate::network::map::{AffineMap, Given};
 use crate::parallel::for_each_chunk;
-use crate::product::{a_b, a_bt, at_b};
+use crate::product::{Right, rows_times, sum_of_products};
 use crate::scalar::Scalar;
 
 /// A dense layer; its weight is `[outputs, inputs]`. Parameters are slices of the flat vector.
@@ -23,30 +23,41 @@ impl Dense {
 }
 
 impl<T: Scalar> AffineMap<T> for Dense {
-    fn apply(&self, parameters: &[T], inputs: &[&[T]], offset: bool, out: &mut [T]) {
-        let mut beta = T::ZERO;
+    fn apply(&self, given: Given<T>, inputs: &[&[T]], offset: bool, out: &mut [T]) {
+        let parameters = given.parameters;
+        let mut accumulate = false;
         if let (Some(start), true) = (self.bias, offset) {
             let bias = &parameters[start..start + self.outputs];
             let operations = out.len();
             for_each_chunk(out, self.outputs, operations, |_, row| {
                 row.copy_from_slice(bias);
             });
-            beta = T::ONE;
+            accumulate = true;
         }
-        let weight = self.weight(parameters);
-        a_bt(self.inputs, self.outputs, inputs[0], weight, beta, out);
+        let weight = Right::Transposed(self.weight(parameters));
+        let shape = (given.rows, self.inputs, self.outputs);
+        rows_times(shape, inputs[0], weight, accumulate, out);
     }
 
-    fn transpose(&self, parameters: &[T], _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
-        let beta = if accumulate { T::ONE } else { T::ZERO };
-        let weight = self.weight(parameters);
-        a_b(self.outputs, self.inputs, c, weight, beta, below);
+    fn transpose(&self, given: Given<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
+        let weight = Right::Plain(self.weight(given.parameters));
+        let shape = (given.rows, self.outputs, self.inputs);
+        rows_times(shape, c, weight, accumulate, below);
     }
 
     /// `∂/∂W += scale Σ_i c_i t_iᵀ` over all rows, and `∂/∂b += scale Σ_i c_i`.
-    fn gradient(&self, _: &[T], c: &[T], t: &[T], scale: T, offset: bool, gradient: &mut [T]) {
+    fn gradient(
+        &self,
+        given: Given<T>,
+        c: &[T],
+        t: &[T],
+        scale: T,
+        offset: bool,
+        gradient: &mut [T],
+    ) {
         let range = self.weight..self.weight + self.inputs * self.outputs;
-        at_b(self.outputs, self.inputs, scale, c, t, &mut gradient[range]);
+        let shape = (given.rows, self.outputs, self.inputs);
+        sum_of_products(shape, scale, c, t, &mut gradient[range]);
         let Some(start) = self.bias.filter(|_| offset) else {
             return;
         };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::network::map::AffineMap;
+use crate::network::map::{AffineMap, Given};
 use crate::parallel::for_each_chunk;
 use crate::scalar::Scalar;
 
@@ -105,7 +105,8 @@ impl Elementwise {
 }
 
 impl<T: Scalar> AffineMap<T> for Elementwise {
-    fn apply(&self, parameters: &[T], inputs: &[&[T]], offset: bool, out: &mut [T]) {
+    fn apply(&self, given: Given<T>, inputs: &[&[T]], offset: bool, out: &mut [T]) {
+        let parameters = given.parameters;
         let factors = self.factors(parameters);
         let offsets = offset.then(|| self.offsets(parameters));
         let operations = out.len();
@@ -125,7 +126,8 @@ impl<T: Scalar> AffineMap<T> for Elementwise {
         });
     }
 
-    fn transpose(&self, parameters: &[T], _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
+    fn transpose(&self, given: Given<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
+        let parameters = given.parameters;
         let factors = self.factors(parameters);
         let operations = below.len();
         for_each_chunk(below, self.width, operations, |row, below| {
@@ -137,7 +139,7 @@ impl<T: Scalar> AffineMap<T> for Elementwise {
         });
     }
 
-    fn gradient(&self, _: &[T], c: &[T], t: &[T], scale: T, offset: bool, gradient: &mut [T]) {
+    fn gradient(&self, _: Given<T>, c: &[T], t: &[T], scale: T, offset: bool, gradient: &mut [T]) {
         for (c, t) in c.chunks_exact(self.width).zip(t.chunks_exact(self.width)) {
             for (i, (&c, &t)) in c.iter().zip(t).enumerate() {
                 if let Some(place) = self.scale.as_ref().and_then(|s| s.place(i)) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::network::map::AffineMap;
+use crate::network::map::{AffineMap, Given};
 use crate::parallel::for_each_chunk;
 use crate::scalar::Scalar;
 
@@ -29,7 +29,7 @@ impl Gather {
 }
 
 impl<T: Scalar> AffineMap<T> for Gather {
-    fn apply(&self, _: &[T], inputs: &[&[T]], offset: bool, out: &mut [T]) {
+    fn apply(&self, _: Given<T>, inputs: &[&[T]], offset: bool, out: &mut [T]) {
         let fill = T::from_f64(if offset { self.fill } else { 0.0 });
         let operations = out.len();
         for_each_chunk(out, self.index.len(), operations, |row, out| {
@@ -40,7 +40,7 @@ impl<T: Scalar> AffineMap<T> for Gather {
         });
     }
 
-    fn transpose(&self, _: &[T], _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
+    fn transpose(&self, _: Given<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
         let operations = c.len();
         for_each_chunk(below, self.inputs, operations, |row, below| {
             if !accumulate {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::network::map::AffineMap;
+use crate::network::map::{AffineMap, Given};
 use crate::network::windows::Windows;
 use crate::parallel::for_each_chunk;
 use crate::scalar::Scalar;
@@ -29,7 +29,7 @@ impl Mean {
 }
 
 impl<T: Scalar> AffineMap<T> for Mean {
-    fn apply(&self, _: &[T], inputs: &[&[T]], _: bool, out: &mut [T]) {
+    fn apply(&self, _: Given<T>, inputs: &[&[T]], _: bool, out: &mut [T]) {
         let w = &self.windows;
         let operations = inputs[0].len() + out.len();
         for_each_chunk(out, w.count(), operations, |plane, out| {
@@ -42,7 +42,7 @@ impl<T: Scalar> AffineMap<T> for Mean {
         });
     }
 
-    fn transpose(&self, _: &[T], _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
+    fn transpose(&self, _: Given<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
         let w = &self.windows;
         let operations = below.len() + c.len();
         for_each_chunk(below, w.plane(), operations, |plane, below| {

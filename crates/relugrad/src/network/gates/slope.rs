@@ -127,18 +127,19 @@ impl SlopeGate {
     }
 
     fn select_sign<T: Scalar>(&self, parameters: &[T], z: &mut [T], words: &mut [u64]) -> Found {
+        // Without branches: which units are active is as good as random.
         let (mut kinks, mut finite) = (0, true);
         for (w, (z, word)) in z.chunks_mut(WORD).zip(words).enumerate() {
-            *word = 0;
-            for (j, z) in z.iter_mut().enumerate() {
+            let slopes = self.inactive(parameters, w * WORD, z.len());
+            let mut bits = 0;
+            for (j, (z, &slope)) in z.iter_mut().zip(&slopes).enumerate() {
                 let active = *z > T::ZERO;
-                *word |= u64::from(active) << j;
+                bits |= u64::from(active) << j;
                 kinks += u32::from(*z == T::ZERO);
                 finite &= z.is_finite();
-                if !active {
-                    *z *= self.slope(parameters, w * WORD + j);
-                }
+                *z = if active { *z } else { slope * *z };
             }
+            *word = bits;
         }
         Found {
             kinks,
@@ -220,6 +221,17 @@ impl SlopeGate {
         }
     }
 
+    /// The inactive slopes of `length` units from `start`.
+    fn inactive<T: Scalar>(&self, parameters: &[T], start: usize, length: usize) -> [T; WORD] {
+        let mut slopes = [T::from_f64(self.gate.inactive_slope()); WORD];
+        if self.slopes.is_some() {
+            for (j, slope) in slopes[..length].iter_mut().enumerate() {
+                *slope = self.slope(parameters, start + j);
+            }
+        }
+        slopes
+    }
+
     /// The slopes of `length` units from `start`, whose bits are in `word`.
     fn selected<T: Scalar>(
         &self,
@@ -228,11 +240,9 @@ impl SlopeGate {
         start: usize,
         length: usize,
     ) -> [T; WORD] {
-        let mut slopes = [T::ONE; WORD];
-        for (j, slope) in slopes[..length].iter_mut().enumerate() {
-            if word >> j & 1 == 0 {
-                *slope = self.slope(parameters, start + j);
-            }
+        let mut slopes = self.inactive(parameters, start, length);
+        for (j, slope) in slopes.iter_mut().enumerate() {
+            *slope = if word >> j & 1 == 1 { T::ONE } else { *slope };
         }
         slopes
     }

@@ -1,0 +1,121 @@
+//! The Gram stage without the Jacobian.
+//!
+//! Where all paths from the input pass through one dense layer with weight `W` (`[n, D]`), `J = c W` with the cotangents
+//! `c` at that layer. With `M = W Wᵀ` the tangents of `J` at the layer are `J Wᵀ = c M`, and the layer's part of the
+//! gradient, `2 Σ (Ḡ c)ᵀ J = 2 (Σ (Ḡ c)ᵀ c) W`, needs one `n×n` sum over the batch. For `D` larger than `n` that is less
+//! work than three products with `J` (`docs/theory.md`, T12).
+
+use crate::network::Network;
+use crate::network::affine::Dense;
+use crate::network::map::Map;
+use crate::product::{Right, a_b, gram_of_rows, rows_times, symmetric_sum};
+use crate::scalar::Scalar;
+
+/// The share of units that are taken to be active when orders are compared.
+const ACTIVE: f64 = 0.6;
+
+/// The dense layer that all paths from the input pass through.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FirstLayer<'n, T> {
+    /// Which node it is.
+    pub(crate) node: usize,
+    /// The buffer of its values.
+    pub(crate) slot: usize,
+    dense: &'n Dense,
+    weight: &'n [T],
+}
+
+/// Buffers for `W Wᵀ`, the sum over the batch, and the cotangents before they are mixed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FirstLayerBuffers<T> {
+    gram: Vec<T>,
+    sum: Vec<T>,
+    unmixed: Vec<T>,
+}
+
+impl<'n, T: Scalar> FirstLayer<'n, T> {
+    /// The layer, if the network has one.
+    pub(crate) fn of(network: &'n Network<T>) -> Option<FirstLayer<'n, T>> {
+        let nodes = &network.nodes;
+        let reads_input = |node: &crate::network::Node| {
+            node.inputs
+                .iter()
+                .any(|&input| nodes[input].slot == nodes[0].slot)
+        };
+        let on_input = |i: &usize| nodes[*i].slot == nodes[0].slot;
+        let node = (0..nodes.len()).find(|i| !on_input(i))?;
+        let Map::Dense(dense) = &nodes[node].map else {
+            return None;
+        };
+        let reshaped = (1..node).all(|i| matches!(nodes[i].map, Map::Reshape(_)));
+        let alone = nodes[node + 1..].iter().all(|node| !reads_input(node));
+        let whole = dense.outputs == nodes[node].width;
+        let weight = dense.weight..dense.weight + dense.inputs * dense.outputs;
+        (reshaped && alone && whole).then(|| FirstLayer {
+            node,
+            slot: nodes[node].slot,
+            dense,
+            weight: &network.parameters().values()[weight],
+        })
+    }
+
+    /// Multiply-adds with `rows` rows in all: of this order, and of the one through `J`.
+    pub(crate) fn costs(&self, rows: usize) -> (f64, f64) {
+        let (n, d, rows) = (
+            self.dense.outputs as f64,
+            self.dense.inputs as f64,
+            rows as f64,
+        );
+        // Symmetric products at a little more than half; sums take units in pairs, of which more are active.
+        let (half, pair) = (0.6, 1.0 - (1.0 - ACTIVE).powi(2));
+        let here =
+            half * n * n * d + ACTIVE * rows * n * n + half * pair * rows * n * n + n * n * d;
+        let there = ACTIVE * rows * n * d + rows * n * d + pair * rows * n * d;
+        (here, there)
+    }
+
+    /// The tangents of `J` at the layer, `c W Wᵀ`, from its cotangents `c: [samples, rows, n]`.
+    pub(crate) fn tangents(
+        &self,
+        rows: usize,
+        c: &[T],
+        buffers: &mut FirstLayerBuffers<T>,
+        tangents: &mut [T],
+    ) {
+        let (n, d) = (self.dense.outputs, self.dense.inputs);
+        buffers.gram.resize(n * n, T::ZERO);
+        gram_of_rows(d, self.weight, &mut buffers.gram);
+        rows_times(
+            (rows, n, n),
+            c,
+            Right::Plain(&buffers.gram),
+            false,
+            tangents,
+        );
+        buffers.unmixed.resize(c.len(), T::ZERO);
+        buffers.unmixed.copy_from_slice(c);
+    }
+
+    /// Adds `scale (Σ (Ḡ c)ᵀ c) W` to the gradient, from `mixed: Ḡ c` and the `c` of [`tangents`](Self::tangents).
+    pub(crate) fn add_gradient(
+        &self,
+        rows: usize,
+        mixed: &[T],
+        scale: T,
+        buffers: &mut FirstLayerBuffers<T>,
+        gradient: &mut [T],
+    ) {
+        let (n, d) = (self.dense.outputs, self.dense.inputs);
+        buffers.sum.clear();
+        buffers.sum.resize(n * n, T::ZERO);
+        symmetric_sum((rows, n), scale, mixed, &buffers.unmixed, &mut buffers.sum);
+        let weight = self.dense.weight..self.dense.weight + n * d;
+        a_b(
+            (n, d),
+            &buffers.sum,
+            self.weight,
+            true,
+            &mut gradient[weight],
+        );
+    }
+}

@@ -1,0 +1,221 @@
+//! Dense products, by a library. Matrices are row-major slices.
+//!
+//! Large products are cut into tiles by their shapes alone, and the library runs each tile on one thread, so the bits do
+//! not depend on the number of threads.
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+
+use crate::parallel::for_each_chunk;
+use crate::scalar::Scalar;
+
+/// Sides of tiles are multiples of this, and tiles of symmetric results have as many rows.
+const SIDE: usize = 64;
+
+/// Multiply-adds of a tile that is worth handing to another thread.
+const TILE: usize = 12 << 20;
+
+/// A number type with the library's product.
+pub trait Multiply: Sized {
+    /// `C ← α A B`, or `C ← α A B + C` if `accumulate`, on this thread.
+    fn multiply(alpha: Self, a: MatRef<Self>, b: MatRef<Self>, accumulate: bool, c: MatMut<Self>);
+}
+
+macro_rules! multiply {
+    ($number:ty) => {
+        impl Multiply for $number {
+            fn multiply(
+                alpha: $number,
+                a: MatRef<$number>,
+                b: MatRef<$number>,
+                accumulate: bool,
+                c: MatMut<$number>,
+            ) {
+                let accumulate = if accumulate {
+                    Accum::Add
+                } else {
+                    Accum::Replace
+                };
+                matmul(c, accumulate, a, b, alpha, Par::Seq);
+            }
+        }
+    };
+}
+
+multiply!(f32);
+multiply!(f64);
+
+fn view<T>(rows: usize, columns: usize, data: &[T]) -> MatRef<'_, T> {
+    MatRef::from_row_major_slice(data, rows, columns)
+}
+
+fn view_mut<T>(rows: usize, columns: usize, data: &mut [T]) -> MatMut<'_, T> {
+    MatMut::from_row_major_slice_mut(data, rows, columns)
+}
+
+/// `C ← α A B`, or with `C` added: in halves along the longer side of `C` until the tiles are small.
+fn tiled<T: Scalar>(alpha: T, a: MatRef<T>, b: MatRef<T>, accumulate: bool, c: MatMut<T>) {
+    let (rows, columns) = (c.nrows(), c.ncols());
+    let longer = rows.max(columns);
+    if rows * columns * a.ncols() < 2 * TILE || longer < 2 * SIDE {
+        return T::multiply(alpha, a, b, accumulate, c);
+    }
+    let half = (longer / 2).next_multiple_of(SIDE);
+    let (first, second) = if rows >= columns {
+        let ((upper, lower), (top, bottom)) = (c.split_at_row_mut(half), a.split_at_row(half));
+        ((top, b, upper), (bottom, b, lower))
+    } else {
+        let ((left, right), (b_left, b_right)) = (c.split_at_col_mut(half), b.split_at_col(half));
+        ((a, b_left, left), (a, b_right, right))
+    };
+    rayon::join(
+        || tiled(alpha, first.0, first.1, accumulate, first.2),
+        || tiled(alpha, second.0, second.1, accumulate, second.2),
+    );
+}
+
+/// `C ← A Bᵀ`, or with `C` added; `a: [n, k]`, `b: [m, k]`, `c: [n, m]`.
+pub(crate) fn a_bt<T: Scalar>(
+    (k, m): (usize, usize),
+    a: &[T],
+    b: &[T],
+    accumulate: bool,
+    c: &mut [T],
+) {
+    let n = c.len() / m;
+    let b = view(m, k, b).transpose();
+    tiled(T::ONE, view(n, k, a), b, accumulate, view_mut(n, m, c));
+}
+
+/// `C ← A B`, or with `C` added; `a: [n, m]`, `b: [m, k]`, `c: [n, k]`.
+pub(crate) fn a_b<T: Scalar>(
+    (m, k): (usize, usize),
+    a: &[T],
+    b: &[T],
+    accumulate: bool,
+    c: &mut [T],
+) {
+    let n = c.len() / k;
+    tiled(
+        T::ONE,
+        view(n, m, a),
+        view(m, k, b),
+        accumulate,
+        view_mut(n, k, c),
+    );
+}
+
+/// `C ← α Aᵀ B + C`; `a: [n, m]`, `b: [n, k]`, `c: [m, k]`.
+pub(crate) fn at_b<T: Scalar>((m, k): (usize, usize), alpha: T, a: &[T], b: &[T], c: &mut [T]) {
+    let n = a.len() / m;
+    let a = view(n, m, a).transpose();
+    tiled(alpha, a, view(n, k, b), true, view_mut(m, k, c));
+}
+
+/// `C ← A Aᵀ`, with `a: [n, k]`, `c: [n, n]`, for little more than half the price.
+pub(crate) fn gram_of_rows<T: Scalar>(k: usize, a: &[T], c: &mut [T]) {
+    let n = a.len() / k;
+    let a = view(n, k, a);
+    lower_tiles(T::ONE, a, a.transpose(), false, c);
+    mirror(n, c);
+}
+
+/// `C ← α Aᵀ B + C` on and below the diagonal; `a, b: [depth, n]`, `c: [n, n]`.
+pub(super) fn at_b_lower<T: Scalar>(n: usize, alpha: T, a: &[T], b: &[T], c: &mut [T]) {
+    let depth = a.len() / n;
+    lower_tiles(
+        alpha,
+        view(depth, n, a).transpose(),
+        view(depth, n, b),
+        true,
+        c,
+    );
+}
+
+/// `C ← α A B`, or with `C` added, in rows of tiles that end at the diagonal.
+fn lower_tiles<T: Scalar>(alpha: T, a: MatRef<T>, b: MatRef<T>, accumulate: bool, c: &mut [T]) {
+    let n = a.nrows();
+    let operations = n * n * a.ncols() / 2;
+    for_each_chunk(c, SIDE * n, operations, |tile, c| {
+        let rows = c.len() / n;
+        let (start, end) = (tile * SIDE, tile * SIDE + rows);
+        let part = view_mut(rows, n, c).subcols_mut(0, end);
+        T::multiply(
+            alpha,
+            a.subrows(start, rows),
+            b.subcols(0, end),
+            accumulate,
+            part,
+        );
+    });
+}
+
+/// Copies what is below the diagonal to its place above.
+pub(super) fn mirror<T: Scalar>(n: usize, c: &mut [T]) {
+    for block in (0..n).step_by(SIDE) {
+        for i in 0..n {
+            for j in block..i.min(block + SIDE) {
+                c[j * n + i] = c[i * n + j];
+            }
+        }
+    }
+}
+
+/// `C ← A B + C` on this thread, with `a: [m, k]`, `b: [k, n]`, `c: [m, n]`.
+pub(crate) fn a_b_serial<T: Scalar>(m: usize, k: usize, n: usize, a: &[T], b: &[T], c: &mut [T]) {
+    T::multiply(
+        T::ONE,
+        view(m, k, a),
+        view(k, n, b),
+        true,
+        view_mut(m, n, c),
+    );
+}
+
+/// `C ← Aᵀ B + C` on this thread, with `a: [m, k]`, `b: [m, n]`, `c: [k, n]`.
+pub(crate) fn at_b_serial<T: Scalar>(m: usize, k: usize, n: usize, a: &[T], b: &[T], c: &mut [T]) {
+    let a = view(m, k, a).transpose();
+    T::multiply(T::ONE, a, view(m, n, b), true, view_mut(k, n, c));
+}
+
+/// `C ← A Bᵀ + C` on this thread, with `a: [m, k]`, `b: [n, k]`, `c: [m, n]`.
+pub(crate) fn a_bt_serial<T: Scalar>(m: usize, k: usize, n: usize, a: &[T], b: &[T], c: &mut [T]) {
+    let b = view(n, k, b).transpose();
+    T::multiply(T::ONE, view(m, k, a), b, true, view_mut(m, n, c));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::product::tests::integers;
+
+    #[test]
+    fn products_equal_the_definition_across_tiles() {
+        let (n, k, m) = (300, 130, 700);
+        let (a, b) = (integers(n * k, 3), integers(m * k, 5));
+        let mut c = vec![1.0; n * m];
+        a_bt((k, m), &a, &b, true, &mut c);
+        let entry = |i: usize, j: usize| (0..k).map(|l| a[i * k + l] * b[j * k + l]).sum::<f64>();
+        assert!((0..n * m).all(|x| c[x] == 1.0 + entry(x / m, x % m)));
+
+        let mut d = vec![f64::NAN; n * k];
+        a_b((m, k), &c, &b, false, &mut d);
+        let entry = |i: usize, j: usize| (0..m).map(|l| c[i * m + l] * b[l * k + j]).sum::<f64>();
+        assert!((0..n * k).all(|x| d[x] == entry(x / k, x % k)));
+
+        let mut e = vec![1.0; m * k];
+        at_b((m, k), 0.5, &c, &a, &mut e);
+        let entry = |i: usize, j: usize| (0..n).map(|l| c[l * m + i] * a[l * k + j]).sum::<f64>();
+        assert!((0..m * k).all(|x| e[x] == 1.0 + 0.5 * entry(x / k, x % k)));
+    }
+
+    #[test]
+    fn symmetric_products_equal_the_definition_across_tiles() {
+        let (n, k) = (150, 7);
+        let a = integers(n * k, 3);
+        let mut c = vec![f64::NAN; n * n];
+        gram_of_rows(k, &a, &mut c);
+        let entry = |i: usize, j: usize| (0..k).map(|l| a[i * k + l] * a[j * k + l]).sum::<f64>();
+        assert!((0..n * n).all(|x| c[x] == entry(x / n, x % n)));
+    }
+}

@@ -1,0 +1,114 @@
+//! The vectors of the processor, for both number types.
+
+use pulp::{Arch, Simd, WithSimd};
+
+/// A number type with its vectors. Every method compiles to one instruction where there are vectors, and to plain
+/// arithmetic where there are none.
+pub trait Lanes: Copy + Send + Sync + 'static {
+    /// A vector register.
+    type Vector<S: Simd>: Copy;
+
+    /// Numbers in a vector.
+    fn lanes<S: Simd>() -> usize;
+
+    /// A vector of equal numbers.
+    fn splat<S: Simd>(simd: S, value: Self) -> Self::Vector<S>;
+
+    /// `a b + c`, rounded once where the processor can.
+    fn multiply_add<S: Simd>(
+        simd: S,
+        a: Self::Vector<S>,
+        b: Self::Vector<S>,
+        c: Self::Vector<S>,
+    ) -> Self::Vector<S>;
+
+    /// `a + b`.
+    fn plus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+
+    /// All whole vectors of a slice.
+    fn vectors<S: Simd>(values: &[Self]) -> &[Self::Vector<S>];
+
+    /// All whole vectors of a slice, to be changed.
+    fn vectors_mut<S: Simd>(values: &mut [Self]) -> &mut [Self::Vector<S>];
+}
+
+macro_rules! lanes {
+    ($number:ty, $vector:ident, $lanes:ident, $splat:ident, $fused:ident, $add:ident, $slice:ident, $slice_mut:ident) => {
+        impl Lanes for $number {
+            type Vector<S: Simd> = S::$vector;
+
+            #[inline(always)]
+            fn lanes<S: Simd>() -> usize {
+                S::$lanes
+            }
+
+            #[inline(always)]
+            fn splat<S: Simd>(simd: S, value: Self) -> S::$vector {
+                simd.$splat(value)
+            }
+
+            #[inline(always)]
+            fn multiply_add<S: Simd>(
+                simd: S,
+                a: S::$vector,
+                b: S::$vector,
+                c: S::$vector,
+            ) -> S::$vector {
+                simd.$fused(a, b, c)
+            }
+
+            #[inline(always)]
+            fn plus<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$add(a, b)
+            }
+
+            #[inline(always)]
+            fn vectors<S: Simd>(values: &[Self]) -> &[S::$vector] {
+                S::$slice(values).0
+            }
+
+            #[inline(always)]
+            fn vectors_mut<S: Simd>(values: &mut [Self]) -> &mut [S::$vector] {
+                S::$slice_mut(values).0
+            }
+        }
+    };
+}
+
+lanes!(
+    f32,
+    f32s,
+    F32_LANES,
+    splat_f32s,
+    mul_add_e_f32s,
+    add_f32s,
+    as_simd_f32s,
+    as_mut_simd_f32s
+);
+lanes!(
+    f64,
+    f64s,
+    F64_LANES,
+    splat_f64s,
+    mul_add_e_f64s,
+    add_f64s,
+    as_simd_f64s,
+    as_mut_simd_f64s
+);
+
+/// The most numbers in a vector of any processor.
+pub(super) const MOST_LANES: usize = 16;
+
+/// Numbers in a vector of this processor.
+pub(super) fn lanes<T: Lanes>() -> usize {
+    struct Count<T>(std::marker::PhantomData<T>);
+    impl<T: Lanes> WithSimd for Count<T> {
+        type Output = usize;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            T::lanes::<S>()
+        }
+    }
+    Arch::new().dispatch(Count::<T>(std::marker::PhantomData))
+}

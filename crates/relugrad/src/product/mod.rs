@@ -1,0 +1,178 @@
+//! The matrix products that every sweep is made of.
+//!
+//! All matrices are row-major slices. Dense products are a library's ([`dense`]); products with the many zeros that are
+//! left by gates skip them ([`sparse_rows`], [`sparse_sum`]). Which of them is taken depends on the numbers alone, and
+//! every entry sums in one order, so the bits do not depend on the number of threads.
+
+mod dense;
+mod lanes;
+mod panels;
+mod scratch;
+mod sparse_rows;
+mod sparse_sum;
+
+use crate::scalar::Scalar;
+
+pub(crate) use dense::{
+    Multiply, a_b, a_b_serial, a_bt, a_bt_serial, at_b, at_b_serial, gram_of_rows,
+};
+pub(crate) use lanes::Lanes;
+pub(crate) use panels::Right;
+pub(crate) use scratch::Kept;
+use sparse_rows::sparse_rows;
+use sparse_sum::{Part, sparse_sum};
+
+/// The least share of nonzero columns at which a dense product is faster, by rows of each sample.
+fn dense_from(rows: usize) -> f64 {
+    match rows {
+        1 => 0.4,
+        2 | 3 => 0.75,
+        _ => 0.95,
+    }
+}
+
+/// The same for sums over samples.
+fn dense_sum_from(rows: usize) -> f64 {
+    if rows == 1 { 0.35 } else { 0.6 }
+}
+
+/// The share of the columns of `a: [samples, rows, columns]` that are not zero, from the first row of a few samples.
+fn activity<T: Scalar>(a: &[T], rows: usize, columns: usize) -> f64 {
+    let samples = a.len() / (rows * columns);
+    let looked_at = || {
+        a.chunks_exact(rows * columns)
+            .step_by(samples.div_ceil(16).max(1))
+    };
+    let nonzero = looked_at()
+        .flat_map(|sample| &sample[..columns])
+        .filter(|&&entry| entry != T::ZERO);
+    nonzero.count() as f64 / (looked_at().count() * columns).max(1) as f64
+}
+
+/// `C ← A B`, or `C ← A B + C` if `accumulate`; `a: [samples, rows, m]`, `b: [m, k]`, `c: [samples, rows, k]`. Columns
+/// of `A` that are zero at a sample are skipped where that is faster.
+pub(crate) fn rows_times<T: Scalar>(
+    (rows, m, k): (usize, usize, usize),
+    a: &[T],
+    b: Right<T>,
+    accumulate: bool,
+    c: &mut [T],
+) {
+    if activity(a, rows, m) < dense_from(rows) {
+        return sparse_rows((rows, m, k), a, b, accumulate, c);
+    }
+    match b {
+        Right::Plain(b) => a_b((m, k), a, b, accumulate, c),
+        Right::Transposed(b) => a_bt((m, k), a, b, accumulate, c),
+    }
+}
+
+/// `C ← α Aᵀ B + C`; `a: [samples, rows, m]`, `b: [samples, rows, k]`, `c: [m, k]`. Samples at which a column of `A` is
+/// zero are skipped where that is faster.
+pub(crate) fn sum_of_products<T: Scalar>(
+    (rows, m, k): (usize, usize, usize),
+    alpha: T,
+    a: &[T],
+    b: &[T],
+    c: &mut [T],
+) {
+    if activity(a, rows, m) < dense_sum_from(rows) {
+        return sparse_sum((rows, m, k), alpha, a, b, Part::All, c);
+    }
+    at_b((m, k), alpha, a, b, c);
+}
+
+/// `C ← α Aᵀ B + C` where that sum is known to be symmetric and `C` is 0; `a, b: [samples, rows, n]`, `c: [n, n]`.
+pub(crate) fn symmetric_sum<T: Scalar>(
+    (rows, n): (usize, usize),
+    alpha: T,
+    a: &[T],
+    b: &[T],
+    c: &mut [T],
+) {
+    if activity(a, rows, n) < dense_sum_from(rows) {
+        sparse_sum((rows, n, n), alpha, a, b, Part::Lower, c);
+    } else {
+        dense::at_b_lower(n, alpha, a, b, c);
+    }
+    dense::mirror(n, c);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Entries that are small integers, so every sum is exact.
+    pub(super) fn integers(length: usize, step: usize) -> Vec<f64> {
+        (0..length).map(|i| ((i * step) % 7) as f64 - 3.0).collect()
+    }
+
+    /// `[samples, rows, columns]` with about half of the columns zero at each sample.
+    fn gated(samples: usize, rows: usize, columns: usize) -> Vec<f64> {
+        let mut a = integers(samples * rows * columns, 3);
+        for (i, entry) in a.iter_mut().enumerate() {
+            let (sample, column) = (i / (rows * columns), i % columns);
+            if (sample * 31 + column * 17) % 5 < 3 {
+                *entry = 0.0;
+            }
+        }
+        a
+    }
+
+    fn product(a: &[f64], b: impl Fn(usize, usize) -> f64, m: usize, k: usize) -> Vec<f64> {
+        let entry = |row: &[f64], j: usize| (0..m).map(|l| row[l] * b(l, j)).sum::<f64>();
+        a.chunks_exact(m)
+            .flat_map(|row| (0..k).map(move |j| (row, j)))
+            .map(|(row, j)| entry(row, j))
+            .collect()
+    }
+
+    #[test]
+    fn sparse_rows_equal_the_definition_for_every_number_of_rows() {
+        let (m, k) = (37, 71);
+        let b = integers(m * k, 5);
+        for rows in 1..=13 {
+            let a = gated(9, rows, m);
+            let expected = product(&a, |l, j| b[l * k + j], m, k);
+            let mut c = vec![1.0; 9 * rows * k];
+            sparse_rows((rows, m, k), &a, Right::Plain(&b), true, &mut c);
+            assert!(
+                c.iter().zip(&expected).all(|(c, e)| *c == e + 1.0),
+                "{rows} rows"
+            );
+            let expected = product(&a, |l, j| b[j * m + l], m, k);
+            sparse_rows((rows, m, k), &a, Right::Transposed(&b), false, &mut c);
+            assert_eq!(c, expected, "{rows} rows, transposed");
+        }
+    }
+
+    #[test]
+    fn sparse_sums_equal_the_definition() {
+        for (samples, rows, m, k) in [(1, 1, 2, 3), (40, 3, 37, 71), (300, 10, 5, 130)] {
+            let (a, b) = (gated(samples, rows, m), integers(samples * rows * k, 5));
+            let mut c = vec![1.0; m * k];
+            sparse_sum((rows, m, k), 2.0, &a, &b, Part::All, &mut c);
+            let entry = |i: usize, j: usize| {
+                (0..samples * rows)
+                    .map(|l| a[l * m + i] * b[l * k + j])
+                    .sum::<f64>()
+            };
+            assert!((0..m * k).all(|x| c[x] == 1.0 + 2.0 * entry(x / k, x % k)));
+        }
+    }
+
+    #[test]
+    fn symmetric_sums_are_whole() {
+        let (rows, n) = (3, 70);
+        for a in [gated(20, rows, n), integers(20 * rows * n, 3)] {
+            let mut c = vec![0.0; n * n];
+            symmetric_sum((rows, n), 0.5, &a, &a, &mut c);
+            let entry = |i: usize, j: usize| {
+                (0..20 * rows)
+                    .map(|l| a[l * n + i] * a[l * n + j])
+                    .sum::<f64>()
+            };
+            assert!((0..n * n).all(|x| c[x] == 0.5 * entry(x / n, x % n)));
+        }
+    }
+}

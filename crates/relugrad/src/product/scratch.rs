@@ -1,0 +1,77 @@
+//! Buffers of products and of sweeps, kept by each thread from one to the next.
+
+use super::sparse_rows::Lists;
+use super::sparse_sum::Units;
+use crate::scalar::Scalar;
+use crate::sweep::Rows;
+
+/// What a product needs beside its factors and its result.
+#[derive(Clone, Debug, Default)]
+pub struct Scratch<T> {
+    pub(super) panels: Vec<T>,
+    pub(super) lists: Lists<T>,
+    pub(super) units: Units<T>,
+}
+
+/// A number type whose buffers each thread keeps.
+pub trait Kept: Sized + 'static {
+    /// Takes this thread's buffers if they are not in use.
+    fn take() -> Option<Box<Scratch<Self>>>;
+
+    /// Gives them back.
+    fn put(scratch: Box<Scratch<Self>>);
+
+    /// Takes the rows of this thread's last sweep whose result was not kept.
+    fn take_rows() -> Rows<Self>;
+
+    /// Gives them back.
+    fn put_rows(rows: Rows<Self>);
+}
+
+macro_rules! kept {
+    ($number:ty, $module:ident) => {
+        mod $module {
+            use std::cell::Cell;
+
+            use super::{Kept, Rows, Scratch};
+
+            thread_local! {
+                static PRODUCT: Cell<Option<Box<Scratch<$number>>>> = const { Cell::new(None) };
+                static SWEEP: Cell<Option<Rows<$number>>> = const { Cell::new(None) };
+            }
+
+            impl Kept for $number {
+                fn take() -> Option<Box<Scratch<$number>>> {
+                    PRODUCT.take()
+                }
+
+                fn put(scratch: Box<Scratch<$number>>) {
+                    PRODUCT.set(Some(scratch));
+                }
+
+                fn take_rows() -> Rows<$number> {
+                    SWEEP.take().unwrap_or_default()
+                }
+
+                fn put_rows(rows: Rows<$number>) {
+                    SWEEP.set(Some(rows));
+                }
+            }
+        }
+    };
+}
+
+kept!(f32, single);
+kept!(f64, double);
+
+impl<T: Scalar> Scratch<T> {
+    /// This thread's buffers; new ones while a product further out on this thread uses them.
+    pub(super) fn take() -> Box<Scratch<T>> {
+        T::take().unwrap_or_default()
+    }
+
+    /// Leaves the buffers to the next product.
+    pub(super) fn put(self: Box<Self>) {
+        T::put(self);
+    }
+}

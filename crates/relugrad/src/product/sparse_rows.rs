@@ -1,0 +1,238 @@
+//! `C = A B` where all rows of a sample in `A` have the same zero columns, as behind a ReLU.
+//!
+//! The rows of a sample are taken in groups of up to six. Of each group the columns that are not zero are listed with
+//! their entries; the kernel adds up the rows of `B` that the list selects, of which a panel's part stays in the cache
+//! for all samples, and keeps the sums in registers. Every entry of `C` sums in the order of the columns of `A`, so its
+//! bits depend on nothing but `A` and `B`.
+
+use std::ops::Range;
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::lanes::{MOST_LANES, lanes};
+use super::panels::{Right, pack};
+use super::scratch::Scratch;
+use crate::parallel::{for_each_chunk, pieces};
+use crate::scalar::Scalar;
+
+/// The most rows in a group.
+const MOST_ROWS: usize = 6;
+
+/// Rows in a group: as many as fit `rows` with the least padding.
+fn group_size(rows: usize) -> usize {
+    let padded = |size: usize| rows.div_ceil(size) * size;
+    let sizes = (1..=MOST_ROWS).rev();
+    sizes.min_by_key(|&size| padded(size)).unwrap_or(1)
+}
+
+/// Vectors in a panel's width: with groups of so many rows the sums fill the registers.
+const fn vectors(size: usize) -> usize {
+    match size {
+        1 => 8,
+        2 | 3 => 4,
+        _ => 2,
+    }
+}
+
+/// The columns of groups of rows that are not zero, with their entries.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lists<T> {
+    /// Where the list of each group starts, and where the last ends.
+    starts: Vec<usize>,
+    columns: Vec<u32>,
+    /// As many entries as a group has rows for each column.
+    entries: Vec<T>,
+    /// Which columns of the present group are not zero.
+    found: Vec<bool>,
+}
+
+impl<T: Scalar> Lists<T> {
+    /// The lists of `a: [samples, rows, columns]` in groups of `size` rows.
+    fn fill(&mut self, a: &[T], columns: usize, rows: usize, size: usize) {
+        self.starts.clear();
+        self.columns.clear();
+        self.entries.clear();
+        self.starts.push(0);
+        for sample in a.chunks_exact(rows * columns) {
+            for group in sample.chunks(size * columns) {
+                self.push(group, columns, size);
+            }
+        }
+    }
+
+    fn push(&mut self, group: &[T], columns: usize, size: usize) {
+        self.found.clear();
+        self.found.resize(columns, false);
+        for row in group.chunks_exact(columns) {
+            let pairs = self.found.iter_mut().zip(row);
+            pairs.for_each(|(found, &entry)| *found |= entry != T::ZERO);
+        }
+        let start = self.columns.len();
+        self.columns.resize(start + columns, 0);
+        let mut end = start;
+        for (column, &found) in self.found.iter().enumerate() {
+            self.columns[end] = column as u32;
+            end += usize::from(found);
+        }
+        self.columns.truncate(end);
+        let first = self.entries.len();
+        self.entries.resize(first + (end - start) * size, T::ZERO);
+        for (i, row) in group.chunks_exact(columns).enumerate() {
+            let to = self.entries[first..].chunks_exact_mut(size);
+            for (to, &column) in to.zip(&self.columns[start..end]) {
+                to[i] = row[column as usize];
+            }
+        }
+        self.starts.push(end);
+    }
+}
+
+/// `C ← A B`, or `C ← A B + C` if `accumulate`; `a: [samples, rows, m]`, `b: [m, k]`, `c: [samples, rows, k]`.
+pub(super) fn sparse_rows<T: Scalar>(
+    (rows, m, k): (usize, usize, usize),
+    a: &[T],
+    b: Right<T>,
+    accumulate: bool,
+    c: &mut [T],
+) {
+    let size = group_size(rows);
+    let mut scratch = Scratch::<T>::take();
+    pack(b, m, vectors(size) * lanes::<T>(), &mut scratch.panels);
+    let panels = &scratch.panels[..];
+    let samples = c.len() / (rows * k);
+    let chunk = samples.div_ceil(pieces(samples));
+    let operations = c.len() * m;
+    for_each_chunk(c, chunk * rows * k, operations, |i, c| {
+        let count = c.len() / (rows * k);
+        let a = &a[i * chunk * rows * m..][..count * rows * m];
+        let mut own = Scratch::<T>::take();
+        own.lists.fill(a, m, rows, size);
+        Arch::new().dispatch(Product {
+            lists: &own.lists,
+            panels,
+            shape: (rows, m, k),
+            size,
+            accumulate,
+            c,
+        });
+        own.put();
+    });
+    scratch.put();
+}
+
+/// The product of some samples.
+struct Product<'a, T> {
+    lists: &'a Lists<T>,
+    panels: &'a [T],
+    shape: (usize, usize, usize),
+    size: usize,
+    accumulate: bool,
+    c: &'a mut [T],
+}
+
+impl<T: Scalar> WithSimd for Product<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        match self.size {
+            1 => self.sized::<S, 1, { vectors(1) }>(simd),
+            2 => self.sized::<S, 2, { vectors(2) }>(simd),
+            3 => self.sized::<S, 3, { vectors(3) }>(simd),
+            4 => self.sized::<S, 4, { vectors(4) }>(simd),
+            5 => self.sized::<S, 5, { vectors(5) }>(simd),
+            _ => self.sized::<S, 6, { vectors(6) }>(simd),
+        }
+    }
+}
+
+impl<T: Scalar> Product<'_, T> {
+    /// The product in groups of `R` rows and panels of `V` vectors.
+    #[inline(always)]
+    fn sized<S: Simd, const R: usize, const V: usize>(&mut self, simd: S) {
+        let ((_, m, k), width) = (self.shape, V * T::lanes::<S>());
+        let groups = self.lists.starts.len() - 1;
+        for (p, panel) in self.panels.chunks_exact(m * width).enumerate() {
+            for group in 0..groups {
+                let list = self.lists.starts[group]..self.lists.starts[group + 1];
+                let columns = &self.lists.columns[list.clone()];
+                let (entries, _) =
+                    self.lists.entries[list.start * R..list.end * R].as_chunks::<R>();
+                let sums = sum::<T, S, R, V>(simd, columns, entries, panel);
+                self.store(simd, &sums, group, p * width..k.min((p + 1) * width));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn store<S: Simd, const R: usize, const V: usize>(
+        &mut self,
+        simd: S,
+        sums: &[[T::Vector<S>; V]; R],
+        group: usize,
+        columns: Range<usize>,
+    ) {
+        let (rows, _, k) = self.shape;
+        let groups = rows.div_ceil(R);
+        let (sample, first) = (group / groups, group % groups * R);
+        for (r, sums) in sums.iter().enumerate().take(rows - first) {
+            let start = (sample * rows + first + r) * k;
+            let to = &mut self.c[start + columns.start..start + columns.end];
+            write(simd, sums, self.accumulate, to);
+        }
+    }
+}
+
+/// Writes sums to a part of a row, or adds them to it; the part may be shorter than they are.
+#[inline(always)]
+pub(super) fn write<T: Scalar, S: Simd, const V: usize>(
+    simd: S,
+    sums: &[T::Vector<S>; V],
+    accumulate: bool,
+    to: &mut [T],
+) {
+    if to.len() == V * T::lanes::<S>() {
+        for (to, &sum) in T::vectors_mut::<S>(to).iter_mut().zip(sums) {
+            *to = if accumulate {
+                T::plus(simd, *to, sum)
+            } else {
+                sum
+            };
+        }
+        return;
+    }
+    let mut buffer = [T::ZERO; 8 * MOST_LANES];
+    let vectors = T::vectors_mut::<S>(&mut buffer);
+    vectors
+        .iter_mut()
+        .zip(sums)
+        .for_each(|(to, &sum)| *to = sum);
+    for (to, &sum) in to.iter_mut().zip(&buffer) {
+        *to = if accumulate { *to + sum } else { sum };
+    }
+}
+
+/// The sums of the rows of a panel that a list selects, for `R` rows of entries.
+#[inline(always)]
+fn sum<T: Scalar, S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    columns: &[u32],
+    entries: &[[T; R]],
+    panel: &[T],
+) -> [[T::Vector<S>; V]; R] {
+    let mut sums = [[T::splat(simd, T::ZERO); V]; R];
+    let (panel, _) = T::vectors::<S>(panel).as_chunks::<V>();
+    for (&column, entries) in columns.iter().zip(entries) {
+        // A panic here would keep the sums out of the registers; columns are always in range.
+        let Some(b) = panel.get(column as usize) else {
+            break;
+        };
+        for r in 0..R {
+            let a = T::splat(simd, entries[r]);
+            for v in 0..V {
+                sums[r][v] = T::multiply_add(simd, a, b[v], sums[r][v]);
+            }
+        }
+    }
+    sums
+}
