@@ -69,7 +69,7 @@ pub use network::{
     BatchNorm, Builder, Constant, Gate, Initialization, Mlp, Network, Node, NodeId, Operation,
     Window,
 };
-pub use objective::{Evaluation, Objective, Route, Term, Workspace};
+pub use objective::{Evaluation, Objective, Route, Stage, Term, Workspace};
 pub use parameters::{ParameterInfo, Parameters};
 pub use pattern::ActivationPattern;
 pub use penalty::{Direction, Penalty};

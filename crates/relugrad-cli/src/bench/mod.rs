@@ -1,6 +1,7 @@
 //! `relugrad bench`.
 
 mod arguments;
+mod explain;
 mod problem;
 mod workload;
 
@@ -45,7 +46,7 @@ struct Measurement {
     workload: Workload,
     /// In milliseconds, in rising order.
     times: Vec<f64>,
-    /// Floating-point operations of a run.
+    /// Floating-point operations of a run if every unit were active.
     operations: u64,
     /// The most memory that was in use beyond the network and the data.
     bytes: usize,
@@ -67,12 +68,17 @@ fn bench<T: Scalar>(arguments: &Arguments) -> Result<(), Failure> {
     }
     for &workload in &arguments.workload {
         let mut runner = Runner::new(workload, &problem, arguments)?;
-        let measured = measure(&mut runner, workload, &problem, arguments.repeat)?;
+        let stages = explain::stages(workload, runner.objective(), &problem);
+        let operations = explain::operations(&stages);
+        let measured = measure(&mut runner, (workload, operations), arguments.repeat)?;
         if arguments.json {
             let check = arguments.check.then(|| runner.check());
             writeln!(out, "{}", measured.json(&arguments.net, check))?;
         } else {
             writeln!(out, "{}", measured.line())?;
+            if arguments.explain {
+                explain::print(&mut out, &stages, &problem, measured.quantile(0.5))?;
+            }
         }
     }
     Ok(())
@@ -80,8 +86,7 @@ fn bench<T: Scalar>(arguments: &Arguments) -> Result<(), Failure> {
 
 fn measure<T: Scalar>(
     runner: &mut Runner<T>,
-    workload: Workload,
-    problem: &Problem<T>,
+    (workload, operations): (Workload, u64),
     repeat: usize,
 ) -> Result<Measurement, Failure> {
     let before = MEMORY.current_usage();
@@ -105,7 +110,7 @@ fn measure<T: Scalar>(
     Ok(Measurement {
         workload,
         times,
-        operations: 0,
+        operations,
         bytes,
         bytes_per_run: MEMORY.peak_usage().saturating_sub(warm),
     })

@@ -74,6 +74,16 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
         (here, there)
     }
 
+    /// Multiply-adds of this order with all units active.
+    pub(crate) fn multiply_adds(&self, rows: usize) -> u64 {
+        let (n, d, rows) = (
+            self.dense.outputs as u64,
+            self.dense.inputs as u64,
+            rows as u64,
+        );
+        n * n * d / 2 + rows * n * n + rows * n * n / 2 + n * n * d
+    }
+
     /// The tangents of `J` at the layer, `c W Wᵀ`, from its cotangents `c: [samples, rows, n]`.
     pub(crate) fn tangents(
         &self,

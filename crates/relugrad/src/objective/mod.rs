@@ -4,6 +4,7 @@ mod first_layer;
 mod gradient;
 mod gram;
 mod plan;
+mod work;
 mod workspace;
 
 use ndarray::ArrayView2;
@@ -16,6 +17,7 @@ use crate::penalty::Penalty;
 use crate::scalar::Scalar;
 
 pub use plan::Route;
+pub use work::Stage;
 pub use workspace::{Evaluation, Workspace};
 
 /// A penalty and its weight.

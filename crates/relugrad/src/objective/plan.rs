@@ -74,6 +74,18 @@ impl Objective {
         }
     }
 
+    /// Rows of each sample in the Gram stage.
+    pub(crate) fn gram_rows(&self, plan: &Plan, outputs: usize) -> usize {
+        match (plan.rows, &plan.gram[..]) {
+            (Rows::Centred, _) => outputs - 1,
+            (Rows::Projected, [i]) => match self.terms[*i].penalty {
+                Penalty::JacobianProjected { rows, .. } => rows,
+                _ => outputs,
+            },
+            _ => outputs,
+        }
+    }
+
     fn fewer_projections(&self, term: usize, outputs: usize) -> bool {
         matches!(self.terms[term].penalty, Penalty::JacobianProjected { rows, .. } if rows < outputs)
     }

@@ -12,8 +12,17 @@ use crate::scalar::Scalar;
 /// Sides of tiles are multiples of this, and tiles of symmetric results have as many rows.
 const SIDE: usize = 64;
 
-/// Multiply-adds of a tile that is worth handing to another thread.
-const TILE: usize = 12 << 20;
+/// Into how many tiles a product of so many multiply-adds is cut: enough for the threads that it is worth, and few, since
+/// each tile packs its factors anew.
+fn tiles(multiply_adds: usize) -> usize {
+    match multiply_adds >> 20 {
+        0 => 1,
+        1..64 => 2,
+        64..256 => 4,
+        256..1024 => 8,
+        _ => 16,
+    }
+}
 
 /// A number type with the library's product.
 pub trait Multiply: Sized {
@@ -53,11 +62,24 @@ fn view_mut<T>(rows: usize, columns: usize, data: &mut [T]) -> MatMut<'_, T> {
     MatMut::from_row_major_slice_mut(data, rows, columns)
 }
 
-/// `C ← α A B`, or with `C` added: in halves along the longer side of `C` until the tiles are small.
-fn tiled<T: Scalar>(alpha: T, a: MatRef<T>, b: MatRef<T>, accumulate: bool, c: MatMut<T>) {
+/// `C ← α A B`, or with `C` added.
+fn multiply<T: Scalar>(alpha: T, a: MatRef<T>, b: MatRef<T>, accumulate: bool, c: MatMut<T>) {
+    let tiles = tiles(a.nrows() * a.ncols() * b.ncols());
+    tiled(tiles, alpha, a, b, accumulate, c);
+}
+
+/// The same in so many tiles, a power of two: in halves along the longer side of `C`.
+fn tiled<T: Scalar>(
+    tiles: usize,
+    alpha: T,
+    a: MatRef<T>,
+    b: MatRef<T>,
+    accumulate: bool,
+    c: MatMut<T>,
+) {
     let (rows, columns) = (c.nrows(), c.ncols());
     let longer = rows.max(columns);
-    if rows * columns * a.ncols() < 2 * TILE || longer < 2 * SIDE {
+    if tiles == 1 || longer < 2 * SIDE {
         return T::multiply(alpha, a, b, accumulate, c);
     }
     let half = (longer / 2).next_multiple_of(SIDE);
@@ -69,8 +91,8 @@ fn tiled<T: Scalar>(alpha: T, a: MatRef<T>, b: MatRef<T>, accumulate: bool, c: M
         ((a, b_left, left), (a, b_right, right))
     };
     rayon::join(
-        || tiled(alpha, first.0, first.1, accumulate, first.2),
-        || tiled(alpha, second.0, second.1, accumulate, second.2),
+        || tiled(tiles / 2, alpha, first.0, first.1, accumulate, first.2),
+        || tiled(tiles / 2, alpha, second.0, second.1, accumulate, second.2),
     );
 }
 
@@ -84,7 +106,7 @@ pub(crate) fn a_bt<T: Scalar>(
 ) {
     let n = c.len() / m;
     let b = view(m, k, b).transpose();
-    tiled(T::ONE, view(n, k, a), b, accumulate, view_mut(n, m, c));
+    multiply(T::ONE, view(n, k, a), b, accumulate, view_mut(n, m, c));
 }
 
 /// `C ← A B`, or with `C` added; `a: [n, m]`, `b: [m, k]`, `c: [n, k]`.
@@ -96,7 +118,7 @@ pub(crate) fn a_b<T: Scalar>(
     c: &mut [T],
 ) {
     let n = c.len() / k;
-    tiled(
+    multiply(
         T::ONE,
         view(n, m, a),
         view(m, k, b),
@@ -109,7 +131,7 @@ pub(crate) fn a_b<T: Scalar>(
 pub(crate) fn at_b<T: Scalar>((m, k): (usize, usize), alpha: T, a: &[T], b: &[T], c: &mut [T]) {
     let n = a.len() / m;
     let a = view(n, m, a).transpose();
-    tiled(alpha, a, view(n, k, b), true, view_mut(m, k, c));
+    multiply(alpha, a, view(n, k, b), true, view_mut(m, k, c));
 }
 
 /// `C ← A Aᵀ`, with `a: [n, k]`, `c: [n, n]`, for little more than half the price.

@@ -19,6 +19,7 @@ pub(crate) use dense::{
 pub(crate) use lanes::Lanes;
 pub(crate) use panels::Right;
 pub(crate) use scratch::Kept;
+pub(crate) use sparse_rows::mix_rows;
 use sparse_rows::sparse_rows;
 use sparse_sum::{Part, sparse_sum};
 

@@ -10,7 +10,7 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::lanes::{MOST_LANES, lanes};
-use super::panels::{Right, pack};
+use super::panels::{Right, pack, pack_here};
 use super::scratch::Scratch;
 use crate::parallel::{for_each_chunk, pieces};
 use crate::scalar::Scalar;
@@ -29,7 +29,8 @@ fn group_size(rows: usize) -> usize {
 const fn vectors(size: usize) -> usize {
     match size {
         1 => 8,
-        2 | 3 => 4,
+        2 => 4,
+        3 => 3,
         _ => 2,
     }
 }
@@ -118,6 +119,24 @@ pub(super) fn sparse_rows<T: Scalar>(
         own.put();
     });
     scratch.put();
+}
+
+/// `C ← M C` on this thread, with `m: [rows, rows]`, `c: [rows, k]`.
+pub(crate) fn mix_rows<T: Scalar>(rows: usize, k: usize, m: &[T], c: &mut [T]) {
+    let size = group_size(rows);
+    let mut own = Scratch::<T>::take();
+    let width = vectors(size) * lanes::<T>();
+    pack_here(Right::Plain(c), rows, width, &mut own.panels);
+    own.lists.fill(m, rows, rows, size);
+    Arch::new().dispatch(Product {
+        lists: &own.lists,
+        panels: &own.panels,
+        shape: (rows, rows, k),
+        size,
+        accumulate: false,
+        c,
+    });
+    own.put();
 }
 
 /// The product of some samples.

@@ -9,7 +9,7 @@ use crate::network::map::{AffineMap, GateKind, Given, Map};
 use crate::network::{Network, Node};
 use crate::parameters::Parameters;
 use crate::pattern::{ActivationPattern, LayerView};
-use crate::product::a_b;
+use crate::product::mix_rows;
 use crate::scalar::Scalar;
 use crate::trace::{Record, resize_slots};
 
@@ -219,8 +219,7 @@ impl<T: Scalar> Rows<T> {
                 if let Some(factor) = multiple_of_identity(matrix, rows) {
                     return c.iter_mut().for_each(|c| *c *= factor);
                 }
-                let old = c.to_vec();
-                a_b((rows, node.width), matrix, &old, false, c);
+                mix_rows(rows, node.width, matrix, c);
             });
         }
     }

@@ -1,0 +1,109 @@
+//! What an evaluation of an objective is made of, counted before it is run.
+
+use super::Objective;
+use super::first_layer::FirstLayer;
+use super::plan::Rows;
+use crate::network::Network;
+use crate::penalty::Form;
+use crate::scalar::Scalar;
+
+/// One part of an evaluation: so many multiply-adds, as if every unit were active.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stage {
+    /// What is done.
+    pub name: String,
+    /// Rows per sample.
+    pub rows: usize,
+    /// Multiply-adds in affine layers for the whole batch.
+    pub multiply_adds: u64,
+}
+
+impl Objective {
+    /// The parts of a value with its parameter gradient on `samples` samples, in the order in which they run.
+    ///
+    /// The multiply-adds are those of dense layers and convolutions in the order that is taken, with all units active;
+    /// gates that are off spare some of them. Gates, losses and `K×K` matrices are not counted.
+    pub fn work<T: Scalar>(&self, network: &Network<T>, samples: usize) -> Vec<Stage> {
+        let (all, first, last) = network_costs(network);
+        let plan = self.plan(network.outputs());
+        let mut stages = Vec::new();
+        let mut add = |name: &str, rows: usize, per_row: u64| {
+            stages.push(Stage {
+                name: name.to_owned(),
+                rows,
+                multiply_adds: per_row * (rows * samples) as u64,
+            });
+        };
+        add("forward pass", 1, all);
+        if !plan.gradient.is_empty() {
+            add("input gradient", 1, all);
+            for &term in &plan.gradient {
+                if let Form::FiniteStep(..) = self.terms[term].penalty.form() {
+                    add(
+                        "second point of CURE: forward pass and input gradient",
+                        1,
+                        2 * all,
+                    );
+                    add("second point of CURE: tangents and gradients", 1, 4 * all);
+                }
+            }
+            add("tangents of the input gradient's penalties", 1, all);
+            add("their weight gradient", 1, all);
+        }
+        if !plan.gram.is_empty() {
+            let rows = self.gram_rows(&plan, network.outputs());
+            let spared = if plan.rows == Rows::Projected {
+                0
+            } else {
+                last
+            };
+            let order = FirstLayer::of(network).filter(|first| self.through(first, rows * samples));
+            let through = if order.is_some() { first } else { 0 };
+            add(
+                "cotangents of the Jacobian's rows",
+                rows,
+                all - spared - through,
+            );
+            add("tangents of the Jacobian's rows", rows, all - through);
+            add("weight gradient of the Gram penalties", rows, all - through);
+            if let Some(order) = order {
+                let here = order.multiply_adds(rows * samples);
+                stages.push(Stage {
+                    name: "first layer through its own Gram matrix".to_owned(),
+                    rows,
+                    multiply_adds: here,
+                });
+            }
+        }
+        let mut add = |name: &str, per_row: u64| {
+            stages.push(Stage {
+                name: name.to_owned(),
+                rows: 1,
+                multiply_adds: per_row * samples as u64,
+            });
+        };
+        add("backward pass of the loss", all - first);
+        add("its weight gradient", all);
+        stages
+    }
+}
+
+/// Multiply-adds of a row: in all layers, in those that read the input, in the last one if it is dense.
+fn network_costs<T: Scalar>(network: &Network<T>) -> (u64, u64, u64) {
+    let nodes = network.nodes();
+    let all = nodes.iter().map(|node| node.multiply_adds() as u64).sum();
+    let on_input = |input: &usize| !nodes[*input].depends_on_parameters;
+    let reading = nodes.iter().filter(|node| node.inputs.iter().any(on_input));
+    let first = reading.map(|node| node.multiply_adds() as u64).sum();
+    let last = network.output();
+    let dense = matches!(last.map, crate::network::map::Map::Dense(_)) && nodes.len() > 2;
+    (
+        all,
+        first,
+        if dense {
+            last.multiply_adds() as u64
+        } else {
+            0
+        },
+    )
+}
