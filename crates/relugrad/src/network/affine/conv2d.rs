@@ -129,8 +129,13 @@ impl Conv2d {
         let (positions, stride) = (self.positions(), self.window.stride[1]);
         self.runs(|tap, position, entry, count| {
             let from = &unfolded[tap * positions + position..][..count];
-            let to = out[entry..].iter_mut().step_by(stride);
-            to.zip(from).for_each(|(to, &from)| *to += from);
+            if stride == 1 {
+                let to = out[entry..entry + count].iter_mut();
+                to.zip(from).for_each(|(to, &from)| *to += from);
+            } else {
+                let to = out[entry..].iter_mut().step_by(stride);
+                to.zip(from).for_each(|(to, &from)| *to += from);
+            }
         });
     }
 
@@ -151,6 +156,20 @@ impl Conv2d {
             }
         }
     }
+}
+
+/// The sum of some numbers, in an order that vectors can follow.
+fn total<T: Scalar>(values: &[T]) -> T {
+    let (blocks, rest) = values.as_chunks::<16>();
+    let mut sums = [T::ZERO; 16];
+    for block in blocks {
+        sums.iter_mut()
+            .zip(block)
+            .for_each(|(sum, &value)| *sum += value);
+    }
+    sums.iter()
+        .chain(rest)
+        .fold(T::ZERO, |sum, &value| sum + value)
 }
 
 impl<T: Scalar> AffineMap<T> for Conv2d {
@@ -229,7 +248,7 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
         let bias = &mut gradient[start..start + self.output[0]];
         for row in c.chunks_exact(m) {
             for (sum, c) in bias.iter_mut().zip(row.chunks_exact(p)) {
-                *sum += scale * c.iter().fold(T::ZERO, |sum, &c| sum + c);
+                *sum += scale * total(c);
             }
         }
     }

@@ -66,19 +66,22 @@ impl MaxGate {
         out: &mut [T],
     ) -> Found {
         let mut found = Found::default();
-        for (unit, (out, choice)) in out.iter_mut().zip(&mut *layer.choices).enumerate() {
-            let (mut best, mut at, mut winner, mut tied) = (None, 0, 0, false);
-            for (place, i) in self.members(unit).enumerate() {
-                let value = input[i];
-                found.broken |= !value.is_finite();
-                match best {
-                    Some(b) if value == b => tied |= !(constant(i) && constant(at)),
-                    Some(b) if value < b || value.is_nan() => {}
-                    _ => (best, at, winner, tied) = (Some(value), i, place as u32, false),
+        let (count, size) = (self.windows.count(), self.windows.plane());
+        let planes = out
+            .chunks_exact_mut(count)
+            .zip(layer.choices.chunks_exact_mut(count));
+        for (plane, (out, choices)) in planes.enumerate() {
+            let input = &input[plane * size..(plane + 1) * size];
+            for (window, (out, choice)) in out.iter_mut().zip(choices).enumerate() {
+                let members = self.windows.members(window);
+                let (value, winner, equal) = largest(input, members, &mut found.broken);
+                (*out, *choice) = (value, winner);
+                if equal > 1 {
+                    let at_top = members.iter().filter(|&&i| input[i as usize] == value);
+                    let varies = |&i: &u32| !constant(plane * size + i as usize);
+                    found.kinks += u32::from(at_top.into_iter().any(varies));
                 }
             }
-            (*out, *choice) = (input[at], winner);
-            found.kinks += u32::from(tied);
         }
         found
     }
@@ -95,9 +98,10 @@ impl MaxGate {
         for_each_chunk(out, self.units(), operations, |row, out| {
             let input = &input[row * self.inputs()..(row + 1) * self.inputs()];
             let choices = layer.sample_choices(row / rows);
-            for (unit, (out, &choice)) in out.iter_mut().zip(choices).enumerate() {
-                *out = input[self.winner(unit, choice)];
-            }
+            let mut units = out.iter_mut();
+            self.for_each_winner(choices, |winner| {
+                *units.next().expect("a value for each choice") = input[winner];
+            });
         });
     }
 
@@ -117,9 +121,10 @@ impl MaxGate {
             }
             let c = &c[row * self.units()..(row + 1) * self.units()];
             let choices = layer.sample_choices(row / rows);
-            for (unit, (&c, &choice)) in c.iter().zip(choices).enumerate() {
-                below[self.winner(unit, choice)] += c;
-            }
+            let mut units = c.iter();
+            self.for_each_winner(choices, |winner| {
+                below[winner] += *units.next().expect("a value for each choice");
+            });
         });
     }
 
@@ -137,8 +142,33 @@ impl MaxGate {
         unreachable!("a layer has no face {face}")
     }
 
-    fn winner(&self, unit: usize, choice: u32) -> usize {
-        let (plane, window) = (unit / self.windows.count(), unit % self.windows.count());
-        plane * self.windows.plane() + self.windows.members(window)[choice as usize] as usize
+    /// Calls `f` with the place of every unit's winner among the inputs, in the order of units.
+    fn for_each_winner(&self, choices: &[u32], mut f: impl FnMut(usize)) {
+        let planes = choices.chunks_exact(self.windows.count()).enumerate();
+        for (plane, choices) in planes {
+            for (window, &choice) in choices.iter().enumerate() {
+                let member = self.windows.members(window)[choice as usize];
+                f(plane * self.windows.plane() + member as usize);
+            }
+        }
     }
+}
+
+/// The largest of some entries, the first place where it stands, and how many are equal to it; a value that is not finite
+/// is told.
+fn largest<T: Scalar>(input: &[T], members: &[u32], broken: &mut bool) -> (T, u32, u32) {
+    let first = members.first().map_or(T::ZERO, |&i| input[i as usize]);
+    let (mut value, mut winner, mut equal) = (first, 0, 0);
+    for (place, &i) in members.iter().enumerate() {
+        let entry = input[i as usize];
+        *broken |= !entry.is_finite();
+        equal = if entry > value {
+            1
+        } else {
+            equal + u32::from(entry == value)
+        };
+        winner = if entry > value { place as u32 } else { winner };
+        value = if entry > value { entry } else { value };
+    }
+    (value, winner, equal)
 }

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use pulp::{Arch, Simd, WithSimd};
+
 use super::Found;
 use crate::parallel::for_each_chunk;
 use crate::pattern::{LayerMut, LayerView};
@@ -127,19 +129,13 @@ impl SlopeGate {
     }
 
     fn select_sign<T: Scalar>(&self, parameters: &[T], z: &mut [T], words: &mut [u64]) -> Found {
-        // Without branches: which units are active is as good as random.
         let (mut kinks, mut finite) = (0, true);
         for (w, (z, word)) in z.chunks_mut(WORD).zip(words).enumerate() {
             let slopes = self.inactive(parameters, w * WORD, z.len());
-            let mut bits = 0;
-            for (j, (z, &slope)) in z.iter_mut().zip(&slopes).enumerate() {
-                let active = *z > T::ZERO;
-                bits |= u64::from(active) << j;
-                kinks += u32::from(*z == T::ZERO);
-                finite &= z.is_finite();
-                *z = if active { *z } else { slope * *z };
-            }
-            *word = bits;
+            let found = Arch::new().dispatch(SelectWord { z, slopes: &slopes });
+            *word = found.0;
+            kinks += found.1;
+            finite &= found.2;
         }
         Found {
             kinks,
@@ -165,9 +161,10 @@ impl SlopeGate {
                 let slopes = self.selected(parameters, layer.active(sample, w), start, length);
                 for row in data.chunks_exact_mut(self.width) {
                     let row = &mut row[start..start + length];
-                    for (entry, &slope) in row.iter_mut().zip(&slopes) {
-                        *entry *= slope;
-                    }
+                    Arch::new().dispatch(Scale {
+                        row,
+                        slopes: &slopes,
+                    });
                 }
             }
         });
@@ -241,10 +238,71 @@ impl SlopeGate {
         length: usize,
     ) -> [T; WORD] {
         let mut slopes = self.inactive(parameters, start, length);
-        for (j, slope) in slopes.iter_mut().enumerate() {
-            *slope = if word >> j & 1 == 1 { T::ONE } else { *slope };
-        }
+        Arch::new().dispatch(Open {
+            word,
+            slopes: &mut slopes,
+        });
         slopes
+    }
+}
+
+/// Selects up to [`WORD`] units: their bits, how many are at 0, and whether all are finite. Without branches, since which
+/// units are active is as good as random.
+struct SelectWord<'a, T> {
+    z: &'a mut [T],
+    slopes: &'a [T; WORD],
+}
+
+impl<T: Scalar> WithSimd for SelectWord<'_, T> {
+    type Output = (u64, u32, bool);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> (u64, u32, bool) {
+        let (mut bits, mut kinks, mut finite) = (0, 0, true);
+        for (j, (z, &slope)) in self.z.iter_mut().zip(self.slopes).enumerate() {
+            let active = *z > T::ZERO;
+            bits |= u64::from(active) << j;
+            kinks += u32::from(*z == T::ZERO);
+            finite &= z.is_finite();
+            *z = if active { *z } else { slope * *z };
+        }
+        (bits, kinks, finite)
+    }
+}
+
+/// Sets the slopes of the units whose bits are set to 1.
+struct Open<'a, T> {
+    word: u64,
+    slopes: &'a mut [T; WORD],
+}
+
+impl<T: Scalar> WithSimd for Open<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (half, slopes) in self.slopes.chunks_exact_mut(WORD / 2).enumerate() {
+            let bits = (self.word >> (half * WORD / 2)) as u32;
+            for (j, slope) in slopes.iter_mut().enumerate() {
+                *slope = if bits >> j & 1 == 1 { T::ONE } else { *slope };
+            }
+        }
+    }
+}
+
+/// Multiplies entries by slopes.
+struct Scale<'a, T> {
+    row: &'a mut [T],
+    slopes: &'a [T; WORD],
+}
+
+impl<T: Scalar> WithSimd for Scale<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let pairs = self.row.iter_mut().zip(self.slopes);
+        pairs.for_each(|(entry, &slope)| *entry *= slope);
     }
 }
 
