@@ -26,7 +26,7 @@ use sparse_sum::{Part, sparse_sum};
 /// The least share of nonzero columns at which a dense product is faster, by rows of each sample.
 fn dense_from(rows: usize) -> f64 {
     match rows {
-        1 => 0.4,
+        1 => 0.1,
         2 | 3 => 0.75,
         _ => 0.95,
     }
@@ -34,7 +34,7 @@ fn dense_from(rows: usize) -> f64 {
 
 /// The same for sums over samples.
 fn dense_sum_from(rows: usize) -> f64 {
-    if rows == 1 { 0.35 } else { 0.6 }
+    if rows == 1 { 0.1 } else { 0.6 }
 }
 
 /// The share of the columns of `a: [samples, rows, columns]` that are not zero, from the first row of a few samples.
