@@ -129,3 +129,70 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Builder, Mlp, Window};
+    use ndarray::{Array2, Array4};
+
+    fn weight(outputs: usize, inputs: usize) -> Array2<f64> {
+        Array2::from_shape_fn((outputs, inputs), |(i, j)| ((i * inputs + j) as f64).sin())
+    }
+
+    #[test]
+    fn it_is_the_dense_layer_that_all_paths_pass() {
+        let mlp = Mlp::new(&[6, 5, 4]).build::<f64>(0).unwrap();
+        assert_eq!(FirstLayer::of(&mlp).map(|first| first.node), Some(1));
+
+        let mut builder = Builder::new();
+        let x = builder.input_shaped(&[2, 3]).unwrap();
+        let flat = builder.flatten(x).unwrap();
+        let z = builder.dense(flat, weight(4, 6), None).unwrap();
+        let behind_a_reshape = builder.build(z).unwrap();
+        assert_eq!(
+            FirstLayer::of(&behind_a_reshape).map(|first| first.node),
+            Some(2)
+        );
+
+        let mut builder = Builder::new();
+        let x = builder.input(4).unwrap();
+        let z = builder.dense(x, weight(4, 4), None).unwrap();
+        let f = builder.sum(&[x, z]).unwrap();
+        assert!(
+            FirstLayer::of(&builder.build(f).unwrap()).is_none(),
+            "a skip"
+        );
+
+        let mut builder = Builder::new();
+        let x = builder.input_shaped(&[2, 3]).unwrap();
+        let z = builder.dense(x, weight(4, 3), None).unwrap();
+        let rows = builder.build(z).unwrap();
+        assert!(
+            FirstLayer::of(&rows).is_none(),
+            "a layer on each of two rows"
+        );
+
+        let mut builder = Builder::new();
+        let x = builder.input_shaped(&[1, 3, 3]).unwrap();
+        let kernel = Array4::from_elem((2, 1, 2, 2), 1.0);
+        let z = builder
+            .conv2d(x, kernel, None, Window::new([2, 2]), 1)
+            .unwrap();
+        assert!(
+            FirstLayer::of(&builder.build(z).unwrap()).is_none(),
+            "a convolution"
+        );
+    }
+
+    #[test]
+    fn it_is_less_work_for_many_features() {
+        let less = |widths: &[usize]| {
+            let network = Mlp::new(widths).build::<f32>(0).unwrap();
+            let (here, there) = FirstLayer::of(&network).unwrap().costs(1280);
+            here < there
+        };
+        assert!(less(&[784, 512, 512, 10]));
+        assert!(!less(&[32, 512, 512, 10]));
+    }
+}

@@ -107,3 +107,36 @@ fn network_costs<T: Scalar>(network: &Network<T>) -> (u64, u64, u64) {
         },
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Loss, Mlp, Objective, Penalty, Route};
+
+    fn total(objective: &Objective) -> u64 {
+        let network = Mlp::new(&[8, 12, 3]).build::<f64>(0).unwrap();
+        let stages = objective.work(&network, 5);
+        stages.iter().map(|stage| stage.multiply_adds).sum()
+    }
+
+    #[test]
+    fn stages_are_counted_by_hand() {
+        let plain = Objective::new(Loss::softmax_cross_entropy());
+        // 132 weights, 36 of them behind the first layer.
+        assert_eq!(total(&plain), 5 * (132 + 36 + 132));
+        let gradient = plain.clone().with(Penalty::InputGradient, 1.0).unwrap();
+        assert_eq!(total(&gradient), total(&plain) + 5 * 3 * 132);
+        let jacobian = plain
+            .clone()
+            .with(Penalty::Jacobian, 1.0)
+            .unwrap()
+            .route(Route::AllRows);
+        // The seeds are the identity, so the last layer's cotangents are for nothing.
+        assert_eq!(total(&jacobian), total(&plain) + 5 * 3 * (96 + 132 + 132));
+        let centred = plain.clone().with(Penalty::CurvatureTrace, 1.0).unwrap();
+        let rows = centred.work(&Mlp::new(&[8, 12, 3]).build::<f64>(0).unwrap(), 5)[1].rows;
+        assert_eq!(rows, 2);
+        let gram = jacobian.route(Route::FirstLayerGram);
+        let first = 12 * 12 * 8 / 2 + 15 * 12 * 12 * 3 / 2 + 12 * 12 * 8;
+        assert_eq!(total(&gram), total(&plain) + 5 * 3 * (36 + 36) + first);
+    }
+}
