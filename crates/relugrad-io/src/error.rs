@@ -341,6 +341,21 @@ pub enum Error {
         problem: String,
     },
 
+    /// A file whose bytes are not those that were written.
+    #[error(
+        "its checksum is {found:08x} but its bytes give {expected:08x}: it is damaged; use an earlier copy"
+    )]
+    Checksum {
+        /// The checksum of the bytes.
+        expected: u32,
+        /// The one that the file states.
+        found: u32,
+    },
+
+    /// A checkpoint without checksum.
+    #[error("it has no checksum, which checkpoints have: it is damaged, or no checkpoint")]
+    NoChecksum,
+
     /// A key of the user's metadata that the format uses itself.
     #[error("the metadata key `{key}` is the format's own; use another")]
     ReservedKey {

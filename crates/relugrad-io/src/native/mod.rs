@@ -1,5 +1,6 @@
 //! The native format: safetensors with the graph in the header's metadata.
 
+mod checkpoint;
 mod container;
 mod graph;
 mod read;
@@ -13,16 +14,24 @@ use relugrad::{Network, Scalar};
 use crate::error::{Error, Result};
 use crate::whole_file;
 
+pub use checkpoint::Checkpoint;
 pub use graph::{FORMAT, MAX_WIDTH};
 pub use read::from_bytes;
 pub(crate) use read::tensors;
 pub use write::to_bytes;
 
-/// Strings that accompany a model, such as the settings of its training. The key `relugrad` is taken.
+/// Strings that accompany a model, such as the settings of its training. The keys `relugrad` and
+/// `checksum` are taken.
 pub type Metadata = BTreeMap<String, String>;
 
 /// The metadata key under which the graph is.
 const GRAPH_KEY: &str = "relugrad";
+
+/// The metadata key under which a checkpoint's checksum is.
+const CHECKSUM_KEY: &str = "checksum";
+
+/// How the names of a checkpoint's arrays beside the model begin.
+const BESIDE: &str = "training/";
 
 /// Writes a network to a new file, whole or not at all.
 ///

@@ -8,7 +8,7 @@ use safetensors::Dtype;
 
 use super::container::{Container, Tensor};
 use super::graph::{Graph, Node};
-use super::{GRAPH_KEY, Metadata};
+use super::{BESIDE, CHECKSUM_KEY, GRAPH_KEY, Metadata, checkpoint};
 use crate::error::{Error, Result};
 
 /// Reads a network and its strings from the bytes of a file.
@@ -20,13 +20,33 @@ use crate::error::{Error, Result};
 /// # Errors
 /// Every variant of [`Error`] but those of the operating system and [`Error::ReservedKey`]: bytes that are
 /// damaged, of another kind or of a later format, a graph that is not a network, weights that do not fit it.
+/// The arrays of a [`Checkpoint`](super::Checkpoint) beside its model are passed over.
 pub fn from_bytes<T: Scalar>(bytes: &[u8]) -> Result<(Network<T>, Metadata)> {
     let container = Container::parse(bytes)?;
     let mut metadata = container.metadata();
+    match metadata.remove(CHECKSUM_KEY) {
+        Some(stated) => checkpoint::verify(bytes, &stated)?,
+        None if container.names().iter().any(|name| name.starts_with(BESIDE)) => {
+            return Err(Error::NoChecksum);
+        }
+        None => {}
+    }
     let text = metadata.remove(GRAPH_KEY).ok_or(Error::MissingGraph)?;
     let graph = Graph::from_json(&text)?;
     let network = Reader::new(&container, &graph).network()?;
     Ok((network, metadata))
+}
+
+/// The arrays beside the model, by their names without the prefix.
+pub(super) fn beside<T: Scalar>(bytes: &[u8]) -> Result<Vec<(String, Vec<T>)>> {
+    let container = Container::parse(bytes)?;
+    let names = container.names().into_iter();
+    let arrays = names.filter_map(|name| {
+        let short = name.strip_prefix(BESIDE)?.to_owned();
+        let tensor = container.tensor(&name).expect("its name is listed");
+        Some(decode(&name, &tensor).map(|values| (short, values)))
+    });
+    arrays.collect()
 }
 
 /// A network in the making.
@@ -60,7 +80,8 @@ impl<'a, T: Scalar> Reader<'a, T> {
             last = Some(id);
         }
         let names = self.container.names();
-        if let Some(tensor) = names.into_iter().find(|name| !self.used.contains(name)) {
+        let unused = |name: &String| !self.used.contains(name) && !name.starts_with(BESIDE);
+        if let Some(tensor) = names.into_iter().find(unused) {
             return Err(Error::ExtraTensor { tensor });
         }
         let output = last.ok_or(relugrad::Error::InputNodes { found: 0 })?;

@@ -5,7 +5,7 @@ use safetensors::Dtype;
 
 use super::container::{NewTensor, pack};
 use super::graph::Graph;
-use super::{GRAPH_KEY, Metadata};
+use super::{CHECKSUM_KEY, GRAPH_KEY, Metadata};
 use crate::error::{Error, Result};
 
 /// The bytes of a model file. Equal networks and strings give equal bytes.
@@ -14,13 +14,21 @@ use crate::error::{Error, Result};
 /// [`Error::ReservedKey`], [`Error::NotFinite`] for a NaN or infinite weight, [`Error::WidthRange`], and
 /// [`Error::HeaderTooLarge`] for too much metadata.
 pub fn to_bytes<T: Scalar>(network: &Network<T>, metadata: &Metadata) -> Result<Vec<u8>> {
-    if metadata.contains_key(GRAPH_KEY) {
+    if let Some(key) = [GRAPH_KEY, CHECKSUM_KEY]
+        .iter()
+        .find(|key| metadata.contains_key(**key))
+    {
         return Err(Error::ReservedKey {
-            key: GRAPH_KEY.into(),
+            key: (*key).to_owned(),
         });
     }
     let mut metadata = metadata.clone();
     metadata.insert(GRAPH_KEY.into(), Graph::of(network)?.to_json());
+    pack(&metadata, &tensors(network)?)
+}
+
+/// The learned and the constant arrays of a network.
+pub(super) fn tensors<T: Scalar>(network: &Network<T>) -> Result<Vec<NewTensor>> {
     let parameters = network.parameters();
     let tensor = |info: &ParameterInfo| tensor(info, &parameters.values()[info.range()]);
     let tensors = parameters.layout().iter().map(tensor);
@@ -36,7 +44,7 @@ pub fn to_bytes<T: Scalar>(network: &Network<T>, metadata: &Metadata) -> Result<
             });
         }
     }
-    pack(&metadata, &tensors)
+    Ok(tensors)
 }
 
 fn tensor<T: Scalar>(info: &ParameterInfo, values: &[T]) -> Result<NewTensor> {
@@ -57,7 +65,7 @@ fn tensor<T: Scalar>(info: &ParameterInfo, values: &[T]) -> Result<NewTensor> {
 }
 
 /// Little-endian bytes in the precision `T`.
-fn encode<T: Scalar>(values: &[T]) -> (Dtype, Vec<u8>) {
+pub(super) fn encode<T: Scalar>(values: &[T]) -> (Dtype, Vec<u8>) {
     let doubles = values.iter().map(|value| value.into_f64());
     if T::NAME == f32::NAME {
         // The numbers came from `f32`, so nothing is rounded.
