@@ -341,6 +341,31 @@ pub enum Error {
         problem: String,
     },
 
+    /// A file of NumPy that is damaged or holds something else.
+    #[error("{problem}")]
+    Numpy {
+        /// What is wrong.
+        problem: String,
+    },
+
+    /// An entry of an array that is NaN or infinite.
+    #[error("the entry at {index:?} is {value}; all must be finite")]
+    NumpyNotFinite {
+        /// Where it stands.
+        index: Vec<usize>,
+        /// What stands there.
+        value: f64,
+    },
+
+    /// An .npz archive without the array that is looked for.
+    #[error("it has no array called {}; its arrays are {}", .wanted.join(" or "), .found.join(", "))]
+    NumpyMissing {
+        /// The names that were looked for.
+        wanted: Vec<String>,
+        /// The names of its arrays.
+        found: Vec<String>,
+    },
+
     /// A file whose bytes are not those that were written.
     #[error(
         "its checksum is {found:08x} but its bytes give {expected:08x}: it is damaged; use an earlier copy"

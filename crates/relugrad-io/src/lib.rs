@@ -4,14 +4,18 @@ mod error;
 mod model;
 mod native;
 mod nnet;
+mod numpy;
 mod onnx;
 mod state;
 mod whole_file;
 
 pub use error::{Error, Result};
 pub use model::{Format, Model, load_model};
-pub use native::{Checkpoint, FORMAT, MAX_WIDTH, Metadata, from_bytes, load, save, save_over, to_bytes};
+pub use native::{
+    Checkpoint, FORMAT, MAX_WIDTH, Metadata, from_bytes, load, save, save_over, to_bytes,
+};
 pub use nnet::{load_nnet, nnet_from_str};
+pub use numpy::{NumpyArray, load_npy, load_npz};
 pub use onnx::{load_onnx, onnx_from_bytes, onnx_to_bytes};
 pub use state::StateDict;
 pub use whole_file::write_whole;

@@ -16,7 +16,7 @@ use plotters::prelude::*;
 use relugrad::{Direction, Loss, Mlp, Network, Objective, Penalty, Targets, gradient_change};
 use relugrad_train::data::{Split, digits, stratified_split};
 use relugrad_train::evaluate::Samples;
-use relugrad_train::{Result, Training, train};
+use relugrad_train::{Ramp, Result, Training, train};
 
 const STEPS: [f64; 7] = [0.03, 0.1, 0.3, 0.75, 1.5, 3.0, 6.0];
 
@@ -80,7 +80,7 @@ fn network(data: &Split, lambda: f64, epochs: usize) -> Result<Network<f32>> {
     let objective = Objective::new(Loss::softmax_cross_entropy()).with(cure, lambda)?;
     let training = Training {
         epochs,
-        warmup_epochs: 3.0,
+        ramp: Ramp::linear(3.0),
         ..Training::new(objective)
     };
     train(&mut network, data, &training, &mut ())?;

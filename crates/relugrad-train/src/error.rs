@@ -19,6 +19,58 @@ pub enum Error {
         problem: String,
     },
 
+    /// A file of samples that is damaged or does not say what is needed.
+    #[error("{}: {problem}", .path.display())]
+    DataFile {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+
+    /// An option of the data that does not fit them.
+    #[error("the data: {problem}")]
+    Data {
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+
+    /// A model, checkpoint or array that cannot be read or written.
+    #[error(transparent)]
+    Io(#[from] relugrad_io::Error),
+
+    /// A checkpoint that does not belong to the training that is to be resumed.
+    #[error("the checkpoint cannot be resumed: {problem}")]
+    Checkpoint {
+        /// What is wrong.
+        problem: String,
+    },
+
+    /// A configuration with a key or value that cannot be understood.
+    #[error("the configuration: {problem}")]
+    Configuration {
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+
+    /// A log or folder of a training that cannot be written.
+    #[error("cannot write {}", .path.display())]
+    Write {
+        /// Which file or folder.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+
+    /// A folder that holds the results of a training already.
+    #[error("{} already holds a training ({found}); resume it, name another folder, or allow to overwrite it", .path.display())]
+    RunExists {
+        /// Which folder.
+        path: PathBuf,
+        /// A file by which it is recognised.
+        found: String,
+    },
+
     /// A description of a network that cannot be understood.
     #[error("the model: {problem}")]
     Architecture {
@@ -38,7 +90,7 @@ pub enum Error {
     },
 
     /// An optimizer's name that does not exist.
-    #[error("no optimizer is called `{name}`; the names are sgd and adam")]
+    #[error("no optimizer is called `{name}`; the names are sgd, adam and adamw")]
     UnknownOptimizer {
         /// The name that was given.
         name: String,
@@ -52,7 +104,7 @@ pub enum Error {
         /// The epoch, from 1.
         epoch: usize,
         /// The step in all epochs, from 1.
-        step: usize,
+        step: u64,
         /// What the engine says.
         source: relugrad::Error,
     },
@@ -132,7 +184,7 @@ pub enum Error {
 
     /// A feature below 0 or above 1.
     #[error(
-        "feature {feature} of sample {sample} of data set {name} is {found}; scale all features to [0, 1]"
+        "feature {feature} of sample {sample} of data set {name} is {found}; scale all features to [0, 1], for a file with `scale`: range, or its least and greatest number"
     )]
     FeatureOutsideBox {
         /// Name of the data set.

@@ -68,7 +68,7 @@ pub(crate) fn correct<T: Scalar>(logits: &[T], labels: &[usize]) -> impl Iterato
         .map(|(f, &label)| prediction(f) == label)
 }
 
-fn prediction<T: Scalar>(logits: &[T]) -> usize {
+pub(crate) fn prediction<T: Scalar>(logits: &[T]) -> usize {
     (1..logits.len()).fold(0, |best, k| if logits[k] > logits[best] { k } else { best })
 }
 
@@ -125,7 +125,7 @@ pub fn penalty_means<T: Scalar>(
 /// Share of the samples that are classified correctly and stay so under the attack; in `[0, 1]`.
 ///
 /// # Errors
-/// Those of [`Attack::run`].
+/// Those of [`Attack::stand`].
 pub fn robust_accuracy<T: Scalar>(
     network: &Network<T>,
     loss: &Loss,
@@ -134,8 +134,8 @@ pub fn robust_accuracy<T: Scalar>(
 ) -> relugrad::Result<f64> {
     let mut survivors = 0;
     for (first, images, labels) in samples.batches() {
-        let outcome = attack.run(network, loss, images, labels, first)?;
-        survivors += outcome.fooled.iter().filter(|&&fooled| !fooled).count();
+        let misled = attack.stand(network, loss, images, labels, first)?;
+        survivors += misled.iter().filter(|misled| misled.is_none()).count();
     }
     Ok(survivors as f64 / samples.len() as f64)
 }

@@ -2,7 +2,7 @@
 //!
 //! # Map
 //!
-//! - [`data`]: validated data sets: the embedded digits, IDX files, stratified splits.
+//! - [`data`]: validated data sets: the embedded digits, files of many kinds, stratified splits, augmentation.
 //! - [`train`]: mini-batches, the exact gradient of an [`Objective`](relugrad::Objective), an [`Optimizer`], metrics.
 //! - [`attack`]: adversarial perturbations; [`evaluate`]: accuracy, robust accuracy, means of penalties.
 //! - [`verify`](verify::verify): the theorems on a network and samples.
@@ -17,10 +17,15 @@ pub mod data;
 mod error;
 pub mod evaluate;
 mod optimizer;
-mod trainer;
+mod schedule;
+mod training;
 pub mod verify;
 
 pub use architecture::Architecture;
 pub use error::{Error, Result};
 pub use optimizer::{Optimizer, OptimizerState};
-pub use trainer::{EpochReport, History, StepReport, Training, Watch, train};
+pub use schedule::{Curve, Ramp, RampCurve, Schedule};
+pub use training::{
+    Advance, Adversarial, EarlyStopping, EpochReport, History, Metric, StepReport, Trainer,
+    Training, Watch, train,
+};

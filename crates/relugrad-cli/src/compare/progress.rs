@@ -72,7 +72,7 @@ impl Progress {
             let line = format!(
                 "      {}, test accuracy {:.2} %",
                 self.epoch,
-                100.0 * report.test_accuracy
+                100.0 * report.validation_accuracy.unwrap_or(f64::NAN)
             );
             self.line(&line);
         }

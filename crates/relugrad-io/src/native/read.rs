@@ -26,7 +26,11 @@ pub fn from_bytes<T: Scalar>(bytes: &[u8]) -> Result<(Network<T>, Metadata)> {
     let mut metadata = container.metadata();
     match metadata.remove(CHECKSUM_KEY) {
         Some(stated) => checkpoint::verify(bytes, &stated)?,
-        None if container.names().iter().any(|name| name.starts_with(BESIDE)) => {
+        None if container
+            .names()
+            .iter()
+            .any(|name| name.starts_with(BESIDE)) =>
+        {
             return Err(Error::NoChecksum);
         }
         None => {}

@@ -4,9 +4,11 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use relugrad::Scalar;
+use serde::{Deserialize, Serialize};
 
 /// Norm of a perturbation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Norm {
     /// `max |δ_i|`.
     Linf,
@@ -20,6 +22,14 @@ impl Norm {
         match self {
             Norm::Linf => "linf",
             Norm::L2 => "l2",
+        }
+    }
+
+    /// The dual norm of a row `q`: the largest `q·δ` for `‖δ‖ ≤ 1`.
+    pub fn dual_of<T: Scalar>(self, q: impl IntoIterator<Item = T>) -> f64 {
+        match self {
+            Norm::Linf => q.into_iter().map(|q| q.into_f64().abs()).sum(),
+            Norm::L2 => Norm::L2.of(q),
         }
     }
 

@@ -14,7 +14,8 @@ use crate::data::Split;
 use crate::error::{Result, check_range};
 use crate::evaluate::{Samples, accuracy_and_loss, penalty_means, robust_accuracy};
 use crate::optimizer::Optimizer;
-use crate::trainer::{EpochReport, History, StepReport, Training, Watch, train};
+use crate::schedule::Ramp;
+use crate::training::{EpochReport, History, StepReport, Training, Watch, train};
 
 /// What to compare, and how.
 ///
@@ -133,13 +134,13 @@ impl Plan {
             objective = objective.with(penalty.clone(), *lambda)?;
         }
         Ok(Training {
-            objective,
             optimizer: self.optimizer,
             learning_rate: self.learning_rate,
             epochs: self.epochs,
             batch_size: self.batch_size,
-            warmup_epochs: self.warmup_epochs,
+            ramp: Ramp::linear(self.warmup_epochs),
             seed,
+            ..Training::new(objective)
         })
     }
 
@@ -258,7 +259,7 @@ impl From<&(Penalty, f64)> for PenaltySettings {
 impl From<&(Attack, bool)> for AttackSettings {
     fn from((attack, headline): &(Attack, bool)) -> AttackSettings {
         AttackSettings {
-            name: attack.name.into(),
+            name: attack.method.name().into(),
             norm: attack.norm.name().into(),
             epsilon: attack.epsilon,
             steps: attack.steps,
@@ -288,8 +289,8 @@ fn curve(history: &History) -> Vec<EpochMetrics> {
         train_loss: report.train_loss,
         train_accuracy: report.train_accuracy,
         train_penalty: report.train_penalties.iter().sum(),
-        test_loss: report.test_loss,
-        test_accuracy: report.test_accuracy,
+        test_loss: report.validation_loss.unwrap_or(f64::NAN),
+        test_accuracy: report.validation_accuracy.unwrap_or(f64::NAN),
     };
     history.epochs.iter().map(metrics).collect()
 }

@@ -1,20 +1,39 @@
-//! CIFAR-10 in its binary form (Krizhevsky 2009): batches of records of one label byte and 3 × 32 × 32 pixel bytes.
+//! CIFAR-10 and CIFAR-100 in their binary form (Krizhevsky 2009): records of label bytes and 3 × 32 × 32 pixel bytes.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use flate2::read::MultiGzDecoder;
 use ndarray::Array2;
 
+use super::file::open;
 use super::{Dataset, Split};
 use crate::error::{Error, Result};
 
 /// Bytes of the pixels of one image.
 const PIXELS: usize = 3 * 32 * 32;
 
-/// Number of classes.
-const CLASSES: usize = 10;
+/// A data set: its name, the number of label bytes of a record, and which of them counts, with its number of classes.
+struct Kind {
+    name: &'static str,
+    label_bytes: usize,
+    label: usize,
+    classes: usize,
+}
+
+const CIFAR_10: Kind = Kind {
+    name: "cifar-10",
+    label_bytes: 1,
+    label: 0,
+    classes: 10,
+};
+
+/// The first label byte of a record is one of 20 superclasses.
+const CIFAR_100: Kind = Kind {
+    name: "cifar-100",
+    label_bytes: 2,
+    label: 1,
+    classes: 100,
+};
 
 /// The most images that one file may hold; those of the data set have 10 000.
 const MAX_IMAGES: usize = 100_000;
@@ -43,7 +62,30 @@ pub fn load_cifar10(dir: &Path) -> Result<Split> {
         return Err(missing("data_batch_1"));
     }
     let test = path_of(dir, "test_batch").ok_or_else(|| missing("test_batch"))?;
-    Split::new(dataset(&paths)?, dataset(&[test])?)
+    Split::new(dataset(&CIFAR_10, &paths)?, dataset(&CIFAR_10, &[test])?)
+}
+
+/// Whether a directory looks like CIFAR-100's: there are the files of both parts.
+pub fn is_cifar100(dir: &Path) -> bool {
+    ["train", "test"]
+        .iter()
+        .all(|name| path_of(dir, name).is_some())
+}
+
+/// Reads CIFAR-100 from a directory with `train.bin` and `test.bin`, each as it is or compressed with gzip, with its 100
+/// fine labels.
+///
+/// # Errors
+/// As for [`load_cifar10`].
+pub fn load_cifar100(dir: &Path) -> Result<Split> {
+    let part = |name: &str| {
+        let path = path_of(dir, name).ok_or_else(|| Error::MissingFile {
+            directory: dir.to_owned(),
+            expected: vec![format!("{name}.bin"), format!("{name}.bin.gz")],
+        })?;
+        dataset(&CIFAR_100, &[path])
+    };
+    Split::new(part("train")?, part("test")?)
 }
 
 /// The file of a batch, plain or compressed.
@@ -52,54 +94,44 @@ fn path_of(dir: &Path, name: &str) -> Option<PathBuf> {
     paths.into_iter().find(|path| path.is_file())
 }
 
-fn dataset(paths: &[PathBuf]) -> Result<Dataset> {
+fn dataset(kind: &Kind, paths: &[PathBuf]) -> Result<Dataset> {
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+    let size = kind.label_bytes + PIXELS;
     for path in paths {
-        let bytes = read(path)?;
         let problem = |problem: String| Error::Cifar {
             path: path.clone(),
             problem,
         };
-        let (records, rest) = bytes.as_chunks::<{ 1 + PIXELS }>();
-        if records.is_empty() || !rest.is_empty() || records.len() > MAX_IMAGES {
+        let mut bytes = Vec::new();
+        // One byte more than allowed at most.
+        let limit = (MAX_IMAGES * size + 1) as u64;
+        let read = open(path)?.take(limit).read_to_end(&mut bytes);
+        read.map_err(|source| Error::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let count = bytes.len() / size;
+        if count == 0 || bytes.len() % size != 0 || count > MAX_IMAGES {
             return Err(problem(format!(
-                "it has {} bytes, which is no number of records of {} bytes from 1 to {MAX_IMAGES}",
+                "it has {} bytes, which is no number of records of {size} bytes from 1 to {MAX_IMAGES}",
                 bytes.len(),
-                1 + PIXELS
             )));
         }
-        for (i, record) in records.iter().enumerate() {
-            if usize::from(record[0]) >= CLASSES {
+        for (i, record) in bytes.chunks_exact(size).enumerate() {
+            let label = usize::from(record[kind.label]);
+            if label >= kind.classes {
+                let last = kind.classes - 1;
                 return Err(problem(format!(
-                    "image {i} has the label {}, but labels are 0 to 9",
-                    record[0]
+                    "image {i} has the label {label}, but labels are 0 to {last}"
                 )));
             }
-            labels.push(record[0].into());
-            pixels.extend(record[1..].iter().map(|&p| f32::from(p) / 255.0));
+            labels.push(label);
+            let image = &record[kind.label_bytes..];
+            pixels.extend(image.iter().map(|&p| f32::from(p) / 255.0));
         }
     }
     let images = Array2::from_shape_vec((labels.len(), PIXELS), pixels).expect("whole records");
-    Dataset::new("cifar-10", images, labels, CLASSES, vec![3, 32, 32])
-}
-
-/// The (decompressed) bytes, one more than allowed at most.
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let failed = |source: io::Error| Error::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let file = File::open(path).map_err(failed)?;
-    let compressed = path.extension().is_some_and(|extension| extension == "gz");
-    let reader: Box<dyn Read> = if compressed {
-        Box::new(MultiGzDecoder::new(file))
-    } else {
-        Box::new(file)
-    };
-    let mut bytes = Vec::new();
-    let limit = (MAX_IMAGES * (1 + PIXELS) + 1) as u64;
-    reader.take(limit).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
+    Dataset::new(kind.name, images, labels, kind.classes, vec![3, 32, 32])
 }
 
 #[cfg(test)]
@@ -132,6 +164,30 @@ mod tests {
             ),
             (1.0, 0.2)
         );
+    }
+
+    #[test]
+    fn the_hundred_classes_have_two_label_bytes() {
+        let record = |fine: u8, pixel: u8| [vec![7, fine], vec![pixel; PIXELS]].concat();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(
+            dir.path().join("train.bin"),
+            [record(99, 0), record(4, 51)].concat(),
+        )
+        .unwrap();
+        std::fs::write(dir.path().join("test.bin"), record(0, 255)).unwrap();
+        assert!(is_cifar100(dir.path()) && !is_cifar10(dir.path()));
+        let split = load_cifar100(dir.path()).unwrap();
+        assert_eq!(
+            (split.train.labels(), split.train.classes()),
+            (&[99, 4][..], 100)
+        );
+        assert_eq!(split.train.images()[(1, 0)], 0.2);
+        std::fs::write(dir.path().join("test.bin"), record(100, 255)).unwrap();
+        assert!(matches!(
+            load_cifar100(dir.path()),
+            Err(Error::Cifar { .. })
+        ));
     }
 
     #[test]

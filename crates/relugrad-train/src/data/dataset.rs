@@ -307,7 +307,7 @@ mod tests {
             assert_eq!(
                 refusal(dataset(array![[0.0, 1.0], [0.0, bad]], &[0, 0], &[2])),
                 format!(
-                    "feature 1 of sample 1 of data set tiny is {bad}; scale all features to [0, 1]"
+                    "feature 1 of sample 1 of data set tiny is {bad}; scale all features to [0, 1], for a file with `scale`: range, or its least and greatest number"
                 )
             );
         }

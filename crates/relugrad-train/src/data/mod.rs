@@ -1,4 +1,4 @@
-//! Labelled images in `[0, 1]`: the built-in digits, IDX files such as MNIST's, and splits of them.
+//! Labelled samples in `[0, 1]`: the built-in digits, files of many kinds ([`Source`]), splits and augmentation.
 //!
 //! ```
 //! use relugrad_train::data::{digits, stratified_split};
@@ -9,14 +9,23 @@
 //! # Ok::<(), relugrad_train::Error>(())
 //! ```
 
+mod arrays;
+mod augment;
 mod cifar;
 mod dataset;
 mod digits;
+mod file;
 mod idx;
+mod scale;
+mod source;
 mod split;
+mod table;
 
-pub use cifar::{is_cifar10, load_cifar10};
+pub use augment::Augmentation;
+pub use cifar::{is_cifar10, is_cifar100, load_cifar10, load_cifar100};
 pub use dataset::Dataset;
 pub use digits::digits;
 pub use idx::load_idx;
+pub use scale::Scale;
+pub use source::Source;
 pub use split::{Split, stratified_split};

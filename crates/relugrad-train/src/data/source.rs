@@ -1,0 +1,199 @@
+//! Where samples come from: a description that fits an option or a file, and reading what it says.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Scale, Split, arrays, digits, is_cifar10, is_cifar100, load_cifar10, load_cifar100, load_idx,
+    stratified_split, table,
+};
+use crate::error::{Error, Result};
+
+/// Where samples come from, and which of them are for testing.
+///
+/// | `path` | what is read |
+/// | --- | --- |
+/// | `digits` | 1797 images of 8×8 pixels, built in |
+/// | a directory | the four IDX files of MNIST or Fashion-MNIST, or the binary batches of CIFAR-10 or CIFAR-100; plain or `.gz` |
+/// | `FILE.npz` | arrays `x_train`, `y_train`, `x_test`, `y_test`, or `x` and `y` |
+/// | `FILE.npy` | samples, with their class indices in the file `labels` |
+/// | `FILE.csv` | a line for each sample, plain or `.gz`; `label_column` is a name or a number from 0 (default: the last) |
+///
+/// Where a source does not tell the test samples, a stratified share of `test_fraction` is split off by `split_seed`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Source {
+    /// `digits`, a directory or a file.
+    pub path: String,
+    /// The labels of an `.npy` file of samples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<PathBuf>,
+    /// The column of a table that has the labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_column: Option<String>,
+    /// How numbers of arrays and tables become features in `[0, 1]`.
+    pub scale: Scale,
+    /// Shape of a sample of arrays and tables, such as `[1, 28, 28]`; empty for the file's own.
+    pub shape: Vec<usize>,
+    /// Share of test samples, of every class alike.
+    pub test_fraction: f64,
+    /// Seed of the split.
+    pub split_seed: u64,
+}
+
+impl Default for Source {
+    /// The digits, with every fifth for testing.
+    fn default() -> Source {
+        Source {
+            path: "digits".into(),
+            labels: None,
+            label_column: None,
+            scale: Scale::Auto,
+            shape: Vec::new(),
+            test_fraction: 0.2,
+            split_seed: 0,
+        }
+    }
+}
+
+impl Source {
+    /// The default options for another path.
+    pub fn new(path: impl Into<String>) -> Source {
+        Source {
+            path: path.into(),
+            ..Source::default()
+        }
+    }
+
+    /// Reads the samples.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for a path that is none of the above or an option that does not belong to it, and the errors of
+    /// the formats.
+    pub fn load(&self) -> Result<Split> {
+        let path = Path::new(&self.path);
+        self.check_options()?;
+        let split = |data: &_| stratified_split(data, self.test_fraction, self.split_seed);
+        match self.kind() {
+            Kind::Digits => split(&digits()),
+            Kind::Directory if is_cifar10(path) => load_cifar10(path),
+            Kind::Directory if is_cifar100(path) => load_cifar100(path),
+            Kind::Directory => load_idx(path),
+            Kind::Archive => arrays::load_archive(path, self.scale, &self.shape)?.into_split(split),
+            Kind::Array => match &self.labels {
+                Some(labels) => {
+                    arrays::load_pair(path, labels, self.scale, &self.shape)?.into_split(split)
+                }
+                None => Err(data(format!(
+                    "{} has samples alone; give the .npy file of their class indices as `labels`",
+                    self.path
+                ))),
+            },
+            Kind::Table => split(&table::load_table(
+                path,
+                self.label_column.as_deref(),
+                self.scale,
+                &self.shape,
+            )?),
+            Kind::Missing => Err(data(format!(
+                "there is no `{}`; give digits, a directory with IDX files or CIFAR batches, or a file that ends in \
+                 .npz, .npy or .csv",
+                self.path
+            ))),
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        let name = self.path.strip_suffix(".gz").unwrap_or(&self.path);
+        let ending = Path::new(name).extension().and_then(|e| e.to_str());
+        match ending {
+            _ if self.path == "digits" => Kind::Digits,
+            _ if Path::new(&self.path).is_dir() => Kind::Directory,
+            Some("npz") => Kind::Archive,
+            Some("npy") => Kind::Array,
+            Some("csv") => Kind::Table,
+            _ => Kind::Missing,
+        }
+    }
+
+    /// Refuses options that would be without effect.
+    fn check_options(&self) -> Result<()> {
+        let kind = self.kind();
+        let arrays = matches!(kind, Kind::Archive | Kind::Array | Kind::Table);
+        let idle = [
+            ("labels", self.labels.is_some() && kind != Kind::Array),
+            (
+                "label-column",
+                self.label_column.is_some() && kind != Kind::Table,
+            ),
+            ("scale", self.scale != Scale::Auto && !arrays),
+            ("shape", !self.shape.is_empty() && !arrays),
+        ];
+        match idle.iter().find(|(_, idle)| *idle && kind != Kind::Missing) {
+            None => Ok(()),
+            Some((option, _)) => Err(data(format!(
+                "the option {option} does not apply to `{}`; leave it out",
+                self.path
+            ))),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Digits,
+    Directory,
+    Archive,
+    Array,
+    Table,
+    Missing,
+}
+
+fn data(problem: String) -> Error {
+    Error::Data { problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_the_digits() {
+        let split = Source::default().load().unwrap();
+        assert_eq!((split.train.samples(), split.test.samples()), (1438, 359));
+    }
+
+    #[test]
+    fn a_table_is_split() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("two.csv");
+        let lines: Vec<String> = (0..20).map(|i| format!("0.{i:02},{}", i % 2)).collect();
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        let source = Source::new(path.to_string_lossy());
+        let split = source.load().unwrap();
+        assert_eq!((split.train.samples(), split.test.samples()), (16, 4));
+    }
+
+    #[test]
+    fn options_without_effect_and_missing_files_are_refused() {
+        let labels = Source {
+            labels: Some("y.npy".into()),
+            ..Source::default()
+        };
+        let column = Source {
+            label_column: Some("class".into()),
+            ..Source::new("x.npz")
+        };
+        for source in [labels, column, Source::new("nowhere"), Source::new("x.npy")] {
+            assert!(
+                matches!(source.load(), Err(Error::Data { .. })),
+                "{source:?}"
+            );
+        }
+        assert!(matches!(
+            Source::new("none.csv").load(),
+            Err(Error::Read { .. })
+        ));
+    }
+}

@@ -1,0 +1,117 @@
+//! Saving a training and going on from there, to the same bits.
+
+use relugrad::Scalar;
+use relugrad_io::{Checkpoint, Metadata};
+use serde::{Deserialize, Serialize};
+
+use super::trainer::{Progress, Trainer};
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+
+/// The metadata key under which the state of a training is.
+const STATE_KEY: &str = "training";
+
+/// Names of the optimizer's arrays.
+const MOMENTS: [&str; 2] = ["first_moment", "second_moment"];
+
+/// What a checkpoint holds besides arrays.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    /// `f32` or `f64`.
+    precision: String,
+    /// Fingerprint of the samples.
+    samples: String,
+    progress: Progress,
+}
+
+/// A fingerprint of images and labels, to notice that other ones are given.
+pub(crate) fn fingerprint(data: &Dataset) -> String {
+    let pixels = data.images().iter().flat_map(|x| x.to_le_bytes());
+    let labels = data.labels().iter().flat_map(|&y| (y as u64).to_le_bytes());
+    let mut checksum = 0;
+    let mut block = Vec::with_capacity(1 << 16);
+    for byte in pixels.chain(labels) {
+        block.push(byte);
+        if block.len() == block.capacity() {
+            checksum = crc32c::crc32c_append(checksum, &block);
+            block.clear();
+        }
+    }
+    checksum = crc32c::crc32c_append(checksum, &block);
+    format!("{checksum:08x} of {} samples", data.samples())
+}
+
+impl<T: Scalar> Trainer<T> {
+    /// All that is needed to go on: the network, the optimizer's moments, the step, and the reports so far; `metadata` is
+    /// kept with it, such as the configuration.
+    ///
+    /// Equal trainings give equal bytes, whatever interrupted them; times are not in it.
+    pub fn to_checkpoint(&self, mut metadata: Metadata) -> Checkpoint<T> {
+        let state = State {
+            precision: T::NAME.into(),
+            samples: self.samples.clone(),
+            progress: self.progress.clone(),
+        };
+        let state = serde_json::to_string(&state).expect("finite numbers and strings are JSON");
+        metadata.insert(STATE_KEY.into(), state);
+        let moments = MOMENTS.into_iter().zip(self.optimizer.moments());
+        Checkpoint {
+            network: self.network.clone(),
+            metadata,
+            arrays: moments
+                .map(|(name, values)| (name.to_owned(), values.to_vec()))
+                .collect(),
+        }
+    }
+
+    /// Goes on from a checkpoint of the same training.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if it belongs to another one; the trainer is then as before.
+    pub fn resume(&mut self, checkpoint: Checkpoint<T>) -> Result<()> {
+        let problem = |problem: String| Err(Error::Checkpoint { problem });
+        let Some(state) = checkpoint.metadata.get(STATE_KEY) else {
+            return problem("it is a model without the state of a training".into());
+        };
+        let state: State = match serde_json::from_str(state) {
+            Ok(state) => state,
+            Err(error) => return problem(format!("its state cannot be read: {error}")),
+        };
+        if state.precision != T::NAME {
+            let (found, ours) = (state.precision, T::NAME);
+            return problem(format!("it is of {found} but the training of {ours}"));
+        }
+        if state.samples != self.samples {
+            let (found, ours) = (state.samples, &self.samples);
+            return problem(format!(
+                "it was trained on other samples ({found}, not {ours})"
+            ));
+        }
+        let layout = |network: &relugrad::Network<T>| network.parameters().layout().to_vec();
+        if layout(&checkpoint.network) != layout(&self.network) {
+            return problem("it holds a network of other layers".into());
+        }
+        let per_epoch = self.steps_per_epoch();
+        let (step, epochs) = (state.progress.step, state.progress.epochs.len());
+        if step / per_epoch != epochs as u64 || epochs > self.training.epochs {
+            return problem(format!("step {step} is not in epoch {}", epochs + 1));
+        }
+        let mut arrays = checkpoint.arrays;
+        let mut take = |name: &str| {
+            let place = arrays.iter().position(|(other, _)| other == name)?;
+            Some(arrays.swap_remove(place).1)
+        };
+        let restored = match (take(MOMENTS[0]), take(MOMENTS[1])) {
+            (Some(first), Some(second)) => self.optimizer.restore(step, first, second),
+            _ => None,
+        };
+        if restored.is_none() {
+            return problem("it has the moments of another optimizer".into());
+        }
+        self.network = checkpoint.network;
+        self.progress = state.progress;
+        self.forget_order();
+        Ok(())
+    }
+}

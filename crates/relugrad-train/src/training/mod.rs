@@ -1,0 +1,10 @@
+//! Training: options, the loop step by step, and what it reports.
+
+mod checkpoint;
+mod options;
+mod report;
+mod trainer;
+
+pub use options::{Adversarial, EarlyStopping, Metric, Training};
+pub use report::{Advance, EpochReport, History, StepReport, Watch};
+pub use trainer::{Trainer, train};

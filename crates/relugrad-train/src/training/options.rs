@@ -1,0 +1,189 @@
+//! How to train.
+
+use relugrad::Objective;
+use serde::{Deserialize, Serialize};
+
+use crate::attack::{Attack, Method, Norm};
+use crate::data::Augmentation;
+use crate::error::{Result, check_range};
+use crate::optimizer::Optimizer;
+use crate::schedule::{Ramp, Schedule};
+
+/// How to train a network on labelled samples: minimise `mean ℓ + w(t) Σ λ_i mean penalty_i` over mini-batches.
+///
+/// | option | default | purpose | range |
+/// | --- | --- | --- | --- |
+/// | `objective` | | loss and penalties with their final weights `λ` | |
+/// | `optimizer` | Adam | update rule | |
+/// | `learning_rate` | 10⁻³ | its step length `η` | positive |
+/// | `schedule` | constant | factor of `η` in the course of the training | |
+/// | `epochs` | 30 | passes over the training samples | at least 1 |
+/// | `batch_size` | 64 | samples in a step; the last batch of an epoch may be smaller | at least 1 |
+/// | `ramp` | constant | `w(t)`, the factor of all penalties' weights | |
+/// | `lazy` | 1 | penalties are taken in every `lazy`-th step only, with `lazy` times their weight | at least 1 |
+/// | `clip` | none | the largest ℓ2 norm of a gradient; longer ones are shortened to it | positive |
+/// | `adversarial` | none | replaces samples by adversarial examples before the step | |
+/// | `augmentation` | none | random changes of the images | |
+/// | `stopping` | never | which epoch is the best, and when to give up | |
+/// | `seed` | 0 | order of the samples, augmentation, random starts, and random rows of projected penalties | |
+#[derive(Clone, Debug, PartialEq)]
+pub struct Training {
+    /// Loss and penalties with their final weights.
+    pub objective: Objective,
+    /// Update rule.
+    pub optimizer: Optimizer,
+    /// Step length.
+    pub learning_rate: f64,
+    /// Factor of the step length in the course of the training.
+    pub schedule: Schedule,
+    /// Passes over the training samples.
+    pub epochs: usize,
+    /// Samples in a step.
+    pub batch_size: usize,
+    /// Factor of the penalties' weights in the course of the training.
+    pub ramp: Ramp,
+    /// Steps from one with penalties to the next.
+    pub lazy: usize,
+    /// The largest norm of a gradient.
+    pub clip: Option<f64>,
+    /// Adversarial examples instead of samples.
+    pub adversarial: Option<Adversarial>,
+    /// Random changes of the images.
+    pub augmentation: Augmentation,
+    /// Which epoch is the best, and when to give up.
+    pub stopping: EarlyStopping,
+    /// Seed of everything that is random.
+    pub seed: u64,
+}
+
+impl Training {
+    /// The defaults of the table above.
+    pub fn new(objective: Objective) -> Training {
+        Training {
+            objective,
+            optimizer: Optimizer::adam(),
+            learning_rate: 1e-3,
+            schedule: Schedule::default(),
+            epochs: 30,
+            batch_size: 64,
+            ramp: Ramp::default(),
+            lazy: 1,
+            clip: None,
+            adversarial: None,
+            augmentation: Augmentation::default(),
+            stopping: EarlyStopping::default(),
+            seed: 0,
+        }
+    }
+
+    /// Refuses options that are out of range.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`](crate::Error::OutOfRange).
+    pub fn check(&self) -> Result<()> {
+        self.optimizer.check()?;
+        self.schedule.check()?;
+        self.ramp.check()?;
+        let positive = |x: f64| x > 0.0 && x.is_finite();
+        let rate = self.learning_rate;
+        check_range("learning rate", rate, positive(rate), "positive and finite")?;
+        let counts = [
+            ("epochs", self.epochs),
+            ("batch size", self.batch_size),
+            ("lazy", self.lazy),
+        ];
+        for (option, count) in counts {
+            check_range(option, count as f64, count > 0, "at least 1")?;
+        }
+        if let Some(clip) = self.clip {
+            check_range("clip", clip, positive(clip), "positive and finite")?;
+        }
+        if let Some(adversarial) = &self.adversarial {
+            adversarial.check()?;
+        }
+        let patience = self.stopping.patience;
+        let valid = patience != Some(0);
+        check_range("patience", 0.0, valid, "at least 1, or left out")
+    }
+}
+
+/// Adversarial training (Goodfellow et al. 2015; Madry et al. 2018): the first samples of every batch are replaced by
+/// adversarial examples of the network as it is. Penalties are then taken at these points.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Adversarial {
+    /// `fgsm` or `pgd`.
+    pub method: Method,
+    /// Norm of the perturbations.
+    pub norm: Norm,
+    /// Their largest size, in the units of the data.
+    pub epsilon: f64,
+    /// Gradient steps of PGD, from a random start.
+    pub steps: usize,
+    /// Length of a step; `2.5 ε / steps` if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_size: Option<f64>,
+    /// Share of the samples of a batch that are replaced, rounded to whole ones.
+    pub share: f64,
+}
+
+impl Default for Adversarial {
+    fn default() -> Adversarial {
+        Adversarial {
+            method: Method::Pgd,
+            norm: Norm::Linf,
+            epsilon: 0.1,
+            steps: 7,
+            step_size: None,
+            share: 1.0,
+        }
+    }
+}
+
+impl Adversarial {
+    fn check(&self) -> Result<()> {
+        let share = self.share;
+        let fits = (0.0..=1.0).contains(&share);
+        check_range("share of adversarial examples", share, fits, "in [0, 1]")?;
+        self.attack(0).check()
+    }
+
+    /// The attack with a seed.
+    pub(crate) fn attack(&self, seed: u64) -> Attack {
+        let attack = match self.method {
+            Method::Fgsm => Attack::fgsm(self.norm, self.epsilon),
+            Method::Pgd => Attack::pgd(self.norm, self.epsilon, self.steps, 1),
+            Method::ApgdCe => Attack::apgd_ce(self.norm, self.epsilon, self.steps, 1),
+            Method::ApgdDlr => Attack::apgd_dlr(self.norm, self.epsilon, self.steps, 1),
+        };
+        Attack {
+            step_size: self.step_size.unwrap_or(attack.step_size),
+            seed,
+            ..attack
+        }
+    }
+}
+
+/// Which epoch is the best, and when to give up.
+///
+/// The best is told on the validation samples. Without any, it is the last one, and training is never stopped early.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct EarlyStopping {
+    /// What the best epoch has the most or the least of.
+    pub metric: Metric,
+    /// Epochs without a better one after which to stop; never if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
+}
+
+/// What tells the best epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Metric {
+    /// The largest accuracy on the validation samples; of equal ones, the smallest loss.
+    #[default]
+    Accuracy,
+    /// The smallest loss on them.
+    Loss,
+}

@@ -1,0 +1,435 @@
+//! The training loop, a step at a time.
+
+use std::time::{Duration, Instant};
+
+use ndarray::{Array2, Axis, s};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use relugrad::{Network, Objective, Scalar, Targets, Workspace};
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::fingerprint;
+use super::options::{Metric, Training};
+use super::report::{Advance, EpochReport, History, StepReport, Watch};
+use crate::data::{Dataset, Split};
+use crate::error::{Error, Result};
+use crate::evaluate::{Samples, accuracy_and_loss, correct};
+use crate::optimizer::OptimizerState;
+use crate::schedule::Place;
+
+/// Trains a network in place, with the test samples for validation.
+///
+/// Equal seeds give equal bits for any number of threads.
+///
+/// # Errors
+/// Those of [`Trainer::new`] and [`Trainer::advance`].
+pub fn train<T: Scalar>(
+    network: &mut Network<T>,
+    data: &Split,
+    training: &Training,
+    watch: &mut dyn Watch,
+) -> Result<History> {
+    let mut trainer = Trainer::new(
+        network.clone(),
+        training.clone(),
+        &data.train,
+        Some(&data.test),
+    )?;
+    let mut complete = true;
+    while complete && !trainer.is_finished() {
+        let Advance { step, epoch } = trainer.advance()?;
+        // A training that is stopped at its end is complete all the same.
+        complete = watch.step(&step).is_continue() || trainer.is_finished();
+        epoch.iter().for_each(|report| watch.epoch(report));
+    }
+    let history = History {
+        epochs: trainer.progress.epochs.clone(),
+        step_time: trainer.median_step_time(),
+        complete,
+    };
+    *network = trainer.into_network();
+    Ok(history)
+}
+
+/// A training that can be advanced step by step, saved and resumed.
+///
+/// All that is random follows from the seed and the number of the step, so the state of a training is its parameters, the
+/// optimizer's moments and some sums: see [`to_checkpoint`](Self::to_checkpoint).
+pub struct Trainer<T> {
+    pub(super) training: Training,
+    pub(super) network: Network<T>,
+    train: Samples<T>,
+    /// The shape of a sample.
+    shape: Vec<usize>,
+    validation: Option<Samples<T>>,
+    /// Fingerprint of the training samples.
+    pub(super) samples: String,
+    /// The objective with the weights of the present step.
+    objective: Objective,
+    /// The objective of a step without penalties.
+    loss_alone: Objective,
+    pub(super) optimizer: OptimizerState<T>,
+    pub(super) progress: Progress,
+    workspace: Workspace<T>,
+    /// The samples of the present epoch in their order; empty if it has yet to be made.
+    order: Vec<usize>,
+    times: Vec<Duration>,
+}
+
+/// How far a training is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Progress {
+    /// Steps taken.
+    pub(super) step: u64,
+    /// Sums over the samples of the present epoch.
+    pub(super) sums: Sums,
+    /// Reports of the finished epochs.
+    pub(super) epochs: Vec<EpochReport>,
+}
+
+/// Sums over the samples of an epoch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sums {
+    samples: u64,
+    loss: f64,
+    correct: u64,
+    /// Samples of steps with penalties.
+    penalised: u64,
+    penalties: Vec<f64>,
+}
+
+impl<T: Scalar> Trainer<T> {
+    /// A training that has yet to take its first step.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`]; [`Error::Data`] if augmentation or network do not fit the samples.
+    pub fn new(
+        network: Network<T>,
+        training: Training,
+        train: &Dataset,
+        validation: Option<&Dataset>,
+    ) -> Result<Trainer<T>> {
+        training.check()?;
+        training.augmentation.check(train.shape())?;
+        check_fit(&network, train)?;
+        let loss_alone = Objective::new(*training.objective.loss());
+        Ok(Trainer {
+            objective: training.objective.clone(),
+            loss_alone,
+            optimizer: OptimizerState::new(training.optimizer, network.parameters().len()),
+            network,
+            train: Samples::new(train),
+            shape: train.shape().to_vec(),
+            validation: validation.map(Samples::new),
+            samples: fingerprint(train),
+            progress: Progress::default(),
+            workspace: Workspace::new(),
+            order: Vec::new(),
+            times: Vec::new(),
+            training,
+        })
+    }
+
+    /// The network as it is.
+    pub fn network(&self) -> &Network<T> {
+        &self.network
+    }
+
+    /// The network alone.
+    pub fn into_network(self) -> Network<T> {
+        self.network
+    }
+
+    /// Steps taken so far.
+    pub fn steps_done(&self) -> u64 {
+        self.progress.step
+    }
+
+    /// Reports of the finished epochs.
+    pub fn epochs(&self) -> &[EpochReport] {
+        &self.progress.epochs
+    }
+
+    /// Steps of an epoch.
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.train.len().div_ceil(self.training.batch_size) as u64
+    }
+
+    /// Whether all epochs are done, or no better one has come for as long as the patience lasts.
+    pub fn is_finished(&self) -> bool {
+        let epochs = &self.progress.epochs;
+        let since_best = epochs.iter().rev().take_while(|epoch| !epoch.best).count();
+        let patience = self.training.stopping.patience;
+        epochs.len() >= self.training.epochs
+            || patience.is_some_and(|patience| since_best >= patience)
+    }
+
+    /// Takes a step and, if it was the last of its epoch, looks at the validation samples.
+    ///
+    /// # Errors
+    /// [`Error::Step`] with the engine's reason, such as a loss that is no longer finite.
+    ///
+    /// # Panics
+    /// If the training is finished.
+    pub fn advance(&mut self) -> Result<Advance> {
+        assert!(!self.is_finished(), "the training is finished");
+        let start = Instant::now();
+        let (epoch, first) = (self.progress.epochs.len() + 1, self.first_of_batch());
+        let failed = |step: u64| {
+            move |source| Error::Step {
+                epoch,
+                step,
+                source,
+            }
+        };
+        if self.order.is_empty() {
+            self.order = order(self.training.seed, epoch, self.train.len());
+        }
+        let last = (first + self.training.batch_size).min(self.order.len());
+        let batch = self.order[first..last].to_vec();
+        let next = self.progress.step + 1;
+        let step = self.step(epoch, &batch).map_err(failed(next))?;
+        self.times.push(start.elapsed());
+        self.progress.step = next;
+        if last < self.order.len() {
+            return Ok(Advance { step, epoch: None });
+        }
+        self.order.clear();
+        let report = self
+            .report(epoch, step.learning_rate)
+            .map_err(failed(next))?;
+        self.progress.epochs.push(report.clone());
+        self.progress.sums = Sums::default();
+        Ok(Advance {
+            step,
+            epoch: Some(report),
+        })
+    }
+
+    /// Median time of the steps that this trainer has taken.
+    pub fn median_step_time(&self) -> Duration {
+        let mut times = self.times.clone();
+        times.sort_unstable();
+        times.get(times.len() / 2).copied().unwrap_or_default()
+    }
+
+    /// Makes the order of the samples anew before the next step.
+    pub(super) fn forget_order(&mut self) {
+        self.order.clear();
+    }
+
+    /// The place in the epoch's order at which the next batch begins.
+    fn first_of_batch(&self) -> usize {
+        let before = self.steps_per_epoch() * self.progress.epochs.len() as u64;
+        (self.progress.step - before) as usize * self.training.batch_size
+    }
+
+    fn place(&self) -> Place {
+        let per_epoch = self.steps_per_epoch();
+        Place {
+            step: self.progress.step,
+            per_epoch,
+            steps: per_epoch.saturating_mul(self.training.epochs as u64),
+        }
+    }
+
+    fn step(&mut self, epoch: usize, batch: &[usize]) -> relugrad::Result<StepReport> {
+        let place = self.place();
+        let labels: Vec<usize> = batch.iter().map(|&i| self.train.labels[i]).collect();
+        let mut images = self.images(epoch, batch);
+        self.attack(&mut images, &labels)?;
+        let penalised = place.step.is_multiple_of(self.training.lazy as u64);
+        if penalised {
+            self.set_weights(place)?;
+        }
+        let objective = if penalised {
+            &self.objective
+        } else {
+            &self.loss_alone
+        };
+        let targets = Targets::Classes(&labels);
+        objective.gradient_into(&self.network, images.view(), &targets, &mut self.workspace)?;
+        let sums = &mut self.progress.sums;
+        sums.add(&self.workspace, &self.network, &labels, penalised);
+        let learning_rate = self.training.learning_rate * self.training.schedule.factor(place);
+        let gradient_norm = self.update(learning_rate);
+        let evaluation = self.workspace.evaluation();
+        Ok(StepReport {
+            epoch,
+            step: place.step + 1,
+            steps: place.steps,
+            loss: evaluation.loss,
+            penalties: evaluation.penalties.clone(),
+            objective: evaluation.value,
+            gradient_norm,
+            learning_rate,
+        })
+    }
+
+    /// The samples of a batch, augmented.
+    fn images(&self, epoch: usize, batch: &[usize]) -> Array2<T> {
+        let mut images: Array2<T> = self.train.images.select(Axis(0), batch);
+        let augmentation = &self.training.augmentation;
+        if !augmentation.is_none() {
+            for (mut row, &sample) in images.rows_mut().into_iter().zip(batch) {
+                let row = row.as_slice_mut().expect("rows are contiguous");
+                augmentation.apply(&self.shape, row, self.training.seed, epoch, sample);
+            }
+        }
+        images
+    }
+
+    /// Replaces the first samples of a batch by adversarial examples.
+    fn attack(&self, images: &mut Array2<T>, labels: &[usize]) -> relugrad::Result<()> {
+        let Some(adversarial) = &self.training.adversarial else {
+            return Ok(());
+        };
+        let count = (adversarial.share * labels.len() as f64).round() as usize;
+        if count == 0 {
+            return Ok(());
+        }
+        let attack = adversarial.attack(self.training.seed ^ ADVERSARIAL);
+        let first = self.progress.step as usize * self.training.batch_size;
+        let loss = self.training.objective.loss();
+        let clean = images.slice(s![..count, ..]).to_owned();
+        let outcome = attack.run(&self.network, loss, clean.view(), &labels[..count], first)?;
+        images
+            .slice_mut(s![..count, ..])
+            .assign(&outcome.adversarial);
+        Ok(())
+    }
+
+    /// Sets the weights and the random draw of a step with penalties.
+    fn set_weights(&mut self, place: Place) -> relugrad::Result<()> {
+        let weight = self.training.ramp.factor(place) * self.training.lazy as f64;
+        for (i, term) in self.training.objective.terms().iter().enumerate() {
+            self.objective.set_lambda(i, weight * term.lambda)?;
+        }
+        self.objective.set_draw(place.step);
+        Ok(())
+    }
+
+    /// Clips the gradient and changes the parameters; returns the gradient's norm.
+    fn update(&mut self, learning_rate: f64) -> f64 {
+        let gradient = self.workspace.gradient().expect("it was just computed");
+        let values = gradient.values();
+        let norm = values
+            .iter()
+            .map(|g| g.into_f64().powi(2))
+            .sum::<f64>()
+            .sqrt();
+        let parameters = self.network.parameters_mut().values_mut();
+        match self.training.clip {
+            Some(clip) if norm > clip => {
+                let factor = T::from_f64(clip / norm);
+                let clipped: Vec<T> = values.iter().map(|&g| factor * g).collect();
+                self.optimizer.step(parameters, &clipped, learning_rate);
+            }
+            _ => self.optimizer.step(parameters, values, learning_rate),
+        }
+        norm
+    }
+
+    fn report(&self, epoch: usize, learning_rate: f64) -> relugrad::Result<EpochReport> {
+        let sums = &self.progress.sums;
+        let validation = match &self.validation {
+            Some(samples) => {
+                let loss = self.training.objective.loss();
+                Some(accuracy_and_loss(&self.network, loss, samples)?)
+            }
+            None => None,
+        };
+        let samples = sums.samples as f64;
+        let mean = |sum: &f64| sum / sums.penalised.max(1) as f64;
+        Ok(EpochReport {
+            epoch,
+            step: self.progress.step,
+            learning_rate,
+            train_loss: sums.loss / samples,
+            train_accuracy: sums.correct as f64 / samples,
+            train_penalties: sums.penalties.iter().map(mean).collect(),
+            validation_loss: validation.map(|(_, loss)| loss),
+            validation_accuracy: validation.map(|(accuracy, _)| accuracy),
+            best: self.is_best(validation),
+        })
+    }
+
+    /// Whether accuracy and loss on the validation samples are better than in all epochs before.
+    fn is_best(&self, validation: Option<(f64, f64)>) -> bool {
+        let Some((accuracy, loss)) = validation else {
+            return true;
+        };
+        self.progress.epochs.iter().all(|epoch| {
+            let before = (epoch.validation_accuracy, epoch.validation_loss);
+            let (Some(before_accuracy), Some(before_loss)) = before else {
+                return true;
+            };
+            match self.training.stopping.metric {
+                Metric::Loss => loss < before_loss,
+                Metric::Accuracy => (accuracy, -loss) > (before_accuracy, -before_loss),
+            }
+        })
+    }
+}
+
+impl Sums {
+    fn add<T: Scalar>(
+        &mut self,
+        workspace: &Workspace<T>,
+        network: &Network<T>,
+        labels: &[usize],
+        penalised: bool,
+    ) {
+        let evaluation = workspace.evaluation();
+        let samples = labels.len() as f64;
+        self.samples += labels.len() as u64;
+        self.loss += samples * evaluation.loss;
+        let right = correct(workspace.logits(network), labels);
+        self.correct += right.filter(|&right| right).count() as u64;
+        if penalised {
+            self.penalised += labels.len() as u64;
+            self.penalties.resize(evaluation.penalties.len(), 0.0);
+            for (sum, mean) in self.penalties.iter_mut().zip(&evaluation.penalties) {
+                *sum += samples * mean;
+            }
+        }
+    }
+}
+
+/// Keeps the random starts of adversarial training apart from other random numbers.
+const ADVERSARIAL: u64 = 0x5eed_0a06_3e27_0002;
+
+/// Refuses a network for inputs or classes of another number.
+fn check_fit<T: Scalar>(network: &Network<T>, data: &Dataset) -> Result<()> {
+    let (inputs, outputs) = (network.inputs(), network.outputs());
+    let (features, classes) = (data.features(), data.classes());
+    if inputs != features {
+        return Err(Error::Data {
+            problem: format!(
+                "the model has {inputs} inputs but the samples of {} have {features} features",
+                data.name()
+            ),
+        });
+    }
+    if outputs < classes {
+        return Err(Error::Data {
+            problem: format!(
+                "the model has {outputs} logits but {} has {classes} classes",
+                data.name()
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// The samples of an epoch in random order: a permutation that depends on the seed and the epoch alone.
+fn order(seed: u64, epoch: usize, samples: usize) -> Vec<usize> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(epoch as u64);
+    let mut order: Vec<usize> = (0..samples).collect();
+    order.shuffle(&mut random);
+    order
+}
