@@ -10,6 +10,7 @@ mod inspect;
 mod interrupt;
 mod model;
 mod report;
+mod train;
 mod values;
 mod verify;
 
@@ -36,6 +37,7 @@ enum Command {
     Convert(convert::Arguments),
     Derive(derive::Arguments),
     Inspect(inspect::Arguments),
+    Train(Box<train::Arguments>),
     Verify(verify::Arguments),
 }
 
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Convert(arguments) => convert::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Derive(arguments) => derive::run(&arguments),
+        Command::Train(arguments) => train::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     };
     match outcome {

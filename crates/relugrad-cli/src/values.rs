@@ -1,4 +1,8 @@
-//! Numbers in options, with a word on what they must be.
+//! Values of options, with a word on what they must be.
+
+use std::str::FromStr;
+
+use relugrad::Penalty;
 
 pub(crate) fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -29,4 +33,26 @@ pub(crate) fn non_negative(text: &str) -> Result<f64, String> {
 
 pub(crate) fn share(text: &str) -> Result<f64, String> {
     number(text, |x| x > 0.0 && x < 1.0, "a number between 0 and 1")
+}
+
+/// A penalty and, if it was given, its weight.
+#[derive(Clone, Debug)]
+pub(crate) struct Weighted {
+    pub(crate) penalty: Penalty,
+    pub(crate) lambda: Option<f64>,
+}
+
+impl FromStr for Weighted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Weighted, String> {
+        let (name, lambda) = match text.split_once('=') {
+            Some((name, lambda)) => (name, Some(non_negative(lambda)?)),
+            None => (text, None),
+        };
+        let penalty = name
+            .parse()
+            .map_err(|error: relugrad::Error| error.to_string())?;
+        Ok(Weighted { penalty, lambda })
+    }
 }

@@ -4,6 +4,8 @@
 //!
 //! - [`data`]: validated data sets: the embedded digits, files of many kinds, stratified splits, augmentation.
 //! - [`train`]: mini-batches, the exact gradient of an [`Objective`](relugrad::Objective), an [`Optimizer`], metrics.
+//! - [`Configuration`]: all options of a training as a TOML file; [`experiment`]: a training in a folder, with checkpoints
+//!   and logs, that survives being killed.
 //! - [`attack`]: adversarial perturbations; [`evaluate`]: accuracy, robust accuracy, means of penalties.
 //! - [`verify`](verify::verify): the theorems on a network and samples.
 //! - [`compare`]: the same network trained with each regularizer.
@@ -13,15 +15,18 @@
 mod architecture;
 pub mod attack;
 pub mod compare;
+mod configuration;
 pub mod data;
 mod error;
 pub mod evaluate;
+pub mod experiment;
 mod optimizer;
 mod schedule;
 mod training;
 pub mod verify;
 
 pub use architecture::Architecture;
+pub use configuration::{Configuration, Parts, PenaltySettings, Precision};
 pub use error::{Error, Result};
 pub use optimizer::{Optimizer, OptimizerState};
 pub use schedule::{Curve, Ramp, RampCurve, Schedule};

@@ -1,7 +1,6 @@
 //! The options of `relugrad compare`.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use anyhow::anyhow;
 use clap::{Args, value_parser};
@@ -13,7 +12,7 @@ use relugrad_train::{Architecture, Optimizer};
 
 use crate::data::Data;
 use crate::failure::Failure;
-use crate::values::{count, non_negative, positive, share};
+use crate::values::{Weighted, count, non_negative, positive, share};
 
 /// The families that are compared by default.
 const FAMILIES: &str =
@@ -134,28 +133,6 @@ pub(crate) struct Arguments {
     /// Print all results as one line of JSON instead of the table
     #[arg(long)]
     pub(super) json: bool,
-}
-
-/// A penalty and, if it was given, its weight.
-#[derive(Clone, Debug)]
-struct Weighted {
-    penalty: Penalty,
-    lambda: Option<f64>,
-}
-
-impl FromStr for Weighted {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Weighted, String> {
-        let (name, lambda) = match text.split_once('=') {
-            Some((name, lambda)) => (name, Some(non_negative(lambda)?)),
-            None => (text, None),
-        };
-        let penalty = name
-            .parse()
-            .map_err(|error: relugrad::Error| error.to_string())?;
-        Ok(Weighted { penalty, lambda })
-    }
 }
 
 impl Arguments {

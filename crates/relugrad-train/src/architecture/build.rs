@@ -1,12 +1,13 @@
 //! Layers with random weights.
 
-use ndarray::{Array, Array1, Dimension, ShapeBuilder};
+use ndarray::{Array, Array1, ArrayD, Dimension, ShapeBuilder};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use relugrad::{BatchNorm, Builder, Network, NodeId, Scalar};
 
 use super::Layer;
+use crate::data::ChannelStatistics;
 use crate::error::Result;
 
 /// How much smaller the last weights of a residual branch start.
@@ -17,6 +18,7 @@ pub(super) fn build<T: Scalar>(
     shape: &[usize],
     classes: usize,
     seed: u64,
+    standardisation: Option<&ChannelStatistics>,
 ) -> Result<Network<T>> {
     let mut builder = Builder::new();
     let flat = [shape.iter().product()];
@@ -28,6 +30,10 @@ pub(super) fn build<T: Scalar>(
     let mut draft = Draft {
         builder,
         random: ChaCha8Rng::seed_from_u64(seed),
+    };
+    let node = match standardisation {
+        Some(statistics) => draft.standardise(node, statistics)?,
+        None => node,
     };
     let node = draft.layers(node, layers, 1.0)?;
     let node = draft.dense(node, classes, true, 1.0)?;
@@ -41,6 +47,28 @@ struct Draft<T> {
 }
 
 impl<T: Scalar> Draft<T> {
+    /// `(x − mean)/deviation` for every channel, with fixed numbers.
+    fn standardise(&mut self, node: NodeId, statistics: &ChannelStatistics) -> Result<NodeId> {
+        let shape = self.builder.shape(node)?.to_vec();
+        let channels = statistics.means.len();
+        // A flat input has the values of a channel one after the other.
+        let (axes, repeat) = match shape[..] {
+            [c, _, _] if c == channels => (vec![channels, 1, 1], 1),
+            _ => (shape.clone(), shape.iter().product::<usize>() / channels),
+        };
+        let array = |values: Vec<f64>| {
+            let values = values.into_iter().map(T::from_f64);
+            let values = values
+                .flat_map(|v| std::iter::repeat_n(v, repeat))
+                .collect();
+            ArrayD::from_shape_vec(axes.clone(), values).expect("one entry for each place")
+        };
+        let means = statistics.means.iter().map(|mean| -mean).collect();
+        let node = self.builder.shift(node, array(means), false)?;
+        let factors = statistics.deviations.iter().map(|d| 1.0 / d).collect();
+        Ok(self.builder.scale(node, array(factors), false)?)
+    }
+
     /// Adds layers one after the other; the last weights are multiplied by `last`.
     fn layers(&mut self, mut node: NodeId, layers: &[Layer], last: f64) -> Result<NodeId> {
         for (i, layer) in layers.iter().enumerate() {

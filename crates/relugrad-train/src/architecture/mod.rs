@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use relugrad::{Gate, Network, Scalar, Window};
 
+use crate::data::ChannelStatistics;
 use crate::error::{Error, Result};
 
 /// What a network is made of, but for the shape of its inputs and the number of its logits.
@@ -180,7 +181,22 @@ impl Architecture {
         classes: usize,
         seed: u64,
     ) -> Result<Network<T>> {
-        build::build(&self.layers, shape, classes, seed)
+        build::build(&self.layers, shape, classes, seed, None)
+    }
+
+    /// [`build`](Self::build), with a first layer that takes off the mean of every channel and divides by its standard
+    /// deviation; these numbers are not trained.
+    ///
+    /// # Errors
+    /// As for [`build`](Self::build).
+    pub fn build_standardised<T: Scalar>(
+        &self,
+        shape: &[usize],
+        classes: usize,
+        seed: u64,
+        statistics: &ChannelStatistics,
+    ) -> Result<Network<T>> {
+        build::build(&self.layers, shape, classes, seed, Some(statistics))
     }
 }
 
@@ -248,6 +264,32 @@ mod tests {
             let x = ndarray::Array2::from_elem((2, network.inputs()), 0.5);
             let f = network.forward(x.view()).unwrap();
             assert!(f.iter().all(|f| f.abs() < 20.0), "{f}");
+        }
+    }
+
+    #[test]
+    fn standardised_networks_take_off_the_means_of_channels() {
+        let statistics = ChannelStatistics {
+            means: vec![0.25, 0.5],
+            deviations: vec![0.125, 2.0],
+        };
+        let x = ndarray::Array2::from_shape_fn((3, 18), |(i, j)| (i * 18 + j) as f64 / 54.0);
+        let mut moved = x.clone();
+        for (j, mut column) in moved.columns_mut().into_iter().enumerate() {
+            let channel = j / 9;
+            let (mean, deviation) = (statistics.means[channel], statistics.deviations[channel]);
+            column.mapv_inplace(|x| (x - mean) / deviation);
+        }
+        for text in ["mlp:5", "resnet:2"] {
+            let architecture: Architecture = text.parse().unwrap();
+            let plain = architecture.build::<f64>(&[2, 3, 3], 4, 1).unwrap();
+            let ours = architecture
+                .build_standardised::<f64>(&[2, 3, 3], 4, 1, &statistics)
+                .unwrap();
+            let expected = plain.forward(moved.view()).unwrap();
+            let found = ours.forward(x.view()).unwrap();
+            assert!((&found - &expected).iter().all(|d| d.abs() < 1e-12));
+            assert_eq!(plain.parameters().len(), ours.parameters().len());
         }
     }
 

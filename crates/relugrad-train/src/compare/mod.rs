@@ -6,7 +6,6 @@ mod run;
 
 pub use defaults::default_lambda;
 pub use results::{
-    AttackSettings, Comparison, EpochMetrics, Evaluation, PenaltyMean, PenaltySettings, Run,
-    Settings,
+    AttackSettings, Comparison, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
 };
 pub use run::{Follow, Plan, compare};

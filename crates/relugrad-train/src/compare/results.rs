@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::configuration::PenaltySettings;
+
 /// The outcome of a comparison: its settings, and one run for each regularizer and seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
@@ -49,24 +51,6 @@ pub struct Settings {
     pub threads: usize,
     /// Attacks of the evaluation, in the order of [`Evaluation::robust_accuracy`].
     pub attacks: Vec<AttackSettings>,
-}
-
-/// A penalty with all of its parameters.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PenaltySettings {
-    /// Its name.
-    pub name: String,
-    /// Its weight.
-    pub lambda: f64,
-    /// CURE's step `h`, in input units.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step: Option<f64>,
-    /// Random rows per sample of a projected penalty.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rows: Option<usize>,
-    /// Seed of these rows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seed: Option<u64>,
 }
 
 /// One attack of the evaluation with all of its parameters.

@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 use relugrad::{Loss, Network, Objective, Penalty};
 
 use super::results::{
-    AttackSettings, Comparison, EpochMetrics, Evaluation, PenaltyMean, PenaltySettings, Run,
-    Settings,
+    AttackSettings, Comparison, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
 };
 use crate::architecture::Architecture;
 use crate::attack::Attack;
+use crate::configuration::PenaltySettings;
 use crate::data::Split;
 use crate::error::{Result, check_range};
 use crate::evaluate::{Samples, accuracy_and_loss, penalty_means, robust_accuracy};
@@ -229,30 +229,14 @@ impl Plan {
             learning_rate: self.learning_rate,
             warmup_epochs: self.warmup_epochs,
             seeds: self.seeds.clone(),
-            penalties: self.penalties.iter().map(PenaltySettings::from).collect(),
+            penalties: self
+                .penalties
+                .iter()
+                .map(|(penalty, lambda)| PenaltySettings::new(penalty, *lambda))
+                .collect(),
             threads: rayon::current_num_threads(),
             attacks: self.attacks.iter().map(AttackSettings::from).collect(),
         })
-    }
-}
-
-impl From<&(Penalty, f64)> for PenaltySettings {
-    fn from((penalty, lambda): &(Penalty, f64)) -> PenaltySettings {
-        let mut settings = PenaltySettings {
-            name: penalty.name().into(),
-            lambda: *lambda,
-            step: None,
-            rows: None,
-            seed: None,
-        };
-        match *penalty {
-            Penalty::Cure { step, .. } => settings.step = Some(step),
-            Penalty::JacobianProjected { rows, seed } => {
-                (settings.rows, settings.seed) = (Some(rows), Some(seed));
-            }
-            _ => {}
-        }
-        settings
     }
 }
 

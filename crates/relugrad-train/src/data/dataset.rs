@@ -125,6 +125,41 @@ impl Dataset {
         self.images.ncols()
     }
 
+    /// Mean and standard deviation (`n`) of every channel over all samples and places; of samples that are no images
+    /// `[C, H, W]`, of all features together.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`] for a channel that is constant.
+    pub fn channel_statistics(&self) -> Result<ChannelStatistics> {
+        let channels = match self.shape[..] {
+            [channels, _, _] => channels,
+            _ => 1,
+        };
+        let size = self.features() / channels;
+        let (mut means, mut deviations) = (Vec::new(), Vec::new());
+        for channel in 0..channels {
+            let values = self
+                .images
+                .slice(s![.., channel * size..(channel + 1) * size]);
+            let count = values.len() as f64;
+            let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
+            let squares = values.iter().map(|&x| (f64::from(x) - mean).powi(2));
+            let deviation = (squares.sum::<f64>() / count).sqrt();
+            if deviation == 0.0 {
+                return Err(Error::Data {
+                    problem: format!(
+                        "channel {channel} of {} is constant, so it cannot be standardised",
+                        self.name
+                    ),
+                });
+            }
+            means.push(mean);
+            deviations.push(deviation);
+        }
+        Ok(ChannelStatistics { means, deviations })
+    }
+
     /// Other samples of the same kind, known to be valid.
     fn with_samples(&self, images: Array2<f32>, labels: Vec<usize>) -> Self {
         let (name, shape) = (self.name.clone(), self.shape.clone());
@@ -211,6 +246,15 @@ impl Dataset {
             what,
         }
     }
+}
+
+/// Mean and standard deviation of every channel of some samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChannelStatistics {
+    /// One mean for each channel.
+    pub means: Vec<f64>,
+    /// One positive standard deviation for each.
+    pub deviations: Vec<f64>,
 }
 
 /// The same array in row-major order, copied only if it has another.

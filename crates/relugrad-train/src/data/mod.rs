@@ -23,7 +23,7 @@ mod table;
 
 pub use augment::Augmentation;
 pub use cifar::{is_cifar10, is_cifar100, load_cifar10, load_cifar100};
-pub use dataset::Dataset;
+pub use dataset::{ChannelStatistics, Dataset};
 pub use digits::digits;
 pub use idx::load_idx;
 pub use scale::Scale;

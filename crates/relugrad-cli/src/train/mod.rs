@@ -1,0 +1,105 @@
+//! `relugrad train`.
+
+mod arguments;
+mod progress;
+
+use std::io::Write;
+
+use anyhow::Context;
+use relugrad_train::experiment::{Experiment, Outcome};
+use serde_json::json;
+
+pub(crate) use arguments::Arguments;
+use progress::Progress;
+
+use crate::failure::Failure;
+use crate::interrupt;
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let experiment = experiment(arguments)?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(arguments.threads.into())
+        .build()
+        .context("cannot start threads")?;
+    interrupt::listen()?;
+    let mut progress = Progress::new();
+    let outcome = pool.install(|| experiment.run(&mut progress));
+    progress.finish();
+    let outcome = outcome.map_err(|error| failed(&experiment, error))?;
+    print(arguments, &experiment, &outcome)?;
+    match outcome.complete {
+        true => Ok(()),
+        false => Err(Failure::Interrupted),
+    }
+}
+
+fn experiment(arguments: &Arguments) -> Result<Experiment, Failure> {
+    if let Some(folder) = &arguments.resume {
+        return Ok(Experiment::open(folder)?);
+    }
+    let configuration = arguments.configuration()?;
+    let folder = arguments.out.as_ref().expect("it is required");
+    Ok(Experiment::create(
+        folder,
+        configuration,
+        arguments.overwrite,
+    )?)
+}
+
+/// An error, and where the last good state is.
+fn failed(experiment: &Experiment, error: relugrad_train::Error) -> Failure {
+    let kept = experiment.last();
+    let error = anyhow::Error::from(error);
+    Failure::Failed(match kept.exists() {
+        true => anyhow::anyhow!("{error:#}; the last checkpoint is {}", kept.display()),
+        false => error,
+    })
+}
+
+fn print(arguments: &Arguments, experiment: &Experiment, outcome: &Outcome) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    let best = outcome.epochs.iter().rfind(|epoch| epoch.best);
+    if arguments.json {
+        let test = |found: Option<(f64, f64)>| {
+            found.map(|(accuracy, loss)| json!({"accuracy": accuracy, "loss": loss}))
+        };
+        let json = json!({
+            "complete": outcome.complete, "steps": outcome.steps, "epochs": outcome.epochs.len(),
+            "best_epoch": best.map(|epoch| epoch.epoch),
+            "best": experiment.best(), "last": experiment.last(),
+            "best_test": test(outcome.best_test), "last_test": test(outcome.last_test),
+        });
+        writeln!(stdout, "{json}")?;
+        return Ok(());
+    }
+    if !outcome.complete {
+        eprintln!("stopped after step {}; go on with --resume", outcome.steps);
+        return Ok(());
+    }
+    let models = [
+        (
+            "best",
+            experiment.best(),
+            best.map(|b| b.epoch),
+            outcome.best_test,
+        ),
+        (
+            "last",
+            experiment.last(),
+            Some(outcome.epochs.len()),
+            outcome.last_test,
+        ),
+    ];
+    for (name, path, epoch, test) in models {
+        let (accuracy, loss) = test.unwrap_or((f64::NAN, f64::NAN));
+        writeln!(
+            stdout,
+            "{name}  epoch {:<4} test accuracy {:.2} %, loss {loss:.4}  {}",
+            epoch.unwrap_or(0),
+            100.0 * accuracy,
+            path.display()
+        )?;
+    }
+    Ok(())
+}

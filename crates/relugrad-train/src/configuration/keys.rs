@@ -1,0 +1,102 @@
+//! The keys that a configuration may have.
+
+use toml::{Table, Value};
+
+use super::{Configuration, PenaltySettings};
+use crate::error::{Error, Result};
+use crate::training::Adversarial;
+
+/// Names that differ more than this are not proposed.
+const SIMILAR: f64 = 0.7;
+
+/// A configuration in which nothing is left out.
+pub(super) fn complete() -> Configuration {
+    let mut configuration = Configuration {
+        start: Some("start.onnx".into()),
+        clip: Some(1.0),
+        checkpoint_steps: Some(1),
+        adversarial: Some(Adversarial {
+            step_size: Some(0.1),
+            ..Adversarial::default()
+        }),
+        penalties: vec![PenaltySettings {
+            name: "jacobian".into(),
+            lambda: 1.0,
+            step: Some(1.0),
+            rows: Some(1),
+            seed: Some(0),
+        }],
+        ..Configuration::default()
+    };
+    configuration.data.labels = Some("y.npy".into());
+    configuration.data.label_column = Some("class".into());
+    configuration.early_stopping.patience = Some(1);
+    configuration
+}
+
+/// All keys, in the tables that hold them.
+fn known() -> Table {
+    let mut known: Table = toml::from_str(&complete().to_toml()).expect("our own text");
+    // An optimizer has only some of these, which is told when its name is known.
+    if let Some(Value::Table(optimizer)) = known.get_mut("optimizer") {
+        for key in [
+            "momentum",
+            "nesterov",
+            "weight-decay",
+            "beta1",
+            "beta2",
+            "epsilon",
+        ] {
+            optimizer.insert(key.into(), Value::Boolean(true));
+        }
+    }
+    known
+}
+
+/// Refuses keys that no configuration has.
+///
+/// # Errors
+/// [`Error::Configuration`] with the nearest known key.
+pub(super) fn check(table: &Table) -> Result<()> {
+    check_table(table, &known(), "")
+}
+
+fn check_table(table: &Table, known: &Table, path: &str) -> Result<()> {
+    for (key, value) in table {
+        match (value, known.get(key)) {
+            (_, None) => return Err(unknown(key, known, path)),
+            (Value::Table(inner), Some(Value::Table(known))) => {
+                check_table(inner, known, &format!("{path}{key}."))?;
+            }
+            (Value::Array(entries), Some(Value::Array(known))) => {
+                let Some(Value::Table(known)) = known.first() else {
+                    continue;
+                };
+                for entry in entries.iter().filter_map(Value::as_table) {
+                    check_table(entry, known, &format!("{path}{key}."))?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn unknown(key: &str, known: &Table, path: &str) -> Error {
+    let near = known
+        .keys()
+        .map(|name| (strsim::jaro_winkler(key, name), name))
+        .filter(|(similarity, _)| *similarity >= SIMILAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let problem = match near {
+        Some((_, name)) => format!("there is no key `{path}{key}`; did you mean `{path}{name}`?"),
+        None => {
+            let names: Vec<&str> = known.keys().map(String::as_str).collect();
+            format!(
+                "there is no key `{path}{key}`; the keys are {}",
+                names.join(", ")
+            )
+        }
+    };
+    Error::Configuration { problem }
+}

@@ -1,0 +1,458 @@
+//! Everything that a training can be told, in a form that a TOML file holds.
+
+mod keys;
+
+use std::path::{Path, PathBuf};
+
+use relugrad::{Loss, Network, Objective, Penalty, Scalar};
+use serde::{Deserialize, Serialize};
+
+use crate::architecture::Architecture;
+use crate::data::{Augmentation, Dataset, Source, Split, stratified_split};
+use crate::error::{Error, Result, check_range};
+use crate::optimizer::Optimizer;
+use crate::schedule::{Ramp, Schedule};
+use crate::training::{Adversarial, EarlyStopping, Training};
+
+/// Everything that a training can be told. A TOML file has the same keys, with hyphens; what it leaves out is as in
+/// [`Configuration::default`].
+///
+/// ```
+/// use relugrad_train::Configuration;
+///
+/// let configuration = Configuration::from_toml(r#"
+///     model = "mlp:64,64"
+///     epochs = 3
+///     [optimizer]
+///     name = "adamw"
+///     [schedule]
+///     name = "cosine"
+///     warmup = 0.5
+///     [[penalties]]
+///     name = "jacobian"
+///     lambda = 0.01
+/// "#)?;
+/// assert_eq!(configuration.penalties[0].lambda, 0.01);
+/// # Ok::<(), relugrad_train::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Configuration {
+    /// The network, see [`Architecture`].
+    pub model: String,
+    /// A model file whose weights to start from, instead of `model` and random ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<PathBuf>,
+    /// Precision of all numbers.
+    pub precision: Precision,
+    /// Seed of the weights, the order of the samples, and all else that is random but the splits.
+    pub seed: u64,
+    /// Passes over the training samples.
+    pub epochs: usize,
+    /// Samples in a step.
+    pub batch_size: usize,
+    /// Step length before the schedule's factor.
+    pub learning_rate: f64,
+    /// The largest norm of a gradient; no limit if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
+    /// Penalties are taken in every `lazy`-th step only, with `lazy` times their weight.
+    pub lazy: usize,
+    /// Share of the training samples that is kept for validation, of every class alike; 0 for none.
+    pub validation_fraction: f64,
+    /// Whether the network begins by taking off the mean of every channel of the training samples and dividing by their
+    /// standard deviation. The box of the attacks and all penalties remain those of the features in `[0, 1]`.
+    pub standardise: bool,
+    /// Steps from one checkpoint to the next, besides those after every epoch; none if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_steps: Option<u64>,
+    /// Whether the log has a line for every step, besides those for every epoch.
+    pub log_steps: bool,
+    /// Whether to write TensorBoard's event files.
+    pub tensorboard: bool,
+    /// Where samples come from.
+    pub data: Source,
+    /// Update rule.
+    pub optimizer: Optimizer,
+    /// Factor of the learning rate.
+    pub schedule: Schedule,
+    /// Factor of all penalties' weights.
+    pub ramp: Ramp,
+    /// Random changes of training images.
+    pub augment: Augmentation,
+    /// Which epoch is the best, and when to give up.
+    pub early_stopping: EarlyStopping,
+    /// Adversarial training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adversarial: Option<Adversarial>,
+    /// Penalties with their weights.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub penalties: Vec<PenaltySettings>,
+}
+
+/// The precision of a training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Single.
+    #[default]
+    F32,
+    /// Double.
+    F64,
+}
+
+/// A penalty with all of its parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PenaltySettings {
+    /// Its name.
+    pub name: String,
+    /// Its weight.
+    pub lambda: f64,
+    /// CURE's step `h`, in input units; 1.5 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<f64>,
+    /// Random rows per sample of a projected penalty; 1 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<usize>,
+    /// Seed of these rows; 0 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+}
+
+impl Default for Configuration {
+    /// The digits, `mlp:128,128`, Adam, 30 epochs of batches of 64, a tenth of the training samples for validation, no
+    /// penalty.
+    fn default() -> Configuration {
+        Configuration {
+            model: "mlp:128,128".into(),
+            start: None,
+            precision: Precision::F32,
+            seed: 0,
+            epochs: 30,
+            batch_size: 64,
+            learning_rate: 1e-3,
+            clip: None,
+            lazy: 1,
+            validation_fraction: 0.1,
+            standardise: false,
+            checkpoint_steps: None,
+            log_steps: false,
+            tensorboard: false,
+            data: Source::default(),
+            optimizer: Optimizer::adam(),
+            schedule: Schedule::default(),
+            ramp: Ramp::default(),
+            augment: Augmentation::default(),
+            early_stopping: EarlyStopping::default(),
+            adversarial: None,
+            penalties: Vec::new(),
+        }
+    }
+}
+
+/// The samples of a training.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// To train on.
+    pub train: Dataset,
+    /// To tell the best epoch.
+    pub validation: Option<Dataset>,
+    /// To evaluate the trained network on; training does not look at them.
+    pub test: Dataset,
+}
+
+impl Configuration {
+    /// Reads a configuration.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] for what is no TOML, an unknown key (with the nearest known one), or a value of another
+    /// kind; ranges are looked at by [`check`](Self::check).
+    pub fn from_toml(text: &str) -> Result<Configuration> {
+        let table: toml::Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| problem(error))?;
+        Configuration::from_table(table)
+    }
+
+    /// Reads the configuration of a file.
+    ///
+    /// # Errors
+    /// [`Error::Read`], and those of [`from_toml`](Self::from_toml).
+    pub fn load(path: &Path) -> Result<Configuration> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Configuration::from_toml(&text).map_err(|error| match error {
+            Error::Configuration { problem } => Error::Configuration {
+                problem: format!("{}: {problem}", path.display()),
+            },
+            other => other,
+        })
+    }
+
+    /// Reads a configuration from a table, which options of a command may have changed.
+    ///
+    /// # Errors
+    /// As for [`from_toml`](Self::from_toml).
+    pub fn from_table(mut table: toml::Table) -> Result<Configuration> {
+        keys::check(&table)?;
+        if let Some(toml::Value::Table(optimizer)) = table.get_mut("optimizer") {
+            let default = Configuration::default().optimizer.name();
+            let name = optimizer.entry("name");
+            name.or_insert_with(|| toml::Value::String(default.into()));
+        }
+        table
+            .try_into()
+            .map_err(|error: toml::de::Error| problem(error))
+    }
+
+    /// The whole configuration as the text of a TOML file.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("all of it can be written")
+    }
+
+    /// Refuses values that are out of range, before any data is read.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`], [`Error::Configuration`], and the engine's errors for penalties.
+    pub fn check(&self) -> Result<()> {
+        let share = self.validation_fraction;
+        let fits = (0.0..1.0).contains(&share);
+        check_range("validation-fraction", share, fits, "in [0, 1)")?;
+        let every = self.checkpoint_steps;
+        check_range(
+            "checkpoint-steps",
+            0.0,
+            every != Some(0),
+            "at least 1, or left out",
+        )?;
+        if self.validation_fraction == 0.0 && self.early_stopping.patience.is_some() {
+            return Err(Error::Configuration {
+                problem:
+                    "early-stopping.patience needs validation samples; set validation-fraction"
+                        .into(),
+            });
+        }
+        if self.start.is_some() && self.standardise {
+            return Err(Error::Configuration {
+                problem: "standardise does not apply to a model that is started from; leave one of them out".into(),
+            });
+        }
+        for (i, one) in self.penalties.iter().enumerate() {
+            if self.penalties[..i]
+                .iter()
+                .any(|other| other.name == one.name)
+            {
+                return Err(Error::Configuration {
+                    problem: format!("penalties name `{}` twice", one.name),
+                });
+            }
+        }
+        self.training()?.check()
+    }
+
+    /// How to train.
+    ///
+    /// # Errors
+    /// The engine's errors for penalties; [`Error::Configuration`] for an option of another penalty.
+    pub fn training(&self) -> Result<Training> {
+        let mut objective = Objective::new(Loss::softmax_cross_entropy());
+        for settings in &self.penalties {
+            objective = objective.with(settings.penalty()?, settings.lambda)?;
+        }
+        Ok(Training {
+            objective,
+            optimizer: self.optimizer,
+            learning_rate: self.learning_rate,
+            schedule: self.schedule,
+            epochs: self.epochs,
+            batch_size: self.batch_size,
+            ramp: self.ramp,
+            lazy: self.lazy,
+            clip: self.clip,
+            adversarial: self.adversarial,
+            augmentation: self.augment,
+            stopping: self.early_stopping,
+            seed: self.seed,
+        })
+    }
+
+    /// The samples.
+    ///
+    /// # Errors
+    /// Those of [`Source::load`] and [`stratified_split`].
+    pub fn samples(&self) -> Result<Parts> {
+        let Split { train, test } = self.data.load()?;
+        if self.validation_fraction == 0.0 {
+            return Ok(Parts {
+                train,
+                validation: None,
+                test,
+            });
+        }
+        let seed = self.data.split_seed.wrapping_add(1);
+        let parts = stratified_split(&train, self.validation_fraction, seed)?;
+        Ok(Parts {
+            train: parts.train,
+            validation: Some(parts.test),
+            test,
+        })
+    }
+
+    /// The network before training.
+    ///
+    /// # Errors
+    /// Those of the model file or description; [`Error::Data`] for samples that cannot be standardised.
+    pub fn network<T: Scalar>(&self, train: &Dataset) -> Result<Network<T>> {
+        if let Some(path) = &self.start {
+            return Ok(relugrad_io::load_model(path)?.into_network().cast());
+        }
+        let architecture = Architecture::parse(&self.model)?;
+        let (shape, classes) = (train.shape(), train.classes());
+        if self.standardise {
+            let statistics = train.channel_statistics()?;
+            architecture.build_standardised(shape, classes, self.seed, &statistics)
+        } else {
+            architecture.build(shape, classes, self.seed)
+        }
+    }
+}
+
+impl PenaltySettings {
+    /// A penalty and its weight.
+    pub fn new(penalty: &Penalty, lambda: f64) -> PenaltySettings {
+        let mut settings = PenaltySettings {
+            name: penalty.name().into(),
+            lambda,
+            step: None,
+            rows: None,
+            seed: None,
+        };
+        match *penalty {
+            Penalty::Cure { step, .. } => settings.step = Some(step),
+            Penalty::JacobianProjected { rows, seed } => {
+                (settings.rows, settings.seed) = (Some(rows), Some(seed));
+            }
+            _ => {}
+        }
+        settings
+    }
+
+    /// The penalty.
+    ///
+    /// # Errors
+    /// The engine's error for an unknown name; [`Error::Configuration`] for an option that the penalty does not have.
+    pub fn penalty(&self) -> Result<Penalty> {
+        let mut penalty: Penalty = self.name.parse()?;
+        let (takes_step, takes_rows) = match &mut penalty {
+            Penalty::Cure { step, .. } => {
+                *step = self.step.unwrap_or(DEFAULT_STEP);
+                (true, false)
+            }
+            Penalty::JacobianProjected { rows, seed } => {
+                *rows = self.rows.unwrap_or(1);
+                *seed = self.seed.unwrap_or(0);
+                (false, true)
+            }
+            _ => (false, false),
+        };
+        let idle = [
+            ("step", self.step.is_some() && !takes_step),
+            ("rows", self.rows.is_some() && !takes_rows),
+            ("seed", self.seed.is_some() && !takes_rows),
+        ];
+        match idle.iter().find(|(_, idle)| *idle) {
+            None => Ok(penalty),
+            Some((option, _)) => Err(Error::Configuration {
+                problem: format!("the penalty {} has no option `{option}`", self.name),
+            }),
+        }
+    }
+}
+
+/// CURE's step in input units, of the size that its authors use.
+const DEFAULT_STEP: f64 = 1.5;
+
+fn problem(error: impl std::fmt::Display) -> Error {
+    Error::Configuration {
+        problem: error.to_string().trim_end().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> String {
+        Configuration::from_toml(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut configuration = keys::complete();
+        assert_eq!(
+            Configuration::from_toml(&configuration.to_toml()).unwrap(),
+            configuration
+        );
+        configuration = Configuration::default();
+        assert_eq!(
+            Configuration::from_toml(&configuration.to_toml()).unwrap(),
+            configuration
+        );
+        assert_eq!(Configuration::from_toml("").unwrap(), configuration);
+        configuration.check().unwrap();
+    }
+
+    #[test]
+    fn unknown_keys_are_named_with_the_nearest() {
+        assert!(
+            message("lerning-rate = 1").contains("`lerning-rate`; did you mean `learning-rate`")
+        );
+        assert!(
+            message("[optimizer]\nname = \"sgd\"\nmomentun = 0.5")
+                .contains("did you mean `optimizer.momentum`")
+        );
+        assert!(
+            message("[data]\npth = \"digits\"").contains("`data.pth`; did you mean `data.path`")
+        );
+        assert!(
+            message("[[penalties]]\nname = \"jacobian\"\nlamda = 1").contains("`penalties.lambda`")
+        );
+        assert!(message("zzzzzzz = 1").contains("no key `zzzzzzz`"));
+    }
+
+    #[test]
+    fn values_of_another_kind_are_named() {
+        assert!(message("epochs = \"many\"").contains("epochs"));
+        assert!(message("[optimizer]\nname = \"adma\"").contains("adma"));
+        assert!(message("[optimizer]\nname = \"adam\"\nmomentum = 0.5").contains("momentum"));
+        assert!(message("epochs = ").contains("TOML"));
+        assert!(message("[data]\nscale = \"rnage\"").contains("rnage"));
+    }
+
+    #[test]
+    fn impossible_values_are_refused() {
+        for bad in [
+            "epochs = 0",
+            "learning-rate = -1.0",
+            "validation-fraction = 1.0",
+            "checkpoint-steps = 0",
+            "lazy = 0",
+            "clip = 0.0",
+            "validation-fraction = 0.0\n[early-stopping]\npatience = 3",
+            "standardise = true\nstart = \"a.onnx\"",
+            "[adversarial]\nshare = 2.0",
+            "[[penalties]]\nname = \"jacobian\"\nlambda = -1.0",
+            "[[penalties]]\nname = \"jacobain\"\nlambda = 1.0",
+            "[[penalties]]\nname = \"jacobian\"\nlambda = 1.0\nstep = 1.0",
+            "[[penalties]]\nname = \"cure\"\nlambda = 1.0\n[[penalties]]\nname = \"cure\"\nlambda = 2.0",
+        ] {
+            assert!(
+                Configuration::from_toml(bad).unwrap().check().is_err(),
+                "{bad}"
+            );
+        }
+    }
+}
