@@ -1,39 +1,74 @@
-//! The option `--data`.
+//! The options that say where samples come from.
 
-use std::convert::Infallible;
 use std::path::PathBuf;
 
-use anyhow::anyhow;
-use relugrad_train::data::{Split, digits, is_cifar10, load_cifar10, load_idx, stratified_split};
+use clap::Args;
+use relugrad_train::data::{Scale, Source, Split};
 
 use crate::failure::Failure;
+use crate::values::{count, share};
 
 /// Where samples come from.
-#[derive(Clone, Debug)]
-pub(crate) enum Data {
-    Digits,
-    Directory(PathBuf),
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DataOptions {
+    /// `digits` (1797 images of 8x8 pixels, built in); a directory with the four IDX files of MNIST or Fashion-MNIST, or
+    /// the binary batches of CIFAR-10 or CIFAR-100, plain or .gz; or a file: .npz (x_train, y_train, x_test, y_test, or x
+    /// and y), .npy (with --labels), .csv
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "digits",
+        help_heading = "Data"
+    )]
+    pub(crate) data: String,
+
+    /// File of the class indices of an .npy file of samples
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    labels: Option<PathBuf>,
+
+    /// Column of a .csv file that has the labels: a name, or a number from 0 (default: the last)
+    #[arg(long, value_name = "COLUMN", help_heading = "Data")]
+    label_column: Option<String>,
+
+    /// How numbers of .npz, .npy and .csv become features in [0, 1]: auto (bytes by 255), range, or MIN,MAX
+    #[arg(
+        long,
+        value_name = "SCALE",
+        default_value = "auto",
+        allow_hyphen_values = true,
+        help_heading = "Data"
+    )]
+    scale: Scale,
+
+    /// Shape of a sample of such a file, such as 1,28,28
+    #[arg(long, value_name = "SHAPE", value_delimiter = ',', value_parser = count, help_heading = "Data")]
+    shape: Vec<usize>,
+
+    /// Share that is kept for testing, of every class alike, where the data do not tell the test samples
+    #[arg(long, value_name = "SHARE", default_value = "0.2", allow_negative_numbers = true, value_parser = share, help_heading = "Data")]
+    test_fraction: f64,
+
+    /// Seed of that split
+    #[arg(long, value_name = "SEED", default_value = "0", help_heading = "Data")]
+    split_seed: u64,
 }
 
-impl Data {
-    /// Reads the option.
-    pub(crate) fn parse(text: &str) -> Result<Data, Infallible> {
-        Ok(match text {
-            "digits" => Data::Digits,
-            directory => Data::Directory(directory.into()),
-        })
+impl DataOptions {
+    /// What is to be read, from `path` instead of `--data`.
+    pub(crate) fn source(&self, path: &str) -> Source {
+        Source {
+            path: path.to_owned(),
+            labels: self.labels.clone(),
+            label_column: self.label_column.clone(),
+            scale: self.scale,
+            shape: self.shape.clone(),
+            test_fraction: self.test_fraction,
+            split_seed: self.split_seed,
+        }
     }
 
-    /// Training and test samples; `test_fraction` and `seed` split the digits.
-    pub(crate) fn load(&self, test_fraction: f64, seed: u64) -> Result<Split, Failure> {
-        match self {
-            Data::Digits => Ok(stratified_split(&digits(), test_fraction, seed)?),
-            Data::Directory(directory) if is_cifar10(directory) => Ok(load_cifar10(directory)?),
-            Data::Directory(directory) if directory.is_dir() => Ok(load_idx(directory)?),
-            Data::Directory(directory) => Err(Failure::Failed(anyhow!(
-                "there is no data directory {}; give `digits` or a directory with IDX files or CIFAR-10 batches",
-                directory.display()
-            ))),
-        }
+    /// Training and test samples.
+    pub(crate) fn load(&self) -> Result<Split, Failure> {
+        Ok(self.source(&self.data).load()?)
     }
 }

@@ -5,6 +5,7 @@ mod compare;
 mod convert;
 mod data;
 mod derive;
+mod evaluate;
 mod failure;
 mod inspect;
 mod interrupt;
@@ -36,6 +37,7 @@ enum Command {
     Compare(Box<compare::Arguments>),
     Convert(convert::Arguments),
     Derive(derive::Arguments),
+    Evaluate(Box<evaluate::Arguments>),
     Inspect(inspect::Arguments),
     Train(Box<train::Arguments>),
     Verify(verify::Arguments),
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Convert(arguments) => convert::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Derive(arguments) => derive::run(&arguments),
+        Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     };

@@ -47,7 +47,7 @@ impl<T: Scalar> Samples<T> {
     }
 
     /// Consecutive batches with the index of their first sample.
-    fn batches(&self) -> impl Iterator<Item = (usize, ArrayView2<'_, T>, &[usize])> {
+    pub(crate) fn batches(&self) -> impl Iterator<Item = (usize, ArrayView2<'_, T>, &[usize])> {
         (0..self.len()).step_by(BATCH).map(|start| {
             let end = (start + BATCH).min(self.len());
             (

@@ -6,7 +6,8 @@
 //! - [`train`]: mini-batches, the exact gradient of an [`Objective`](relugrad::Objective), an [`Optimizer`], metrics.
 //! - [`Configuration`]: all options of a training as a TOML file; [`experiment`]: a training in a folder, with checkpoints
 //!   and logs, that survives being killed.
-//! - [`attack`]: adversarial perturbations; [`evaluate`]: accuracy, robust accuracy, means of penalties.
+//! - [`attack`]: adversarial perturbations; [`evaluate`]: accuracy, robust accuracy, means of penalties;
+//!   [`robustness`]: all attacks, certificates and masked gradients of a network.
 //! - [`verify`](verify::verify): the theorems on a network and samples.
 //! - [`compare`]: the same network trained with each regularizer.
 //!
@@ -21,6 +22,7 @@ mod error;
 pub mod evaluate;
 pub mod experiment;
 mod optimizer;
+pub mod robustness;
 mod schedule;
 mod training;
 pub mod verify;

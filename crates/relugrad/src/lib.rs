@@ -34,7 +34,8 @@
 //! - [`Cotangents`] and [`Tangents`] are the sweeps under it all, for derivatives of one's own.
 //! - An [`Objective`] is a [`Loss`] with weighted [`Penalty`]s: values and exact parameter gradients.
 //! - [`Network::pieces`] walks along a segment from kink to kink; [`gradient_change`] splits a finite difference of
-//!   gradients into smooth part and kinks. [`Network::margins`] tells how far every gate is from its kink.
+//!   gradients into smooth part and kinks. [`Network::margins`] tells how far every gate is from its kink,
+//!   [`Network::kink_distances`] how far the nearest one is.
 //! - [`FiniteDifference`] estimates the same numbers independently.
 //!
 //! Every formula is proved in `docs/theory.md` of the repository.
@@ -64,7 +65,7 @@ pub use error::{Error, Result};
 pub use finite_difference::{FiniteDifference, Scheme};
 pub use jacobian::{JacobianBlock, SWEEP_MEMORY};
 pub use loss::{Loss, Targets};
-pub use margins::Margins;
+pub use margins::{KinkDistances, Margins};
 pub use network::{
     BatchNorm, Builder, Constant, Gate, Initialization, Mlp, Network, Node, NodeId, Operation,
     Window,

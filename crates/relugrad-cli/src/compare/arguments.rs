@@ -10,9 +10,9 @@ use relugrad_train::compare::{Plan, default_lambda};
 use relugrad_train::data::Split;
 use relugrad_train::{Architecture, Optimizer};
 
-use crate::data::Data;
+use crate::data::DataOptions;
 use crate::failure::Failure;
-use crate::values::{Weighted, count, non_negative, positive, share};
+use crate::values::{Weighted, count, non_negative, positive};
 
 /// The families that are compared by default.
 const FAMILIES: &str =
@@ -36,18 +36,8 @@ const L2_CURVE: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
   relugrad compare --data mnist/ --epochs 1 --model lenet
   relugrad compare --data cifar-10/ --epochs 2 --model resnet:8,16")]
 pub(crate) struct Arguments {
-    /// `digits` (1797 images of 8x8 pixels, built in), a directory with the four IDX files of MNIST or
-    /// Fashion-MNIST, or one with CIFAR-10's binary batches; plain or .gz
-    #[arg(long, value_name = "digits|DIR", default_value = "digits", value_parser = Data::parse)]
-    pub(super) data: Data,
-
-    /// Share of the digits that is kept for testing, of every class alike
-    #[arg(long, value_name = "SHARE", default_value = "0.2", allow_negative_numbers = true, value_parser = share)]
-    pub(super) test_fraction: f64,
-
-    /// Seed of the split of the digits
-    #[arg(long, value_name = "SEED", default_value = "0")]
-    pub(super) split_seed: u64,
+    #[command(flatten)]
+    pub(super) data: DataOptions,
 
     /// The network: `mlp:WIDTHS` (dense layers with ReLU), `lenet`, `resnet:WIDTHS` (a residual block for each width), or
     /// a .toml file that lists layers (its format: documentation of relugrad-train, `Architecture`)

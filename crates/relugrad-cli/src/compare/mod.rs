@@ -42,9 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn plan(arguments: &Arguments) -> Result<Plan, Failure> {
     arguments.check()?;
-    let data = arguments
-        .data
-        .load(arguments.test_fraction, arguments.split_seed)?;
+    let data = arguments.data.load()?;
     let plan = arguments.plan(data)?;
     plan.check().map_err(|error| Failure::Usage(error.into()))?;
     Ok(plan)

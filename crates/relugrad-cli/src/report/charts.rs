@@ -23,30 +23,30 @@ const COLOURS: [RGBColor; 8] = [
 const SIZE: (u32, u32) = (520, 340);
 
 /// A named sequence of points. `style` chooses colour and marker, the same for a regularizer everywhere.
-pub(super) struct Series {
-    pub(super) style: usize,
-    pub(super) points: Vec<(f64, f64)>,
+pub(crate) struct Series {
+    pub(crate) style: usize,
+    pub(crate) points: Vec<(f64, f64)>,
 }
 
 /// What a chart shows.
-pub(super) struct Chart {
-    pub(super) x: String,
-    pub(super) y: String,
-    pub(super) logarithmic: (bool, bool),
+pub(crate) struct Chart {
+    pub(crate) x: String,
+    pub(crate) y: String,
+    pub(crate) logarithmic: (bool, bool),
     /// Whether the points of a series are joined.
-    pub(super) lines: bool,
-    pub(super) series: Vec<Series>,
+    pub(crate) lines: bool,
+    pub(crate) series: Vec<Series>,
 }
 
 /// The colour of a style, as CSS.
-pub(super) fn css_colour(style: usize) -> String {
+pub(crate) fn css_colour(style: usize) -> String {
     let RGBColor(r, g, b) = COLOURS[style % COLOURS.len()];
     format!("rgb({r},{g},{b})")
 }
 
 impl Chart {
     /// The chart as an `<svg>` element, or `None` if there is nothing to show.
-    pub(super) fn svg(mut self) -> Result<Option<String>> {
+    pub(crate) fn svg(mut self) -> Result<Option<String>> {
         let (log_x, log_y) = self.logarithmic;
         for series in &mut self.series {
             let shown = |v: f64, log: bool| v.is_finite() && (!log || v > 0.0);
@@ -132,7 +132,7 @@ impl Chart {
 }
 
 /// A series' line and marker for a legend, as an `<svg>` element.
-pub(super) fn legend_mark(style: usize) -> String {
+pub(crate) fn legend_mark(style: usize) -> String {
     let colour = css_colour(style);
     let shape = match style % 4 {
         0 => format!(r#"<circle cx="14" cy="7" r="4" fill="{colour}"/>"#),

@@ -56,7 +56,7 @@ pub(super) fn page(comparison: &Comparison) -> Result<String> {
 }
 
 /// Text in which no character is taken for markup.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
     text.replace('>', "&gt;").replace('"', "&quot;")
 }

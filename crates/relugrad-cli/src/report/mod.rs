@@ -1,6 +1,6 @@
 //! What a comparison looks like: the table, and the files of `--out`.
 
-mod charts;
+pub(crate) mod charts;
 mod curves;
 mod figures;
 mod glossary;
@@ -13,6 +13,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use relugrad_io::write_whole;
 use relugrad_train::compare::Comparison;
+
+pub(crate) use html::escape;
+pub(crate) use table::short;
 
 /// Writes `results.json`, `curves.csv` and `report.html`, each whole or not at all.
 pub(crate) fn write(directory: &Path, comparison: &Comparison) -> Result<()> {

@@ -135,7 +135,7 @@ fn with_deviation(statistic: Statistic, show: impl Fn(f64) -> String) -> String 
 }
 
 /// A number in three significant digits: plain if that is short, otherwise scientific.
-pub(super) fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     if value == 0.0 || !value.is_finite() {
         return value.to_string();
     }

@@ -17,7 +17,9 @@ use crate::values::{Weighted, count, positive};
 /// stopped or killed at any moment is resumed to the same bytes by --resume. A TOML file holds all options; options given
 /// here override it, and the whole configuration is written to the folder.
 #[derive(Debug, Args)]
-#[command(after_long_help = "Examples:
+#[command(
+    allow_negative_numbers = true,
+    after_long_help = "Examples:
   relugrad train --out run
   relugrad train --out run --penalties jacobian=0.01 --schedule cosine --patience 5
   relugrad train --out run --data mnist/ --model lenet --epochs 3 --adversarial pgd --tensorboard
@@ -40,7 +42,8 @@ A file for --config, with some of its keys:
   name = \"cure\"
   lambda = 0.3
   step = 1.5
-The folder's config.toml lists all keys with their values.")]
+The folder's config.toml lists all keys with their values."
+)]
 pub(crate) struct Arguments {
     /// Folder of the run, made if need be
     #[arg(long, value_name = "DIR", required_unless_present = "resume")]

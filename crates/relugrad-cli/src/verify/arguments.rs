@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum, value_parser};
 
-use crate::data::Data;
+use crate::data::DataOptions;
 use crate::model::ModelFile;
 use crate::values::{count, positive};
 
@@ -24,11 +24,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) model: ModelFile,
 
-    /// `digits` (built in), a directory with the four IDX files of MNIST or Fashion-MNIST, or with CIFAR-10's binary
-    /// batches, plain or .gz; the test
-    /// samples are taken
-    #[arg(long, value_name = "digits|DIR", value_parser = Data::parse)]
-    pub(super) data: Data,
+    #[command(flatten)]
+    pub(super) data: DataOptions,
 
     /// Check at most this many test samples, from the first on
     #[arg(long, value_name = "N", default_value = "100", value_parser = count)]

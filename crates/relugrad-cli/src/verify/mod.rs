@@ -18,10 +18,6 @@ use arguments::Precision;
 use crate::failure::Failure;
 use crate::interrupt;
 
-/// The split of the digits whose test samples are taken; that of `relugrad compare`.
-const TEST_FRACTION: f64 = 0.2;
-const SPLIT_SEED: u64 = 0;
-
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let pool = rayon::ThreadPoolBuilder::new()
@@ -29,7 +25,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .build()
         .context("cannot start threads")?;
     let network = arguments.model.load()?.into_network();
-    let data = arguments.data.load(TEST_FRACTION, SPLIT_SEED)?.test;
+    let data = arguments.data.load()?.test;
     let samples: Samples<f64> = Samples::new(&data).first(arguments.samples);
     fits(&network, data.features(), data.classes())?;
     interrupt::listen()?;

@@ -148,6 +148,7 @@ impl<'a, T: Scalar> Ascent<'a, T> {
             self.perturb(restart, &mut start);
         }
         match self.attack.method {
+            Method::Noise => self.look_last(&start),
             Method::Fgsm | Method::Pgd => self.pgd(start),
             Method::ApgdCe | Method::ApgdDlr => self.apgd(start),
         }

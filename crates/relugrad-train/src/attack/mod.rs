@@ -18,6 +18,8 @@ use crate::error::{Result, check_range};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
+    /// Random points of the ball without any step: what every attack must beat.
+    Noise,
     /// One step of full length from the sample (Goodfellow, Shlens & Szegedy 2015).
     Fgsm,
     /// Projected gradient ascent of equal steps on the loss (Madry et al. 2018).
@@ -33,6 +35,7 @@ impl Method {
     /// Its name in tables.
     pub fn name(self) -> &'static str {
         match self {
+            Method::Noise => "noise",
             Method::Fgsm => "FGSM",
             Method::Pgd => "PGD",
             Method::ApgdCe => "APGD-CE",
@@ -81,6 +84,14 @@ pub struct Attack {
 const MAX_RESTARTS: usize = 1 << 16;
 
 impl Attack {
+    /// Random points, as many as `restarts`.
+    pub fn noise(norm: Norm, epsilon: f64, restarts: usize) -> Attack {
+        Attack {
+            method: Method::Noise,
+            ..Attack::pgd(norm, epsilon, 1, restarts)
+        }
+    }
+
     /// One step of full length from the sample.
     pub fn fgsm(norm: Norm, epsilon: f64) -> Attack {
         Attack {

@@ -43,7 +43,7 @@ impl Norm {
     }
 
     /// Replaces a gradient by the step of length `size` along which the loss grows fastest; 0 stays 0.
-    pub(super) fn steepest<T: Scalar>(self, gradient: &mut [T], size: f64) {
+    pub(crate) fn steepest<T: Scalar>(self, gradient: &mut [T], size: f64) {
         match self {
             Norm::Linf => {
                 let size = T::from_f64(size);

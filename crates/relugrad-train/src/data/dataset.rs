@@ -69,6 +69,17 @@ impl Dataset {
         Ok(self.with_samples(images, indices.iter().map(|&i| self.labels[i]).collect()))
     }
 
+    /// These samples and then those of another data set of the same kind.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SplitShapes`] or [`Error::SplitClasses`] if shapes or numbers of classes differ.
+    pub fn followed_by(&self, other: &Dataset) -> Result<Self> {
+        super::Split::new(self.clone(), other.clone())?;
+        let images = ndarray::concatenate![Axis(0), self.images, other.images];
+        Ok(self.with_samples(images, [&self.labels[..], &other.labels].concat()))
+    }
+
     /// The first `n` samples.
     ///
     /// # Errors

@@ -112,7 +112,7 @@ impl Training {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Adversarial {
-    /// `fgsm` or `pgd`.
+    /// `pgd`, `fgsm`, `apgd-ce`, `apgd-dlr`, or `noise`.
     pub method: Method,
     /// Norm of the perturbations.
     pub norm: Norm,
@@ -151,6 +151,7 @@ impl Adversarial {
     /// The attack with a seed.
     pub(crate) fn attack(&self, seed: u64) -> Attack {
         let attack = match self.method {
+            Method::Noise => Attack::noise(self.norm, self.epsilon, 1),
             Method::Fgsm => Attack::fgsm(self.norm, self.epsilon),
             Method::Pgd => Attack::pgd(self.norm, self.epsilon, self.steps, 1),
             Method::ApgdCe => Attack::apgd_ce(self.norm, self.epsilon, self.steps, 1),

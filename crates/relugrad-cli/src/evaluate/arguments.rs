@@ -1,0 +1,141 @@
+//! The options of `relugrad evaluate`.
+
+use std::path::PathBuf;
+
+use clap::{Args, value_parser};
+use relugrad::Penalty;
+use relugrad_train::robustness::Evaluation;
+
+use crate::data::DataOptions;
+use crate::model::ModelFile;
+use crate::values::{count, non_negative};
+
+/// Evaluate the robustness of a model: attacks from above, certificates from below
+///
+/// The test samples are attacked with random points, FGSM, PGD with one and with several restarts, and Auto-PGD on the
+/// loss and on the difference of logits ratio, in linf and l2 at every size; DeepFool looks for the smallest
+/// perturbations, and exact certificates bound them from below. Samples without a gradient to follow are told apart by
+/// their reason. Every parameter of every attack is printed.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  relugrad evaluate run/best.safetensors
+  relugrad evaluate model.onnx --data mnist/ --linf 0.1,0.2,0.3 --l2 '' --samples 500 --out evaluation
+  relugrad evaluate model.onnx --data x.npy --labels y.npy --all --penalties jacobian,cure --json
+
+With --out DIR: evaluation.html (tables and plots), evaluation.json, samples.csv (a line for each attacked sample) and
+adversarial.npz (arrays x, labels, and one of adversarial examples for each size and norm).")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(super) model: ModelFile,
+
+    #[command(flatten)]
+    pub(super) data: DataOptions,
+
+    /// Evaluate on the training samples as well as the test samples
+    #[arg(long, help_heading = "Data")]
+    pub(super) all: bool,
+
+    /// Attack at most this many samples, from the first on
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = count)]
+    samples: usize,
+
+    /// Sizes of perturbations in linf, in units of the features' range [0, 1]; '' for none
+    #[arg(long, value_name = "RADII", default_value = "0.05,0.1,0.2")]
+    linf: Radii,
+
+    /// Sizes in l2; '' for none
+    #[arg(long, value_name = "RADII", default_value = "0.25,0.5,1")]
+    l2: Radii,
+
+    /// Gradient steps of PGD
+    #[arg(long, value_name = "N", default_value = "40", value_parser = count)]
+    pgd_steps: usize,
+
+    /// Random starts of PGD, and number of random points
+    #[arg(long, value_name = "N", default_value = "5", value_parser = count)]
+    pgd_restarts: usize,
+
+    /// Steps of Auto-PGD
+    #[arg(long, value_name = "N", default_value = "100", value_parser = count)]
+    apgd_steps: usize,
+
+    /// Random starts of Auto-PGD
+    #[arg(long, value_name = "N", default_value = "5", value_parser = count)]
+    apgd_restarts: usize,
+
+    /// The most steps of DeepFool; 0 leaves it out
+    #[arg(long, value_name = "N", default_value = "50")]
+    deepfool_steps: usize,
+
+    /// Certify at most this many samples; each costs as many forward passes as there are inputs
+    #[arg(long, value_name = "N", default_value = "100")]
+    certify: usize,
+
+    /// Penalties whose value is told for each attacked sample (the names are those of `relugrad compare`)
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        default_value = "input-gradient,jacobian"
+    )]
+    penalties: Vec<Penalty>,
+
+    /// Seed of random starts
+    #[arg(long, value_name = "SEED", default_value = "0")]
+    seed: u64,
+
+    /// Threads; 0 uses all processors. The results do not depend on it
+    #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u16).range(0..=1024))]
+    pub(super) threads: u16,
+
+    /// Run the model in f64 instead of f32
+    #[arg(long)]
+    pub(super) double: bool,
+
+    /// Write the evaluation's files to this directory
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+
+    /// Replace an earlier evaluation in the directory of --out
+    #[arg(long, requires = "out")]
+    pub(super) overwrite: bool,
+
+    /// Print the evaluation as one line of JSON instead of tables
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Sizes of perturbations, ascending.
+#[derive(Clone, Debug)]
+struct Radii(Vec<f64>);
+
+impl std::str::FromStr for Radii {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Radii, String> {
+        let parts = text.split(',').filter(|part| !part.trim().is_empty());
+        let radii: Result<Vec<f64>, String> = parts.map(|part| non_negative(part.trim())).collect();
+        let mut radii = radii?;
+        radii.sort_by(f64::total_cmp);
+        radii.dedup();
+        Ok(Radii(radii))
+    }
+}
+
+impl Arguments {
+    pub(super) fn evaluation(&self) -> Evaluation {
+        Evaluation {
+            linf: self.linf.0.clone(),
+            l2: self.l2.0.clone(),
+            samples: self.samples,
+            pgd_steps: self.pgd_steps,
+            pgd_restarts: self.pgd_restarts,
+            apgd_steps: self.apgd_steps,
+            apgd_restarts: self.apgd_restarts,
+            deepfool_steps: self.deepfool_steps,
+            certified: self.certify,
+            penalties: self.penalties.clone(),
+            seed: self.seed,
+        }
+    }
+}

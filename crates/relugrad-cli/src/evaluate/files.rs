@@ -1,0 +1,143 @@
+//! The files of an evaluation.
+
+use std::fmt::Write;
+use std::fs;
+use std::io::Cursor;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use ndarray::{Array1, Array2, s};
+use ndarray_npy::{NpzWriter, WritableElement};
+use relugrad_io::write_whole;
+use relugrad_train::data::Dataset;
+use relugrad_train::robustness::{Report, Sample};
+
+use super::{Arguments, page};
+
+/// All of them.
+const FILES: [&str; 4] = [
+    "evaluation.html",
+    "evaluation.json",
+    "samples.csv",
+    "adversarial.npz",
+];
+
+/// Makes the folder, and sees that it can be written and holds no earlier evaluation.
+pub(super) fn prepare(folder: &Path, overwrite: bool) -> Result<()> {
+    let name = folder.display();
+    fs::create_dir_all(folder).with_context(|| format!("cannot make the directory {name}"))?;
+    let earlier = FILES.iter().find(|file| folder.join(file).exists());
+    if let (Some(file), false) = (earlier, overwrite) {
+        bail!(
+            "{name} already holds an evaluation ({file}); give another directory to --out, or --overwrite"
+        );
+    }
+    tempfile::tempfile_in(folder).with_context(|| format!("cannot write to {name}"))?;
+    Ok(())
+}
+
+/// Writes each file whole or not at all.
+pub(super) fn write<T: WritableElement + Copy>(
+    folder: &Path,
+    arguments: &Arguments,
+    report: &Report,
+    adversarial: &[Array2<T>],
+    data: &Dataset,
+) -> Result<()> {
+    let model = arguments.model.path().display().to_string();
+    let mut json = serde_json::to_value(report).context("cannot write JSON")?;
+    json["model"] = model.clone().into();
+    json["version"] = env!("CARGO_PKG_VERSION").into();
+    let json = serde_json::to_string_pretty(&json).context("cannot write JSON")? + "\n";
+    let contents = [
+        page::page(&model, report)?.into_bytes(),
+        json.into_bytes(),
+        csv(report).into_bytes(),
+        archive(report, adversarial, data)?,
+    ];
+    for (name, content) in FILES.iter().zip(contents) {
+        write_whole(&folder.join(name), &content, true)?;
+    }
+    Ok(())
+}
+
+/// A line for each attacked sample. Names hold no character that needs quoting.
+fn csv(report: &Report) -> String {
+    let mut csv = "index,label,prediction,margin,loss,gradient_l2".to_owned();
+    let mut heading = |text: &str| write!(csv, ",{text}").expect("a String takes all");
+    for norm in ["linf", "l2"] {
+        for radius in ["kink", "boundary", "certified", "minimal", "deepfool"] {
+            heading(&format!("{radius}_{norm}"));
+        }
+    }
+    for attacked in &report.attacks {
+        let a = &attacked.attack;
+        let name = a.name.to_lowercase().replace('-', "_");
+        heading(&format!(
+            "{name}_{}_{}_{}",
+            a.restarts,
+            a.norm.name(),
+            a.epsilon
+        ));
+    }
+    for (name, _) in &report.penalties {
+        heading(name);
+    }
+    csv.push('\n');
+    for sample in &report.samples {
+        csv.push_str(&line(sample));
+        csv.push('\n');
+    }
+    csv
+}
+
+fn line(sample: &Sample) -> String {
+    let mut cells: Vec<String> = vec![
+        sample.index.to_string(),
+        sample.label.to_string(),
+        sample.prediction.to_string(),
+        sample.margin.to_string(),
+        sample.loss.to_string(),
+        sample.gradient.to_string(),
+    ];
+    let number = |value: Option<f64>| value.map_or(String::new(), |v| v.to_string());
+    for i in 0..2 {
+        let radii = sample.radii.map(|radii| radii[i]);
+        cells.extend([
+            number(radii.map(|r| r.kink)),
+            number(radii.map(|r| r.boundary)),
+            number(radii.map(|r| r.certified)),
+            number(radii.and_then(|r| r.minimal)),
+            number(sample.deepfool[i]),
+        ]);
+    }
+    cells.extend(
+        sample
+            .misled
+            .iter()
+            .map(|&misled| u8::from(misled).to_string()),
+    );
+    cells.extend(sample.penalties.iter().map(f64::to_string));
+    cells.join(",")
+}
+
+/// The attacked samples, their labels, and their adversarial examples of each norm and size.
+fn archive<T: WritableElement + Copy>(
+    report: &Report,
+    adversarial: &[Array2<T>],
+    data: &Dataset,
+) -> Result<Vec<u8>> {
+    let mut bytes = Cursor::new(Vec::new());
+    let mut archive = NpzWriter::new(&mut bytes);
+    let n = report.samples.len();
+    let images = data.images().slice(s![..n, ..]);
+    archive.add_array("x", &images)?;
+    let labels: Array1<i64> = report.samples.iter().map(|s| s.label as i64).collect();
+    archive.add_array("labels", &labels)?;
+    for (worst, examples) in report.worst.iter().zip(adversarial) {
+        let a = &worst.attack;
+        archive.add_array(format!("{}_{}", a.norm.name(), a.epsilon), examples)?;
+    }
+    archive.finish()?;
+    Ok(bytes.into_inner())
+}

@@ -1,0 +1,96 @@
+//! `relugrad evaluate`.
+
+mod arguments;
+mod files;
+mod page;
+mod tables;
+
+use std::io::{IsTerminal, Write};
+use std::ops::ControlFlow;
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use relugrad::{Network, Scalar};
+use relugrad_train::data::Dataset;
+use relugrad_train::robustness::{Evaluated, evaluate};
+
+pub(crate) use arguments::Arguments;
+
+use crate::failure::Failure;
+use crate::interrupt;
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let usage = |error: relugrad_train::Error| Failure::Usage(error.into());
+    arguments.evaluation().check().map_err(usage)?;
+    let data = data(arguments)?;
+    if let Some(folder) = &arguments.out {
+        files::prepare(folder, arguments.overwrite)?;
+    }
+    let model = arguments.model.load()?;
+    interrupt::listen()?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(arguments.threads.into())
+        .build()
+        .context("cannot start threads")?;
+    let network = model.into_network();
+    pool.install(|| match arguments.double {
+        true => run_in(arguments, &network, &data),
+        false => run_in(arguments, &network.cast::<f32>(), &data),
+    })
+}
+
+fn data(arguments: &Arguments) -> Result<Dataset, Failure> {
+    let split = arguments.data.load()?;
+    match arguments.all {
+        true => Ok(split.test.followed_by(&split.train)?),
+        false => Ok(split.test),
+    }
+}
+
+fn run_in<T: Scalar + ndarray_npy::WritableElement>(
+    arguments: &Arguments,
+    network: &Network<T>,
+    data: &Dataset,
+) -> Result<(), Failure> {
+    let bar = progress();
+    let mut follow = |part: usize, parts: usize| {
+        bar.set_length(parts as u64);
+        bar.set_position(part as u64);
+        match interrupt::requested() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    };
+    let found = evaluate(network, data, &arguments.evaluation(), &mut follow);
+    bar.finish_and_clear();
+    let Some(Evaluated {
+        report,
+        adversarial,
+    }) = found?
+    else {
+        return Err(Failure::Interrupted);
+    };
+    if let Some(folder) = &arguments.out {
+        files::write(folder, arguments, &report, &adversarial, data)?;
+    }
+    let mut stdout = std::io::stdout().lock();
+    if arguments.json {
+        let json = serde_json::to_string(&report).context("cannot write JSON")?;
+        writeln!(stdout, "{json}")?;
+    } else {
+        writeln!(stdout, "{}", tables::text(&report))?;
+    }
+    Ok(())
+}
+
+fn progress() -> ProgressBar {
+    let target = match std::io::stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr_with_hz(10),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let bar = ProgressBar::with_draw_target(None, target);
+    let style = ProgressStyle::with_template("{bar:30} part {pos} of {len}, {eta} left");
+    let style = style.expect("the template is well-formed");
+    bar.with_style(style.progress_chars("=> "))
+}

@@ -1,0 +1,132 @@
+//! What an evaluation prints.
+
+use std::fmt::Write;
+
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use relugrad_train::attack::Norm;
+use relugrad_train::robustness::{Attacked, Report, Share};
+
+use crate::report::short;
+
+/// A table of the attacks in one norm and size each, certificates, and what else was found.
+pub(super) fn text(report: &Report) -> String {
+    let mut text = format!(
+        "{}: accuracy {} of {} samples, loss {}\nattacked: {}, of which {} before the attacks\n\n{}\n",
+        report.data,
+        percent(&report.clean),
+        report.clean.samples,
+        short(report.loss),
+        report.attacked_clean.samples,
+        percent(&report.attacked_clean),
+        attacks(report),
+    );
+    let mut line = |line: String| writeln!(text, "{line}").expect("a String takes all");
+    line(String::new());
+    for (norm, mean, count) in &report.deepfool {
+        line(format!(
+            "DeepFool in {}: mean relative perturbation {} over {count} samples",
+            norm.name(),
+            short(*mean)
+        ));
+    }
+    for (norm, median) in &report.median_certified {
+        line(format!(
+            "median certified radius in {}: {}",
+            norm.name(),
+            short(*median)
+        ));
+    }
+    let d = &report.diagnosis;
+    line(format!(
+        "input gradients: {} exactly 0, {} vanishing, of {} (dead paths {}, saturated softmax {}, flat regions {})",
+        d.zero, d.vanishing, d.samples, d.dead, d.saturated, d.flat
+    ));
+    for (name, mean) in &report.penalties {
+        line(format!("mean of {name}: {}", short(*mean)));
+    }
+    for warning in &report.warnings {
+        line(format!("warning: {warning}"));
+    }
+    text.trim_end().to_owned()
+}
+
+fn percent(share: &Share) -> String {
+    let [low, high] = share.interval.map(|bound| 100.0 * bound);
+    format!("{:.2} % ({low:.1} to {high:.1})", 100.0 * share.share)
+}
+
+/// Headings and rows of the table of attacks.
+pub(super) fn cells(report: &Report) -> (Vec<String>, Vec<Vec<String>>) {
+    let headings = [
+        "norm",
+        "size",
+        "attack",
+        "steps",
+        "step",
+        "starts",
+        "seed",
+        "accuracy %",
+        "95 % interval",
+    ];
+    let row = |attacked: &Attacked| {
+        let a = &attacked.attack;
+        let bounds = attacked.accuracy.interval.map(|bound| 100.0 * bound);
+        let worst = a.name == "worst";
+        let unless_worst = |text: String| if worst { String::new() } else { text };
+        vec![
+            a.norm.name().to_owned(),
+            a.epsilon.to_string(),
+            a.name.clone(),
+            unless_worst(a.steps.to_string()),
+            unless_worst(short(a.step_size)),
+            unless_worst(match a.random_start {
+                true => a.restarts.to_string(),
+                false => "sample".into(),
+            }),
+            unless_worst(a.seed.to_string()),
+            format!("{:.2}", 100.0 * attacked.accuracy.share),
+            format!("{:.1} to {:.1}", bounds[0], bounds[1]),
+        ]
+    };
+    let mut rows = Vec::new();
+    for worst in &report.worst {
+        let ball =
+            |norm: Norm, size: f64| (norm, size) == (worst.attack.norm, worst.attack.epsilon);
+        let here = report.attacks.iter();
+        rows.extend(
+            here.filter(|a| ball(a.attack.norm, a.attack.epsilon))
+                .map(row),
+        );
+        rows.push(row(worst));
+        for (norm, size, share) in &report.certificates {
+            if !ball(*norm, *size) {
+                continue;
+            }
+            let bounds = share.interval.map(|bound| 100.0 * bound);
+            let mut cells = vec![norm.name().to_owned(), size.to_string(), "certified".into()];
+            cells.extend(std::iter::repeat_n(String::new(), 4));
+            cells.push(format!("{:.2}", 100.0 * share.share));
+            cells.push(format!("{:.1} to {:.1}", bounds[0], bounds[1]));
+            rows.push(cells);
+        }
+    }
+    (headings.map(str::to_owned).to_vec(), rows)
+}
+
+fn attacks(report: &Report) -> String {
+    let (headings, rows) = cells(report);
+    let rule = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+    let mut table = Table::new();
+    table.load_style(rule).set_header(headings);
+    for row in rows {
+        table.add_row(row);
+    }
+    for (i, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 1));
+        if i != 0 && i != 2 {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let lines = table.lines().map(|line| line.trim_end().to_owned());
+    lines.collect::<Vec<String>>().join("\n")
+}

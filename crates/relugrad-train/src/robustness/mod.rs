@@ -1,0 +1,222 @@
+//! How robust a network is: attacks of growing strength from above, certificates from below, and what to doubt.
+
+mod certificate;
+mod diagnosis;
+mod run;
+
+use relugrad::Penalty;
+use serde::{Deserialize, Serialize};
+
+use crate::attack::{Attack, DeepFool, Norm};
+use crate::error::{Error, Result, check_range};
+
+pub use certificate::Radii;
+pub use diagnosis::{Diagnosis, VANISHING};
+pub use run::{Attacked, Evaluated, Report, Sample, evaluate};
+
+/// What to find out about a network.
+///
+/// | option | default | purpose |
+/// | --- | --- | --- |
+/// | `linf`, `l2` | 0.05, 0.1, 0.2; 0.25, 0.5, 1 | sizes of perturbations |
+/// | `samples` | 1000 | how many samples are attacked, from the first on |
+/// | `pgd_steps`, `pgd_restarts` | 40, 5 | of PGD; it is also run with one restart |
+/// | `apgd_steps`, `apgd_restarts` | 100, 5 | of Auto-PGD on the loss and on the difference of logits ratio |
+/// | `deepfool_steps` | 50 | of DeepFool in both norms; 0 leaves it out |
+/// | `certified` | 100 | how many samples get certificates; each costs as many forward rows as there are inputs |
+/// | `penalties` | none | penalties whose values are told for each attacked sample |
+/// | `seed` | 0 | of random starts |
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Sizes of perturbations in ℓ∞.
+    pub linf: Vec<f64>,
+    /// Sizes of perturbations in ℓ2.
+    pub l2: Vec<f64>,
+    /// How many samples are attacked.
+    pub samples: usize,
+    /// Steps of PGD.
+    pub pgd_steps: usize,
+    /// Random starts of PGD.
+    pub pgd_restarts: usize,
+    /// Steps of Auto-PGD.
+    pub apgd_steps: usize,
+    /// Random starts of Auto-PGD.
+    pub apgd_restarts: usize,
+    /// The most steps of DeepFool.
+    pub deepfool_steps: usize,
+    /// How many samples get certificates.
+    pub certified: usize,
+    /// Penalties whose values are told.
+    pub penalties: Vec<Penalty>,
+    /// Seed of random starts.
+    pub seed: u64,
+}
+
+impl Default for Evaluation {
+    fn default() -> Evaluation {
+        Evaluation {
+            linf: vec![0.05, 0.1, 0.2],
+            l2: vec![0.25, 0.5, 1.0],
+            samples: 1000,
+            pgd_steps: 40,
+            pgd_restarts: 5,
+            apgd_steps: 100,
+            apgd_restarts: 5,
+            deepfool_steps: 50,
+            certified: 100,
+            penalties: Vec::new(),
+            seed: 0,
+        }
+    }
+}
+
+/// An attack with all of its parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttackParameters {
+    /// Such as `PGD`.
+    pub name: String,
+    /// The norm of the perturbation.
+    pub norm: Norm,
+    /// Its largest size.
+    pub epsilon: f64,
+    /// Gradient steps in a restart; 0 for random points.
+    pub steps: usize,
+    /// Length of a step, of Auto-PGD of the first one.
+    pub step_size: f64,
+    /// Starts.
+    pub restarts: usize,
+    /// Whether these are random.
+    pub random_start: bool,
+    /// Their seed.
+    pub seed: u64,
+}
+
+impl AttackParameters {
+    fn new(attack: &Attack) -> AttackParameters {
+        let noise = attack.method == crate::attack::Method::Noise;
+        AttackParameters {
+            name: attack.method.name().into(),
+            norm: attack.norm,
+            epsilon: attack.epsilon,
+            steps: if noise { 0 } else { attack.steps },
+            step_size: if noise { 0.0 } else { attack.step_size },
+            restarts: attack.restarts,
+            random_start: attack.random_start,
+            seed: attack.seed,
+        }
+    }
+}
+
+impl Evaluation {
+    /// All attacks in the order of growing strength, for each norm and size. Auto-PGD on the difference of logits ratio
+    /// needs three classes and is left out for fewer.
+    pub(crate) fn attacks(&self, classes: usize) -> Vec<Attack> {
+        let sizes = |norm: Norm, sizes: &[f64]| -> Vec<(Norm, f64)> {
+            sizes.iter().map(|&epsilon| (norm, epsilon)).collect()
+        };
+        let balls = [sizes(Norm::Linf, &self.linf), sizes(Norm::L2, &self.l2)].concat();
+        let attacks = balls.into_iter().flat_map(|(norm, epsilon)| {
+            let (steps, restarts) = (self.apgd_steps, self.apgd_restarts);
+            let mut attacks = vec![
+                Attack::noise(norm, epsilon, self.pgd_restarts),
+                Attack::fgsm(norm, epsilon),
+                Attack::pgd(norm, epsilon, self.pgd_steps, 1),
+                Attack::pgd(norm, epsilon, self.pgd_steps, self.pgd_restarts),
+                Attack::apgd_ce(norm, epsilon, steps, restarts),
+            ];
+            if classes >= 3 {
+                attacks.push(Attack::apgd_dlr(norm, epsilon, steps, restarts));
+            }
+            attacks
+        });
+        let seed = self.seed;
+        attacks.map(|attack| Attack { seed, ..attack }).collect()
+    }
+
+    fn deepfool(&self, norm: Norm) -> DeepFool {
+        DeepFool {
+            steps: self.deepfool_steps,
+            ..DeepFool::new(norm)
+        }
+    }
+
+    /// Refuses options that are out of range.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`].
+    pub fn check(&self) -> Result<()> {
+        let samples = self.samples;
+        check_range("samples", samples as f64, samples > 0, "at least 1")?;
+        for attack in self.attacks(3) {
+            attack.check()?;
+        }
+        Ok(())
+    }
+}
+
+/// A share of samples with its 95 % confidence interval (Wilson 1927).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// How many.
+    pub count: usize,
+    /// Of how many.
+    pub samples: usize,
+    /// `count / samples`.
+    pub share: f64,
+    /// Where the share of the population lies in 95 % of cases.
+    pub interval: [f64; 2],
+}
+
+impl Share {
+    /// `count` of `samples`, which must be positive.
+    pub fn new(count: usize, samples: usize) -> Share {
+        // The normal distribution's quantile of 97.5 %.
+        const Z: f64 = 1.959_963_984_540_054;
+        let (n, p) = (samples as f64, count as f64 / samples as f64);
+        let centre = (p + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
+        let spread = (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+        let half = Z / (1.0 + Z * Z / n) * spread;
+        Share {
+            count,
+            samples,
+            share: p,
+            interval: [(centre - half).max(0.0), (centre + half).min(1.0)],
+        }
+    }
+}
+
+/// Refuses a network for other samples.
+pub(crate) fn check_network<T: relugrad::Scalar>(
+    network: &relugrad::Network<T>,
+    data: &crate::data::Dataset,
+) -> Result<()> {
+    let (inputs, outputs) = (network.inputs(), network.outputs());
+    let fits = inputs == data.features() && outputs >= data.classes() && outputs >= 2;
+    match fits {
+        true => Ok(()),
+        false => Err(Error::Data {
+            problem: format!(
+                "the model has {inputs} inputs and {outputs} logits, but the samples of {} have {} features and {} classes",
+                data.name(),
+                data.features(),
+                data.classes()
+            ),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wilsons_interval_by_the_book() {
+        // 8 of 10: (0.490, 0.943), the usual textbook example.
+        let share = Share::new(8, 10);
+        assert_eq!(share.share, 0.8);
+        assert!((share.interval[0] - 0.4901).abs() < 1e-3);
+        assert!((share.interval[1] - 0.9433).abs() < 1e-3);
+        assert_eq!(Share::new(0, 5).interval[0], 0.0);
+        assert!(Share::new(5, 5).interval[1] == 1.0 && Share::new(5, 5).interval[0] > 0.5);
+    }
+}

@@ -1,0 +1,185 @@
+//! Evaluations of trained networks: the order of the attacks, and certificates below them.
+
+use std::ops::ControlFlow;
+use std::sync::LazyLock;
+
+use ndarray::Axis;
+use relugrad::{Loss, Mlp, Network, Objective, Penalty};
+use relugrad_train::attack::{Attack, Norm};
+use relugrad_train::data::{Split, digits, stratified_split};
+use relugrad_train::robustness::{Attacked, Evaluated, Evaluation, evaluate};
+use relugrad_train::{Adversarial, Training, train};
+
+static DATA: LazyLock<Split> = LazyLock::new(|| stratified_split(&digits(), 0.2, 0).unwrap());
+
+fn trained(penalty: Option<(Penalty, f64)>, adversarial: bool) -> Network<f32> {
+    let mut objective = Objective::new(Loss::softmax_cross_entropy());
+    if let Some((penalty, lambda)) = penalty {
+        objective = objective.with(penalty, lambda).unwrap();
+    }
+    let training = Training {
+        epochs: 20,
+        adversarial: adversarial.then(Adversarial::default),
+        ..Training::new(objective)
+    };
+    let mut network = Mlp::new(&[64, 64, 64, 10]).build(0).unwrap();
+    train(&mut network, &DATA, &training, &mut ()).unwrap();
+    network
+}
+
+/// Networks trained plainly, with two penalties, and adversarially.
+static NETWORKS: LazyLock<Vec<Network<f32>>> = LazyLock::new(|| {
+    vec![
+        trained(None, false),
+        trained(Some((Penalty::Jacobian, 0.01)), false),
+        trained(Some((Penalty::CurvatureFrobenius, 0.1)), false),
+        trained(None, true),
+    ]
+});
+
+fn evaluated(network: &Network<f32>) -> Evaluated<f32> {
+    let evaluation = Evaluation {
+        linf: vec![0.1, 0.2],
+        l2: vec![0.5, 1.0],
+        samples: 200,
+        certified: 40,
+        penalties: vec![Penalty::Jacobian],
+        ..Evaluation::default()
+    };
+    let mut go_on = |_, _| ControlFlow::Continue(());
+    let found = evaluate(network, &DATA.test, &evaluation, &mut go_on);
+    found.unwrap().unwrap()
+}
+
+/// Auto-PGD ≤ PGD with restarts ≤ PGD ≤ FGSM ≤ clean, and random points mislead the fewest.
+#[test]
+fn stronger_attacks_mislead_more() {
+    for network in NETWORKS.iter() {
+        let report = evaluated(network).report;
+        assert!(report.warnings.is_empty(), "{:?}", report.warnings);
+        for worst in &report.worst {
+            let ball = |a: &&Attacked| {
+                (a.attack.norm, a.attack.epsilon) == (worst.attack.norm, worst.attack.epsilon)
+            };
+            let here: Vec<&Attacked> = report.attacks.iter().filter(ball).collect();
+            let counts: Vec<usize> = here.iter().map(|a| a.accuracy.count).collect();
+            let [noise, fgsm, pgd, restarts, ce, dlr] = counts[..] else {
+                panic!("{counts:?}");
+            };
+            let clean = report.attacked_clean.count;
+            assert!(noise <= clean && fgsm <= noise, "{counts:?}");
+            assert!(pgd <= fgsm && restarts <= pgd, "{counts:?}");
+            assert!(
+                ce.min(dlr) <= restarts && worst.accuracy.count <= ce.min(dlr),
+                "{counts:?}"
+            );
+        }
+    }
+}
+
+/// No attack succeeds within a certified radius, and an exact minimal perturbation is no larger than DeepFool's.
+#[test]
+fn certificates_are_never_contradicted() {
+    for network in NETWORKS.iter() {
+        let report = evaluated(network).report;
+        let certified: Vec<_> = report
+            .samples
+            .iter()
+            .filter(|s| s.radii.is_some())
+            .collect();
+        assert_eq!(certified.len(), 40);
+        for sample in certified {
+            let radii = sample.radii.unwrap();
+            for (i, norm) in [Norm::Linf, Norm::L2].into_iter().enumerate() {
+                let radii = radii[i];
+                assert!(radii.certified > 0.0 && radii.certified.is_finite());
+                for (attacked, misled) in report.attacks.iter().zip(&sample.misled) {
+                    let same = attacked.attack.norm == norm && sample.prediction == sample.label;
+                    assert!(!(same && *misled && attacked.attack.epsilon < radii.certified));
+                }
+                let deepfool = sample.deepfool[i].unwrap();
+                // DeepFool runs in f32.
+                assert!(deepfool >= radii.certified * (1.0 - 1e-4));
+            }
+            // A strong attack just inside the certified radius fails.
+            let x = DATA.test.images().row(sample.index).insert_axis(Axis(0));
+            let inside = Attack::apgd_ce(Norm::Linf, 0.99 * radii[0].certified, 50, 5);
+            let loss = Loss::softmax_cross_entropy();
+            let found = inside
+                .stand(network, &loss, x, &[sample.prediction], 0)
+                .unwrap();
+            assert!(found[0].is_none());
+        }
+    }
+}
+
+#[test]
+fn adversarial_examples_are_in_the_ball_and_mislead() {
+    let network = &NETWORKS[1];
+    let Evaluated {
+        report,
+        adversarial,
+    } = evaluated(network);
+    for (worst, examples) in report.worst.iter().zip(&adversarial) {
+        let logits = network.forward(examples.view()).unwrap();
+        let mut survivors = 0;
+        for (i, sample) in report.samples.iter().enumerate() {
+            let x = DATA.test.images().row(i);
+            let delta = &examples.row(i) - &x;
+            let size = worst.attack.norm.of(delta.iter().copied());
+            assert!(size <= worst.attack.epsilon * (1.0 + 1e-5));
+            assert!(examples.row(i).iter().all(|x| (0.0..=1.0).contains(x)));
+            let f = logits.row(i);
+            let others = (0..10).filter(|&k| k != sample.label);
+            survivors += usize::from(others.into_iter().all(|k| f[k] < f[sample.label]));
+        }
+        assert_eq!(survivors, worst.accuracy.count);
+    }
+}
+
+/// A network whose first layer is dead has no gradient anywhere, and it is said why.
+#[test]
+fn masked_gradients_are_told_by_their_reason() {
+    let mut dead = NETWORKS[0].clone();
+    let bias = dead.parameters().layout()[1].range();
+    dead.parameters_mut().values_mut()[bias].fill(-1e3);
+    let report = evaluated(&dead).report;
+    let d = report.diagnosis;
+    assert_eq!((d.zero, d.dead, d.samples), (200, 200, 200));
+    assert!(
+        report
+            .warnings
+            .iter()
+            .any(|w| w.contains("no input gradient"))
+    );
+
+    let mut confident = NETWORKS[0].clone();
+    confident
+        .parameters_mut()
+        .values_mut()
+        .iter_mut()
+        .for_each(|w| *w *= 10.0);
+    let d = evaluated(&confident).report.diagnosis;
+    assert!(d.saturated > 150 && d.dead == 0, "{d:?}");
+}
+
+#[test]
+fn an_evaluation_can_be_stopped_and_refuses_other_data() {
+    let network = &NETWORKS[0];
+    let evaluation = Evaluation::default();
+    let stopped = evaluate(
+        network,
+        &DATA.test,
+        &evaluation,
+        &mut |part, _| match part {
+            3 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        },
+    );
+    assert!(stopped.unwrap().is_none());
+    let other = Mlp::new(&[63, 4, 10]).build::<f32>(0).unwrap();
+    let mut go_on = |_, _| ControlFlow::Continue(());
+    assert!(evaluate(&other, &DATA.test, &evaluation, &mut go_on).is_err());
+    let fewer = Mlp::new(&[64, 4, 9]).build::<f32>(0).unwrap();
+    assert!(evaluate(&fewer, &DATA.test, &evaluation, &mut go_on).is_err());
+}
