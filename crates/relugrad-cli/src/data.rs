@@ -8,20 +8,9 @@ use relugrad_train::data::{Scale, Source, Split};
 use crate::failure::Failure;
 use crate::values::{count, share};
 
-/// Where samples come from.
+/// How samples are read from the path of `--data`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DataOptions {
-    /// `digits` (1797 images of 8x8 pixels, built in); a directory with the four IDX files of MNIST or Fashion-MNIST, or
-    /// the binary batches of CIFAR-10 or CIFAR-100, plain or .gz; or a file: .npz (x_train, y_train, x_test, y_test, or x
-    /// and y), .npy (with --labels), .csv
-    #[arg(
-        long,
-        value_name = "PATH",
-        default_value = "digits",
-        help_heading = "Data"
-    )]
-    pub(crate) data: String,
-
     /// File of the class indices of an .npy file of samples
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     labels: Option<PathBuf>,
@@ -54,7 +43,12 @@ pub(crate) struct DataOptions {
 }
 
 impl DataOptions {
-    /// What is to be read, from `path` instead of `--data`.
+    /// Training and test samples of a path, `digits`, a directory or a file.
+    pub(crate) fn load(&self, path: &str) -> Result<Split, Failure> {
+        Ok(self.source(path).load()?)
+    }
+
+    /// What is to be read.
     pub(crate) fn source(&self, path: &str) -> Source {
         Source {
             path: path.to_owned(),
@@ -65,10 +59,5 @@ impl DataOptions {
             test_fraction: self.test_fraction,
             split_seed: self.split_seed,
         }
-    }
-
-    /// Training and test samples.
-    pub(crate) fn load(&self) -> Result<Split, Failure> {
-        Ok(self.source(&self.data).load()?)
     }
 }

@@ -56,3 +56,32 @@ impl FromStr for Weighted {
         Ok(Weighted { penalty, lambda })
     }
 }
+
+/// A penalty with several weights, `NAME=WEIGHT:WEIGHT:…`.
+#[derive(Clone, Debug)]
+pub(crate) struct Grid {
+    pub(crate) penalty: Penalty,
+    /// Empty for the default weight.
+    pub(crate) lambdas: Vec<f64>,
+}
+
+impl FromStr for Grid {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Grid, String> {
+        let (name, lambdas) = match text.split_once('=') {
+            Some((name, list)) => {
+                let lambdas: Result<Vec<f64>, String> = list.split(':').map(non_negative).collect();
+                (name, lambdas?)
+            }
+            None => (text, Vec::new()),
+        };
+        if (1..lambdas.len()).any(|i| lambdas[..i].contains(&lambdas[i])) {
+            return Err("a weight is given twice".into());
+        }
+        let penalty = name
+            .parse()
+            .map_err(|error: relugrad::Error| error.to_string())?;
+        Ok(Grid { penalty, lambdas })
+    }
+}

@@ -175,7 +175,7 @@ fn wrong_usage_is_exit_code_2_and_says_what_to_do() {
         (&["--epsilons", "-0.1"], "at least 0"),
         (&["--cure-step", "nan"], "at least 0"),
         (&["--lr", "0"], "positive"),
-        (&["--optimizer", "adma"], "sgd and adam"),
+        (&["--optimizer", "adma"], "sgd, adam and adamw"),
         (&["--test-fraction", "1"], "between 0 and 1"),
         (&["--overwrite"], "--out"),
         (&["--unknown"], "--unknown"),
@@ -350,4 +350,117 @@ fn a_closed_pipe_is_not_an_error() {
         child.wait().unwrap().success() && !stderr.contains("panicked"),
         "{stderr}"
     );
+}
+
+/// The results of a comparison without what depends on time.
+fn numbers(directory: &Path) -> Value {
+    let text = fs::read_to_string(directory.join("results.json")).unwrap();
+    let mut results: Value = serde_json::from_str(&text).unwrap();
+    for run in results["runs"].as_array_mut().unwrap() {
+        run["step_milliseconds"] = 0.into();
+    }
+    results
+}
+
+#[test]
+fn an_interrupted_comparison_is_resumed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, part) = (dir.path().join("whole"), dir.path().join("part"));
+    let options = [
+        "--penalties",
+        "jacobian=0.01:0.1",
+        "--adversarial",
+        "0.1",
+        "--seeds",
+        "2",
+    ];
+    let run = |out: &Path, more: &[&str]| {
+        let mut command = quick(&options);
+        command.args(["--out", path(out)]).args(more);
+        command
+    };
+    run(&whole, &[]).assert().success();
+    for name in [
+        "jacobian-0.01-seed0",
+        "jacobian-0.1-seed1",
+        "pgd-training-seed0",
+        "none-seed1",
+    ] {
+        assert!(
+            whole.join(format!("models/{name}.safetensors")).exists(),
+            "{name}"
+        );
+    }
+    // What an interrupt after three runs leaves.
+    fs::create_dir_all(part.join("models")).unwrap();
+    let mut results = numbers(&whole);
+    results["runs"].as_array_mut().unwrap().truncate(3);
+    results["complete"] = false.into();
+    fs::write(part.join("results.json"), results.to_string()).unwrap();
+    run(&part, &[])
+        .assert()
+        .code(1)
+        .stderr(predicate::str::contains("--resume"));
+    let other = run(&part, &["--resume", "--lr", "0.1"]).assert().code(1);
+    other.stderr(
+        predicate::str::contains("other settings (").and(predicate::str::contains("learning_rate")),
+    );
+    run(&part, &["--resume"])
+        .assert()
+        .success()
+        .stderr(predicate::str::contains("[4/8]"));
+    assert_eq!(numbers(&part), numbers(&whole));
+    fs::write(part.join("results.json"), "{\"runs\"").unwrap();
+    run(&part, &["--resume"])
+        .assert()
+        .code(1)
+        .stderr(predicate::str::contains("no result"));
+}
+
+#[test]
+fn several_data_and_models_have_a_directory_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = dir.path().join("two.csv");
+    let line = |i: usize| format!("{},{},{}", (i * 7) % 10, (i * 3) % 10, (i * 7) % 10 / 5);
+    let lines: Vec<String> = (0..200).map(line).collect();
+    fs::write(&table, lines.join("\n")).unwrap();
+    let config = dir.path().join("how.toml");
+    fs::write(
+        &config,
+        "epochs = 2\n[schedule]\nname = \"cosine\"\n[optimizer]\nname = \"sgd\"\n",
+    )
+    .unwrap();
+    let out = dir.path().join("out");
+    relugrad(&[
+        "compare",
+        "--model",
+        "mlp:4",
+        "--model",
+        "mlp:5,5",
+        "--attack-samples",
+        "20",
+    ])
+    .args([
+        "--data",
+        path(&table),
+        "--scale",
+        "range",
+        "--penalties",
+        "jacobian",
+    ])
+    .args([
+        "--config",
+        path(&config),
+        "--pgd-steps",
+        "2",
+        "--out",
+        path(&out),
+    ])
+    .assert()
+    .success()
+    .stdout(predicate::str::contains("two mlp:4").and(predicate::str::contains("two mlp:5,5")));
+    let results = numbers(&out.join("two-mlp-5-5"));
+    assert_eq!(results["settings"]["optimizer"], "sgd");
+    assert_eq!(results["settings"]["epochs"], 2);
+    assert!(out.join("two-mlp-4/report.html").exists());
 }

@@ -6,11 +6,11 @@
 //!
 //! `cargo run --release -p relugrad-train --example lambda_search` prints the table of `docs/results.md`.
 
-use relugrad::{Network, Penalty};
+use relugrad::{Loss, Network, Objective, Penalty};
 use relugrad_train::attack::{Attack, Norm};
-use relugrad_train::compare::{Follow, Plan, Run, compare};
+use relugrad_train::compare::{Comparison, Follow, Plan, Run, Variant, compare};
 use relugrad_train::data::{digits, stratified_split};
-use relugrad_train::{Architecture, Optimizer, Result};
+use relugrad_train::{Architecture, Ramp, Result, Training};
 
 /// Largest loss of clean accuracy against plain training.
 const CLEAN_LOSS: f64 = 0.02;
@@ -47,32 +47,32 @@ struct Row {
 struct Show;
 
 impl Follow for Show {
-    fn finished(&mut self, run: &Run, _: &Network<f32>) {
+    fn finished(&mut self, comparison: &Comparison, _: &Network<f32>) {
+        let run = comparison.runs.last().expect("one is finished");
         eprintln!("{} {} seed {}", run.regularizer, run.lambda, run.seed);
     }
 }
 
 fn main() -> Result<()> {
     let training = stratified_split(&digits(), 0.2, 0)?.train;
-    let mut penalties = Vec::new();
+    let mut variants = Vec::new();
     for (name, weights) in GRID {
         let penalty: Penalty = name.parse()?;
-        penalties.extend(weights.map(|lambda| (penalty.clone(), lambda)));
+        variants.extend(weights.map(|lambda| Variant::Penalty(penalty.clone(), lambda)));
     }
     let plan = Plan {
         data: stratified_split(&training, 0.2, 1)?,
         model: Architecture::mlp(&[128, 128]),
-        penalties,
-        epochs: 30,
-        batch_size: 64,
-        optimizer: Optimizer::adam(),
-        learning_rate: 1e-3,
-        warmup_epochs: 3.0,
+        training: Training {
+            ramp: Ramp::linear(3.0),
+            ..Training::new(Objective::new(Loss::softmax_cross_entropy()))
+        },
+        variants,
         seeds: vec![0, 1],
         attacks: vec![(Attack::pgd(Norm::Linf, 0.1, 20, 2), true)],
         attack_samples: 1000,
     };
-    let comparison = compare(&plan, &mut Show)?;
+    let comparison = compare(&plan, None, &mut Show)?;
     let plain = row(&comparison.runs, "none", 0.0);
     println!("plain: clean {:.4}, PGD {:.4}\n", plain.clean, plain.robust);
     println!("| penalty | λ | clean | PGD 0.1 | its mean, plain | its mean | chosen |");

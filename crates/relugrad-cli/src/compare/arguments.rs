@@ -6,13 +6,15 @@ use anyhow::anyhow;
 use clap::{Args, value_parser};
 use relugrad::Penalty;
 use relugrad_train::attack::{Attack, Norm};
-use relugrad_train::compare::{Plan, default_lambda};
+use relugrad_train::compare::{Plan, Variant, default_lambda};
 use relugrad_train::data::Split;
-use relugrad_train::{Architecture, Optimizer};
+use relugrad_train::{
+    Adversarial, Architecture, Configuration, EarlyStopping, Optimizer, Ramp, Training,
+};
 
 use crate::data::DataOptions;
 use crate::failure::Failure;
-use crate::values::{Weighted, count, non_negative, positive};
+use crate::values::{Grid, count, non_negative, positive};
 
 /// The families that are compared by default.
 const FAMILIES: &str =
@@ -34,47 +36,70 @@ const L2_CURVE: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
   relugrad compare --penalties jacobian=0.05,cure --seeds 5 --out result
   relugrad compare --data mnist/ --epochs 2 --hidden 256,256
   relugrad compare --data mnist/ --epochs 1 --model lenet
+  relugrad compare --penalties jacobian=0.003:0.01:0.03,cure=0.1:0.3 --adversarial 0.1 --seeds 3 --out grid
+  relugrad compare --data digits --data mnist/ --model mlp:128,128 --model lenet --epochs 3 --out all
   relugrad compare --data cifar-10/ --epochs 2 --model resnet:8,16")]
 pub(crate) struct Arguments {
+    /// `digits` (1797 images of 8x8 pixels, built in); a directory with the four IDX files of MNIST or Fashion-MNIST, or
+    /// the binary batches of CIFAR-10 or CIFAR-100, plain or .gz; or a file: .npz (x_train, y_train, x_test, y_test, or x
+    /// and y), .npy (with --labels), .csv. May be given several times
+    #[arg(
+        long = "data",
+        value_name = "PATH",
+        default_value = "digits",
+        help_heading = "Data"
+    )]
+    pub(super) paths: Vec<String>,
+
     #[command(flatten)]
     pub(super) data: DataOptions,
 
     /// The network: `mlp:WIDTHS` (dense layers with ReLU), `lenet`, `resnet:WIDTHS` (a residual block for each width), or
-    /// a .toml file that lists layers (its format: documentation of relugrad-train, `Architecture`)
-    #[arg(long, value_name = "MODEL", default_value = "mlp:128,128")]
-    model: String,
+    /// a .toml file that lists layers (its format: documentation of relugrad-train, `Architecture`). May be given several
+    /// times
+    #[arg(long = "model", value_name = "MODEL", default_value = "mlp:128,128")]
+    models: Vec<String>,
 
     /// Widths of the hidden layers: short for --model mlp:WIDTHS
-    #[arg(long, value_name = "WIDTHS", value_delimiter = ',', value_parser = count, conflicts_with = "model")]
+    #[arg(long, value_name = "WIDTHS", value_delimiter = ',', value_parser = count, conflicts_with = "models")]
     hidden: Vec<usize>,
 
-    /// Penalties to compare with no regularizer; NAME=WEIGHT sets the weight lambda
+    /// Penalties to compare with no regularizer; NAME=WEIGHT sets the weight lambda, NAME=0.01:0.1:1 tries several
     ///
     /// Names: input-gradient, input-gradient-l1, input-gradient-l2, input-gradient-linf, jacobian,
     /// jacobian-spectral, jacobian-nuclear, jacobian-projected, jacobian-probabilities, cross-lipschitz,
     /// curvature-trace, curvature-frobenius, curvature-spectral, curvature-directional, cure, cure-gradient.
-    #[arg(long, value_name = "NAME[=WEIGHT],...", default_value = FAMILIES, value_delimiter = ',')]
-    penalties: Vec<Weighted>,
+    #[arg(long, value_name = "NAME[=WEIGHT[:WEIGHT...]],...", default_value = FAMILIES, value_delimiter = ',')]
+    penalties: Vec<Grid>,
 
-    /// Passes over the training samples
-    #[arg(long, value_name = "N", default_value = "30", value_parser = count)]
-    epochs: usize,
+    /// Sizes in linf of the examples of adversarial training (PGD of 7 steps) to compare with, as baselines
+    #[arg(long, value_name = "RADII", value_delimiter = ',', allow_negative_numbers = true, value_parser = non_negative)]
+    adversarial: Vec<f64>,
 
-    /// Samples in a training step
-    #[arg(long, value_name = "N", default_value = "64", value_parser = count)]
-    batch_size: usize,
+    /// A TOML file as for `relugrad train` that says how all networks are trained: optimizer, schedule, ramp, augment,
+    /// clip, lazy and the like; data, model, penalties, adversarial and seed are this command's options
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 
-    /// Learning rate
-    #[arg(long, value_name = "RATE", default_value = "0.001", allow_negative_numbers = true, value_parser = positive)]
-    lr: f64,
+    /// Passes over the training samples [default: 30]
+    #[arg(long, value_name = "N", value_parser = count)]
+    epochs: Option<usize>,
 
-    /// Optimizer: adam, or sgd with momentum 0.9
-    #[arg(long, value_name = "NAME", default_value = "adam")]
-    optimizer: Optimizer,
+    /// Samples in a training step [default: 64]
+    #[arg(long, value_name = "N", value_parser = count)]
+    batch_size: Option<usize>,
 
-    /// Epochs over which the weight of a penalty grows linearly from 0
-    #[arg(long, value_name = "EPOCHS", default_value = "3", allow_negative_numbers = true, value_parser = non_negative)]
-    warmup: f64,
+    /// Learning rate [default: 0.001]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = positive)]
+    lr: Option<f64>,
+
+    /// Optimizer: adam, adamw, or sgd with momentum 0.9 [default: adam]
+    #[arg(long, value_name = "NAME")]
+    optimizer: Option<Optimizer>,
+
+    /// Epochs over which the weight of a penalty grows linearly from 0 [default: 3]
+    #[arg(long, value_name = "EPOCHS", allow_negative_numbers = true, value_parser = non_negative)]
+    warmup: Option<f64>,
 
     /// Number of seeds; with more than one the table shows mean and standard deviation
     #[arg(long, value_name = "N", default_value = "1", value_parser = value_parser!(u64).range(1..=10_000))]
@@ -112,13 +137,18 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u16).range(0..=1024))]
     pub(super) threads: u16,
 
-    /// Write report.html, results.json, curves.csv and models/*.safetensors to this directory
+    /// Write report.html, results.json, curves.csv and models/*.safetensors to this directory; with several data or models,
+    /// to a directory in it for each
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
 
     /// Replace an earlier result in the directory of --out
     #[arg(long, requires = "out")]
     pub(super) overwrite: bool,
+
+    /// Go on with an interrupted comparison of the same options in the directory of --out
+    #[arg(long, requires = "out", conflicts_with = "overwrite")]
+    pub(super) resume: bool,
 
     /// Print all results as one line of JSON instead of the table
     #[arg(long)]
@@ -142,21 +172,23 @@ impl Arguments {
         Ok(())
     }
 
-    /// What to compare, on these data.
-    pub(super) fn plan(&self, data: Split) -> Result<Plan, Failure> {
-        let model = match &self.hidden[..] {
-            [] => Architecture::parse(&self.model).map_err(|error| Failure::Usage(error.into()))?,
-            widths => Architecture::mlp(widths),
-        };
+    /// The networks to train.
+    pub(super) fn models(&self) -> Result<Vec<Architecture>, Failure> {
+        if !self.hidden.is_empty() {
+            return Ok(vec![Architecture::mlp(&self.hidden)]);
+        }
+        let parse =
+            |text: &String| Architecture::parse(text).map_err(|error| Failure::Usage(error.into()));
+        self.models.iter().map(parse).collect()
+    }
+
+    /// What to compare, on these data with this network.
+    pub(super) fn plan(&self, data: Split, model: Architecture) -> Result<Plan, Failure> {
         Ok(Plan {
             data,
             model,
-            penalties: self.penalties.iter().map(|one| self.penalty(one)).collect(),
-            epochs: self.epochs,
-            batch_size: self.batch_size,
-            optimizer: self.optimizer,
-            learning_rate: self.lr,
-            warmup_epochs: self.warmup,
+            training: self.training()?,
+            variants: self.variants(),
             seeds: (0..self.seeds)
                 .map(|i| self.first_seed.wrapping_add(i))
                 .collect(),
@@ -165,9 +197,53 @@ impl Arguments {
         })
     }
 
-    /// The penalty with this command's options, and its weight.
-    fn penalty(&self, weighted: &Weighted) -> (Penalty, f64) {
-        let penalty = match &weighted.penalty {
+    /// How all networks are trained.
+    fn training(&self) -> Result<Training, Failure> {
+        let usage = |error: relugrad_train::Error| Failure::Usage(error.into());
+        let mut configuration = match &self.config {
+            Some(path) => Configuration::load(path).map_err(usage)?,
+            None => Configuration {
+                ramp: Ramp::linear(3.0),
+                ..Configuration::default()
+            },
+        };
+        configuration.penalties.clear();
+        configuration.adversarial = None;
+        let mut training = configuration.training().map_err(usage)?;
+        training.epochs = self.epochs.unwrap_or(training.epochs);
+        training.batch_size = self.batch_size.unwrap_or(training.batch_size);
+        training.learning_rate = self.lr.unwrap_or(training.learning_rate);
+        training.optimizer = self.optimizer.unwrap_or(training.optimizer);
+        training.ramp = self.warmup.map_or(training.ramp, Ramp::linear);
+        // The last network counts, and the test samples have no say in it.
+        training.stopping = EarlyStopping::default();
+        training.seed = 0;
+        Ok(training)
+    }
+
+    fn variants(&self) -> Vec<Variant> {
+        let penalties = self.penalties.iter().flat_map(|grid| {
+            let penalty = self.penalty(&grid.penalty);
+            let lambdas = match &grid.lambdas[..] {
+                [] => vec![default_lambda(&penalty)],
+                lambdas => lambdas.to_vec(),
+            };
+            lambdas
+                .into_iter()
+                .map(move |lambda| Variant::Penalty(penalty.clone(), lambda))
+        });
+        let adversarial = self.adversarial.iter().map(|&epsilon| {
+            Variant::Adversarial(Adversarial {
+                epsilon,
+                ..Adversarial::default()
+            })
+        });
+        penalties.chain(adversarial).collect()
+    }
+
+    /// The penalty with this command's options.
+    fn penalty(&self, penalty: &Penalty) -> Penalty {
+        match penalty {
             Penalty::Cure { direction, .. } => Penalty::Cure {
                 step: self.cure_step,
                 direction: *direction,
@@ -177,9 +253,7 @@ impl Arguments {
                 seed: self.first_seed,
             },
             other => other.clone(),
-        };
-        let lambda = weighted.lambda.unwrap_or_else(|| default_lambda(&penalty));
-        (penalty, lambda)
+        }
     }
 
     /// PGD at the table's radii and along the curves, and FGSM along the curve in ℓ∞.
@@ -199,22 +273,38 @@ impl Arguments {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::values::Weighted;
     use relugrad::Direction;
 
     #[test]
     fn weights_are_read_and_checked() {
-        let read: Weighted = "jacobian=0.25".parse().unwrap();
-        assert_eq!((read.penalty, read.lambda), (Penalty::Jacobian, Some(0.25)));
-        assert_eq!("cure".parse::<Weighted>().unwrap().lambda, None);
-        for wrong in ["jacobian=-1", "jacobian=", "jacobian=nan", "jacobain", "=1"] {
-            assert!(wrong.parse::<Weighted>().is_err(), "{wrong}");
+        let read: Grid = "jacobian=0.25:1".parse().unwrap();
+        assert_eq!(
+            (read.penalty, read.lambdas),
+            (Penalty::Jacobian, vec![0.25, 1.0])
+        );
+        assert!("cure".parse::<Grid>().unwrap().lambdas.is_empty());
+        for wrong in [
+            "jacobian=-1",
+            "jacobian=",
+            "jacobian=nan",
+            "jacobain",
+            "=1",
+            "cure=1:1",
+            "cure=1:",
+        ] {
+            assert!(wrong.parse::<Grid>().is_err(), "{wrong}");
+            assert!(
+                wrong.contains(':') || wrong.parse::<Weighted>().is_err(),
+                "{wrong}"
+            );
         }
     }
 
     #[test]
     fn every_default_family_exists() {
         let direction = Direction::Sign;
-        let families: Vec<Weighted> = FAMILIES.split(',').map(|f| f.parse().unwrap()).collect();
+        let families: Vec<Grid> = FAMILIES.split(',').map(|f| f.parse().unwrap()).collect();
         let cure = &families.last().unwrap().penalty;
         assert_eq!(
             *cure,

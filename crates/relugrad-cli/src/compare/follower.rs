@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use anyhow::Result;
 use relugrad::Network;
-use relugrad_train::compare::{Comparison, Follow, Run};
+use relugrad_train::compare::{Comparison, Follow};
 use relugrad_train::{EpochReport, StepReport};
 
 use super::output::Output;
@@ -67,10 +67,13 @@ impl Follow for Follower {
         self.flow()
     }
 
-    fn finished(&mut self, run: &Run, network: &Network<f32>) {
+    fn finished(&mut self, comparison: &Comparison, network: &Network<f32>) {
+        let run = comparison.runs.last().expect("one is finished");
         self.progress.finished(run);
         if let Some(output) = &mut self.output {
-            self.failure = output.save_model(run, network).err();
+            let saved = output.save_model(comparison, run, network);
+            let saved = saved.and_then(|()| output.save_numbers(comparison));
+            self.failure = saved.err();
         }
     }
 }

@@ -6,6 +6,7 @@ mod output;
 mod progress;
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use relugrad_train::compare::{Comparison, Plan, compare};
@@ -23,29 +24,54 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .num_threads(arguments.threads.into())
         .build()
         .context("cannot start threads")?;
-    let plan = plan(arguments)?;
-    let output = match &arguments.out {
-        Some(directory) => Some(Output::open(directory, arguments.overwrite)?),
-        None => None,
-    };
-    interrupt::listen()?;
-    let mut follower = Follower::new(output);
-    let comparison = pool.install(|| compare(&plan, &mut follower))?;
-    follower.finish(&comparison)?;
-    print(arguments, &comparison)?;
-    if comparison.complete {
-        Ok(())
-    } else {
-        Err(Failure::Interrupted)
+    arguments.check()?;
+    let models = arguments.models()?;
+    let several = arguments.paths.len() * models.len() > 1;
+    let mut plans = Vec::new();
+    for path in &arguments.paths {
+        let data = arguments.data.load(path)?;
+        for model in &models {
+            let plan = arguments.plan(data.clone(), model.clone())?;
+            plan.check().map_err(|error| Failure::Usage(error.into()))?;
+            plans.push(plan);
+        }
     }
+    interrupt::listen()?;
+    for plan in &plans {
+        let name = format!("{} {}", plan.data.train.name(), plan.model);
+        if several && !arguments.json {
+            println!("\n{name}");
+        }
+        // A folder's name has no separators of paths, nor of lists.
+        let folder = name.replace([' ', ':', ',', '/', '\\'], "-");
+        let out = arguments.out.as_ref();
+        let out = out.map(|out| {
+            if several {
+                out.join(folder)
+            } else {
+                out.clone()
+            }
+        });
+        pool.install(|| run_plan(arguments, plan, out))?;
+    }
+    Ok(())
 }
 
-fn plan(arguments: &Arguments) -> Result<Plan, Failure> {
-    arguments.check()?;
-    let data = arguments.data.load()?;
-    let plan = arguments.plan(data)?;
-    plan.check().map_err(|error| Failure::Usage(error.into()))?;
-    Ok(plan)
+fn run_plan(arguments: &Arguments, plan: &Plan, out: Option<PathBuf>) -> Result<(), Failure> {
+    let (mut output, mut earlier) = (None, None);
+    if let Some(directory) = &out {
+        let opened = Output::open(directory, arguments.overwrite, arguments.resume)?;
+        earlier = opened.earlier()?;
+        output = Some(opened);
+    }
+    let mut follower = Follower::new(output);
+    let comparison = compare(plan, earlier, &mut follower)?;
+    follower.finish(&comparison)?;
+    print(arguments, &comparison)?;
+    match comparison.complete {
+        true => Ok(()),
+        false => Err(Failure::Interrupted),
+    }
 }
 
 fn print(arguments: &Arguments, comparison: &Comparison) -> Result<(), Failure> {
@@ -58,7 +84,7 @@ fn print(arguments: &Arguments, comparison: &Comparison) -> Result<(), Failure> 
     }
     if !comparison.complete {
         eprintln!(
-            "interrupted: {} of the planned runs are finished",
+            "interrupted: {} of the planned runs are finished; go on with --out and --resume",
             comparison.runs.len()
         );
     }

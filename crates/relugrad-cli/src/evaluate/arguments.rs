@@ -28,10 +28,21 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) model: ModelFile,
 
+    /// `digits` (1797 images of 8x8 pixels, built in); a directory with the four IDX files of MNIST or Fashion-MNIST, or
+    /// the binary batches of CIFAR-10 or CIFAR-100, plain or .gz; or a file: .npz (x_train, y_train, x_test, y_test, or x
+    /// and y), .npy (with --labels), .csv; the test samples are taken
+    #[arg(
+        long = "data",
+        value_name = "PATH",
+        default_value = "digits",
+        help_heading = "Data"
+    )]
+    pub(super) from: String,
+
     #[command(flatten)]
     pub(super) data: DataOptions,
 
-    /// Evaluate on the training samples as well as the test samples
+    /// Take all samples, those for testing first, instead of the test samples alone
     #[arg(long, help_heading = "Data")]
     pub(super) all: bool,
 

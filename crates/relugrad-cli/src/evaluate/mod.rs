@@ -41,11 +41,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 fn data(arguments: &Arguments) -> Result<Dataset, Failure> {
-    let split = arguments.data.load()?;
-    match arguments.all {
-        true => Ok(split.test.followed_by(&split.train)?),
-        false => Ok(split.test),
-    }
+    let source = arguments.data.source(&arguments.from);
+    Ok(match arguments.all {
+        true => source.load_all()?,
+        false => source.load()?.test,
+    })
 }
 
 fn run_in<T: Scalar + ndarray_npy::WritableElement>(

@@ -38,6 +38,11 @@ pub(crate) struct Chart {
     pub(crate) series: Vec<Series>,
 }
 
+/// Which marker a style has, so that styles of one colour differ.
+fn marker(style: usize) -> usize {
+    (style + style / COLOURS.len()) % 4
+}
+
 /// The colour of a style, as CSS.
 pub(crate) fn css_colour(style: usize) -> String {
     let RGBColor(r, g, b) = COLOURS[style % COLOURS.len()];
@@ -116,7 +121,7 @@ impl Chart {
                 1
             };
             let points = series.points.iter().copied().step_by(every);
-            let drawn = match series.style % 4 {
+            let drawn = match marker(series.style) {
                 0 => chart.draw_series(points.map(|p| Circle::new(p, 4, colour.filled()))),
                 1 => chart.draw_series(points.map(|p| TriangleMarker::new(p, 6, colour.filled()))),
                 2 => chart.draw_series(points.map(|p| Cross::new(p, 4, colour.stroke_width(2)))),
@@ -134,7 +139,7 @@ impl Chart {
 /// A series' line and marker for a legend, as an `<svg>` element.
 pub(crate) fn legend_mark(style: usize) -> String {
     let colour = css_colour(style);
-    let shape = match style % 4 {
+    let shape = match marker(style) {
         0 => format!(r#"<circle cx="14" cy="7" r="4" fill="{colour}"/>"#),
         1 => format!(r#"<path d="M14 1l6 10h-12z" fill="{colour}"/>"#),
         2 => format!(r#"<path d="M10 3l8 8m0-8l-8 8" stroke="{colour}" stroke-width="2"/>"#),

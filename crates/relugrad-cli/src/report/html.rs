@@ -6,10 +6,12 @@ use anyhow::Result;
 use relugrad_train::compare::Comparison;
 
 use super::charts::legend_mark;
-use super::figures::{attack_charts, penalty_charts, training_charts};
+use super::figures::{
+    attack_charts, pareto_charts, penalty_charts, prediction_charts, training_charts,
+};
 use super::glossary;
-use super::summary::{Group, groups};
-use super::table::{Cells, cells, penalty_names};
+use super::summary::{Group, groups, representatives};
+use super::table::{Cells, cells, penalty_names, predictions};
 
 /// The whole page.
 pub(super) fn page(comparison: &Comparison) -> Result<String> {
@@ -18,30 +20,50 @@ pub(super) fn page(comparison: &Comparison) -> Result<String> {
         escape(&comparison.settings.data)
     );
     let groups = groups(comparison);
+    let best = representatives(comparison, &groups);
+    let names: Vec<&str> = best.iter().map(|group| group.regularizer).collect();
+    let plain_names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let best_names: Vec<String> = best.iter().map(|group| label(&groups, group)).collect();
     let parts = [
         introduction(comparison, &title),
         table(&cells(comparison)),
+        predictors_list(comparison),
+        section(
+            "Accuracy against robustness",
+            "A point for every regularizer and weight; the weights of a regularizer are joined, from the smallest to the \
+             largest. The best trade-offs are at the upper right.",
+            &plain_names,
+            pareto_charts(comparison, &groups, &names)?,
+        ),
         section(
             "Accuracy under attack",
             "Share of the attacked samples that stay classified correctly when each may be changed by at most ε. At \
-             ε = 0 it is their clean accuracy. Higher is more robust; a stronger attack can only lower these curves. FGSM takes one \
+             ε = 0 it is their clean accuracy. Of several weights of a regularizer, the one of the highest accuracy under the \
+             first attack of the table is shown. Higher is more robust; a stronger attack can only lower these curves. FGSM takes one \
              step, PGD many.",
-            &groups,
-            attack_charts(comparison, &groups)?,
+            &best_names,
+            attack_charts(comparison, &best)?,
         ),
         section(
             "Training",
             "Measured on the test samples after every epoch; with several seeds, their mean. The last chart follows the \
              penalty that each network was trained with, relative to its value in the first epoch.",
-            &groups,
-            training_charts(&groups)?,
+            &best_names,
+            training_charts(&best)?,
+        ),
+        section(
+            "Penalties as predictors of robustness",
+            "Each point is one trained network: the mean of a penalty over the test samples, and its accuracy under attack. \
+             The rank correlation (Spearman's) is −1 where less of the penalty always goes with more robustness.",
+            &plain_names,
+            prediction_charts(comparison, &groups, &names)?,
         ),
         section(
             "Penalties against each other",
             "Each point is one trained network, with the means of two penalties over the test samples on logarithmic \
              axes. Points along a straight line mean that lowering one penalty lowers the other in proportion.",
-            &groups,
-            penalty_charts(comparison, &groups)?,
+            &plain_names,
+            penalty_charts(comparison, &groups, &names)?,
         ),
         definitions(comparison),
         reproduction(comparison),
@@ -139,16 +161,28 @@ fn best_cells(cells: &Cells) -> Vec<Option<usize>> {
         .collect()
 }
 
+/// Which penalties predict robustness.
+fn predictors_list(comparison: &Comparison) -> String {
+    let lines = predictions(comparison);
+    let lines = lines
+        .iter()
+        .map(|line| format!("<li>{}</li>\n", escape(line)));
+    let lines: String = lines.collect();
+    match lines.is_empty() {
+        true => lines,
+        false => format!("<ul>\n{lines}</ul>\n"),
+    }
+}
+
 /// A heading, what to see, the legend, and charts with captions.
-fn section(title: &str, text: &str, groups: &[Group], charts: Vec<(String, String)>) -> String {
+fn section(title: &str, text: &str, names: &[String], charts: Vec<(String, String)>) -> String {
     if charts.is_empty() {
         return String::new();
     }
     let mut html = format!("<h2>{title}</h2>\n<p>{text}</p>\n<ul class=\"legend\">");
-    for (style, group) in groups.iter().enumerate() {
+    for (style, name) in names.iter().enumerate() {
         let mark = legend_mark(style);
-        write!(html, "<li>{mark}{}</li>", escape(&label(groups, group)))
-            .expect("a String takes all");
+        write!(html, "<li>{mark}{}</li>", escape(name)).expect("a String takes all");
     }
     html.push_str("</ul>\n<div class=\"charts\">\n");
     for (caption, svg) in charts {

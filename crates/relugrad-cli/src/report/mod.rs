@@ -17,11 +17,20 @@ use relugrad_train::compare::Comparison;
 pub(crate) use html::escape;
 pub(crate) use table::short;
 
+/// Writes `results.json`, whole or not at all.
+pub(crate) fn write_numbers(directory: &Path, comparison: &Comparison) -> Result<()> {
+    let json = serde_json::to_string_pretty(comparison).context("cannot write JSON")? + "\n";
+    Ok(write_whole(
+        &directory.join("results.json"),
+        json.as_bytes(),
+        true,
+    )?)
+}
+
 /// Writes `results.json`, `curves.csv` and `report.html`, each whole or not at all.
 pub(crate) fn write(directory: &Path, comparison: &Comparison) -> Result<()> {
-    let json = serde_json::to_string_pretty(comparison).context("cannot write JSON")?;
+    write_numbers(directory, comparison)?;
     let files = [
-        ("results.json", json + "\n"),
         ("curves.csv", curves::csv(comparison)),
         ("report.html", html::page(comparison)?),
     ];
@@ -66,7 +75,9 @@ pub(crate) mod fixture {
             learning_rate: 1e-3,
             warmup_epochs: 3.0,
             seeds,
+            training: String::new(),
             penalties: Vec::new(),
+            adversarial: Vec::new(),
             threads: 2,
             attacks: vec![attack(0.05, false), attack(0.1, true)],
         }

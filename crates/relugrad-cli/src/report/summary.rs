@@ -64,6 +64,77 @@ impl Statistic {
     }
 }
 
+/// For each regularizer the group that is most robust against the first attack of the table, in the order of training.
+pub(super) fn representatives<'g, 'c>(
+    comparison: &Comparison,
+    groups: &'g [Group<'c>],
+) -> Vec<&'g Group<'c>> {
+    let attack = comparison.settings.attacks.iter().position(|a| a.headline);
+    let robust = |group: &Group| match attack {
+        Some(i) => {
+            group
+                .statistic(|run| run.evaluation.robust_accuracy[i])
+                .mean
+        }
+        None => 0.0,
+    };
+    let mut best: Vec<&Group> = Vec::new();
+    for group in groups {
+        match best.iter_mut().find(|b| b.regularizer == group.regularizer) {
+            Some(before) if robust(group) > robust(before) => *before = group,
+            Some(_) => {}
+            None => best.push(group),
+        }
+    }
+    best
+}
+
+/// Spearman's rank correlation of two lists of equal length, with mean ranks for equal values; NaN if one is constant.
+pub(super) fn rank_correlation(a: &[f64], b: &[f64]) -> f64 {
+    let (a, b) = (ranks(a), ranks(b));
+    let mean = (a.len() as f64 - 1.0) / 2.0;
+    let product = |x: &[f64], y: &[f64]| -> f64 {
+        x.iter().zip(y).map(|(x, y)| (x - mean) * (y - mean)).sum()
+    };
+    product(&a, &b) / (product(&a, &a) * product(&b, &b)).sqrt()
+}
+
+/// The place of each value among all, from 0.
+fn ranks(values: &[f64]) -> Vec<f64> {
+    let rank = |v: &f64| {
+        let below = values.iter().filter(|other| *other < v).count();
+        let equal = values.iter().filter(|other| *other == v).count();
+        below as f64 + (equal as f64 - 1.0) / 2.0
+    };
+    values.iter().map(rank).collect()
+}
+
+/// How well each measured penalty predicts robustness: Spearman's rank correlation of its mean with the accuracy under an
+/// attack, over all runs, the strongest first.
+pub(super) fn predictors(comparison: &Comparison, attack: usize) -> Vec<(String, f64)> {
+    let runs = &comparison.runs;
+    let robust: Vec<f64> = runs
+        .iter()
+        .map(|r| r.evaluation.robust_accuracy[attack])
+        .collect();
+    let penalties = runs
+        .first()
+        .map_or(&[][..], |run| &run.evaluation.penalties);
+    let correlation = |i: usize| {
+        let means: Vec<f64> = runs
+            .iter()
+            .map(|r| r.evaluation.penalties[i].mean)
+            .collect();
+        rank_correlation(&means, &robust)
+    };
+    let named = penalties.iter().enumerate();
+    let mut found: Vec<(String, f64)> = named
+        .map(|(i, penalty)| (penalty.name.clone(), correlation(i)))
+        .collect();
+    found.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
+    found
+}
+
 /// Time of a step relative to plain training with the same seed; NaN without such a run.
 pub(super) fn relative_time(comparison: &Comparison, run: &Run) -> f64 {
     let plain = |other: &&Run| other.regularizer == "none" && other.seed == run.seed;
@@ -83,6 +154,36 @@ mod tests {
         let found = Statistic::new(&[1.0, 2.0, 6.0]);
         assert_eq!((found.mean, found.deviation), (3.0, Some(7f64.sqrt())));
         assert_eq!(Statistic::new(&[5.0]).deviation, None);
+    }
+
+    #[test]
+    fn rank_correlations_by_hand() {
+        assert_eq!(rank_correlation(&[1.0, 5.0, 9.0], &[0.1, 0.2, 7.0]), 1.0);
+        assert_eq!(rank_correlation(&[1.0, 5.0, 9.0], &[3.0, 2.0, 1.0]), -1.0);
+        // Ranks 0, 1.5, 1.5, 3 and 0, 1, 2, 3: 4.5/√(4.5 · 5).
+        let tied = rank_correlation(&[1.0, 2.0, 2.0, 4.0], &[1.0, 2.0, 3.0, 4.0]);
+        assert!((tied - 4.5 / 22.5f64.sqrt()).abs() < 1e-15);
+        assert!(rank_correlation(&[1.0, 1.0], &[1.0, 2.0]).is_nan());
+    }
+
+    #[test]
+    fn the_best_predictor_is_the_first() {
+        let comparison = fixture::comparison(&[0, 1]);
+        let found = predictors(&comparison, 1);
+        assert_eq!(found[0].0, "jacobian");
+        assert!(found[0].1 < -0.8);
+    }
+
+    #[test]
+    fn the_most_robust_weight_represents_a_regularizer() {
+        let mut comparison = fixture::comparison(&[0]);
+        let mut other = comparison.runs[1].clone();
+        other.lambda = 0.1;
+        other.evaluation.robust_accuracy[1] += 0.1;
+        comparison.runs.push(other);
+        let groups = groups(&comparison);
+        let best = representatives(&comparison, &groups);
+        assert_eq!((groups.len(), best.len(), best[1].lambda), (3, 2, 0.1));
     }
 
     #[test]

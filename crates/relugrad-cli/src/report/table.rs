@@ -1,9 +1,9 @@
 //! The table of a comparison, as text and as cells for the page.
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use relugrad_train::compare::{AttackSettings, Comparison};
+use relugrad_train::compare::{ADVERSARIAL, AttackSettings, Comparison};
 
-use super::summary::{Group, Statistic, groups, relative_time};
+use super::summary::{Group, Statistic, groups, predictors, relative_time};
 
 /// Characters of a heading that may stand in one line of the text, if it can be broken.
 const HEADING: usize = 10;
@@ -49,7 +49,32 @@ pub(crate) fn text(comparison: &Comparison) -> String {
         }
     }
     let trimmed = table.lines().map(|line| line.trim_end().to_owned());
-    trimmed.collect::<Vec<String>>().join("\n")
+    let mut text = trimmed.collect::<Vec<String>>().join("\n");
+    for line in predictions(comparison) {
+        text += &format!("\n{line}");
+    }
+    text
+}
+
+/// So few runs have no ranks to speak of.
+const RANKED: usize = 5;
+
+/// For each attack of the table which penalties predict robustness, from [`RANKED`] runs on.
+pub(super) fn predictions(comparison: &Comparison) -> Vec<String> {
+    if comparison.runs.len() < RANKED {
+        return Vec::new();
+    }
+    let line = |(i, attack): (usize, &AttackSettings)| {
+        let found = predictors(comparison, i);
+        let found = found.iter().map(|(name, rho)| format!("{name} {rho:.2}"));
+        let found: Vec<String> = found.collect();
+        let name = attack_name(attack);
+        format!(
+            "rank correlation with {name} accuracy: {}",
+            found.join(", ")
+        )
+    };
+    headline(comparison).map(line).collect()
 }
 
 /// A long heading in lines that break after spaces and hyphens.
@@ -111,10 +136,10 @@ fn row(comparison: &Comparison, group: &Group) -> Vec<String> {
 }
 
 fn lambda(group: &Group) -> String {
-    if group.regularizer == "none" {
-        "–".into()
-    } else {
-        group.lambda.to_string()
+    match group.regularizer {
+        "none" => "–".into(),
+        ADVERSARIAL => format!("ε {}", group.lambda),
+        _ => group.lambda.to_string(),
     }
 }
 

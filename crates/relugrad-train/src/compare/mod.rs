@@ -8,4 +8,4 @@ pub use defaults::default_lambda;
 pub use results::{
     AttackSettings, Comparison, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
 };
-pub use run::{Follow, Plan, compare};
+pub use run::{ADVERSARIAL, Follow, Plan, Variant, compare};

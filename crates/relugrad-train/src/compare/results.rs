@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::PenaltySettings;
+use crate::training::Adversarial;
 
 /// The outcome of a comparison: its settings, and one run for each regularizer and seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,8 +46,14 @@ pub struct Settings {
     pub warmup_epochs: f64,
     /// Seeds of the planned runs.
     pub seeds: Vec<u64>,
-    /// The penalties that are compared.
+    /// All that is common to the trainings, in words of the program.
+    #[serde(default)]
+    pub training: String,
+    /// The penalties that are compared, each with all of its weights.
     pub penalties: Vec<PenaltySettings>,
+    /// The adversarial trainings that they are compared with.
+    #[serde(default)]
+    pub adversarial: Vec<Adversarial>,
     /// Threads that computed it. They change the time, never the numbers.
     pub threads: usize,
     /// Attacks of the evaluation, in the order of [`Evaluation::robust_accuracy`].
@@ -75,9 +82,9 @@ pub struct AttackSettings {
 /// One training run and its evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// Name of the penalty, or `none` for plain training.
+    /// Name of the penalty, `none` for plain training, or `pgd-training`.
     pub regularizer: String,
-    /// Weight of the penalty in the objective; 0 for plain training.
+    /// Weight of the penalty in the objective; 0 for plain training, the size of examples for adversarial training.
     pub lambda: f64,
     /// Seed of the initialisation and of the order of the samples.
     pub seed: u64,

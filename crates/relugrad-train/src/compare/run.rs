@@ -11,40 +11,63 @@ use crate::architecture::Architecture;
 use crate::attack::Attack;
 use crate::configuration::PenaltySettings;
 use crate::data::Split;
-use crate::error::{Result, check_range};
+use crate::error::{Error, Result, check_range};
 use crate::evaluate::{Samples, accuracy_and_loss, penalty_means, robust_accuracy};
-use crate::optimizer::Optimizer;
-use crate::schedule::Ramp;
-use crate::training::{EpochReport, History, StepReport, Training, Watch, train};
+use crate::training::{Adversarial, EpochReport, History, StepReport, Training, Watch, train};
 
 /// What to compare, and how.
 ///
 /// Every run trains a ReLU network with softmax cross-entropy, from the same initialisation and in the same order of
-/// samples for equal seeds: first without penalty, then with each one. Networks are `f32`.
+/// samples for equal seeds: first without regularizer, then with each variant. Networks are `f32`.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Training and test samples.
     pub data: Split,
     /// The network that is trained.
     pub model: Architecture,
-    /// The penalties to compare, each with its weight.
-    pub penalties: Vec<(Penalty, f64)>,
-    /// Passes over the training samples.
-    pub epochs: usize,
-    /// Samples in a step.
-    pub batch_size: usize,
-    /// Update rule.
-    pub optimizer: Optimizer,
-    /// Its step length.
-    pub learning_rate: f64,
-    /// Epochs over which `λ` grows linearly from 0.
-    pub warmup_epochs: f64,
-    /// One run of each regularizer for each seed.
+    /// How all are trained; its objective, adversarial examples and seed are replaced.
+    pub training: Training,
+    /// What is compared with plain training.
+    pub variants: Vec<Variant>,
+    /// One run of each variant for each seed.
     pub seeds: Vec<u64>,
     /// The attacks of the evaluation, and whether a table should show each.
     pub attacks: Vec<(Attack, bool)>,
     /// How many test samples, from the first on, are attacked.
     pub attack_samples: usize,
+}
+
+/// A way to make a network robust.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Variant {
+    /// A penalty with its weight.
+    Penalty(Penalty, f64),
+    /// Adversarial training.
+    Adversarial(Adversarial),
+}
+
+/// The name of plain training among regularizers.
+const PLAIN: &str = "none";
+
+/// The name of adversarial training among regularizers.
+pub const ADVERSARIAL: &str = "pgd-training";
+
+impl Variant {
+    /// Its name in results.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Variant::Penalty(penalty, _) => penalty.name(),
+            Variant::Adversarial(_) => ADVERSARIAL,
+        }
+    }
+
+    /// The weight `λ` of a penalty, or the size of adversarial examples.
+    pub fn weight(&self) -> f64 {
+        match self {
+            Variant::Penalty(_, lambda) => *lambda,
+            Variant::Adversarial(adversarial) => adversarial.epsilon,
+        }
+    }
 }
 
 /// Someone who follows a comparison and may stop it.
@@ -65,41 +88,83 @@ pub trait Follow {
         ControlFlow::Continue(())
     }
 
-    /// A run has been trained and evaluated.
-    fn finished(&mut self, _run: &Run, _network: &Network<f32>) {}
+    /// A run has been trained and evaluated: the last one of the comparison so far.
+    fn finished(&mut self, _comparison: &Comparison, _network: &Network<f32>) {}
 }
 
-/// Trains and evaluates everything that the plan asks for.
+/// Trains and evaluates everything that the plan asks for, but for the runs of an `earlier` comparison that was ended.
 ///
 /// When `follow` ends it early, the unfinished run is dropped and [`Comparison::complete`] is false.
 ///
 /// # Errors
 /// [`Error::OutOfRange`](crate::Error::OutOfRange) for the plan's options,
+/// [`Error::Configuration`] if `earlier` is of other settings,
 /// [`Error::Step`](crate::Error::Step) for a training that failed, and the engine's errors.
-pub fn compare(plan: &Plan, follow: &mut dyn Follow) -> Result<Comparison> {
+pub fn compare(
+    plan: &Plan,
+    earlier: Option<Comparison>,
+    follow: &mut dyn Follow,
+) -> Result<Comparison> {
     plan.check()?;
     let mut comparison = Comparison {
         settings: plan.settings()?,
         runs: Vec::new(),
-        complete: true,
+        complete: false,
     };
-    let regularizers: Vec<Option<&(Penalty, f64)>> = std::iter::once(None)
-        .chain(plan.penalties.iter().map(Some))
+    let mut done = match earlier {
+        Some(earlier) => resumable(earlier, &comparison.settings)?,
+        None => Vec::new(),
+    };
+    let variants: Vec<Option<&Variant>> = std::iter::once(None)
+        .chain(plan.variants.iter().map(Some))
         .collect();
-    let runs = regularizers.len() * plan.seeds.len();
+    let runs = variants.len() * plan.seeds.len();
     for &seed in &plan.seeds {
-        for &regularizer in &regularizers {
-            let name = regularizer.map_or("none", |(penalty, _)| penalty.name());
+        for &variant in &variants {
+            let (name, weight) = variant.map_or((PLAIN, 0.0), |v| (v.name(), v.weight()));
+            let same =
+                |run: &Run| (&*run.regularizer, run.lambda, run.seed) == (name, weight, seed);
+            if let Some(place) = done.iter().position(same) {
+                comparison.runs.push(done.swap_remove(place));
+                continue;
+            }
             follow.run(comparison.runs.len(), runs, name, seed);
-            let Some((run, network)) = plan.run(regularizer, seed, follow)? else {
-                comparison.complete = false;
+            let Some((run, network)) = plan.run(variant, seed, follow)? else {
                 return Ok(comparison);
             };
-            follow.finished(&run, &network);
             comparison.runs.push(run);
+            comparison.complete = comparison.runs.len() == runs;
+            follow.finished(&comparison, &network);
         }
     }
+    comparison.complete = true;
     Ok(comparison)
+}
+
+/// The runs of an earlier comparison of the same settings.
+fn resumable(earlier: Comparison, settings: &Settings) -> Result<Vec<Run>> {
+    let before = Settings {
+        // Neither changes a number.
+        threads: settings.threads,
+        ..earlier.settings
+    };
+    if before == *settings {
+        return Ok(earlier.runs);
+    }
+    let json =
+        |settings: &Settings| serde_json::to_value(settings).expect("strings and numbers are JSON");
+    let (before, now) = (json(&before), json(settings));
+    let keys = now.as_object().into_iter().flatten();
+    let differing: Vec<&str> = keys
+        .filter(|(key, value)| before.get(key) != Some(value))
+        .map(|(key, _)| key.as_str())
+        .collect();
+    Err(Error::Configuration {
+        problem: format!(
+            "the earlier results are of other settings ({}); give the same options, or another directory",
+            differing.join(", ")
+        ),
+    })
 }
 
 impl Plan {
@@ -115,8 +180,8 @@ impl Plan {
     /// [`Error::OutOfRange`](crate::Error::OutOfRange), and the engine's errors for layers and penalties.
     pub fn check(&self) -> Result<()> {
         self.training(None, 0)?.check()?;
-        for regularizer in &self.penalties {
-            self.training(Some(regularizer), 0)?;
+        for variant in &self.variants {
+            self.training(Some(variant), 0)?.check()?;
         }
         let (seeds, samples) = (self.seeds.len(), self.attack_samples);
         check_range("number of seeds", seeds as f64, seeds > 0, "at least 1")?;
@@ -128,30 +193,46 @@ impl Plan {
         Ok(())
     }
 
-    fn training(&self, regularizer: Option<&(Penalty, f64)>, seed: u64) -> Result<Training> {
-        let mut objective = Objective::new(Loss::softmax_cross_entropy());
-        if let Some((penalty, lambda)) = regularizer {
-            objective = objective.with(penalty.clone(), *lambda)?;
-        }
-        Ok(Training {
-            optimizer: self.optimizer,
-            learning_rate: self.learning_rate,
-            epochs: self.epochs,
-            batch_size: self.batch_size,
-            ramp: Ramp::linear(self.warmup_epochs),
+    fn training(&self, variant: Option<&Variant>, seed: u64) -> Result<Training> {
+        let mut training = Training {
+            objective: Objective::new(Loss::softmax_cross_entropy()),
+            adversarial: None,
             seed,
-            ..Training::new(objective)
-        })
+            ..self.training.clone()
+        };
+        match variant {
+            None => {}
+            Some(Variant::Penalty(penalty, lambda)) => {
+                training.objective = training.objective.with(penalty.clone(), *lambda)?;
+            }
+            Some(Variant::Adversarial(adversarial)) => training.adversarial = Some(*adversarial),
+        }
+        Ok(training)
+    }
+
+    /// The penalties among the variants, each once, with its first weight.
+    fn penalties(&self) -> Vec<(Penalty, f64)> {
+        let mut penalties: Vec<(Penalty, f64)> = Vec::new();
+        for variant in &self.variants {
+            if let Variant::Penalty(penalty, lambda) = variant
+                && penalties
+                    .iter()
+                    .all(|(other, _)| other.name() != penalty.name())
+            {
+                penalties.push((penalty.clone(), *lambda));
+            }
+        }
+        penalties
     }
 
     /// One run, or `None` if it was ended early.
     fn run(
         &self,
-        regularizer: Option<&(Penalty, f64)>,
+        variant: Option<&Variant>,
         seed: u64,
         follow: &mut dyn Follow,
     ) -> Result<Option<(Run, Network<f32>)>> {
-        let training = self.training(regularizer, seed)?;
+        let training = self.training(variant, seed)?;
         let mut network = self.network(seed)?;
         let history = train(&mut network, &self.data, &training, &mut Pass(follow))?;
         if !history.complete {
@@ -161,10 +242,8 @@ impl Plan {
             return Ok(None);
         };
         let run = Run {
-            regularizer: regularizer
-                .map_or("none", |(penalty, _)| penalty.name())
-                .into(),
-            lambda: regularizer.map_or(0.0, |&(_, lambda)| lambda),
+            regularizer: variant.map_or(PLAIN, Variant::name).into(),
+            lambda: variant.map_or(0.0, Variant::weight),
             seed,
             curve: curve(&history),
             evaluation,
@@ -186,7 +265,7 @@ impl Plan {
             return Ok(None);
         }
         let (clean_accuracy, mean_loss) = accuracy_and_loss(network, &loss, &test)?;
-        let penalties: Vec<Penalty> = self.penalties.iter().map(|(p, _)| p.clone()).collect();
+        let penalties: Vec<Penalty> = self.penalties().into_iter().map(|(p, _)| p).collect();
         let (means, samples_on_kink) = penalty_means(network, &loss, &penalties, &test)?;
         let (attacked_clean_accuracy, _) = accuracy_and_loss(network, &loss, &attacked)?;
         let mut accuracies = Vec::new();
@@ -223,16 +302,30 @@ impl Plan {
             attack_samples: self.attack_samples.min(test.samples()),
             parameters: self.network(0)?.parameters().len(),
             model: self.model.to_string(),
-            epochs: self.epochs,
-            batch_size: self.batch_size,
-            optimizer: self.optimizer.name().into(),
-            learning_rate: self.learning_rate,
-            warmup_epochs: self.warmup_epochs,
+            epochs: self.training.epochs,
+            batch_size: self.training.batch_size,
+            optimizer: self.training.optimizer.name().into(),
+            learning_rate: self.training.learning_rate,
+            warmup_epochs: self.training.ramp.epochs,
+            training: format!("{:?}", self.training),
             seeds: self.seeds.clone(),
             penalties: self
-                .penalties
+                .variants
                 .iter()
-                .map(|(penalty, lambda)| PenaltySettings::new(penalty, *lambda))
+                .filter_map(|variant| match variant {
+                    Variant::Penalty(penalty, lambda) => {
+                        Some(PenaltySettings::new(penalty, *lambda))
+                    }
+                    Variant::Adversarial(_) => None,
+                })
+                .collect(),
+            adversarial: self
+                .variants
+                .iter()
+                .filter_map(|variant| match variant {
+                    Variant::Adversarial(adversarial) => Some(*adversarial),
+                    Variant::Penalty(..) => None,
+                })
                 .collect(),
             threads: rayon::current_num_threads(),
             attacks: self.attacks.iter().map(AttackSettings::from).collect(),

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::arrays::Samples;
 use super::{
-    Scale, Split, arrays, digits, is_cifar10, is_cifar100, load_cifar10, load_cifar100, load_idx,
-    stratified_split, table,
+    Dataset, Scale, Split, arrays, digits, is_cifar10, is_cifar100, load_cifar10, load_cifar100,
+    load_idx, stratified_split, table,
 };
 use crate::error::{Error, Result};
 
@@ -66,42 +67,65 @@ impl Source {
         }
     }
 
-    /// Reads the samples.
+    /// Reads training and test samples.
     ///
     /// # Errors
-    /// [`Error::Data`] for a path that is none of the above or an option that does not belong to it, and the errors of
-    /// the formats.
+    /// [`Error::Data`] for a path that is none of the above or an option that does not belong to it, the errors of the
+    /// formats, and those of [`stratified_split`].
     pub fn load(&self) -> Result<Split> {
+        let split = |data: &_| stratified_split(data, self.test_fraction, self.split_seed);
+        self.read()?.into_split(split)
+    }
+
+    /// Reads all samples; where the source tells them apart, those for testing come first.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load), but for those of the split.
+    pub fn load_all(&self) -> Result<Dataset> {
+        let Samples { train, test } = self.read()?;
+        match test {
+            Some(test) => test.followed_by(&train),
+            None => Ok(train),
+        }
+    }
+
+    fn read(&self) -> Result<Samples> {
         let path = Path::new(&self.path);
         self.check_options()?;
-        let split = |data: &_| stratified_split(data, self.test_fraction, self.split_seed);
-        match self.kind() {
-            Kind::Digits => split(&digits()),
-            Kind::Directory if is_cifar10(path) => load_cifar10(path),
-            Kind::Directory if is_cifar100(path) => load_cifar100(path),
-            Kind::Directory => load_idx(path),
-            Kind::Archive => arrays::load_archive(path, self.scale, &self.shape)?.into_split(split),
+        let known = |split: Split| Samples {
+            train: split.train,
+            test: Some(split.test),
+        };
+        let whole = |train: Dataset| Samples { train, test: None };
+        Ok(match self.kind() {
+            Kind::Digits => whole(digits()),
+            Kind::Directory if is_cifar10(path) => known(load_cifar10(path)?),
+            Kind::Directory if is_cifar100(path) => known(load_cifar100(path)?),
+            Kind::Directory => known(load_idx(path)?),
+            Kind::Archive => arrays::load_archive(path, self.scale, &self.shape)?,
             Kind::Array => match &self.labels {
-                Some(labels) => {
-                    arrays::load_pair(path, labels, self.scale, &self.shape)?.into_split(split)
+                Some(labels) => arrays::load_pair(path, labels, self.scale, &self.shape)?,
+                None => {
+                    return Err(data(format!(
+                        "{} has samples alone; give the .npy file of their class indices as `labels`",
+                        self.path
+                    )));
                 }
-                None => Err(data(format!(
-                    "{} has samples alone; give the .npy file of their class indices as `labels`",
-                    self.path
-                ))),
             },
-            Kind::Table => split(&table::load_table(
+            Kind::Table => whole(table::load_table(
                 path,
                 self.label_column.as_deref(),
                 self.scale,
                 &self.shape,
             )?),
-            Kind::Missing => Err(data(format!(
-                "there is no `{}`; give digits, a directory with IDX files or CIFAR batches, or a file that ends in \
-                 .npz, .npy or .csv",
-                self.path
-            ))),
-        }
+            Kind::Missing => {
+                return Err(data(format!(
+                    "there is no `{}`; give digits, a directory with IDX files or CIFAR batches, or a file that ends in \
+                     .npz, .npy or .csv",
+                    self.path
+                )));
+            }
+        })
     }
 
     fn kind(&self) -> Kind {
@@ -173,6 +197,7 @@ mod tests {
         let source = Source::new(path.to_string_lossy());
         let split = source.load().unwrap();
         assert_eq!((split.train.samples(), split.test.samples()), (16, 4));
+        assert_eq!(source.load_all().unwrap().samples(), 20);
     }
 
     #[test]
