@@ -36,11 +36,11 @@ pub(super) fn page(model: &str, report: &Report) -> Result<String> {
             let legend: String = marks
                 .iter()
                 .enumerate()
-                .map(|(style, name)| format!("<span>{} {name}</span> ", legend_mark(style)))
+                .map(|(style, name)| format!("<li>{}{name}</li>", legend_mark(style)))
                 .collect();
             writeln!(
                 body,
-                "<h2>Accuracy against size in {}</h2>\n<p class=\"legend\">{legend}</p>\n<figure>{svg}</figure>",
+                "<h2>Accuracy against size in {}</h2>\n<ul class=\"legend\">{legend}</ul>\n<div class=\"charts\"><figure>{svg}</figure></div>",
                 norm.name()
             )?;
         }

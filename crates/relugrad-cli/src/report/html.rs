@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use anyhow::Result;
-use relugrad_train::compare::Comparison;
+use relugrad_train::compare::{ADVERSARIAL, Comparison};
 
 use super::charts::legend_mark;
 use super::figures::{
@@ -94,13 +94,18 @@ fn introduction(comparison: &Comparison, title: &str) -> String {
         "<h1>{title}</h1>\n{interrupted}<p>The same ReLU network (<code>{}</code>, {} parameters) was trained on {} images of \
          <em>{}</em> for {} epochs, from the same initial weights and in the same order of images: once without a \
          regularizer (<code>none</code>, the baseline) and once with each of the penalties below added to the \
-         cross-entropy loss with weight λ. Each network was then tested on {} images that it had not seen, and attacked \
+         cross-entropy loss with weight λ.{} Each network was then tested on {} images that it had not seen, and attacked \
          on {} of them. {}</p>\n",
         escape(&s.model),
         s.parameters,
         s.train_samples,
         escape(&s.data),
         s.epochs,
+        match s.adversarial.is_empty() {
+            true => "",
+            false =>
+                " For comparison <code>pgd-training</code> learned from adversarial examples of size ε instead.",
+        },
         s.test_samples,
         s.attack_samples,
         match s.seeds.len() {
@@ -202,7 +207,12 @@ fn label(groups: &[Group], group: &Group) -> String {
         .iter()
         .filter(|other| other.regularizer == group.regularizer);
     if same.count() > 1 {
-        format!("{} λ={}", group.regularizer, group.lambda)
+        let letter = if group.regularizer == ADVERSARIAL {
+            "ε"
+        } else {
+            "λ"
+        };
+        format!("{} {letter}={}", group.regularizer, group.lambda)
     } else {
         group.regularizer.to_owned()
     }

@@ -204,7 +204,7 @@ fn first_change<T: Scalar>(
             } else {
                 start / (start - end)
             };
-            (end <= 0.0 || start <= 0.0).then(|| piece.start + share * (piece.end - piece.start))
+            (end <= 0.0 || start <= 0.0).then_some(piece.start + share * (piece.end - piece.start))
         };
         let rivals = (0..piece.logits_start.len()).filter(|&k| k != y);
         if let Some(t) = rivals.filter_map(crossing).min_by(f64::total_cmp) {
