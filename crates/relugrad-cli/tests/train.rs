@@ -268,3 +268,54 @@ fn a_training_that_diverges_keeps_its_last_checkpoint() {
         .assert()
         .success();
 }
+
+/// Ctrl-C saves a checkpoint at the step that was reached, and the training goes on from there to the same bytes.
+#[cfg(unix)]
+#[test]
+fn an_interrupt_saves_a_checkpoint_and_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, part) = (dir.path().join("whole"), dir.path().join("part"));
+    let options = ["--epochs", "40", "--model", "mlp:32", "--log-steps"];
+    let train = |folder: &Path| {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("relugrad"));
+        command.args(["train", "--out"]).arg(folder).args(options);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    };
+    assert!(train(&whole).status().unwrap().success());
+    let mut child = train(&part).spawn().unwrap();
+    while !part.join("last.safetensors").exists() {
+        assert!(child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let pid = child.id().to_string();
+    let sent = Command::new("kill").args(["-INT", &pid]).status().unwrap();
+    assert!(sent.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--resume"));
+    relugrad()
+        .args(["train", "--resume"])
+        .arg(&part)
+        .assert()
+        .success();
+    for file in FILES {
+        let read = |folder: &Path| std::fs::read(folder.join(file)).unwrap();
+        assert!(read(&whole) == read(&part), "{file}");
+    }
+}
+
+#[test]
+fn the_bytes_do_not_depend_on_the_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let train = |threads: &str| {
+        let run = dir.path().join(threads);
+        let mut command = short(&run);
+        command.args(["--threads", threads, "--adversarial", "pgd", "--shift", "1"]);
+        command.args(["--penalties", "cure", "--precision", "f64", "--standardise"]);
+        command.assert().success();
+        std::fs::read(run.join("last.safetensors")).unwrap()
+    };
+    let one = train("1");
+    assert!(one == train("2") && one == train("5"));
+}
