@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use relugrad_train::data::{Scale, Source, Split};
+use relugrad_train::data::{Dataset, Scale, Source, Split};
 
 use crate::failure::Failure;
 use crate::values::{count, share};
@@ -42,6 +42,36 @@ pub(crate) struct DataOptions {
     split_seed: u64,
 }
 
+/// A path and how its samples are read, for commands that evaluate a model on the test samples.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TestData {
+    /// `digits` (1797 images of 8x8 pixels, built in); a directory with the four IDX files of MNIST or Fashion-MNIST, or
+    /// the binary batches of CIFAR-10 or CIFAR-100, plain or .gz; or a file: .npz (x_train, y_train, x_test, y_test, or x
+    /// and y), .npy (with --labels), .csv; the test samples are taken
+    #[arg(
+        long = "data",
+        value_name = "PATH",
+        default_value = "digits",
+        help_heading = "Data"
+    )]
+    from: String,
+
+    #[command(flatten)]
+    options: DataOptions,
+}
+
+impl TestData {
+    /// The test samples.
+    pub(crate) fn load(&self) -> Result<Dataset, Failure> {
+        Ok(self.options.source(&self.from).load()?.test)
+    }
+
+    /// All samples, those for testing first.
+    pub(crate) fn load_all(&self) -> Result<Dataset, Failure> {
+        Ok(self.options.source(&self.from).load_all()?)
+    }
+}
+
 impl DataOptions {
     /// Training and test samples of a path, `digits`, a directory or a file.
     pub(crate) fn load(&self, path: &str) -> Result<Split, Failure> {
@@ -49,7 +79,7 @@ impl DataOptions {
     }
 
     /// What is to be read.
-    pub(crate) fn source(&self, path: &str) -> Source {
+    fn source(&self, path: &str) -> Source {
         Source {
             path: path.to_owned(),
             labels: self.labels.clone(),

@@ -46,14 +46,18 @@ impl FromStr for Weighted {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Weighted, String> {
-        let (name, lambda) = match text.split_once('=') {
-            Some((name, lambda)) => (name, Some(non_negative(lambda)?)),
-            None => (text, None),
-        };
-        let penalty = name
-            .parse()
-            .map_err(|error: relugrad::Error| error.to_string())?;
-        Ok(Weighted { penalty, lambda })
+        let Grid { penalty, lambdas } = text.parse()?;
+        match lambdas[..] {
+            [] => Ok(Weighted {
+                penalty,
+                lambda: None,
+            }),
+            [lambda] => Ok(Weighted {
+                penalty,
+                lambda: Some(lambda),
+            }),
+            _ => Err("give it one weight".into()),
+        }
     }
 }
 

@@ -143,8 +143,4 @@ fn wrong_options_exit_with_2() {
     ] {
         verify(&model, &wrong).assert().code(2);
     }
-    relugrad(&["verify", model.to_str().unwrap()])
-        .assert()
-        .code(2)
-        .stderr(predicate::str::contains("--data"));
 }

@@ -6,7 +6,7 @@ use clap::{Args, value_parser};
 use relugrad::Penalty;
 use relugrad_train::robustness::Evaluation;
 
-use crate::data::DataOptions;
+use crate::data::TestData;
 use crate::model::ModelFile;
 use crate::values::{count, non_negative};
 
@@ -28,19 +28,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) model: ModelFile,
 
-    /// `digits` (1797 images of 8x8 pixels, built in); a directory with the four IDX files of MNIST or Fashion-MNIST, or
-    /// the binary batches of CIFAR-10 or CIFAR-100, plain or .gz; or a file: .npz (x_train, y_train, x_test, y_test, or x
-    /// and y), .npy (with --labels), .csv; the test samples are taken
-    #[arg(
-        long = "data",
-        value_name = "PATH",
-        default_value = "digits",
-        help_heading = "Data"
-    )]
-    pub(super) from: String,
-
     #[command(flatten)]
-    pub(super) data: DataOptions,
+    pub(super) data: TestData,
 
     /// Take all samples, those for testing first, instead of the test samples alone
     #[arg(long, help_heading = "Data")]

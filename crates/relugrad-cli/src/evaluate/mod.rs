@@ -23,7 +23,10 @@ use crate::interrupt;
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let usage = |error: relugrad_train::Error| Failure::Usage(error.into());
     arguments.evaluation().check().map_err(usage)?;
-    let data = data(arguments)?;
+    let data = match arguments.all {
+        true => arguments.data.load_all()?,
+        false => arguments.data.load()?,
+    };
     if let Some(folder) = &arguments.out {
         files::prepare(folder, arguments.overwrite)?;
     }
@@ -37,14 +40,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     pool.install(|| match arguments.double {
         true => run_in(arguments, &network, &data),
         false => run_in(arguments, &network.cast::<f32>(), &data),
-    })
-}
-
-fn data(arguments: &Arguments) -> Result<Dataset, Failure> {
-    let source = arguments.data.source(&arguments.from);
-    Ok(match arguments.all {
-        true => source.load_all()?,
-        false => source.load()?.test,
     })
 }
 

@@ -51,9 +51,26 @@ pub(crate) fn text(comparison: &Comparison) -> String {
     let trimmed = table.lines().map(|line| line.trim_end().to_owned());
     let mut text = trimmed.collect::<Vec<String>>().join("\n");
     for line in predictions(comparison) {
-        text += &format!("\n{line}");
+        text += &format!("\n{}", wrapped(&line));
     }
     text
+}
+
+/// Characters of a line of text.
+const LINE: usize = 118;
+
+/// A long line in several, broken after commas.
+fn wrapped(line: &str) -> String {
+    let (mut lines, mut last) = (Vec::new(), String::new());
+    for part in line.split_inclusive(", ") {
+        if last.chars().count() + part.trim_end().chars().count() > LINE {
+            lines.push(last.trim_end().to_owned());
+            last = "  ".into();
+        }
+        last.push_str(part);
+    }
+    lines.push(last);
+    lines.join("\n")
 }
 
 /// So few runs have no ranks to speak of.
@@ -227,6 +244,15 @@ mod tests {
                 .iter()
                 .all(|row| row.len() == cells.headings.len())
         );
+    }
+
+    #[test]
+    fn long_lines_are_broken_after_commas() {
+        let line = format!("a: {}last", "0123456789, ".repeat(12));
+        let found = wrapped(&line);
+        assert!(found.lines().all(|line| line.chars().count() <= LINE));
+        assert_eq!(found.replace("\n ", ""), line);
+        assert_eq!(wrapped("short"), "short");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum, value_parser};
 
-use crate::data::DataOptions;
+use crate::data::TestData;
 use crate::model::ModelFile;
 use crate::values::{count, positive};
 
@@ -24,19 +24,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) model: ModelFile,
 
-    /// `digits` (1797 images of 8x8 pixels, built in); a directory with the four IDX files of MNIST or Fashion-MNIST, or
-    /// the binary batches of CIFAR-10 or CIFAR-100, plain or .gz; or a file: .npz (x_train, y_train, x_test, y_test, or x
-    /// and y), .npy (with --labels), .csv; the test samples are taken
-    #[arg(
-        long = "data",
-        value_name = "PATH",
-        default_value = "digits",
-        help_heading = "Data"
-    )]
-    pub(super) from: String,
-
     #[command(flatten)]
-    pub(super) data: DataOptions,
+    pub(super) data: TestData,
 
     /// Check at most this many test samples, from the first on
     #[arg(long, value_name = "N", default_value = "100", value_parser = count)]

@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .build()
         .context("cannot start threads")?;
     let network = arguments.model.load()?.into_network();
-    let data = arguments.data.load(&arguments.from)?.test;
+    let data = arguments.data.load()?;
     let samples: Samples<f64> = Samples::new(&data).first(arguments.samples);
     fits(&network, data.features(), data.classes())?;
     interrupt::listen()?;

@@ -2,6 +2,7 @@
 
 mod certificate;
 mod diagnosis;
+mod report;
 mod run;
 
 use relugrad::Penalty;
@@ -12,7 +13,8 @@ use crate::error::{Error, Result, check_range};
 
 pub use certificate::Radii;
 pub use diagnosis::{Diagnosis, VANISHING};
-pub use run::{Attacked, Evaluated, Report, Sample, evaluate};
+pub use report::{Attacked, Evaluated, Report, Sample};
+pub use run::evaluate;
 
 /// What to find out about a network.
 ///

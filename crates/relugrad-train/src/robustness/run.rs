@@ -5,95 +5,18 @@ use std::ops::ControlFlow;
 use ndarray::{Array2, Axis, s};
 use rayon::prelude::*;
 use relugrad::{Loss, Network, Objective, Scalar, Targets, Workspace};
-use serde::{Deserialize, Serialize};
 
 use super::certificate::{Radii, radii};
 use super::diagnosis::Diagnosis;
+use super::report::{Attacked, Evaluated, Report, Sample};
 use super::{AttackParameters, Evaluation, Share, check_network};
-use crate::attack::Norm;
+use crate::attack::{Attack, Norm};
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::evaluate::{Samples, accuracy_and_loss, prediction};
 
 /// Samples of which Jacobians are held at once.
 const BATCH: usize = 32;
-
-/// What was found out about a network.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// Name of the data set.
-    pub data: String,
-    /// Accuracy on all samples.
-    pub clean: Share,
-    /// Mean cross-entropy on them.
-    pub loss: f64,
-    /// Accuracy on the attacked samples before any attack.
-    pub attacked_clean: Share,
-    /// Every attack, in the order of growing strength for each norm and size.
-    pub attacks: Vec<Attacked>,
-    /// Accuracy under the worst of all attacks of each norm and size.
-    pub worst: Vec<Attacked>,
-    /// Mean relative perturbation of DeepFool, `mean ‖δ‖/‖x‖`, over the correctly classified samples for which it found
-    /// one, by norm; with the number of these samples.
-    pub deepfool: Vec<(Norm, f64, usize)>,
-    /// Share of the certified samples that are correct and have at least this certified radius: `(norm, radius, share)`.
-    pub certificates: Vec<(Norm, f64, Share)>,
-    /// Median certified radius of the correct samples among those that were certified, by norm.
-    pub median_certified: Vec<(Norm, f64)>,
-    /// Samples without a gradient to follow, among the attacked ones.
-    pub diagnosis: Diagnosis,
-    /// What to doubt.
-    pub warnings: Vec<String>,
-    /// Names of the penalties in [`Sample::penalties`], and their means.
-    pub penalties: Vec<(String, f64)>,
-    /// The attacked samples.
-    #[serde(skip)]
-    pub samples: Vec<Sample>,
-}
-
-/// The outcome of an attack.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Attacked {
-    /// The attack; its name is `worst` for the worst of all.
-    pub attack: AttackParameters,
-    /// Share of the attacked samples that are classified correctly all the same.
-    pub accuracy: Share,
-}
-
-/// What was found out about one sample.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sample {
-    /// Its number in the data set.
-    pub index: usize,
-    /// Its class.
-    pub label: usize,
-    /// The predicted class.
-    pub prediction: usize,
-    /// `f_y − max_{k≠y} f_k` for the label `y`.
-    pub margin: f64,
-    /// The loss.
-    pub loss: f64,
-    /// `‖∇ₓℓ‖₂`.
-    pub gradient: f64,
-    /// Radii in ℓ∞ and in ℓ2, if the sample was certified.
-    pub radii: Option<[Radii; 2]>,
-    /// Size of DeepFool's perturbation in ℓ∞ and in ℓ2.
-    pub deepfool: [Option<f64>; 2],
-    /// Whether each attack of [`Report::attacks`] succeeded, or was not needed.
-    pub misled: Vec<bool>,
-    /// The value of each penalty.
-    pub penalties: Vec<f64>,
-}
-
-/// A report with the adversarial examples.
-#[derive(Clone, Debug)]
-pub struct Evaluated<T> {
-    /// What was found out.
-    pub report: Report,
-    /// For each entry of [`Report::worst`] the attacked samples as the first attack that misled the network made them, or
-    /// as they were; `[n, D]`.
-    pub adversarial: Vec<Array2<T>>,
-}
 
 /// Evaluates a network on the samples of a data set. `progress` is told the part that comes next, and their number; if it
 /// breaks, nothing is returned.
@@ -119,76 +42,35 @@ pub fn evaluate<T: Scalar>(
         attacked: all.first(evaluation.samples),
     };
     let attacks = evaluation.attacks(network.outputs());
-    let norms = if evaluation.deepfool_steps > 0 { 2 } else { 0 };
-    let parts = 2 + norms + attacks.len();
-    let mut part = 0;
-    let mut next = || {
-        part += 1;
-        progress(part - 1, parts).is_break()
+    let norms: &[Norm] = match evaluation.deepfool_steps {
+        0 => &[],
+        _ => &[Norm::Linf, Norm::L2],
     };
-    if next() {
+    let mut parts = (0..).map(|part| progress(part, 2 + norms.len() + attacks.len()));
+    let mut stopped = || parts.next().is_some_and(|flow| flow.is_break());
+    if stopped() {
         return Ok(None);
     }
-    let (accuracy, loss) = accuracy_and_loss(network, &subject.loss, &all)?;
-    let (mut samples, diagnosis) = subject.samples()?;
-    let penalties = subject.penalties(&mut samples)?;
-    if next() {
+    let (mut report, mut samples) = subject.clean(data.name(), &all)?;
+    if stopped() {
         return Ok(None);
     }
     subject.certify(&mut samples)?;
-    let mut report = Report {
-        data: data.name().into(),
-        clean: Share::new((accuracy * all.len() as f64).round() as usize, all.len()),
-        loss,
-        attacked_clean: share(&samples, |sample| sample.prediction == sample.label),
-        attacks: Vec::new(),
-        worst: Vec::new(),
-        deepfool: Vec::new(),
-        certificates: Vec::new(),
-        median_certified: Vec::new(),
-        diagnosis,
-        warnings: Vec::new(),
-        penalties,
-        samples: Vec::new(),
-    };
-    for norm in [Norm::Linf, Norm::L2].into_iter().take(norms) {
-        if next() {
+    for &norm in norms {
+        if stopped() {
             return Ok(None);
         }
         report.deepfool.push(subject.deepfool(norm, &mut samples)?);
     }
     let mut adversarial: Vec<Array2<T>> = Vec::new();
     for attack in &attacks {
-        if next() {
+        if stopped() {
             return Ok(None);
         }
-        let same_ball = |before: &Attacked| {
-            (before.attack.norm, before.attack.epsilon) == (attack.norm, attack.epsilon)
-        };
-        if !report.worst.last().is_some_and(same_ball) {
-            adversarial.push(subject.attacked.images.clone());
-            report.worst.push(Attacked {
-                attack: AttackParameters {
-                    name: "worst".into(),
-                    ..AttackParameters::new(attack)
-                },
-                accuracy: report.attacked_clean,
-            });
-        }
-        let examples = adversarial.last_mut().expect("it was just pushed");
-        let first = report.attacks.iter().position(same_ball);
-        let first = first.unwrap_or(report.attacks.len());
-        subject.attack(attack, first, &mut samples, examples)?;
-        let last = samples[0].misled.len() - 1;
-        report.attacks.push(Attacked {
-            attack: AttackParameters::new(attack),
-            accuracy: share(&samples, |sample| !sample.misled[last]),
-        });
-        let worst = report.worst.last_mut().expect("it was just pushed");
-        worst.accuracy = share(&samples, |sample| !sample.misled[first..].contains(&true));
+        subject.attack(attack, &mut report, &mut samples, &mut adversarial)?;
     }
-    certificates(&mut report, evaluation, &samples);
-    report.warnings = warnings(&report);
+    report.certify(evaluation, &samples);
+    report.warnings = report.doubts();
     report.samples = samples;
     Ok(Some(Evaluated {
         report,
@@ -213,6 +95,28 @@ impl<T: Scalar> Subject<'_, T> {
             let images = self.attacked.images.slice(s![start..end, ..]);
             (start, images, &self.attacked.labels[start..end])
         })
+    }
+
+    /// The report before any attack, and the samples to attack.
+    fn clean(&self, name: &str, all: &Samples<T>) -> Result<(Report, Vec<Sample>)> {
+        let (accuracy, loss) = accuracy_and_loss(self.network, &self.loss, all)?;
+        let (mut samples, diagnosis) = self.samples()?;
+        let report = Report {
+            data: name.into(),
+            clean: Share::new((accuracy * all.len() as f64).round() as usize, all.len()),
+            loss,
+            attacked_clean: share(&samples, |sample| sample.prediction == sample.label),
+            attacks: Vec::new(),
+            worst: Vec::new(),
+            deepfool: Vec::new(),
+            certificates: Vec::new(),
+            median_certified: Vec::new(),
+            diagnosis,
+            warnings: Vec::new(),
+            penalties: self.penalties(&mut samples)?,
+            samples: Vec::new(),
+        };
+        Ok((report, samples))
     }
 
     fn samples(&self) -> Result<(Vec<Sample>, Diagnosis)> {
@@ -319,10 +223,45 @@ impl<T: Scalar> Subject<'_, T> {
         Ok((norm, sum / count as f64, count))
     }
 
-    /// Runs an attack; puts the first adversarial example of a sample since the attack `first` into `examples`.
+    /// Runs an attack and reports it; `adversarial` has an array for each norm and size so far.
     fn attack(
         &self,
-        attack: &crate::attack::Attack,
+        attack: &Attack,
+        report: &mut Report,
+        samples: &mut [Sample],
+        adversarial: &mut Vec<Array2<T>>,
+    ) -> Result<()> {
+        let parameters = AttackParameters::new(attack);
+        let same_ball = |before: &Attacked| {
+            (before.attack.norm, before.attack.epsilon) == (attack.norm, attack.epsilon)
+        };
+        if !report.worst.last().is_some_and(same_ball) {
+            adversarial.push(self.attacked.images.clone());
+            report.worst.push(Attacked {
+                attack: AttackParameters {
+                    name: "worst".into(),
+                    ..parameters.clone()
+                },
+                accuracy: report.attacked_clean,
+            });
+        }
+        let examples = adversarial.last_mut().expect("there is one for this size");
+        let first = report.attacks.iter().position(same_ball);
+        let first = first.unwrap_or(report.attacks.len());
+        self.mislead(attack, first, samples, examples)?;
+        report.attacks.push(Attacked {
+            attack: parameters,
+            accuracy: share(samples, |sample| sample.misled.last() == Some(&false)),
+        });
+        let worst = report.worst.last_mut().expect("there is one for this size");
+        worst.accuracy = share(samples, |sample| !sample.misled[first..].contains(&true));
+        Ok(())
+    }
+
+    /// Runs an attack; puts the first adversarial example of a sample since the attack `first` into `examples`.
+    fn mislead(
+        &self,
+        attack: &Attack,
         first: usize,
         samples: &mut [Sample],
         examples: &mut Array2<T>,
@@ -360,72 +299,4 @@ fn share(samples: &[Sample], holds: impl Fn(&Sample) -> bool) -> Share {
         samples.iter().filter(|sample| holds(sample)).count(),
         samples.len(),
     )
-}
-
-/// Certified accuracy at the sizes of the attacks, and median radii.
-fn certificates(report: &mut Report, evaluation: &Evaluation, samples: &[Sample]) {
-    let certified: Vec<&Sample> = samples.iter().filter(|s| s.radii.is_some()).collect();
-    if certified.is_empty() {
-        return;
-    }
-    for (i, (norm, sizes)) in [(Norm::Linf, &evaluation.linf), (Norm::L2, &evaluation.l2)]
-        .into_iter()
-        .enumerate()
-    {
-        let correct = |sample: &&&Sample| sample.prediction == sample.label;
-        let radius = |sample: &&Sample| sample.radii.map_or(0.0, |radii| radii[i].certified);
-        let mut radii: Vec<f64> = certified.iter().filter(correct).map(radius).collect();
-        radii.sort_by(f64::total_cmp);
-        for &size in sizes {
-            let count = radii.iter().filter(|&&radius| radius >= size).count();
-            let share = Share::new(count, certified.len());
-            report.certificates.push((norm, size, share));
-        }
-        if let Some(&median) = radii.get(radii.len() / 2) {
-            report.median_certified.push((norm, median));
-        }
-    }
-}
-
-/// What to doubt: masked gradients, and attacks that do worse than weaker ones.
-fn warnings(report: &Report) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let masked = report.diagnosis.masked();
-    if masked > 0.1 {
-        warnings.push(format!(
-            "{:.0} % of the samples have no input gradient to follow, so attacks by gradients see little; look at the logits",
-            100.0 * masked
-        ));
-    }
-    let ball = |a: &AttackParameters| (a.norm, a.epsilon);
-    for worst in &report.worst {
-        let here: Vec<&Attacked> = report
-            .attacks
-            .iter()
-            .filter(|a| ball(&a.attack) == ball(&worst.attack))
-            .collect();
-        let at = format!("{} {}", worst.attack.norm.name(), worst.attack.epsilon);
-        let noise = here.iter().find(|a| a.attack.name == "noise");
-        for attacked in &here {
-            if noise.is_some_and(|noise| attacked.accuracy.count > noise.accuracy.count) {
-                warnings.push(format!(
-                    "{} at {at} misleads fewer samples than random points do: its gradients are masked",
-                    attacked.attack.name
-                ));
-            }
-        }
-        let least = |prefix: &str| {
-            let named = here.iter().filter(|a| a.attack.name.starts_with(prefix));
-            named.map(|a| a.accuracy.count).min()
-        };
-        if let (Some(pgd), Some(apgd)) = (least("PGD"), least("APGD"))
-            && pgd < apgd
-        {
-            warnings.push(format!(
-                "PGD beats Auto-PGD at {at} by {} samples: give Auto-PGD more steps or restarts",
-                apgd - pgd
-            ));
-        }
-    }
-    warnings
 }

@@ -1,0 +1,156 @@
+//! What an evaluation finds out.
+
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+
+use super::certificate::Radii;
+use super::diagnosis::Diagnosis;
+use super::{AttackParameters, Evaluation, Share};
+use crate::attack::Norm;
+
+/// What was found out about a network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Name of the data set.
+    pub data: String,
+    /// Accuracy on all samples.
+    pub clean: Share,
+    /// Mean cross-entropy on them.
+    pub loss: f64,
+    /// Accuracy on the attacked samples before any attack.
+    pub attacked_clean: Share,
+    /// Every attack, in the order of growing strength for each norm and size.
+    pub attacks: Vec<Attacked>,
+    /// Accuracy under the worst of all attacks of each norm and size.
+    pub worst: Vec<Attacked>,
+    /// Mean relative perturbation of DeepFool, `mean ‖δ‖/‖x‖`, over the correctly classified samples for which it found
+    /// one, by norm; with the number of these samples.
+    pub deepfool: Vec<(Norm, f64, usize)>,
+    /// Share of the certified samples that are correct and have at least this certified radius: `(norm, radius, share)`.
+    pub certificates: Vec<(Norm, f64, Share)>,
+    /// Median certified radius of the correct samples among those that were certified, by norm.
+    pub median_certified: Vec<(Norm, f64)>,
+    /// Samples without a gradient to follow, among the attacked ones.
+    pub diagnosis: Diagnosis,
+    /// What to doubt.
+    pub warnings: Vec<String>,
+    /// Names of the penalties in [`Sample::penalties`], and their means.
+    pub penalties: Vec<(String, f64)>,
+    /// The attacked samples.
+    #[serde(skip)]
+    pub samples: Vec<Sample>,
+}
+
+/// The outcome of an attack.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attacked {
+    /// The attack; its name is `worst` for the worst of all.
+    pub attack: AttackParameters,
+    /// Share of the attacked samples that are classified correctly all the same.
+    pub accuracy: Share,
+}
+
+/// What was found out about one sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Its number in the data set.
+    pub index: usize,
+    /// Its class.
+    pub label: usize,
+    /// The predicted class.
+    pub prediction: usize,
+    /// `f_y − max_{k≠y} f_k` for the label `y`.
+    pub margin: f64,
+    /// The loss.
+    pub loss: f64,
+    /// `‖∇ₓℓ‖₂`.
+    pub gradient: f64,
+    /// Radii in ℓ∞ and in ℓ2, if the sample was certified.
+    pub radii: Option<[Radii; 2]>,
+    /// Size of DeepFool's perturbation in ℓ∞ and in ℓ2.
+    pub deepfool: [Option<f64>; 2],
+    /// Whether each attack of [`Report::attacks`] succeeded, or was not needed.
+    pub misled: Vec<bool>,
+    /// The value of each penalty.
+    pub penalties: Vec<f64>,
+}
+
+/// A report with the adversarial examples.
+#[derive(Clone, Debug)]
+pub struct Evaluated<T> {
+    /// What was found out.
+    pub report: Report,
+    /// For each entry of [`Report::worst`] the attacked samples as the first attack that misled the network made them, or
+    /// as they were; `[n, D]`.
+    pub adversarial: Vec<Array2<T>>,
+}
+
+impl Report {
+    /// Certified accuracy at the sizes of the attacks, and median radii.
+    pub(super) fn certify(&mut self, evaluation: &Evaluation, samples: &[Sample]) {
+        let certified: Vec<&Sample> = samples.iter().filter(|s| s.radii.is_some()).collect();
+        if certified.is_empty() {
+            return;
+        }
+        for (i, (norm, sizes)) in [(Norm::Linf, &evaluation.linf), (Norm::L2, &evaluation.l2)]
+            .into_iter()
+            .enumerate()
+        {
+            let correct = |sample: &&&Sample| sample.prediction == sample.label;
+            let radius = |sample: &&Sample| sample.radii.map_or(0.0, |radii| radii[i].certified);
+            let mut radii: Vec<f64> = certified.iter().filter(correct).map(radius).collect();
+            radii.sort_by(f64::total_cmp);
+            for &size in sizes {
+                let count = radii.iter().filter(|&&radius| radius >= size).count();
+                let share = Share::new(count, certified.len());
+                self.certificates.push((norm, size, share));
+            }
+            if let Some(&median) = radii.get(radii.len() / 2) {
+                self.median_certified.push((norm, median));
+            }
+        }
+    }
+
+    /// What to doubt: masked gradients, and attacks that do worse than weaker ones.
+    pub(super) fn doubts(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let masked = self.diagnosis.masked();
+        if masked > 0.1 {
+            warnings.push(format!(
+            "{:.0} % of the samples have no input gradient to follow, so attacks by gradients see little; look at the logits",
+            100.0 * masked
+        ));
+        }
+        let ball = |a: &AttackParameters| (a.norm, a.epsilon);
+        for worst in &self.worst {
+            let here: Vec<&Attacked> = self
+                .attacks
+                .iter()
+                .filter(|a| ball(&a.attack) == ball(&worst.attack))
+                .collect();
+            let at = format!("{} {}", worst.attack.norm.name(), worst.attack.epsilon);
+            let noise = here.iter().find(|a| a.attack.name == "noise");
+            for attacked in &here {
+                if noise.is_some_and(|noise| attacked.accuracy.count > noise.accuracy.count) {
+                    warnings.push(format!(
+                    "{} at {at} misleads fewer samples than random points do: its gradients are masked",
+                    attacked.attack.name
+                ));
+                }
+            }
+            let least = |prefix: &str| {
+                let named = here.iter().filter(|a| a.attack.name.starts_with(prefix));
+                named.map(|a| a.accuracy.count).min()
+            };
+            if let (Some(pgd), Some(apgd)) = (least("PGD"), least("APGD"))
+                && pgd < apgd
+            {
+                warnings.push(format!(
+                "PGD beats Auto-PGD at {at} by {} samples: give Auto-PGD more steps or restarts",
+                apgd - pgd
+            ));
+            }
+        }
+        warnings
+    }
+}
