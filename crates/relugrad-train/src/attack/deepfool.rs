@@ -1,6 +1,7 @@
 //! DeepFool (Moosavi-Dezfooli, Fawzi & Frossard 2016): small perturbations that cross the decision boundary.
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
+use rayon::prelude::*;
 use relugrad::{Network, Scalar};
 
 use super::Norm;
@@ -19,7 +20,7 @@ use crate::evaluate::prediction;
 /// | `norm` | ℓ2 | in which the perturbation is small | |
 /// | `steps` | 50 | the most steps | at least 1 |
 /// | `overshoot` | 0.02 | how far beyond the boundary | at least 0 |
-/// | `exact` | yes | whether the end is moved back to the first point of the way there at which the class changes, which is found exactly by walking over the network's regions | |
+/// | `exact` | yes | whether the end is moved back to where the class changes on the way there: the first of 64 stretches at whose end it has changed is walked region by region, and the crossing is exact | |
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DeepFool {
     /// The norm in which the perturbation is small.
@@ -115,14 +116,14 @@ impl DeepFool {
                 break;
             }
         }
-        if self.exact {
-            for (i, found) in found.iter_mut().enumerate() {
-                if let Some(minimal) = found {
-                    *minimal = self.shortened(network, images.row(i), predicted[i], minimal)?;
-                }
-            }
+        if !self.exact {
+            return Ok(found);
         }
-        Ok(found)
+        let shorter = found.par_iter().enumerate().map(|(i, found)| {
+            let shorten = |m| self.shortened(network, images.row(i), predicted[i], m);
+            found.as_ref().map(shorten).transpose()
+        });
+        shorter.collect()
     }
 
     fn minimal<T: Scalar>(&self, delta: Vec<T>, steps: usize) -> Minimal<T> {
@@ -188,14 +189,29 @@ impl DeepFool {
 /// The least share of a step that is added to it, in units of the data.
 const LEAST: f64 = 1e-6;
 
-/// The least `t` in `[0, 1]` at which another logit reaches that of `y` on the way from `x` to `x + δ`.
+/// Stretches of the way from a sample to the end of its perturbation.
+const STRETCHES: usize = 64;
+
+/// The least `t` at which another logit reaches that of `y`, in the first stretch of the way from `x` to `x + δ` at whose
+/// end it has.
 fn first_change<T: Scalar>(
     network: &Network<T>,
     x: ArrayView1<T>,
     delta: ArrayView1<T>,
     y: usize,
 ) -> relugrad::Result<Option<f64>> {
-    for piece in network.pieces(x, delta, 1.0)? {
+    let share = |stretch: usize| stretch as f64 / STRETCHES as f64;
+    let ends = Array2::from_shape_fn((STRETCHES, x.len()), |(i, j)| {
+        x[j] + T::from_f64(share(i + 1)) * delta[j]
+    });
+    let logits = network.forward(ends.view())?;
+    let mut rows = logits.rows().into_iter();
+    let Some(stretch) = rows.position(|f| prediction(&f.to_vec()) != y) else {
+        return Ok(None);
+    };
+    let start = share(stretch);
+    let from = &x + &delta.mapv(|d| T::from_f64(start) * d);
+    for piece in network.pieces(from.view(), delta, share(1))? {
         let crossing = |k: usize| {
             let gap = |f: &ndarray::Array1<T>| f[y].into_f64() - f[k].into_f64();
             let (start, end) = (gap(&piece.logits_start), gap(&piece.logits_end));
@@ -204,11 +220,12 @@ fn first_change<T: Scalar>(
             } else {
                 start / (start - end)
             };
-            (end <= 0.0 || start <= 0.0).then_some(piece.start + share * (piece.end - piece.start))
+            let t = piece.start + share * (piece.end - piece.start);
+            (end <= 0.0 || start <= 0.0).then_some(t)
         };
         let rivals = (0..piece.logits_start.len()).filter(|&k| k != y);
         if let Some(t) = rivals.filter_map(crossing).min_by(f64::total_cmp) {
-            return Ok(Some(t));
+            return Ok(Some(start + t));
         }
     }
     Ok(None)
