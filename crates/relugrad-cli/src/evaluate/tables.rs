@@ -11,7 +11,7 @@ use crate::report::short;
 /// A table of the attacks in one norm and size each, certificates, and what else was found.
 pub(super) fn text(report: &Report) -> String {
     let mut text = format!(
-        "{}: accuracy {} of {} samples, loss {}\nattacked: {}, of which {} before the attacks\n\n{}\n",
+        "{}: accuracy {} of {} samples, loss {}\nattacked: {}, of which {} before the attacks\n{}",
         report.data,
         percent(&report.clean),
         report.clean.samples,
@@ -21,7 +21,6 @@ pub(super) fn text(report: &Report) -> String {
         attacks(report),
     );
     let mut line = |line: String| writeln!(text, "{line}").expect("a String takes all");
-    line(String::new());
     for (norm, mean, count) in &report.deepfool {
         line(format!(
             "DeepFool in {}: mean relative perturbation {} over {count} samples",
@@ -113,8 +112,12 @@ pub(super) fn cells(report: &Report) -> (Vec<String>, Vec<Vec<String>>) {
     (headings.map(str::to_owned).to_vec(), rows)
 }
 
+/// The table of attacks between empty lines, or nothing without sizes to attack at.
 fn attacks(report: &Report) -> String {
     let (headings, rows) = cells(report);
+    if rows.is_empty() {
+        return String::new();
+    }
     let rule = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
     let mut table = Table::new();
     table.load_style(rule).set_header(headings);
@@ -128,5 +131,6 @@ fn attacks(report: &Report) -> String {
         }
     }
     let lines = table.lines().map(|line| line.trim_end().to_owned());
-    lines.collect::<Vec<String>>().join("\n")
+    let lines = lines.collect::<Vec<String>>().join("\n");
+    format!("\n{lines}\n\n")
 }
