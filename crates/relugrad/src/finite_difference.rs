@@ -46,6 +46,16 @@ impl FiniteDifference {
         FiniteDifference::new(Scheme::Central, step)
     }
 
+    /// Which quotient it is.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// Its step.
+    pub fn step(&self) -> f64 {
+        self.step
+    }
+
     fn new(scheme: Scheme, step: f64) -> Result<FiniteDifference> {
         if step.is_finite() && step > 0.0 {
             return Ok(FiniteDifference { scheme, step });

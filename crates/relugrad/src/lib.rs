@@ -44,10 +44,8 @@ mod curvature;
 mod eigen;
 mod error;
 mod finite_difference;
-mod frozen;
 mod jacobian;
 mod loss;
-mod margins;
 mod network;
 mod objective;
 mod parallel;
@@ -55,8 +53,8 @@ mod parameters;
 mod pattern;
 mod penalty;
 mod product;
+mod region;
 mod scalar;
-mod segment;
 mod sweep;
 mod trace;
 
@@ -65,7 +63,6 @@ pub use error::{Error, Result};
 pub use finite_difference::{FiniteDifference, Scheme};
 pub use jacobian::{JacobianBlock, SWEEP_MEMORY};
 pub use loss::{Loss, Targets};
-pub use margins::{KinkDistances, Margins};
 pub use network::{
     BatchNorm, Builder, Constant, Gate, Initialization, Mlp, Network, Node, NodeId, Operation,
     Window,
@@ -74,7 +71,10 @@ pub use objective::{Evaluation, Objective, Route, Stage, Term, Workspace};
 pub use parameters::{ParameterInfo, Parameters};
 pub use pattern::ActivationPattern;
 pub use penalty::{Direction, Penalty};
+pub use region::{
+    Audit, Crossing, GradientChange, Hyperplane, Jump, Kink, KinkDistances, Margins, Metric,
+    NearKink, Piece, Region, Rival, Walk, gradient_change,
+};
 pub use scalar::Scalar;
-pub use segment::{GradientChange, Piece, gradient_change};
 pub use sweep::{Cotangents, Seeds, Tangents};
 pub use trace::Trace;

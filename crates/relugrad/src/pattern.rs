@@ -228,27 +228,18 @@ impl ActivationPattern {
         (layers.collect(), Before(before))
     }
 
-    /// Crosses faces of the first sample's region: layers of gates, each with the number of a face in the order of
-    /// [`faces`](crate::frozen::Pass::faces).
-    pub(crate) fn cross(&mut self, crossings: &[(&GateMap, usize)]) {
-        // The rivals of a maximum are numbered without its winner, so all are looked up before any wins.
-        let rivals: Vec<(usize, usize)> = crossings
-            .iter()
-            .map(|(gate, face)| match &gate.kind {
-                GateKind::Slope(_) => (0, 0),
-                GateKind::Max(max) => max.rival(&self.layers[gate.layer].choices, *face),
-            })
-            .collect();
-        for ((gate, face), (unit, place)) in crossings.iter().zip(rivals) {
-            let layer = &mut self.layers[gate.layer];
-            if layer.planes == 0 {
-                layer.choices[unit] = place as u32;
-                continue;
-            }
-            let (plane, unit) = (face / layer.units, face % layer.units);
-            let word = plane * layer.units.div_ceil(WORD) + unit / WORD;
-            layer.bits[word] ^= 1 << (unit % WORD);
+    /// Crosses a face of the first sample's region, by its number in the order of
+    /// [`write_margins`](crate::region::write_margins).
+    pub(crate) fn cross(&mut self, gate: &GateMap, face: usize) {
+        let layer = &mut self.layers[gate.layer];
+        if let GateKind::Max(max) = &gate.kind {
+            let (unit, place) = max.rival(&layer.choices, face);
+            layer.choices[unit] = place as u32;
+            return;
         }
+        let (plane, unit) = (face / layer.units, face % layer.units);
+        let word = plane * layer.units.div_ceil(WORD) + unit / WORD;
+        layer.bits[word] ^= 1 << (unit % WORD);
     }
 }
 

@@ -89,6 +89,13 @@ impl Map {
         }
     }
 
+    pub(crate) fn dense(&self) -> Option<&Dense> {
+        match self {
+            Map::Dense(dense) => Some(dense),
+            _ => None,
+        }
+    }
+
     /// Where each of its parameter arrays starts in the flat vector of all parameters, in order.
     pub(crate) fn parameter_starts(&self) -> Vec<usize> {
         match self {

@@ -101,6 +101,19 @@ impl Penalty {
         matches!(self.form(), Form::Gram)
     }
 
+    /// Whether it is a function of the Jacobian alone, so that it is constant in every activation region.
+    pub fn is_function_of_jacobian(&self) -> bool {
+        use Penalty::*;
+        matches!(
+            self,
+            Jacobian
+                | JacobianSpectral
+                | JacobianNuclear
+                | JacobianProjected { .. }
+                | CrossLipschitz
+        )
+    }
+
     /// Whether it depends on `G` only through `C G C` when the loss sees only differences of logits.
     pub(crate) fn sees_only_differences(&self) -> bool {
         use Penalty::*;

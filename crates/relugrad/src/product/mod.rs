@@ -20,7 +20,7 @@ pub(crate) use lanes::Lanes;
 pub(crate) use panels::Right;
 pub(crate) use scratch::Kept;
 pub(crate) use sparse_rows::mix_rows;
-use sparse_rows::sparse_rows;
+use sparse_rows::{sparse_row, sparse_rows};
 use sparse_sum::{Part, sparse_sum};
 
 /// The least share of nonzero columns at which a dense product is faster, by rows of each sample.
@@ -60,6 +60,9 @@ pub(crate) fn rows_times<T: Scalar>(
     c: &mut [T],
 ) {
     if activity(a, rows, m) < dense_from(rows) {
+        if a.len() == m {
+            return sparse_row(m, a, b, accumulate, c);
+        }
         return sparse_rows((rows, m, k), a, b, accumulate, c);
     }
     match b {
@@ -145,6 +148,18 @@ mod tests {
             sparse_rows((rows, m, k), &a, Right::Transposed(&b), false, &mut c);
             assert_eq!(c, expected, "{rows} rows, transposed");
         }
+    }
+
+    #[test]
+    fn a_single_row_equals_the_definition() {
+        let (m, k) = (37, 71);
+        let (a, b) = (gated(1, 1, m), integers(m * k, 5));
+        let mut c = vec![1.0; k];
+        sparse_row(m, &a, Right::Plain(&b), true, &mut c);
+        let expected = product(&a, |l, j| b[l * k + j], m, k);
+        assert!(c.iter().zip(&expected).all(|(c, e)| *c == e + 1.0));
+        sparse_row(m, &a, Right::Transposed(&b), false, &mut c);
+        assert_eq!(c, product(&a, |l, j| b[j * m + l], m, k));
     }
 
     #[test]

@@ -121,6 +121,28 @@ pub(super) fn sparse_rows<T: Scalar>(
     scratch.put();
 }
 
+/// The same for a single row with few entries that are not zero: not worth packing `B`.
+pub(super) fn sparse_row<T: Scalar>(m: usize, a: &[T], b: Right<T>, accumulate: bool, c: &mut [T]) {
+    if !accumulate {
+        c.fill(T::ZERO);
+    }
+    let found = a.iter().enumerate().filter(|(_, a)| **a != T::ZERO);
+    match b {
+        Right::Plain(b) => {
+            for (l, &a) in found {
+                let row = &b[l * c.len()..(l + 1) * c.len()];
+                c.iter_mut().zip(row).for_each(|(c, &b)| *c += a * b);
+            }
+        }
+        Right::Transposed(b) => {
+            let found: Vec<(usize, T)> = found.map(|(l, &a)| (l, a)).collect();
+            for (c, row) in c.iter_mut().zip(b.chunks_exact(m)) {
+                found.iter().for_each(|&(l, a)| *c += a * row[l]);
+            }
+        }
+    }
+}
+
 /// `C ← M C` on this thread, with `m: [rows, rows]`, `c: [rows, k]`.
 pub(crate) fn mix_rows<T: Scalar>(rows: usize, k: usize, m: &[T], c: &mut [T]) {
     let size = group_size(rows);

@@ -21,6 +21,13 @@ pub struct Rows<T> {
     pub(crate) slots: Vec<Vec<T>>,
 }
 
+/// Where cotangents start: entries of a node's rows, `[samples, R, width]`, by their place.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Source<T> {
+    pub(crate) node: usize,
+    pub(crate) entries: Vec<(usize, T)>,
+}
+
 /// The pattern of some samples of a batch: which linear network each of them sees.
 #[derive(Clone)]
 pub(crate) struct Gated<'a, T> {
@@ -106,6 +113,57 @@ impl<T: Scalar> Rows<T> {
         true
     }
 
+    /// Carries cotangents backward that start at several nodes, down to the input only if `to_input`.
+    pub(crate) fn backward_from(
+        &mut self,
+        gated: &Gated<T>,
+        rows: usize,
+        sources: &[Source<T>],
+        to_input: bool,
+    ) {
+        let network = gated.network;
+        self.resize(network, gated.samples.len(), rows, to_input);
+        self.clear(to_input);
+        let last = sources.iter().map(|source| source.node).max();
+        for i in (0..=last.unwrap_or(0)).rev() {
+            let node = &network.nodes[i];
+            for source in sources.iter().filter(|source| source.node == i) {
+                let slot = &mut self.slots[node.slot];
+                source.entries.iter().for_each(|&(at, c)| slot[at] += c);
+            }
+            self.node_backward(gated, node, to_input);
+        }
+    }
+
+    /// Carries the derivatives of every value of one node back to the input: `[samples, width, D]` arrive there.
+    ///
+    /// Those of a dense layer begin with its weight, which is the same for every sample.
+    pub(crate) fn backward_units(&mut self, gated: &Gated<T>, node: usize) {
+        let (network, samples) = (gated.network, gated.samples.len());
+        let (at, width) = (&network.nodes[node], network.nodes[node].width);
+        let Some(dense) = at.map.dense().filter(|dense| dense.outputs == width) else {
+            let one = |i: usize| (i * width + i % width, T::ONE);
+            let entries = (0..samples * width).map(one).collect();
+            return self.backward_from(gated, width, &[Source { node, entries }], true);
+        };
+        self.resize(network, samples, width, true);
+        self.clear(true);
+        let weight = dense.weight..dense.weight + width * dense.inputs;
+        let below = &mut self.slots[network.nodes[at.inputs[0]].slot];
+        repeat(&network.parameters().values()[weight], below);
+        for below in network.nodes[..node].iter().rev() {
+            self.node_backward(gated, below, true);
+        }
+    }
+
+    /// Sets all rows to 0, those at the input only if `input`.
+    fn clear(&mut self, input: bool) {
+        let skipped = usize::from(!input);
+        for slot in &mut self.slots[skipped..] {
+            slot.fill(T::ZERO);
+        }
+    }
+
     fn node_backward(&mut self, gated: &Gated<T>, node: &Node, to_input: bool) {
         let (network, rows) = (gated.network, self.rows);
         let parameters = network.parameters().values();
@@ -173,6 +231,55 @@ impl<T: Scalar> Rows<T> {
         tangents(&mut self.slots[network.nodes[first].slot]);
         for node in &gated.network.nodes[first + 1..] {
             self.node_forward(gated, node);
+        }
+    }
+
+    /// Like [`forward`](Self::forward); `visit` is shown what arrives at each layer of gates, `[samples, R, width]`.
+    pub(crate) fn forward_seen<'i>(
+        &mut self,
+        gated: &Gated<T>,
+        rows: usize,
+        input: impl Iterator<Item = &'i T>,
+        mut visit: impl FnMut(usize, &[T]),
+    ) {
+        self.resize(gated.network, gated.samples.len(), rows, true);
+        fill(&mut self.slots[0], input);
+        for node in &gated.network.nodes {
+            self.show(gated.network, node, &mut visit);
+            self.node_forward(gated, node);
+        }
+    }
+
+    /// Carries `value` at one unit of the node `from`, of one sample, forward through all nodes that read it; `visit`
+    /// is shown what arrives at each layer of gates that it reaches.
+    pub(crate) fn forward_unit(
+        &mut self,
+        gated: &Gated<T>,
+        (from, unit): (usize, usize),
+        value: T,
+        mut visit: impl FnMut(usize, &[T]),
+    ) {
+        let network = gated.network;
+        self.resize(network, 1, 1, true);
+        self.clear(true);
+        self.slots[network.nodes[from].slot][unit] = value;
+        let mut reached = vec![false; network.nodes.len()];
+        reached[from] = true;
+        for (i, node) in network.nodes.iter().enumerate().skip(from + 1) {
+            if !node.inputs.iter().any(|&input| reached[input]) {
+                continue;
+            }
+            reached[i] = true;
+            self.show(network, node, &mut visit);
+            self.node_forward(gated, node);
+        }
+    }
+
+    /// Shows what arrives at a node if it is a layer of gates.
+    fn show(&self, network: &Network<T>, node: &Node, visit: &mut impl FnMut(usize, &[T])) {
+        if let Some(gate) = node.map.gate() {
+            let arrives = &network.nodes[node.inputs[0]];
+            visit(gate.layer, &self.slots[arrives.slot]);
         }
     }
 

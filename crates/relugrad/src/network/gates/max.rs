@@ -51,6 +51,12 @@ impl MaxGate {
         members.iter().map(move |&i| start + i as usize)
     }
 
+    /// Where the member at a place of a unit's window is among the inputs of a row.
+    pub(crate) fn member(&self, unit: usize, place: usize) -> usize {
+        let start = unit / self.windows.count() * self.windows.plane();
+        start + self.windows.members(unit % self.windows.count())[place] as usize
+    }
+
     /// Number of members of all windows of a row.
     pub(crate) fn total_members(&self) -> usize {
         self.planes * self.windows.start(self.windows.count())

@@ -211,7 +211,8 @@ impl SlopeGate {
         }
     }
 
-    fn slope<T: Scalar>(&self, parameters: &[T], unit: usize) -> T {
+    /// The slope of a unit's inactive side.
+    pub(crate) fn slope<T: Scalar>(&self, parameters: &[T], unit: usize) -> T {
         match &self.slopes {
             Some(slopes) => parameters[slopes.place(unit)],
             None => T::from_f64(self.gate.inactive_slope()),

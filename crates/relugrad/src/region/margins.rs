@@ -5,8 +5,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
+use super::frozen::Pass;
 use crate::error::Result;
-use crate::frozen::Pass;
 use crate::network::Network;
 use crate::scalar::Scalar;
 
@@ -24,57 +24,7 @@ pub struct Margins<T> {
     pub gradients: Array2<T>,
 }
 
-/// How far a sample is from its nearest kink: the largest balls around it in which no gate switches; infinite without
-/// gates that the input reaches.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct KinkDistances {
-    /// In ℓ1.
-    pub l1: f64,
-    /// In ℓ2.
-    pub l2: f64,
-    /// In ℓ∞.
-    pub linf: f64,
-}
-
 impl<T: Scalar> Network<T> {
-    /// The distance of one sample to the nearest kink, `min_j m_j/‖m_j'‖` with the margins `m_j` of all gates and the dual
-    /// norm of their gradients (T61); `x: [D]`.
-    ///
-    /// Cost: `D` forward rows, and memory for the four numbers of each margin.
-    ///
-    /// # Errors
-    /// Those of [`trace`](Self::trace).
-    pub fn kink_distances(&self, x: ArrayView1<T>) -> Result<KinkDistances> {
-        let trace = self.trace(x.insert_axis(Axis(0)))?;
-        let pattern = trace.pattern();
-        let mut pass = Pass::default();
-        pass.run(self, pattern, x, true);
-        let margins = pass.faces.concat();
-        // Sum, sum of squares and maximum of the entries of each gradient.
-        let mut sizes = vec![[0.0f64; 3]; margins.len()];
-        let mut unit = Array1::zeros(self.inputs());
-        for i in 0..self.inputs() {
-            unit[i] = T::ONE;
-            pass.run(self, pattern, unit.view(), false);
-            for (size, rate) in sizes.iter_mut().zip(pass.faces.iter().flatten()) {
-                let rate = rate.into_f64().abs();
-                *size = [size[0] + rate, size[1] + rate * rate, size[2].max(rate)];
-            }
-            unit[i] = T::ZERO;
-        }
-        let nearest = |norm: fn(&[f64; 3]) -> f64| {
-            let pairs = margins.iter().zip(&sizes);
-            let crossed = pairs.filter(|(_, size)| size[2] > 0.0);
-            let distances = crossed.map(|(m, size)| m.into_f64().abs() / norm(size));
-            distances.fold(f64::INFINITY, f64::min)
-        };
-        Ok(KinkDistances {
-            l1: nearest(|size| size[2]),
-            l2: nearest(|size| size[1].sqrt()),
-            linf: nearest(|size| size[0]),
-        })
-    }
-
     /// How many gates of each sample are within rounding of a kink; `inputs: [B, D]`.
     ///
     /// A margin `m` counts if it changes with the input at all and `|m| ≤ 8 √n ε max |m'|`, the maximum over the gate's
@@ -94,7 +44,9 @@ impl<T: Scalar> Network<T> {
             let trace = self.trace(x.insert_axis(Axis(0)))?;
             here.run(self, trace.pattern(), x, true);
             along.run(self, trace.pattern(), direction.view(), false);
-            let layers = here.faces.iter().zip(&along.faces);
+            let margins = here.margins(self, trace.pattern(), true);
+            let rates = along.margins(self, trace.pattern(), false);
+            let layers = margins.iter().zip(&rates);
             let near = layers.map(|(margins, rates)| {
                 let largest = margins.iter().fold(T::ZERO, |a, m| a.max(m.abs()));
                 let pairs = margins.iter().zip(rates);
@@ -121,17 +73,17 @@ impl<T: Scalar> Network<T> {
         let pattern = trace.pattern();
         let mut pass = Pass::default();
         pass.run(self, pattern, x, true);
-        let mut values = Array1::from_vec(pass.faces.concat());
+        let mut values = Array1::from_vec(pass.margins(self, pattern, true).concat());
         let mut gradients = Array2::zeros((values.len(), self.inputs()));
         let mut unit = Array1::zeros(self.inputs());
         for (i, mut column) in gradients.columns_mut().into_iter().enumerate() {
             unit[i] = T::ONE;
             pass.run(self, pattern, unit.view(), false);
-            let rates = pass.faces.iter().flatten();
+            let rates = pass.margins(self, pattern, false).concat();
             column
                 .iter_mut()
                 .zip(rates)
-                .for_each(|(to, &rate)| *to = rate);
+                .for_each(|(to, rate)| *to = rate);
             unit[i] = T::ZERO;
         }
         values.mapv_inplace(T::abs);
@@ -162,10 +114,6 @@ mod tests {
             margins.gradients,
             array![[1.0, 0.0], [-2.0, -1.0], [5.0, 0.0]]
         );
-        let distances = network.kink_distances(array![3.0, -8.0].view()).unwrap();
-        // In ℓ1 the gradient (−2, −1) has size 2, in ℓ∞ 3; the last gate has 9/5.
-        assert_eq!((distances.l1, distances.linf), (1.0, 2.0 / 3.0));
-        assert!((distances.l2 - 2.0 / 5f64.sqrt()).abs() < 1e-15);
         let shape = network.margins(array![1.0].view());
         assert!(matches!(shape, Err(Error::Shape { .. })));
     }

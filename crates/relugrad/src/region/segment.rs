@@ -1,19 +1,12 @@
-//! The exact pieces of a network along a segment of inputs.
-//!
-//! Along `x + t z` every pre-activation is affine in `t` until some gate switches, so the next crossing is the root
-//! of an affine function. Walking from crossing to crossing gives every piece with its Jacobian, and splits a finite
-//! difference of input gradients into the part that the pieces' curvature explains and the part that jumps at the
-//! kinks (T54 of `docs/theory.md`).
+//! The exact pieces of a network along a segment of inputs, and a finite difference of input gradients split by them
+//! (T54 of `docs/theory.md`).
 
-use ndarray::{Array1, Array2, ArrayView1, Axis};
+use ndarray::{Array1, Array2, ArrayView1};
 
-use crate::error::{Error, Result, check_non_negative, check_shape};
-use crate::frozen::Pass;
+use crate::error::{Error, Result};
 use crate::loss::{Loss, LossBatch, Targets};
 use crate::network::Network;
-use crate::pattern::ActivationPattern;
 use crate::scalar::Scalar;
-use crate::sweep::{Gated, Rows, Seeds};
 
 /// A stretch of a segment on which no gate switches, and the network is affine.
 #[derive(Clone, Debug)]
@@ -42,28 +35,26 @@ pub struct GradientChange<T> {
 impl<T: Scalar> Network<T> {
     /// All pieces of the network along `x + t z` for `t` from 0 to `length`, in order; `x: [D]`, `z: [D]`.
     ///
-    /// A gate that is exactly at its kink switches there if it moves to its active side. Cost: for each piece two forward
-    /// rows and `K` backward rows.
+    /// Cost: that of a [`walk`](Self::walk) with its Jacobian, and memory for `K·D` numbers a piece.
     ///
     /// # Errors
-    /// [`Error::Shape`], [`Error::NotFinite`], and [`Error::OutOfRange`] for a `length` that is negative or not finite.
+    /// Those of [`walk`](Self::walk).
     pub fn pieces(&self, x: ArrayView1<T>, z: ArrayView1<T>, length: f64) -> Result<Vec<Piece<T>>> {
-        check_non_negative("length of the segment", length)?;
-        check_shape("direction", &[self.inputs()], z.shape())?;
-        if let Some(index) = z.iter().position(|z| !z.is_finite()) {
-            return Err(Error::NotFinite {
-                what: "direction".into(),
-                index: vec![index],
+        let mut walk = self.walk(x, z, length)?;
+        let mut pieces = Vec::new();
+        loop {
+            let (start, end) = (walk.start(), walk.end());
+            pieces.push(Piece {
+                start,
+                end,
+                jacobian: walk.jacobian().clone(),
+                logits_start: walk.logits(start),
+                logits_end: walk.logits(end),
             });
+            if walk.cross().is_none() {
+                return Ok(pieces);
+            }
         }
-        let trace = self.trace(x.insert_axis(Axis(0)))?;
-        let mut walk = Walk {
-            network: self,
-            pattern: trace.pattern().clone(),
-            origin: Pass::default(),
-            slope: Pass::default(),
-        };
-        Ok(walk.run(x, z, length))
     }
 }
 
@@ -105,92 +96,11 @@ pub fn gradient_change<T: Scalar>(
     Ok(change)
 }
 
-/// A walk along a segment: the pattern of the present piece, and all margins as affine functions of `t`.
-struct Walk<'n, T> {
-    network: &'n Network<T>,
-    pattern: ActivationPattern,
-    /// Values at `t = 0` of the piece's affine map, continued there if the piece does not reach it.
-    origin: Pass<T>,
-    /// Their derivatives in `t`.
-    slope: Pass<T>,
-}
-
-/// A layer of gates and one of its faces, by their numbers.
-type Place = (usize, usize);
-
-impl<T: Scalar> Walk<'_, T> {
-    fn run(&mut self, x: ArrayView1<T>, z: ArrayView1<T>, length: f64) -> Vec<Piece<T>> {
-        let (mut pieces, mut t) = (Vec::new(), 0.0);
-        loop {
-            self.origin.run(self.network, &self.pattern, x, true);
-            self.slope.run(self.network, &self.pattern, z, false);
-            let (end, switching) = self.next_crossing(t, length);
-            pieces.push(self.piece(t, end));
-            if switching.is_empty() {
-                return pieces;
-            }
-            let gates: Vec<_> = self.network.gate_layers().collect();
-            let crossings = switching.iter().map(|&(layer, face)| (gates[layer], face));
-            self.pattern.cross(&crossings.collect::<Vec<_>>());
-            t = end;
-        }
-    }
-
-    /// Where the first gates switch at or after `t`, and which; `length` and none if that is beyond it.
-    fn next_crossing(&self, t: f64, length: f64) -> (f64, Vec<Place>) {
-        let (mut first, mut switching) = (length, Vec::new());
-        for (layer, (origin, slope)) in self.origin.faces.iter().zip(&self.slope.faces).enumerate()
-        {
-            for (face, (&m0, &m1)) in origin.iter().zip(slope).enumerate() {
-                let (m0, m1) = (m0.into_f64(), m1.into_f64());
-                let root = (-m0 / m1).max(t);
-                if m1 >= 0.0 || root >= length || root > first {
-                    continue;
-                }
-                if root < first {
-                    switching.clear();
-                }
-                first = root;
-                switching.push((layer, face));
-            }
-        }
-        (first, switching)
-    }
-
-    fn piece(&self, start: f64, end: f64) -> Piece<T> {
-        let logits = |t: f64| -> Array1<T> {
-            let pairs = self.origin.logits.iter().zip(&self.slope.logits);
-            pairs
-                .map(|(&f, &slope)| f + T::from_f64(t) * slope)
-                .collect()
-        };
-        Piece {
-            start,
-            end,
-            jacobian: self.jacobian(),
-            logits_start: logits(start),
-            logits_end: logits(end),
-        }
-    }
-
-    fn jacobian(&self) -> Array2<T> {
-        let (k, d) = (self.network.outputs(), self.network.inputs());
-        let gated = Gated {
-            network: self.network,
-            pattern: &self.pattern,
-            samples: 0..1,
-        };
-        let mut rows = Rows::default();
-        rows.backward(&gated, Seeds::Shared(Array2::eye(k).view()), true);
-        Array2::from_shape_vec((k, d), rows.at_input().to_vec()).expect("K rows of D")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{Builder, Gate, Mlp};
-    use ndarray::array;
+    use ndarray::{Axis, array};
 
     #[test]
     fn crossings_by_hand() {
@@ -218,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn duplicate_units_switch_together_and_a_start_on_a_kink_has_an_answer() {
+    fn duplicate_units_switch_one_by_one_and_a_start_on_a_kink_has_an_answer() {
         let mut builder = Builder::<f64>::new();
         let x = builder.input(1).unwrap();
         let z = builder.dense(x, array![[1.0], [1.0]], None).unwrap();
@@ -232,7 +142,7 @@ mod tests {
             .iter()
             .map(|p| (p.start, p.end, p.jacobian[(0, 0)]))
             .collect();
-        assert_eq!(found, [(0.0, 0.0, 0.0), (0.0, 1.0, 3.0)]);
+        assert_eq!(found, [(0.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, 1.0, 3.0)]);
         let back = network
             .pieces(array![0.0].view(), array![-1.0].view(), 1.0)
             .unwrap();

@@ -1,0 +1,303 @@
+//! A walk along a segment from region to region.
+//!
+//! Along `x + t z` every margin is affine in `t` until some gate switches, so the next crossing is the least root of
+//! affine functions. A crossing flips one gate. What that changes behind the gate is one row, `u = ∂f/∂a` of its output
+//! `a`, times an affine function of `t`; and the Jacobian changes by the rank-one matrix `c u ⊗ ∇m`, with the gradient of
+//! the margin `m` that has fallen through 0 and the change `c` of the gate's slope. So a crossing costs less than one
+//! forward row, and with the Jacobian one backward row more.
+
+use ndarray::{Array1, Array2, ArrayView1, Axis, linalg::general_mat_mul};
+
+use super::face::write_margins;
+use super::face::{Face, Kink};
+use super::frozen::Pass;
+use crate::error::{Error, Result, check_non_negative, check_shape};
+use crate::network::Network;
+use crate::pattern::ActivationPattern;
+use crate::scalar::Scalar;
+use crate::sweep::{Gated, Rows, Seeds};
+
+/// Crossings after which everything is evaluated afresh, so that rounding errors do not add up.
+const REFRESH: usize = 64;
+
+/// A point of a segment where a gate switches.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Crossing {
+    /// Where it is; `t` of `x + t z`.
+    pub at: f64,
+    /// Which gate switches.
+    pub kink: Kink,
+}
+
+/// What a crossing adds to the Jacobian: `output ⊗ normal`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Jump<T> {
+    /// The change of the gate's slope times the derivative of the logits in its output; `[K]`.
+    pub output: Array1<T>,
+    /// The gradient of the margin that falls through 0, in the region before; `[D]`.
+    pub normal: Array1<T>,
+}
+
+/// A walk along `x + t z` for `t` from 0 to a length, made by [`Network::walk`].
+///
+/// It stands in one region at a time, and [`cross`](Self::cross) takes it to the next. Regions of length 0 lie between
+/// gates that switch at one point; they switch one by one, by layer and unit. A gate that is exactly at its kink at
+/// `t = 0` switches there if it moves to the other side. A direction inside a hyperplane never crosses it.
+///
+/// After every 64 crossings all values are evaluated afresh, which bounds the drift of the incremental updates.
+///
+/// ```
+/// use ndarray::array;
+/// use relugrad::Mlp;
+///
+/// let network = Mlp::new(&[2, 16, 16, 3]).build::<f64>(0)?;
+/// let mut walk = network.walk(array![0.5, -1.0].view(), array![1.0, 2.0].view(), 1.0)?;
+/// let mut regions = 1;
+/// while let Some(crossing) = walk.cross() {
+///     assert_eq!(walk.start(), crossing.at);
+///     regions += 1;
+/// }
+/// assert!(regions > 1 && walk.end() == 1.0);
+/// # Ok::<(), relugrad::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Walk<'n, T> {
+    network: &'n Network<T>,
+    x: Array1<T>,
+    z: Array1<T>,
+    length: f64,
+    pattern: ActivationPattern,
+    /// What arrives at each layer of gates: the affine map of the region continued to `t = 0`, and its derivative in `t`.
+    origin: Pass<T>,
+    slope: Pass<T>,
+    start: f64,
+    /// The next crossing, and which face it is.
+    next: Option<(f64, Place)>,
+    last: Option<(Face, Array1<T>)>,
+    jacobian: Option<Array2<T>>,
+    since_refresh: usize,
+    rows: Rows<T>,
+}
+
+/// A layer of gates and one of its faces, by their numbers.
+type Place = (usize, usize);
+
+impl<T: Scalar> Network<T> {
+    /// A walk along `x + t z` for `t` from 0 to `length`; `x: [D]`, `z: [D]`.
+    ///
+    /// Cost: three forward rows, and for each crossing what [`Walk::cross`] says.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::NotFinite`], and [`Error::OutOfRange`] for a `length` that is negative or not finite.
+    pub fn walk(&self, x: ArrayView1<T>, z: ArrayView1<T>, length: f64) -> Result<Walk<'_, T>> {
+        check_non_negative("length of the segment", length)?;
+        check_shape("direction", &[self.inputs()], z.shape())?;
+        if let Some(index) = z.iter().position(|z| !z.is_finite()) {
+            return Err(Error::NotFinite {
+                what: "direction".into(),
+                index: vec![index],
+            });
+        }
+        let trace = self.trace(x.insert_axis(Axis(0)))?;
+        let mut walk = Walk {
+            network: self,
+            x: x.to_owned(),
+            z: z.to_owned(),
+            length,
+            pattern: trace.record.pattern,
+            origin: Pass::default(),
+            slope: Pass::default(),
+            start: 0.0,
+            next: None,
+            last: None,
+            jacobian: None,
+            since_refresh: 0,
+            rows: Rows::default(),
+        };
+        walk.refresh();
+        walk.look_ahead();
+        Ok(walk)
+    }
+}
+
+impl<T: Scalar> Walk<'_, T> {
+    /// Where the present region begins on the segment.
+    pub fn start(&self) -> f64 {
+        self.start
+    }
+
+    /// Where it ends: at the next crossing, or at the end of the segment.
+    pub fn end(&self) -> f64 {
+        self.next.map_or(self.length, |(at, _)| at)
+    }
+
+    /// The next crossing, which [`cross`](Self::cross) would make.
+    pub fn ahead(&self) -> Option<Crossing> {
+        let (at, place) = self.next?;
+        let kink = self.network.face(&self.pattern, 0, place).kink;
+        Some(Crossing { at, kink })
+    }
+
+    /// The activation pattern of the present region, of one sample.
+    pub fn pattern(&self) -> &ActivationPattern {
+        &self.pattern
+    }
+
+    /// The logits at `x + t z` by the affine map of the present region; `[K]`.
+    pub fn logits(&self, t: f64) -> Array1<T> {
+        let pairs = self.origin.logits.iter().zip(&self.slope.logits);
+        pairs.map(|(&f, &rate)| f + T::from_f64(t) * rate).collect()
+    }
+
+    /// The derivative of the logits along the segment, `J z`; `[K]`.
+    pub fn logit_rates(&self) -> ArrayView1<'_, T> {
+        ArrayView1::from(&self.slope.logits)
+    }
+
+    /// The Jacobian of the present region; `[K, D]`. From the first call on, every crossing updates it, for one backward
+    /// row and `K·D` operations.
+    pub fn jacobian(&mut self) -> &Array2<T> {
+        if self.jacobian.is_none() {
+            self.jacobian = Some(self.fresh_jacobian());
+        }
+        self.jacobian.as_ref().expect("it was just computed")
+    }
+
+    /// Crosses to the next region, or stays and returns `None` if the segment ends in this one.
+    ///
+    /// Cost: at most one forward row from the gate on, and one scan of all margins.
+    pub fn cross(&mut self) -> Option<Crossing> {
+        let (at, place) = self.next?;
+        let face = self.network.face(&self.pattern, 0, place);
+        let gate = self
+            .network
+            .gate_layers()
+            .nth(place.0)
+            .expect("the face's layer");
+        self.pattern.cross(gate, place.1);
+        self.start = at;
+        let output = self.propagate(&face);
+        self.last = Some((face, output));
+        if self.jacobian.is_some() {
+            let jump = self.jump().expect("a crossing was just made");
+            let (column, row) = (
+                jump.output.insert_axis(Axis(1)),
+                jump.normal.insert_axis(Axis(0)),
+            );
+            let jacobian = self.jacobian.as_mut().expect("it is kept");
+            general_mat_mul(T::ONE, &column, &row, T::ONE, jacobian);
+        }
+        self.since_refresh += 1;
+        if self.since_refresh == REFRESH {
+            self.refresh();
+        }
+        self.look_ahead();
+        Some(Crossing {
+            at,
+            kink: face.kink,
+        })
+    }
+
+    /// What the last crossing added to the Jacobian; `None` before the first. Cost: one backward row from the gate on.
+    pub fn jump(&mut self) -> Option<Jump<T>> {
+        let (face, output) = self.last.clone()?;
+        let mut rows = std::mem::take(&mut self.rows);
+        let width = self.network.nodes[face.arrives].width;
+        rows.backward_from(&self.gated(), 1, &[face.seeds(0, width, 1.0)], true);
+        let normal = Array1::from_vec(rows.at_input().to_vec());
+        self.rows = rows;
+        Some(Jump { output, normal })
+    }
+
+    fn gated(&self) -> Gated<'_, T> {
+        Gated {
+            network: self.network,
+            pattern: &self.pattern,
+            samples: 0..1,
+        }
+    }
+
+    /// The face of the last crossing.
+    pub(crate) fn last_face(&self) -> Option<&Face> {
+        self.last.as_ref().map(|(face, _)| face)
+    }
+
+    /// Evaluates everything afresh.
+    fn refresh(&mut self) {
+        let (network, pattern) = (self.network, &self.pattern);
+        self.origin.run(network, pattern, self.x.view(), true);
+        self.slope.run(network, pattern, self.z.view(), false);
+        self.since_refresh = 0;
+        if self.jacobian.is_some() {
+            self.jacobian = Some(self.fresh_jacobian());
+        }
+    }
+
+    pub(super) fn fresh_jacobian(&mut self) -> Array2<T> {
+        let mut rows = std::mem::take(&mut self.rows);
+        let (k, d) = (self.network.outputs(), self.network.inputs());
+        rows.backward(&self.gated(), Seeds::Shared(Array2::eye(k).view()), true);
+        let jacobian = Array2::from_shape_vec((k, d), rows.at_input().to_vec());
+        self.rows = rows;
+        jacobian.expect("K rows of D")
+    }
+
+    /// Adds what the crossing of `face` changes to all that the gate leads to; the result is the change of its slope
+    /// times the derivative of the logits in its output.
+    fn propagate(&mut self, face: &Face) -> Array1<T> {
+        let mut rows = std::mem::take(&mut self.rows);
+        let layer = face.kink.layer;
+        let origin = face.margin(&self.origin.arriving[layer], true);
+        let slope = face.margin(&self.slope.arriving[layer], false);
+        let gated = Gated {
+            network: self.network,
+            pattern: &self.pattern,
+            samples: 0..1,
+        };
+        let (at_origin, along) = (&mut self.origin, &mut self.slope);
+        let from = (face.gate, face.kink.unit);
+        rows.forward_unit(&gated, from, T::from_f64(face.change), |layer, change| {
+            add(origin, change, &mut at_origin.arriving[layer]);
+            add(slope, change, &mut along.arriving[layer]);
+        });
+        let output = Array1::from_vec(rows.at_output(self.network).to_vec());
+        add(origin, rows.at_output(self.network), &mut at_origin.logits);
+        add(slope, rows.at_output(self.network), &mut along.logits);
+        self.rows = rows;
+        output
+    }
+
+    /// Finds the first gate that switches at or after the present place.
+    fn look_ahead(&mut self) {
+        let (mut first, mut margins, mut rates) = (None, Vec::new(), Vec::new());
+        for gate in self.network.gate_layers() {
+            let (layer, view) = (gate.layer, self.pattern.view(gate.layer, &(0..1)));
+            margins.clear();
+            rates.clear();
+            write_margins(
+                gate,
+                &view,
+                &self.origin.arriving[layer],
+                true,
+                &mut margins,
+            );
+            write_margins(gate, &view, &self.slope.arriving[layer], false, &mut rates);
+            for (number, (&margin, &rate)) in margins.iter().zip(&rates).enumerate() {
+                if rate >= T::ZERO {
+                    continue;
+                }
+                let root = (-margin.into_f64() / rate.into_f64()).max(self.start);
+                if root < first.map_or(self.length, |(at, _)| at) {
+                    first = Some((root, (layer, number)));
+                }
+            }
+        }
+        self.next = first;
+    }
+}
+
+/// `to += scale · change`.
+fn add<T: Scalar>(scale: T, change: &[T], to: &mut [T]) {
+    let pairs = to.iter_mut().zip(change);
+    pairs.for_each(|(to, &change)| *to += scale * change);
+}
