@@ -5,7 +5,7 @@
 //! where a singular value is zero (nuclear norm).
 
 use proptest::prelude::*;
-use relugrad::{Direction, FiniteDifference, Objective, Penalty, Route};
+use relugrad::{Direction, FiniteDifference, Hinge, Metric, Objective, Penalty, Route};
 use relugrad_tests::cases::{Case, Shapes};
 use relugrad_tests::difference::holding_step;
 use relugrad_tests::matrix::{add, eigen, flatten, norm, scaled, singular_values, unit};
@@ -188,6 +188,58 @@ fn cure_along_the_gradient_held_constant() {
 fn cure_with_a_small_step() {
     gradient_of(
         &cure(0.125, Direction::Gradient { held: false }),
+        Shapes::any(),
+    );
+}
+
+fn hinge(metric: Metric, nearest: usize, radius: f64) -> Hinge {
+    Hinge {
+        metric,
+        nearest,
+        radius,
+    }
+}
+
+#[test]
+fn region_boundary_in_every_metric() {
+    for metric in [Metric::L1, Metric::L2, Metric::Linf] {
+        let penalty = Penalty::RegionBoundary(hinge(metric, 4, 2.0));
+        gradient_of(&penalty, Shapes::any());
+    }
+}
+
+#[test]
+fn decision_boundary_in_every_metric() {
+    let shapes = || Shapes {
+        outputs: 2..=5,
+        ..Shapes::any()
+    };
+    for metric in [Metric::L1, Metric::L2, Metric::Linf] {
+        let penalty = Penalty::DecisionBoundary(hinge(metric, 2, 5.0));
+        gradient_of(&penalty, shapes());
+    }
+}
+
+#[test]
+fn kinks_of_cure_along_the_sign() {
+    let direction = Direction::Sign;
+    gradient_of(
+        &Penalty::CureKinks {
+            step: 1.5,
+            direction,
+        },
+        Shapes::any(),
+    );
+}
+
+#[test]
+fn kinks_of_cure_along_the_gradient() {
+    let direction = Direction::Gradient { held: false };
+    gradient_of(
+        &Penalty::CureKinks {
+            step: 1.5,
+            direction,
+        },
         Shapes::any(),
     );
 }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use relugrad::{Direction, Objective, Penalty, Route};
 use relugrad_tests::cases::{Case, Shapes};
+use relugrad_tests::geometry::{boundaries, hyperplanes};
 use relugrad_tests::matrix::{frobenius, norm};
 use relugrad_tests::penalty::{second_point, value};
 use relugrad_tests::run::property;
@@ -128,6 +129,54 @@ fn penalties_equal_their_definitions() {
             Ok(())
         },
     );
+}
+
+/// Penalties on hyperplanes, away from what their values jump at or grow without bound.
+#[test]
+fn geometric_penalties_equal_their_definitions() {
+    let shapes = Shapes {
+        outputs: 2..=5,
+        ..Shapes::any()
+    };
+    let penalties = prop::sample::select(Penalty::geometric());
+    property((shapes.cases(), penalties), |(case, penalty), residual| {
+        let (_, a) = case.sizes();
+        let near = |x: &[f64], target: &[f64]| match &penalty {
+            Penalty::RegionBoundary(hinge) => hyperplanes(&case.graph, x, hinge.metric),
+            Penalty::DecisionBoundary(hinge) => boundaries(&case.graph, x, target, hinge.metric),
+            _ => Vec::new(),
+        };
+        let samples = || case.inputs.iter().zip(&case.targets);
+        let steep = samples().all(|(x, target)| {
+            near(x, target)
+                .iter()
+                .all(|near| norm(&near.normal) > 1e-6 * a)
+        });
+        let way = match &penalty {
+            Penalty::CureKinks { step, direction } => Some((*step, *direction)),
+            _ => None,
+        };
+        let regular = way.is_none_or(|(step, direction)| {
+            second_points_are_regular(&Penalty::Cure { step, direction }, &case)
+        });
+        prop_assume!(steep && regular);
+        let objective = case.objective(&penalty, Route::Fewest);
+        let (network, batch) = (case.network(), case.batch());
+        let found = objective
+            .value(&network, batch.view(), &case.owned.view())
+            .unwrap();
+        for (i, (x, target)) in samples().enumerate() {
+            let expected = value(&penalty, &case.graph, &case.loss, x, target).unwrap();
+            let found = found.sample_penalties[(0, i)];
+            let scale = match way {
+                Some((step, direction)) => cure_scale(&Penalty::Cure { step, direction }, &case, i),
+                None => expected.max(1.0),
+            };
+            let what = format!("{penalty}: {found:e}, {expected:e}");
+            residual.within(&what, found - expected, scale, 1e-9)?;
+        }
+        Ok(())
+    });
 }
 
 /// Means, the total, and the terms of [`relugrad::Evaluation`] belong together.

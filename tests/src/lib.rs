@@ -2,6 +2,7 @@
 
 pub mod cases;
 pub mod difference;
+pub mod geometry;
 pub mod golden;
 pub mod graph;
 pub mod images;
@@ -14,6 +15,7 @@ pub mod parameter;
 pub mod penalty;
 pub mod recipe;
 pub mod run;
+pub mod segment;
 pub mod tolerance;
 
 #[doc = include_str!("../../README.md")]

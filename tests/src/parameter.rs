@@ -5,6 +5,7 @@ use relugrad::{Direction, Network, Objective, Penalty, Route, Targets};
 
 use crate::cases::Case;
 use crate::difference::{holding_step, slope};
+use crate::geometry;
 use crate::graph::{Graph, array};
 use crate::matrix::{Matrix, add, dot, norm, scaled};
 use crate::oracle::Pattern;
@@ -44,13 +45,35 @@ pub struct Signature {
     patterns: Vec<Pattern>,
     signs: Vec<Vec<bool>>,
     largest: Vec<usize>,
+    /// Hyperplanes that count, or gates that switch on the way.
+    geometry: Vec<Vec<usize>>,
 }
 
 /// The signature of a penalty at a network and a batch.
 pub fn signature(case: &Case, graph: &Graph, penalty: &Penalty) -> Signature {
     let mut patterns: Vec<Pattern> = case.inputs.iter().map(|x| graph.pattern(x)).collect();
-    let (mut signs, mut largest) = (Vec::new(), Vec::new());
+    let (mut signs, mut largest, mut places) = (Vec::new(), Vec::new(), Vec::new());
     for (x, target) in case.inputs.iter().zip(&case.targets) {
+        match penalty {
+            Penalty::RegionBoundary(hinge) => {
+                let near = geometry::hyperplanes(graph, x, hinge.metric);
+                places.push(geometry::signature(hinge, near));
+            }
+            Penalty::DecisionBoundary(hinge) => {
+                let near = geometry::boundaries(graph, x, target, hinge.metric);
+                places.push(geometry::signature(hinge, near));
+            }
+            Penalty::CureKinks { step, direction } => {
+                let way = (*step, *direction);
+                let (_, switches) = geometry::kinks(graph, &case.loss, (x, target), way);
+                places.push(switches.concat());
+                if *direction == Direction::Sign {
+                    let g = Derivatives::at(graph, &case.loss, x, target).gradient;
+                    signs.push(g.iter().map(|&g| g > 0.0).collect());
+                }
+            }
+            _ => {}
+        }
         if matches!(
             penalty,
             Penalty::InputGradientL1 | Penalty::InputGradientLinf | Penalty::Cure { .. }
@@ -79,6 +102,7 @@ pub fn signature(case: &Case, graph: &Graph, penalty: &Penalty) -> Signature {
         patterns,
         signs,
         largest,
+        geometry: places,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use relugrad::{Direction, Loss, Penalty};
 
+use crate::geometry;
 use crate::graph::Graph;
 use crate::loss::{LossPoint, evaluate};
 use crate::matrix::{
@@ -91,6 +92,16 @@ pub fn value(
             let z = step_direction(*direction, g);
             let moved = Derivatives::at(graph, loss, &add(x, *step, &z), target);
             squared(norm(&add(&moved.gradient, -1.0, g)))
+        }
+        Penalty::CureKinks { step, direction } => {
+            let (sum, _) = geometry::kinks(graph, loss, (x, target), (*step, *direction));
+            dot(&sum, &sum)
+        }
+        Penalty::RegionBoundary(hinge) => {
+            geometry::hinges(hinge, geometry::hyperplanes(graph, x, hinge.metric))
+        }
+        Penalty::DecisionBoundary(hinge) => {
+            geometry::hinges(hinge, geometry::boundaries(graph, x, target, hinge.metric))
         }
         _ => panic!("no oracle for {penalty}"),
     })

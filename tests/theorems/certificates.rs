@@ -12,8 +12,8 @@ use relugrad_tests::matrix::{
 use relugrad_tests::recipe::entries;
 use relugrad_tests::run::{Residual, property};
 
-use crate::segment::next_kink;
 use crate::setting::{Setting, affine, affine_with, chains, draws, labels, squared};
+use relugrad_tests::segment::next_kink;
 
 type Outcome = Result<(), TestCaseError>;
 

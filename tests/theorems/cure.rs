@@ -18,8 +18,8 @@ use relugrad_tests::recipe::entries;
 use relugrad_tests::run::{Residual, named, property};
 use relugrad_tests::tolerance::{GRADIENT, slope_error};
 
-use crate::segment::{Piece, next_kink, pieces};
 use crate::setting::{Setting, any_loss, chains, labels};
+use relugrad_tests::segment::{Piece, next_kink, pieces};
 
 type Outcome = Result<(), TestCaseError>;
 

@@ -14,11 +14,11 @@ use relugrad_tests::matrix::{
 use relugrad_tests::recipe::{entries, uniform};
 use relugrad_tests::run::{EPSILON, Residual, property};
 
-use crate::segment::next_kink;
 use crate::setting::{
     Draw, Setting, affine, affine_with, draws, gram_of, labels, orthogonal, softmax, squared,
     symmetric,
 };
+use relugrad_tests::segment::next_kink;
 
 type Outcome = Result<(), TestCaseError>;
 

@@ -11,7 +11,6 @@ mod input_gradient;
 mod layered;
 mod parameters;
 mod region;
-mod segment;
 mod setting;
 mod sweeps;
 mod trained;

@@ -9,8 +9,8 @@ use relugrad_tests::oracle::Point;
 use relugrad_tests::recipe::entries;
 use relugrad_tests::run::{Residual, property};
 
-use crate::segment::{Switch, next_kink};
 use crate::setting::{Setting, any_loss, labels};
+use relugrad_tests::segment::{Switch, next_kink};
 
 /// A unit direction.
 fn direction(case: &Case) -> Vec<f64> {

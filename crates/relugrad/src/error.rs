@@ -161,6 +161,13 @@ pub enum Error {
         needed: usize,
     },
 
+    /// A slice with more regions than are wanted.
+    #[error("the window meets more than {limit} regions; make it smaller or allow more")]
+    TooManyRegions {
+        /// How many were allowed.
+        limit: usize,
+    },
+
     /// The eigensolver gave up on the `K×K` matrix of a sample.
     #[error("the eigenvalues of a {size}x{size} Gram matrix did not converge")]
     Eigenvalues {

@@ -70,10 +70,10 @@ pub use network::{
 pub use objective::{Evaluation, Objective, Route, Stage, Term, Workspace};
 pub use parameters::{ParameterInfo, Parameters};
 pub use pattern::ActivationPattern;
-pub use penalty::{Direction, Penalty};
+pub use penalty::{Direction, Hinge, Penalty};
 pub use region::{
-    Audit, Crossing, GradientChange, Hyperplane, Jump, Kink, KinkDistances, Margins, Metric,
-    NearKink, Piece, Region, Rival, Walk, gradient_change,
+    Audit, Cell, Crossing, Edge, GradientChange, Hyperplane, Jump, Kink, KinkDistances, Margins,
+    Metric, NearKink, Piece, Plane, Polygon, Region, Rival, Walk, gradient_change,
 };
 pub use scalar::Scalar;
 pub use sweep::{Cotangents, Seeds, Tangents};

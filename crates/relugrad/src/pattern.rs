@@ -179,6 +179,37 @@ impl ActivationPattern {
             })
     }
 
+    /// Lets a unit of the first sample select more than `choice`.
+    pub(crate) fn raise(&mut self, layer: usize, unit: usize, choice: usize) {
+        let layer = &mut self.layers[layer];
+        let word = choice * layer.units.div_ceil(WORD) + unit / WORD;
+        layer.bits[word] |= 1 << (unit % WORD);
+    }
+
+    /// Lets the entry at a place win at a maximum of the first sample.
+    pub(crate) fn choose(&mut self, layer: usize, unit: usize, place: usize) {
+        self.layers[layer].choices[unit] = place as u32;
+    }
+
+    /// The patterns of single samples through one network, as those of a batch.
+    pub(crate) fn of_samples<'p>(
+        patterns: impl Iterator<Item = &'p ActivationPattern>,
+    ) -> ActivationPattern {
+        let mut all = ActivationPattern::default();
+        for pattern in patterns {
+            all.samples += pattern.samples;
+            if all.layers.is_empty() {
+                all.layers.clone_from(&pattern.layers);
+                continue;
+            }
+            for (to, from) in all.layers.iter_mut().zip(&pattern.layers) {
+                to.bits.extend(&from.bits);
+                to.choices.extend(&from.choices);
+            }
+        }
+        all
+    }
+
     /// Makes room for a batch through `network`.
     pub(crate) fn resize<T: Scalar>(&mut self, network: &Network<T>, samples: usize) {
         let gates = network.nodes.iter().filter_map(|node| node.map.gate());

@@ -59,6 +59,7 @@ impl Objective {
                 }
                 Form::Gradient(norm) => self.norm_term(term, norm, workspace, g, a),
                 Form::Gram => self.norm_term(term, Norm::Squared, workspace, g, a),
+                Form::Geometry => unreachable!("it has a stage of its own"),
             }
         }
         if derivatives {
@@ -80,7 +81,7 @@ impl Objective {
     }
 
     /// The weight of a term at each sample, `λ/B`.
-    fn sample_weight<T: Scalar>(&self, term: usize, workspace: &Workspace<T>) -> f64 {
+    pub(super) fn sample_weight<T: Scalar>(&self, term: usize, workspace: &Workspace<T>) -> f64 {
         self.terms[term].lambda / workspace.samples() as f64
     }
 
@@ -225,7 +226,7 @@ impl<T: Scalar> FiniteStep<T> {
 }
 
 /// Carries the residuals back to the input: one row per sample, which arrives as `g`.
-fn residual_row<T: Scalar>(
+pub(super) fn residual_row<T: Scalar>(
     network: &Network<T>,
     record: &Record<T>,
     loss: &LossBatch,
@@ -237,7 +238,7 @@ fn residual_row<T: Scalar>(
 }
 
 /// `f̄ += S u` at every sample.
-fn add_hessian_times<T: Scalar>(
+pub(super) fn add_hessian_times<T: Scalar>(
     function: &dyn LossFunction,
     loss: &LossBatch,
     u: &[T],

@@ -1,8 +1,10 @@
 //! `loss + Σ_i λ_i penalty_i` over a batch: value, every term, and the exact parameter gradient.
 
+mod boundary;
 mod first_layer;
 mod gradient;
 mod gram;
+mod kinks;
 mod plan;
 mod work;
 mod workspace;
@@ -214,6 +216,20 @@ impl Objective {
         let plan = self.plan(network.outputs());
         self.gradient_stage(&plan, network, workspace, derivatives)?;
         self.gram_stage(&plan, network, workspace, derivatives)?;
+        for &term in &plan.geometry {
+            match &self.terms[term].penalty {
+                Penalty::CureKinks { step, direction } => {
+                    self.kink_term(term, (*step, *direction), network, workspace, derivatives)?;
+                }
+                Penalty::DecisionBoundary(hinge) => {
+                    self.decision_term(term, hinge, network, workspace, derivatives)?;
+                }
+                Penalty::RegionBoundary(hinge) => {
+                    self.region_term(term, hinge, network, workspace, derivatives);
+                }
+                _ => unreachable!("not a geometric penalty"),
+            }
+        }
         if derivatives {
             workspace.finish_gradient(network);
         }

@@ -25,6 +25,8 @@ pub enum Route {
 pub(crate) struct Plan {
     /// Terms computed from the input gradient (one row): norms of it, and CURE.
     pub(crate) gradient: Vec<usize>,
+    /// Terms computed from the hyperplanes around the sample.
+    pub(crate) geometry: Vec<usize>,
     /// Terms computed from the Gram matrix.
     pub(crate) gram: Vec<usize>,
     /// The rows of the Gram matrix's sweeps.
@@ -48,8 +50,10 @@ impl Objective {
     pub(crate) fn plan(&self, outputs: usize) -> Plan {
         let fewest = self.route != Route::AllRows;
         let is_gram = |i: &usize| matches!(self.terms[*i].penalty.form(), Form::Gram);
+        let is_geometric = |i: &usize| self.terms[*i].penalty.is_geometric();
         let all = 0..self.terms.len();
-        let (gram, mut gradient): (Vec<usize>, Vec<usize>) = all.partition(is_gram);
+        let (geometry, others): (Vec<usize>, Vec<usize>) = all.partition(is_geometric);
+        let (gram, mut gradient): (Vec<usize>, Vec<usize>) = others.into_iter().partition(is_gram);
         let only = |penalty: fn(&Penalty) -> bool| {
             fewest && !gram.is_empty() && gram.iter().all(|&i| penalty(&self.terms[i].penalty))
         };
@@ -58,6 +62,7 @@ impl Objective {
             gradient.sort_unstable();
             return Plan {
                 gradient,
+                geometry,
                 ..Plan::default()
             };
         }
@@ -69,6 +74,7 @@ impl Objective {
         };
         Plan {
             gradient,
+            geometry,
             gram,
             rows,
         }

@@ -49,6 +49,8 @@ pub struct Workspace<T> {
     pub(super) row: Pair<T>,
     /// Rows of the Gram stage.
     pub(super) gram: Pair<T>,
+    /// Rows of the geometric penalties.
+    pub(super) geometry: Pair<T>,
     /// The second point of CURE.
     pub(super) step: super::gradient::FiniteStep<T>,
 }

@@ -16,6 +16,7 @@ pub use cure::Direction;
 use ndarray::ArrayView2;
 
 use crate::error::{Error, Result, check_non_negative};
+use crate::region::Metric;
 use gram::{GramDerivative, GramPoint};
 use input_gradient::Norm;
 
@@ -68,6 +69,59 @@ pub enum Penalty {
         /// How `z` follows from `g`.
         direction: Direction,
     },
+    /// The part of CURE that jumps at the kinks, `‖Σ_i (J_{i+1} − J_i)ᵀ r(t_i)‖²` over all gates that switch between `x`
+    /// and `x + h z`, at `t_i` (T54). At `g = 0` it is 0.
+    ///
+    /// Its derivative moves the crossings with the parameters. It jumps itself where a kink enters or leaves the segment.
+    CureKinks {
+        /// The step `h ≥ 0`, in input units.
+        step: f64,
+        /// How `z` follows from `g`.
+        direction: Direction,
+    },
+    /// `(1/k) Σ_j max(0, 1 − d_j/γ)` over the `k` nearest hyperplanes of the region, at distances `d_j`: the first half of
+    /// the maximum margin regularizer (Croce, Andriushchenko & Hein 2019, *Provable robustness of ReLU networks via
+    /// maximization of linear regions*, equation 7).
+    RegionBoundary(Hinge),
+    /// The same with the signed distances `(f_y − f_c)/‖J_y − J_c‖` to the `k` nearest of the hyperplanes where the
+    /// region's affine map decides between the target `y` and another class: the second half.
+    DecisionBoundary(Hinge),
+}
+
+/// How distances to hyperplanes are made a penalty, `(1/k) Σ_{j ≤ k} max(0, 1 − d_j/γ)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hinge {
+    /// The norm of the distances.
+    pub metric: Metric,
+    /// How many hyperplanes `k ≥ 1` count, the nearest ones; all if there are fewer.
+    pub nearest: usize,
+    /// The distance `γ > 0` from which on there is no penalty, in input units.
+    pub radius: f64,
+}
+
+impl Hinge {
+    /// The value at a distance.
+    pub(crate) fn value(&self, distance: f64) -> f64 {
+        (1.0 - distance / self.radius).max(0.0)
+    }
+
+    fn check(&self, name: &str) -> Result<()> {
+        if !(self.radius.is_finite() && self.radius > 0.0) {
+            return Err(Error::OutOfRange {
+                option: format!("radius of {name}"),
+                value: self.radius,
+                expected: "finite and positive",
+            });
+        }
+        if self.nearest == 0 {
+            return Err(Error::OutOfRange {
+                option: format!("nearest of {name}"),
+                value: 0.0,
+                expected: "at least 1",
+            });
+        }
+        Ok(())
+    }
 }
 
 /// The most random rows per sample; the mean square error of the estimate falls as `1/m`.
@@ -81,6 +135,8 @@ pub(crate) enum Form {
     Gradient(Norm),
     /// From input gradients at two points.
     FiniteStep(f64, Direction),
+    /// From the hyperplanes around the sample or on the way from it.
+    Geometry,
 }
 
 impl Penalty {
@@ -91,6 +147,9 @@ impl Penalty {
             Penalty::InputGradientL1 => Form::Gradient(Norm::L1),
             Penalty::InputGradientLinf => Form::Gradient(Norm::Linf),
             Penalty::Cure { step, direction } => Form::FiniteStep(*step, *direction),
+            Penalty::CureKinks { .. }
+            | Penalty::RegionBoundary(_)
+            | Penalty::DecisionBoundary(_) => Form::Geometry,
             _ => Form::Gram,
         }
     }
@@ -99,6 +158,12 @@ impl Penalty {
     /// objective share one pair of sweeps.
     pub fn is_function_of_gram(&self) -> bool {
         matches!(self.form(), Form::Gram)
+    }
+
+    /// Whether it sees the hyperplanes where gates switch, and not only the derivatives at the sample. Its cost for each
+    /// sample is that of a [`Region`](crate::Region) or a [`Walk`](crate::Walk).
+    pub fn is_geometric(&self) -> bool {
+        matches!(self.form(), Form::Geometry)
     }
 
     /// Whether it is a function of the Jacobian alone, so that it is constant in every activation region.
@@ -133,7 +198,12 @@ impl Penalty {
                     expected: "from 1 to 65536",
                 })
             }
-            Penalty::Cure { step, .. } => check_non_negative("step of cure", *step),
+            Penalty::Cure { step, .. } | Penalty::CureKinks { step, .. } => {
+                check_non_negative(&format!("step of {self}"), *step)
+            }
+            Penalty::RegionBoundary(hinge) | Penalty::DecisionBoundary(hinge) => {
+                hinge.check(self.name())
+            }
             _ => Ok(()),
         }
     }
@@ -164,7 +234,10 @@ impl Penalty {
             Penalty::InputGradientL2
             | Penalty::InputGradientL1
             | Penalty::InputGradientLinf
-            | Penalty::Cure { .. } => unreachable!("not a Gram penalty"),
+            | Penalty::Cure { .. }
+            | Penalty::CureKinks { .. }
+            | Penalty::RegionBoundary(_)
+            | Penalty::DecisionBoundary(_) => unreachable!("not a Gram penalty"),
         }
     }
 }

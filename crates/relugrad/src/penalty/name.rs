@@ -3,17 +3,21 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Direction, Penalty};
+use super::{Direction, Hinge, Penalty};
 use crate::error::{Error, Result};
+use crate::region::Metric;
 
 /// The step of CURE when none is given, in input units.
 const CURE_STEP: f64 = 1.5;
+
+/// How many hyperplanes count when nothing is said.
+const NEAREST: usize = 10;
 
 /// How alike a name must be to be suggested; 1 is equal.
 const ALIKE: f64 = 0.75;
 
 impl Penalty {
-    /// Every penalty with its default options.
+    /// Every penalty on the derivatives at a sample, with its default options.
     pub fn all() -> Vec<Penalty> {
         use Penalty::*;
         let cure = |direction| Cure {
@@ -40,6 +44,35 @@ impl Penalty {
         ]
     }
 
+    /// Every penalty on the hyperplanes around a sample, with its default options. They cost much more than the others, and
+    /// are in no list of all.
+    pub fn geometric() -> Vec<Penalty> {
+        let hinge = |metric, radius| Hinge {
+            metric,
+            nearest: NEAREST,
+            radius,
+        };
+        let kinks = |direction| Penalty::CureKinks {
+            step: CURE_STEP,
+            direction,
+        };
+        let (l1, l2, linf) = (
+            hinge(Metric::L1, 2.0),
+            hinge(Metric::L2, 0.5),
+            hinge(Metric::Linf, 0.1),
+        );
+        vec![
+            kinks(Direction::Sign),
+            kinks(Direction::Gradient { held: false }),
+            Penalty::RegionBoundary(l1),
+            Penalty::RegionBoundary(l2),
+            Penalty::RegionBoundary(linf),
+            Penalty::DecisionBoundary(l1),
+            Penalty::DecisionBoundary(l2),
+            Penalty::DecisionBoundary(linf),
+        ]
+    }
+
     /// Its name, such as `curvature-trace`.
     pub fn name(&self) -> &'static str {
         match self {
@@ -61,6 +94,20 @@ impl Penalty {
                 Direction::Sign => "cure",
                 Direction::Gradient { .. } => "cure-gradient",
             },
+            Penalty::CureKinks { direction, .. } => match direction {
+                Direction::Sign => "cure-kinks",
+                Direction::Gradient { .. } => "cure-gradient-kinks",
+            },
+            Penalty::RegionBoundary(hinge) => match hinge.metric {
+                Metric::L1 => "region-boundary-l1",
+                Metric::L2 => "region-boundary-l2",
+                Metric::Linf => "region-boundary-linf",
+            },
+            Penalty::DecisionBoundary(hinge) => match hinge.metric {
+                Metric::L1 => "decision-boundary-l1",
+                Metric::L2 => "decision-boundary-l2",
+                Metric::Linf => "decision-boundary-linf",
+            },
         }
     }
 }
@@ -75,9 +122,11 @@ impl FromStr for Penalty {
     type Err = Error;
 
     /// The penalty of that name with its default options: `m = 1` and seed 0 for `jacobian-projected`, `h = 1.5`
-    /// for `cure` (`z = sign(g)/‖sign(g)‖`) and `cure-gradient` (`z = g/‖g‖`).
+    /// for `cure` and `cure-kinks` (`z = sign(g)/‖sign(g)‖`) and `cure-gradient` and `cure-gradient-kinks` (`z = g/‖g‖`),
+    /// the 10 nearest hyperplanes and a radius of 2 in ℓ1, 0.5 in ℓ2 and 0.1 in ℓ∞ for boundaries.
     fn from_str(name: &str) -> Result<Penalty> {
         let mut all = Penalty::all();
+        all.extend(Penalty::geometric());
         if let Some(found) = all.iter().position(|penalty| penalty.name() == name) {
             return Ok(all.swap_remove(found));
         }
@@ -97,7 +146,7 @@ mod tests {
 
     #[test]
     fn names_read_back() {
-        for penalty in Penalty::all() {
+        for penalty in [Penalty::all(), Penalty::geometric()].concat() {
             assert_eq!(penalty.name().parse::<Penalty>().unwrap(), penalty);
         }
     }

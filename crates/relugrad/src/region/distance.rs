@@ -148,7 +148,34 @@ impl Distances {
         } else {
             (0..all.len()).for_each(|sample| sweep.forward(sample, &mut all[sample]));
         }
+        for (sample, distances) in all.iter_mut().enumerate() {
+            distances.leave_out_far_bounds(network, (pattern, sample));
+        }
         all
+    }
+
+    /// Of a unit that is clipped, only the bound where it is bounds the region.
+    fn leave_out_far_bounds<T: Scalar>(
+        &mut self,
+        network: &Network<T>,
+        (pattern, sample): (&ActivationPattern, usize),
+    ) {
+        for gate in network.gate_layers() {
+            let GateKind::Slope(slope) = &gate.kind else {
+                continue;
+            };
+            if slope.bounds().is_none() {
+                continue;
+            }
+            let (start, width) = (self.starts[gate.layer], slope.width());
+            for unit in 0..width {
+                match pattern.choice(sample, gate.layer, unit) {
+                    0 => self.sizes[start + width + unit] = Size::default(),
+                    2 => self.sizes[start + unit] = Size::default(),
+                    _ => {}
+                }
+            }
+        }
     }
 
     /// The distances to all hyperplanes.

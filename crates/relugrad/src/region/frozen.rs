@@ -47,6 +47,11 @@ impl<T: Scalar> Pass<T> {
         self.logits.clone_from(&self.slots[network.output().slot]);
     }
 
+    /// The values of all nodes, by slot.
+    pub(crate) fn into_values(self) -> Vec<Vec<T>> {
+        self.slots
+    }
+
     /// The margins of all gates in order, or with `affine` false their linear parts.
     pub(crate) fn margins(
         &self,

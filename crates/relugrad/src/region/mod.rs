@@ -7,7 +7,9 @@ mod face;
 mod frozen;
 mod integral;
 mod margins;
+mod polygon;
 mod segment;
+mod slice;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -26,8 +28,11 @@ pub(crate) use distance::Distances;
 pub use distance::{KinkDistances, Metric};
 pub(crate) use face::Face;
 pub use face::Kink;
+pub(crate) use frozen::Pass;
 pub use margins::Margins;
+pub use polygon::{Edge, Polygon};
 pub use segment::{GradientChange, Piece, gradient_change};
+pub use slice::{Cell, Plane};
 pub use walk::{Crossing, Jump, Walk};
 
 /// The activation region of one sample: a convex polyhedron on which the network is one affine map.
@@ -132,7 +137,8 @@ impl<T: Scalar> Region<'_, T> {
         self.distances.margins.len()
     }
 
-    /// The distances to all hyperplanes, in order; infinite for a gate that the input does not reach. `[N]`
+    /// The distances to all hyperplanes, in order; infinite for a gate that the input does not reach, and for the bound of
+    /// a clip that lies beyond the other. `[N]`
     pub fn distances(&self, metric: Metric) -> Vec<f64> {
         self.distances.in_metric(metric).collect()
     }

@@ -60,6 +60,18 @@ fn point(step: f64) -> Array1<f64> {
     Array1::from_shape_fn(16, |i| ((i + 1) as f64 * step).cos())
 }
 
+/// Whether a hyperplane of the mixed network is the far bound of a clipped unit.
+fn beyond_another_bound(network: &Network<f64>, region: &Region<f64>, number: usize) -> bool {
+    let (layer, place) = region.distances.place(number);
+    let is_clip = |gate: Option<Gate>| matches!(gate, Some(Gate::Clip { .. }));
+    if !is_clip(network.nodes[network.gate_node(layer)].gate()) {
+        return false;
+    }
+    let width = region.pattern().width(layer);
+    let choice = region.pattern().choice(0, layer, place % width);
+    [(0, 2), (1, 0)].contains(&(place / width, choice))
+}
+
 #[test]
 fn distances_are_margins_over_dual_norms_by_either_sweep() {
     for network in networks() {
@@ -73,7 +85,11 @@ fn distances_are_margins_over_dual_norms_by_either_sweep() {
             let distances = region.distances(metric);
             for (row, (&margin, distance)) in margins.values.iter().zip(distances).enumerate() {
                 let size = metric.dual(margins.gradients.row(row).iter().copied());
-                let expected = distance::ratio(margin, size);
+                let expected = if beyond_another_bound(&network, &region, row) {
+                    f64::INFINITY
+                } else {
+                    distance::ratio(margin, size)
+                };
                 assert!(distance == expected || (distance / expected - 1.0).abs() < 1e-11);
             }
             let nearest = region.nearest(4, metric);
@@ -392,4 +408,83 @@ fn an_audit_explains_what_a_difference_reports() {
             assert!((narrow.reported_slope - narrow.exact_slope).abs() < 1e-3);
         }
     }
+}
+
+#[test]
+fn a_slice_tiles_its_window_with_the_regions_of_its_points() {
+    for (network, least) in networks().into_iter().zip([100, 60, 60]) {
+        let points = [point(0.2), point(0.9), point(1.9)];
+        let plane = Plane::through(points.each_ref().map(|p| p.view())).unwrap();
+        for (place, x) in [[0.0, 0.0], plane.project(points[1].view())]
+            .iter()
+            .zip(&points)
+        {
+            assert!(plane.at(*place).abs_diff_eq(x, 1e-12));
+        }
+        let window = [[-2.0, 5.0], [-1.0, 4.0]];
+        let cells = network.slice(&plane, window, 100_000).unwrap();
+        assert!(cells.len() > least, "{}", cells.len());
+        let area: f64 = cells.iter().map(|cell| cell.polygon.area()).sum();
+        assert!((area / 35.0 - 1.0).abs() < 1e-9);
+        let mut random =
+            Array1::from_shape_fn(600, |i| ((i as f64 + 0.5) * 0.618_033_988_75).fract());
+        random.swap(0, 1);
+        for i in 0..300 {
+            let place = [
+                -2.0 + 7.0 * random[i],
+                -1.0 + 5.0 * random[(i * 7 + 3) % 600],
+            ];
+            let x = plane.at(place).insert_axis(Axis(0));
+            let trace = network.trace(x.view()).unwrap();
+            let inside: Vec<&Cell> = cells.iter().filter(|c| c.polygon.contains(place)).collect();
+            assert_eq!(inside.len(), 1);
+            assert!(trace.pattern().same_region(0, &inside[0].pattern, 0));
+            let logits = inside[0]
+                .logits
+                .iter()
+                .map(|[c, a, b]| c + a * place[0] + b * place[1]);
+            assert!(Array1::from_iter(logits).abs_diff_eq(&trace.logits().row(0), 1e-11));
+            let parts = inside[0].classes();
+            let sizes: f64 = parts.iter().map(|(_, part)| part.area()).sum();
+            assert!((sizes - inside[0].polygon.area()).abs() < 1e-12);
+            let (class, _) = parts.iter().find(|(_, part)| part.contains(place)).unwrap();
+            let largest = trace.logits().iter().fold(f64::MIN, |a, &f| a.max(f));
+            assert_eq!(trace.logits()[(0, *class)], largest);
+        }
+        assert!(matches!(
+            network.slice(&plane, window, 20),
+            Err(Error::TooManyRegions { limit: 20 })
+        ));
+        assert!(network.slice(&plane, [[0.0, 0.0], [0.0, 1.0]], 20).is_err());
+    }
+}
+
+#[test]
+fn points_on_a_line_span_no_plane() {
+    let (a, b) = (point(0.2), point(0.9));
+    let c = &a + &((&b - &a) * 2.5);
+    assert!(Plane::through([a.view(), b.view(), c.view()]).is_none());
+    assert!(Plane::through([a.view(), a.view(), c.view()]).is_none());
+}
+
+#[test]
+fn duplicate_units_cut_once() {
+    let mut builder = Builder::<f64>::new();
+    let x = builder.input(2).unwrap();
+    let weight = array![[1.0, 0.0], [2.0, 0.0], [-3.0, 0.0], [0.0, 0.0]];
+    let z = builder.dense(x, weight, None).unwrap();
+    let a = builder.relu(z).unwrap();
+    let f = builder
+        .dense(a, array![[1.0, 1.0, 1.0, 1.0]], None)
+        .unwrap();
+    let network = builder.build(f).unwrap();
+    let plane = Plane {
+        origin: array![0.0, 0.0],
+        directions: [array![1.0, 0.0], array![0.0, 1.0]],
+    };
+    let cells = network
+        .slice(&plane, [[-1.0, 1.0], [-1.0, 1.0]], 10)
+        .unwrap();
+    let areas: Vec<f64> = cells.iter().map(|cell| cell.polygon.area()).collect();
+    assert_eq!(areas, [2.0, 2.0]);
 }

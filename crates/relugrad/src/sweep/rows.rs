@@ -28,6 +28,20 @@ pub(crate) struct Source<T> {
     pub(crate) entries: Vec<(usize, T)>,
 }
 
+impl<T: Scalar> Source<T> {
+    /// Those of the same node as one.
+    pub(crate) fn together(sources: Vec<Source<T>>) -> Vec<Source<T>> {
+        let mut joined: Vec<Source<T>> = Vec::new();
+        for source in sources {
+            match joined.iter_mut().find(|other| other.node == source.node) {
+                Some(other) => other.entries.extend(source.entries),
+                None => joined.push(source),
+            }
+        }
+        joined
+    }
+}
+
 /// The pattern of some samples of a batch: which linear network each of them sees.
 #[derive(Clone)]
 pub(crate) struct Gated<'a, T> {

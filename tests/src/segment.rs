@@ -1,37 +1,40 @@
 //! The pieces of a segment, each breakpoint found exactly from the affine piece before it.
 
-use relugrad_tests::graph::Graph;
-use relugrad_tests::matrix::{add, dot};
-use relugrad_tests::oracle::{Pattern, Point};
+use crate::graph::Graph;
+use crate::matrix::{add, dot};
+use crate::oracle::{Pattern, Point};
 
 /// One piece of the segment from `x` along `z`.
-pub(crate) struct Piece {
-    pub(crate) start: f64,
-    pub(crate) end: f64,
-    pub(crate) pattern: Pattern,
+pub struct Piece {
+    /// Where it begins.
+    pub start: f64,
+    /// Where it ends.
+    pub end: f64,
+    /// What the gates select on it.
+    pub pattern: Pattern,
     /// What switches at the end.
-    pub(crate) switch: Option<Switch>,
+    pub switch: Option<Switch>,
 }
 
 /// A unit that takes another piece.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Switch {
+pub struct Switch {
     /// The layer of gates.
-    pub(crate) gate: usize,
+    pub gate: usize,
     /// The unit.
-    pub(crate) unit: usize,
+    pub unit: usize,
     /// The piece that it takes.
-    pub(crate) piece: usize,
+    pub piece: usize,
 }
 
 impl Switch {
     /// The pattern behind it.
-    pub(crate) fn apply(self, pattern: &mut Pattern) {
+    pub fn apply(self, pattern: &mut Pattern) {
         pattern[self.gate][self.unit] = self.piece;
     }
 
     /// The derivative of the logits in the unit's value, and the change of the unit's derivative in the input.
-    pub(crate) fn rank_one(self, graph: &Graph, before: &Point) -> (Vec<f64>, Vec<f64>) {
+    pub fn rank_one(self, graph: &Graph, before: &Point) -> (Vec<f64>, Vec<f64>) {
         let node = graph.gates().nth(self.gate).expect("the gate exists");
         let from = graph.nodes[node].selects().expect("it is a gate");
         let pieces = &graph.pieces(node)[self.unit];
@@ -44,7 +47,7 @@ impl Switch {
 }
 
 /// The first `t > 0` where a margin of `point` vanishes along `z`, with what switches, if there is one.
-pub(crate) fn next_kink(graph: &Graph, point: &Point, z: &[f64]) -> Option<(f64, Switch)> {
+pub fn next_kink(graph: &Graph, point: &Point, z: &[f64]) -> Option<(f64, Switch)> {
     let steps = graph.margins(point).into_iter().filter_map(|margin| {
         let rate = dot(&margin.gradient, z);
         let switch = Switch {
@@ -61,7 +64,7 @@ pub(crate) fn next_kink(graph: &Graph, point: &Point, z: &[f64]) -> Option<(f64,
 ///
 /// After a breakpoint the margin that vanished grows, so the next one is found from the frozen network with that
 /// unit switched.
-pub(crate) fn pieces(graph: &Graph, x: &[f64], z: &[f64], length: f64) -> Vec<Piece> {
+pub fn pieces(graph: &Graph, x: &[f64], z: &[f64], length: f64) -> Vec<Piece> {
     let (mut start, mut pattern, mut pieces) = (0.0, graph.pattern(x), Vec::new());
     loop {
         let point = graph.frozen(&add(x, start, z), &pattern);

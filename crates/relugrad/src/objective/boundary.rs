@@ -1,0 +1,209 @@
+//! Penalties on the distances to the hyperplanes of a sample's region: the maximum margin regularizer.
+//!
+//! A distance is `d = m/‖v‖` with a margin `m` and its gradient `v`, both functions of the parameters; `m` is a value in
+//! the network (or a difference of two) and `v` its cotangent at the input. So `∂d/∂m = 1/‖v‖` goes back through the network
+//! as any derivative in a value does, and `∂d/∂v = −(m/‖v‖²) ∂‖v‖/∂v` is the tangent that goes with the cotangents `v` into
+//! the weight gradient, as for the Jacobian.
+
+use ndarray::{ArrayView1, ArrayView2};
+
+use super::Objective;
+use super::workspace::Workspace;
+use crate::error::{Error, Result};
+use crate::network::Network;
+use crate::penalty::Hinge;
+use crate::penalty::input_gradient::sign;
+use crate::region::{Distances, Face, Metric, rivals};
+use crate::scalar::Scalar;
+use crate::sweep::{Gated, Seeds, Source, weight_gradient};
+
+/// A hyperplane within the radius, at a sample.
+struct Close {
+    sample: usize,
+    face: Face,
+    /// Derivative of the objective in the distance.
+    weight: f64,
+    margin: f64,
+    /// The dual norm of the margin's gradient.
+    size: f64,
+}
+
+impl Objective {
+    /// `region-boundary`: values and, with `derivatives`, the part of the gradient.
+    pub(super) fn region_term<T: Scalar>(
+        &self,
+        term: usize,
+        hinge: &Hinge,
+        network: &Network<T>,
+        workspace: &mut Workspace<T>,
+        derivatives: bool,
+    ) {
+        let (samples, d) = (workspace.samples(), network.inputs());
+        let inputs = ArrayView2::from_shape((samples, d), &workspace.record.slots[0]);
+        let pattern = &workspace.record.pattern;
+        let all = Distances::of(network, inputs.expect("slot 0 holds the inputs"), pattern);
+        let (weight, mut close) = (self.sample_weight(term, workspace), Vec::new());
+        for (sample, distances) in all.iter().enumerate() {
+            let nearest = distances.smallest(hinge.nearest, hinge.metric);
+            let count = nearest.len().max(1) as f64;
+            let hinges = nearest.iter().map(|&(_, distance)| hinge.value(distance));
+            let value = hinges.sum::<f64>() / count;
+            workspace.evaluation.sample_penalties[(term, sample)] = value;
+            let within = nearest
+                .iter()
+                .filter(|(_, distance)| *distance < hinge.radius);
+            close.extend(within.map(|&(number, _)| Close {
+                sample,
+                face: network.face(pattern, sample, distances.place(number)),
+                weight: -weight / (hinge.radius * count),
+                margin: distances.margins[number],
+                size: distances.size(number, hinge.metric),
+            }));
+        }
+        if derivatives && weight > 0.0 && !close.is_empty() {
+            self.pull_region_back(&close, hinge, network, workspace);
+        }
+    }
+
+    fn pull_region_back<T: Scalar>(
+        &self,
+        close: &[Close],
+        hinge: &Hinge,
+        network: &Network<T>,
+        workspace: &mut Workspace<T>,
+    ) {
+        let (samples, d) = (workspace.samples(), network.inputs());
+        let per_sample = |sample| close.iter().filter(|c| c.sample == sample).count();
+        let count = (0..samples).map(per_sample).max().unwrap_or(0);
+        let (mut normals, mut margins) = (Vec::new(), Vec::new());
+        let (mut places, mut used) = (Vec::new(), vec![0; samples]);
+        for c in close {
+            let row = c.sample * count + used[c.sample];
+            used[c.sample] += 1;
+            places.push(row);
+            let width = network.nodes[c.face.arrives].width;
+            normals.push(c.face.seeds(row, width, 1.0));
+            margins.push(c.face.seeds(c.sample, width, c.weight / c.size));
+        }
+        let gated = Gated::all(network, &workspace.record);
+        let (normals, margins) = (Source::together(normals), Source::together(margins));
+        let gradient = workspace.gradient.as_mut().expect("it was started");
+        let pair = &mut workspace.geometry;
+        pair.cotangents.backward_from(&gated, count, &normals, true);
+        let mut a = vec![T::ZERO; samples * count * d];
+        for (c, row) in close.iter().zip(places) {
+            let row = row * d..(row + 1) * d;
+            let normal = &pair.cotangents.at_input()[row.clone()];
+            let scale = -c.weight * c.margin / (c.size * c.size);
+            add_dual_derivative(hinge.metric, normal, c.size, scale, &mut a[row]);
+        }
+        pair.tangents.forward(&gated, count, a.iter());
+        let (c, t) = (&pair.cotangents, &pair.tangents.slots);
+        weight_gradient(&gated, c, t, T::ONE, false, None, gradient);
+        pair.cotangents.backward_from(&gated, 1, &margins, false);
+        let activations = &workspace.record.slots;
+        weight_gradient(
+            &gated,
+            &pair.cotangents,
+            activations,
+            T::ONE,
+            true,
+            None,
+            gradient,
+        );
+    }
+
+    /// `decision-boundary`: values and, with `derivatives`, the parts of `f̄` and of the gradient.
+    pub(super) fn decision_term<T: Scalar>(
+        &self,
+        term: usize,
+        hinge: &Hinge,
+        network: &Network<T>,
+        workspace: &mut Workspace<T>,
+        derivatives: bool,
+    ) -> Result<()> {
+        let (samples, k, d) = (workspace.samples(), network.outputs(), network.inputs());
+        if k < 2 {
+            return Err(Error::Loss {
+                loss: self.loss.name(),
+                problem: "has one logit here; a decision boundary is between two".into(),
+            });
+        }
+        let weight = self.sample_weight(term, workspace);
+        let gated = Gated::all(network, &workspace.record);
+        let cotangents = &mut workspace.geometry.cotangents;
+        cotangents.backward(&gated, Seeds::Shared(ndarray::Array2::eye(k).view()), true);
+        let derivatives = derivatives && weight > 0.0;
+        let mut a = vec![T::ZERO; if derivatives { samples * k * d } else { 0 }];
+        let logits = workspace.record.logits(network);
+        for (sample, logits) in logits.chunks_exact(k).enumerate() {
+            let class = first_largest(&workspace.targets[sample * k..(sample + 1) * k]);
+            let jacobian = &cotangents.at_input()[sample * k * d..(sample + 1) * k * d];
+            let view = ArrayView2::from_shape((k, d), jacobian).expect("K rows of D");
+            let rivals = rivals(ArrayView1::from(logits), view, class, hinge.metric);
+            let nearest = &rivals[..hinge.nearest.min(rivals.len())];
+            let hinges = nearest.iter().map(|rival| hinge.value(rival.distance));
+            let count = nearest.len() as f64;
+            workspace.evaluation.sample_penalties[(term, sample)] = hinges.sum::<f64>() / count;
+            let within = nearest.iter().filter(|rival| rival.distance < hinge.radius);
+            for rival in within.filter(|_| derivatives) {
+                let row = |c: usize| c * d..(c + 1) * d;
+                let (own, other) = (&jacobian[row(class)], &jacobian[row(rival.class)]);
+                let normal: Vec<T> = own.iter().zip(other).map(|(&a, &b)| a - b).collect();
+                let size = hinge.metric.dual(normal.iter().map(|n| n.into_f64()));
+                let slope = -weight / (hinge.radius * count);
+                let f_bar = &mut workspace.f_bar[sample * k..(sample + 1) * k];
+                f_bar[class] += slope / size;
+                f_bar[rival.class] -= slope / size;
+                let mut bar = vec![T::ZERO; d];
+                let scale = -slope * rival.distance / size;
+                add_dual_derivative(hinge.metric, &normal, size, scale, &mut bar);
+                let a = &mut a[sample * k * d..(sample + 1) * k * d];
+                a[row(class)]
+                    .iter_mut()
+                    .zip(&bar)
+                    .for_each(|(a, &b)| *a += b);
+                a[row(rival.class)]
+                    .iter_mut()
+                    .zip(&bar)
+                    .for_each(|(a, &b)| *a -= b);
+            }
+        }
+        if derivatives {
+            let pair = &mut workspace.geometry;
+            pair.tangents.forward(&gated, k, a.iter());
+            let gradient = workspace.gradient.as_mut().expect("it was started");
+            let (c, t) = (&pair.cotangents, &pair.tangents.slots);
+            weight_gradient(&gated, c, t, T::ONE, false, None, gradient);
+        }
+        Ok(())
+    }
+}
+
+/// Adds `scale` times the derivative of the dual norm at `v`, which is `size` there. Where it is not differentiable, the
+/// first largest entry counts, and zero entries have none.
+fn add_dual_derivative<T: Scalar>(metric: Metric, v: &[T], size: f64, scale: f64, bar: &mut [T]) {
+    let factor = T::from_f64(scale);
+    match metric {
+        Metric::L1 => {
+            let larger = |best: usize, i: usize| if v[i].abs() > v[best].abs() { i } else { best };
+            let first = (0..v.len()).fold(0, larger);
+            bar[first] += factor * sign(v[first]);
+        }
+        Metric::L2 => {
+            let factor = T::from_f64(scale / size);
+            bar.iter_mut()
+                .zip(v)
+                .for_each(|(bar, &v)| *bar += factor * v);
+        }
+        Metric::Linf => bar
+            .iter_mut()
+            .zip(v)
+            .for_each(|(bar, &v)| *bar += factor * sign(v)),
+    }
+}
+
+fn first_largest(values: &[f64]) -> usize {
+    let better = |best: usize, i: usize| if values[i] > values[best] { i } else { best };
+    (0..values.len()).fold(0, better)
+}

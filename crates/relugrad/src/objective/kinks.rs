@@ -1,0 +1,317 @@
+//! The kink part of CURE, `φ = ‖k‖²` with `k = Σ_i (J_{i+1} − J_i)ᵀ r_i` over the crossings `t_i` between `x` and `x + h z`.
+//!
+//! With `A = ∂φ/∂k = 2k` the derivative of `⟨A, k⟩` has three parts (`docs/theory.md`, T67). The Jacobians: the `i`-th
+//! piece has the seed `r_{i−1} − r_i` and the tangent `A`. The residuals: `∂/∂r_i` is `(J_{i+1} − J_i) A`, so the logits
+//! at the crossing have the derivative `w_i = S_i (J_{i+1} − J_i) A`. And the crossing moves: where the margin `m` falls
+//! through 0 at the rate `ṁ = ⟨∇m, z⟩`, `∂t/∂m = −1/ṁ`, so the margin has the derivative `−⟨w_i, J_i z⟩/ṁ`. Both go back
+//! through the network of the piece before the crossing, with the values at the crossing.
+
+use ndarray::{Array1, ArrayView1, ArrayView3};
+use rayon::prelude::*;
+
+use super::Objective;
+use super::gradient::{add_hessian_times, residual_row};
+use super::workspace::{Pair, Workspace, per_sample};
+use crate::error::Result;
+use crate::loss::{Loss, LossBatch};
+use crate::network::Network;
+use crate::parameters::Parameters;
+use crate::pattern::ActivationPattern;
+use crate::penalty::Direction;
+use crate::penalty::input_gradient::Norm;
+use crate::region::{Face, Pass};
+use crate::scalar::Scalar;
+use crate::sweep::{Gated, Rows, Seeds, Source, weight_gradient};
+
+/// Pieces that are swept together.
+const BLOCK: usize = 256;
+
+/// The walk of one sample from `x` to `x + h z`.
+struct Way<T> {
+    steps: Vec<Step<T>>,
+    /// `k`; `[D]`.
+    kinks: Array1<T>,
+    /// The pattern behind the last crossing.
+    last: ActivationPattern,
+}
+
+/// A crossing, seen from the piece before it.
+struct Step<T> {
+    at: f64,
+    pattern: ActivationPattern,
+    face: Face,
+    /// `J_{i+1} − J_i = output ⊗ normal`.
+    output: Array1<T>,
+    normal: Array1<T>,
+    /// `J_i z` and `⟨∇m, z⟩`.
+    rates: Array1<T>,
+    fall: f64,
+    residual: Vec<f64>,
+    /// What the loss's Hessian there needs.
+    state: Vec<f64>,
+}
+
+/// A row of the backward passes: a piece, or a crossing seen from the piece before it.
+struct Row<T> {
+    pattern: ActivationPattern,
+    /// The seed at the logits; `[K]`.
+    seed: Vec<T>,
+    /// The seed at a margin.
+    margin: Option<(Face, f64)>,
+    /// `A` of a piece, `[D]`, or the values of all nodes at a crossing.
+    values: Vec<Vec<T>>,
+}
+
+impl Objective {
+    /// `cure-kinks`: values and, with `derivatives`, the parts of `f̄` and of the gradient.
+    pub(super) fn kink_term<T: Scalar>(
+        &self,
+        term: usize,
+        (step, direction): (f64, Direction),
+        network: &Network<T>,
+        workspace: &mut Workspace<T>,
+        derivatives: bool,
+    ) -> Result<()> {
+        let (k, d) = (network.outputs(), network.inputs());
+        let mut row = std::mem::take(&mut workspace.geometry);
+        residual_row(
+            network,
+            &workspace.record,
+            &workspace.loss,
+            &mut row.cotangents,
+        );
+        let g = row.cotangents.at_input();
+        let x = &workspace.record.slots[0];
+        let mut z = vec![T::ZERO; g.len()];
+        for (g, z) in g.chunks_exact(d).zip(z.chunks_exact_mut(d)) {
+            direction.write(g, z);
+        }
+        let ways = x
+            .par_chunks(d)
+            .zip(z.par_chunks(d))
+            .zip(workspace.targets.par_chunks(k));
+        let ways: Vec<Way<T>> = ways
+            .map(|((x, z), target)| Way::walk(network, (x, z), step, (&self.loss, target)))
+            .collect::<Result<_>>()?;
+        for (sample, way) in ways.iter().enumerate() {
+            let value = Norm::Squared.value(way.kinks.as_slice().expect("one row"));
+            workspace.evaluation.sample_penalties[(term, sample)] = value;
+        }
+        let weight = self.sample_weight(term, workspace);
+        if derivatives && weight > 0.0 {
+            let pull = |((x, z), way): ((&[T], &[T]), &Way<T>)| {
+                way.pull_back(network, &self.loss, (x, z), 2.0 * weight)
+            };
+            let rows = x.par_chunks(d).zip(z.par_chunks(d)).zip(&ways).map(pull);
+            let rows: Vec<(Vec<Row<T>>, Vec<Row<T>>)> = rows.collect();
+            let gradient = workspace.gradient.as_mut().expect("it was started");
+            let (mut pair, mut a) = (Pair::default(), vec![T::ZERO; g.len()]);
+            let pieces: Vec<&Row<T>> = rows.iter().flat_map(|(pieces, _)| pieces).collect();
+            for block in pieces.chunks(BLOCK) {
+                sweep_pieces(network, block, &mut pair, gradient);
+            }
+            let crossings = ways.iter().zip(&rows).enumerate();
+            let crossings: Vec<(usize, f64, &Row<T>)> = crossings
+                .flat_map(|(sample, (way, (_, rows)))| {
+                    let steps = way.steps.iter().zip(rows);
+                    steps.map(move |(step, row)| (sample, step.at, row))
+                })
+                .collect();
+            let mut z_bar = vec![T::ZERO; g.len()];
+            for block in crossings.chunks(BLOCK) {
+                sweep_crossings(network, block, &mut pair.cotangents, gradient);
+                let at_input = pair.cotangents.at_input().chunks_exact(d);
+                for ((sample, at, _), x_bar) in block.iter().zip(at_input) {
+                    let to = &mut z_bar[sample * d..(sample + 1) * d];
+                    let at = T::from_f64(*at);
+                    to.iter_mut().zip(x_bar).for_each(|(to, &x)| *to += at * x);
+                }
+            }
+            for (i, a) in a.chunks_exact_mut(d).enumerate() {
+                let sample = i * d..(i + 1) * d;
+                let (z, z_bar) = (&z[sample.clone()], &z_bar[sample.clone()]);
+                direction.pull_back(&g[sample], z, z_bar, a);
+            }
+            if direction == (Direction::Gradient { held: false }) {
+                let gated = Gated::all(network, &workspace.record);
+                row.tangents.forward(&gated, 1, a.iter());
+                let u = row.tangents.at_output(network);
+                let function = self.loss.function();
+                add_hessian_times(function, &workspace.loss, u, &mut workspace.f_bar);
+                let (c, t) = (&row.cotangents, &row.tangents.slots);
+                weight_gradient(&gated, c, t, T::ONE, false, None, gradient);
+            }
+        }
+        workspace.geometry = row;
+        Ok(())
+    }
+}
+
+impl<T: Scalar> Way<T> {
+    fn walk(
+        network: &Network<T>,
+        (x, z): (&[T], &[T]),
+        length: f64,
+        (loss, target): (&Loss, &[f64]),
+    ) -> Result<Way<T>> {
+        let mut walk = network.walk(ArrayView1::from(x), ArrayView1::from(z), length)?;
+        let (mut batch, mut steps) = (LossBatch::default(), Vec::new());
+        let mut kinks = Array1::zeros(x.len());
+        loop {
+            let (pattern, rates) = (walk.pattern().clone(), walk.logit_rates().to_owned());
+            let logits = walk.logits(walk.end());
+            let Some(crossing) = walk.cross() else {
+                return Ok(Way {
+                    steps,
+                    kinks,
+                    last: pattern,
+                });
+            };
+            let jump = walk.jump().expect("a crossing was just made");
+            batch.fill(loss, &logits.to_vec(), target, logits.len());
+            let pairs = batch.residual(0).iter().zip(&jump.output);
+            let along: f64 = pairs.map(|(r, u)| r * u.into_f64()).sum();
+            kinks.scaled_add(T::from_f64(along), &jump.normal);
+            steps.push(Step {
+                at: crossing.at,
+                pattern,
+                face: *walk.last_face().expect("a crossing was just made"),
+                fall: jump.normal.dot(&ArrayView1::from(z)).into_f64(),
+                output: jump.output,
+                normal: jump.normal,
+                rates,
+                residual: batch.residual(0).to_vec(),
+                state: batch.state(0).to_vec(),
+            });
+        }
+    }
+
+    /// The rows of all pieces and of all crossings, for `A = scale · k`.
+    fn pull_back(
+        &self,
+        network: &Network<T>,
+        loss: &Loss,
+        (x, z): (&[T], &[T]),
+        scale: f64,
+    ) -> (Vec<Row<T>>, Vec<Row<T>>) {
+        if self.steps.is_empty() {
+            return (Vec::new(), Vec::new());
+        }
+        let a = self.kinks.mapv(|k| T::from_f64(scale) * k);
+        let none = vec![0.0; network.outputs()];
+        let patterns = self
+            .steps
+            .iter()
+            .map(|step| &step.pattern)
+            .chain([&self.last]);
+        let pieces = patterns.enumerate().map(|(i, pattern)| {
+            let before = i.checked_sub(1).map_or(&none, |i| &self.steps[i].residual);
+            let after = self.steps.get(i).map_or(&none, |step| &step.residual);
+            let seed = before.iter().zip(after).map(|(b, a)| T::from_f64(b - a));
+            Row {
+                pattern: pattern.clone(),
+                seed: seed.collect(),
+                margin: None,
+                values: vec![a.to_vec()],
+            }
+        });
+        let crossings = self
+            .steps
+            .iter()
+            .map(|step| step.row(network, loss, (x, z), &a));
+        (pieces.collect(), crossings.collect())
+    }
+}
+
+impl<T: Scalar> Step<T> {
+    fn row(
+        &self,
+        network: &Network<T>,
+        loss: &Loss,
+        (x, z): (&[T], &[T]),
+        a: &Array1<T>,
+    ) -> Row<T> {
+        let along = self.normal.dot(a).into_f64();
+        let change: Vec<f64> = self.output.iter().map(|u| along * u.into_f64()).collect();
+        let mut w = vec![0.0; change.len()];
+        loss.function().hessian_times(&self.state, &change, &mut w);
+        let rate: f64 = w
+            .iter()
+            .zip(&self.rates)
+            .map(|(w, f)| w * f.into_f64())
+            .sum();
+        let at = T::from_f64(self.at);
+        let point: Array1<T> = x.iter().zip(z).map(|(&x, &z)| x + at * z).collect();
+        let mut pass = Pass::default();
+        pass.run(network, &self.pattern, point.view(), true);
+        Row {
+            pattern: self.pattern.clone(),
+            seed: w.iter().map(|&w| T::from_f64(w)).collect(),
+            margin: Some((self.face, -rate / self.fall)),
+            values: pass.into_values(),
+        }
+    }
+}
+
+/// All patterns of some rows as those of one batch.
+fn patterns<'r, T: Scalar>(rows: impl Iterator<Item = &'r Row<T>>) -> ActivationPattern {
+    ActivationPattern::of_samples(rows.map(|row| &row.pattern))
+}
+
+/// The parts of the Jacobians: pairs of cotangents of the seeds and tangents of `A`.
+fn sweep_pieces<T: Scalar>(
+    network: &Network<T>,
+    rows: &[&Row<T>],
+    pair: &mut Pair<T>,
+    gradient: &mut Parameters<T>,
+) {
+    let pattern = patterns(rows.iter().copied());
+    let gated = Gated {
+        network,
+        pattern: &pattern,
+        samples: 0..rows.len(),
+    };
+    let seeds: Vec<T> = rows.iter().flat_map(|row| &row.seed).copied().collect();
+    let seeds: ArrayView3<T> = per_sample(&seeds, 1, network.outputs());
+    pair.cotangents
+        .backward(&gated, Seeds::PerSample(seeds), false);
+    pair.tangents
+        .forward(&gated, 1, rows.iter().flat_map(|row| &row.values[0]));
+    let (c, t) = (&pair.cotangents, &pair.tangents.slots);
+    weight_gradient(&gated, c, t, T::ONE, false, None, gradient);
+}
+
+/// The parts of the logits and margins at the crossings, with the cotangents at the input.
+fn sweep_crossings<T: Scalar>(
+    network: &Network<T>,
+    rows: &[(usize, f64, &Row<T>)],
+    cotangents: &mut Rows<T>,
+    gradient: &mut Parameters<T>,
+) {
+    let rows: Vec<&Row<T>> = rows.iter().map(|(_, _, row)| *row).collect();
+    let pattern = patterns(rows.iter().copied());
+    let gated = Gated {
+        network,
+        pattern: &pattern,
+        samples: 0..rows.len(),
+    };
+    let (k, output) = (network.outputs(), network.nodes.len() - 1);
+    let mut sources = Vec::new();
+    for (i, row) in rows.iter().enumerate() {
+        let entries = row.seed.iter().enumerate().map(|(j, &w)| (i * k + j, w));
+        sources.push(Source {
+            node: output,
+            entries: entries.collect(),
+        });
+        if let Some((face, weight)) = row.margin {
+            sources.push(face.seeds(i, network.nodes[face.arrives].width, weight));
+        }
+    }
+    cotangents.backward_from(&gated, 1, &Source::together(sources), true);
+    let slots = (0..network.slots.len()).map(|slot| {
+        let values = rows.iter().flat_map(|row| &row.values[slot]);
+        values.copied().collect()
+    });
+    let values: Vec<Vec<T>> = slots.collect();
+    weight_gradient(&gated, cotangents, &values, T::ONE, true, None, gradient);
+}

@@ -1,0 +1,385 @@
+//! The arrangement of regions in a two-dimensional slice of the input space, found by cutting.
+//!
+//! In the plane `o + a u + b v` every value is an affine function of `(a, b)` on each polygon. Layer by layer, every
+//! polygon is cut along the lines where its units switch, and its parts are carried on with the functions that they then
+//! have. The parts of a polygon share their corners, so they tile the window.
+
+use ndarray::{Array1, ArrayView1};
+use rayon::prelude::*;
+
+use super::face::Kink;
+use super::polygon::{Affine, Edge, Polygon};
+use crate::error::{Error, Result, check_shape};
+use crate::jacobian::SWEEP_MEMORY;
+use crate::network::map::{GateKind, GateMap, Given};
+use crate::network::{Network, Node};
+use crate::pattern::ActivationPattern;
+use crate::scalar::Scalar;
+
+/// A plane in the input space, `o + a u + b v`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plane<T> {
+    /// `o`; `[D]`.
+    pub origin: Array1<T>,
+    /// `u` and `v`; `[D]` each.
+    pub directions: [Array1<T>; 2],
+}
+
+impl<T: Scalar> Plane<T> {
+    /// The plane through three points, the first at `(0, 0)` and the second on the first axis. The axes are orthonormal, so
+    /// lengths and angles in the plane are those of the input space. `None` if the points are on one line.
+    pub fn through(points: [ArrayView1<T>; 3]) -> Option<Plane<T>> {
+        let norm = |v: &Array1<T>| {
+            v.iter()
+                .map(|v| v.into_f64() * v.into_f64())
+                .sum::<f64>()
+                .sqrt()
+        };
+        let along = &points[1] - &points[0];
+        let length = norm(&along);
+        let u = along.mapv(|v| T::from_f64(v.into_f64() / length));
+        let other = &points[2] - &points[0];
+        let part = other.dot(&u);
+        let across = &other - &(&u * part);
+        let height = norm(&across);
+        let flat = T::EPSILON.into_f64() * 16.0 * norm(&other);
+        let ok = length > 0.0 && length.is_finite() && height > flat && height.is_finite();
+        ok.then(|| Plane {
+            origin: points[0].to_owned(),
+            directions: [u, across.mapv(|v| T::from_f64(v.into_f64() / height))],
+        })
+    }
+
+    /// The input at `(a, b)`; `[D]`.
+    pub fn at(&self, [a, b]: [f64; 2]) -> Array1<T> {
+        let [u, v] = &self.directions;
+        &self.origin + &(u * T::from_f64(a)) + v * T::from_f64(b)
+    }
+
+    /// Where an input is projected to, for axes that are orthonormal.
+    pub fn project(&self, x: ArrayView1<T>) -> [f64; 2] {
+        let from = &x - &self.origin;
+        self.directions
+            .each_ref()
+            .map(|axis| axis.dot(&from).into_f64())
+    }
+}
+
+/// The part of an activation region in a slice.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    /// Where it is.
+    pub polygon: Polygon,
+    /// What its gates select, of one sample.
+    pub pattern: ActivationPattern,
+    /// The logits as affine functions `c + a x + b y` of the place, `[c, a, b]` each; `[K]`.
+    pub logits: Vec<[f64; 3]>,
+}
+
+impl Cell {
+    /// The parts where each class has the largest logit, by class; in a tie the first.
+    pub fn classes(&self) -> Vec<(usize, Polygon)> {
+        let mut parts = vec![(0, self.polygon.clone())];
+        for class in 1..self.logits.len() {
+            let mut next = Vec::with_capacity(parts.len());
+            for (leader, polygon) in parts {
+                let gap = difference(self.logits[class], self.logits[leader]);
+                let (stays, goes) = polygon.cut(gap, Edge::Classes(leader, class));
+                next.extend(stays.map(|polygon| (leader, polygon)));
+                next.extend(goes.map(|polygon| (class, polygon)));
+            }
+            parts = next;
+        }
+        parts.sort_by_key(|(class, _)| *class);
+        parts
+    }
+}
+
+fn difference(a: Affine, b: Affine) -> Affine {
+    [a[0] - b[0], a[1] - b[1], a[2] - b[2]]
+}
+
+impl<T: Scalar> Network<T> {
+    /// All activation regions in a window of a plane, each as a polygon, found exactly; `window` is
+    /// `[[a_min, a_max], [b_min, b_max]]`. Regions that touch the plane in a segment or a point have no polygon.
+    ///
+    /// The polygons tile the window. A corner within rounding of a line counts as on it. Cost: three forward rows for each
+    /// polygon and layer, and a comparison of each unit with each polygon before its layer.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::NotFinite`], [`Error::OutOfRange`] for a window without area, and
+    /// [`Error::TooManyRegions`] beyond `limit` polygons.
+    pub fn slice(
+        &self,
+        plane: &Plane<T>,
+        window: [[f64; 2]; 2],
+        limit: usize,
+    ) -> Result<Vec<Cell>> {
+        for [low, high] in window {
+            if !(low.is_finite() && high.is_finite() && low < high) {
+                return Err(Error::OutOfRange {
+                    option: "side of the window".into(),
+                    value: high - low,
+                    expected: "finite and positive",
+                });
+            }
+        }
+        for (name, v) in [("origin", &plane.origin)]
+            .into_iter()
+            .chain(plane.directions.iter().map(|v| ("direction", v)))
+        {
+            check_shape(name, &[self.inputs()], v.shape())?;
+            if let Some(index) = v.iter().position(|v| !v.is_finite()) {
+                return Err(Error::NotFinite {
+                    what: name.into(),
+                    index: vec![index],
+                });
+            }
+        }
+        let mut pattern = ActivationPattern::default();
+        pattern.resize(self, 1);
+        let mut group = Group::new(self, 1);
+        let [u, v] = &plane.directions;
+        group.origin[0].copy_from_slice(&plane.origin.to_vec());
+        group.along[0].copy_from_slice(&[u.to_vec(), v.to_vec()].concat());
+        group.parts.push((Polygon::rectangle(window), pattern));
+        let arrangement = Arrangement {
+            network: self,
+            limit,
+        };
+        arrangement.descend(1, group)
+    }
+}
+
+/// Polygons that go through the network together, with the values of all nodes on them.
+struct Group<T> {
+    parts: Vec<(Polygon, ActivationPattern)>,
+    /// Values at `(0, 0)`, by slot; `[parts, width]`.
+    origin: Vec<Vec<T>>,
+    /// Their derivatives in `a` and `b`; `[parts, 2, width]`.
+    along: Vec<Vec<T>>,
+}
+
+impl<T: Scalar> Group<T> {
+    fn new(network: &Network<T>, parts: usize) -> Group<T> {
+        let room = |rows: usize| {
+            network
+                .slots
+                .iter()
+                .map(move |w| vec![T::ZERO; parts * rows * w])
+        };
+        Group {
+            parts: Vec::new(),
+            origin: room(1).collect(),
+            along: room(2).collect(),
+        }
+    }
+}
+
+struct Arrangement<'n, T> {
+    network: &'n Network<T>,
+    limit: usize,
+}
+
+impl<T: Scalar> Arrangement<'_, T> {
+    /// Carries a group through all nodes from `first` on.
+    fn descend(&self, first: usize, mut group: Group<T>) -> Result<Vec<Cell>> {
+        for (i, node) in self.network.nodes.iter().enumerate().skip(first) {
+            if let Some(gate) = node.map.gate() {
+                return self.divide(i, gate, &group);
+            }
+            self.affine(node, &mut group);
+        }
+        let (k, slot) = (self.network.outputs(), self.network.output().slot);
+        let cells = group.parts.into_iter().enumerate();
+        let cells = cells.map(|(i, (polygon, pattern))| {
+            let origin = &group.origin[slot][i * k..];
+            let along = &group.along[slot][2 * i * k..];
+            let logit = |j: usize| [origin[j], along[j], along[k + j]].map(Scalar::into_f64);
+            Cell {
+                polygon,
+                pattern,
+                logits: (0..k).map(logit).collect(),
+            }
+        });
+        Ok(cells.collect())
+    }
+
+    fn affine(&self, node: &Node, group: &mut Group<T>) {
+        let nodes = &self.network.nodes;
+        let Some(map) = node.map.affine::<T>().filter(|_| !node.in_place(nodes)) else {
+            return;
+        };
+        let parameters = self.network.parameters().values();
+        for (slots, rows) in [(&mut group.origin, 1), (&mut group.along, 2)] {
+            let mut out = std::mem::take(&mut slots[node.slot]);
+            let inputs: Vec<&[T]> = node
+                .inputs
+                .iter()
+                .map(|&i| &slots[nodes[i].slot][..])
+                .collect();
+            map.apply(Given { parameters, rows }, &inputs, rows == 1, &mut out);
+            slots[node.slot] = out;
+        }
+    }
+
+    /// Cuts the polygons of a group where the gates of a layer switch, and carries the parts on.
+    fn divide(&self, node: usize, gate: &GateMap, group: &Group<T>) -> Result<Vec<Cell>> {
+        let arrives = &self.network.nodes[self.network.nodes[node].inputs[0]];
+        let width = arrives.width;
+        let mut children = Vec::new();
+        for (i, (polygon, pattern)) in group.parts.iter().enumerate() {
+            let origin = &group.origin[arrives.slot][i * width..(i + 1) * width];
+            let along = &group.along[arrives.slot][2 * i * width..2 * (i + 1) * width];
+            let value = |unit: usize| {
+                [origin[unit], along[unit], along[width + unit]].map(Scalar::into_f64)
+            };
+            let parts = cut_layer(gate, value, (polygon.clone(), pattern.clone()));
+            children.extend(parts.into_iter().map(|part| (i, part)));
+            if children.len() > self.limit {
+                return Err(Error::TooManyRegions { limit: self.limit });
+            }
+        }
+        let bytes = 3 * self.network.row_entries() * size_of::<T>();
+        let size = (SWEEP_MEMORY / bytes / 4).clamp(1, 64);
+        let groups: Vec<Vec<Cell>> = children
+            .par_chunks(size)
+            .map(|children| self.descend(node + 1, self.child(node, gate, group, children)))
+            .collect::<Result<_>>()?;
+        let cells: Vec<Cell> = groups.into_iter().flatten().collect();
+        if cells.len() > self.limit {
+            return Err(Error::TooManyRegions { limit: self.limit });
+        }
+        Ok(cells)
+    }
+
+    /// The group of some parts with the values that their gates select.
+    fn child(
+        &self,
+        node: usize,
+        gate: &GateMap,
+        parent: &Group<T>,
+        children: &[(usize, (Polygon, ActivationPattern))],
+    ) -> Group<T> {
+        let (nodes, mut group) = (
+            &self.network.nodes,
+            Group::new(self.network, children.len()),
+        );
+        let at = &nodes[node];
+        let read_later = |slot: usize| {
+            let later = nodes[node + 1..].iter().flat_map(|node| &node.inputs);
+            let mut later = later.filter(|&&input| input <= node);
+            slot == self.network.output().slot || later.any(|&input| nodes[input].slot == slot)
+        };
+        let parameters = self.network.parameters().values();
+        let in_place = at.in_place(nodes);
+        let source = nodes[at.inputs[0]].slot;
+        for (to, from, rows) in [
+            (&mut group.origin, &parent.origin, 1),
+            (&mut group.along, &parent.along, 2),
+        ] {
+            for (slot, width) in self.network.slots.iter().enumerate() {
+                if !(read_later(slot) || slot == source) {
+                    continue;
+                }
+                let length = rows * width;
+                let copies = to[slot].chunks_exact_mut(length);
+                for (to, (i, _)) in copies.zip(children) {
+                    to.copy_from_slice(&from[slot][i * length..(i + 1) * length]);
+                }
+            }
+            let mut out = std::mem::take(&mut to[at.slot]);
+            let chunks = out.chunks_exact_mut(rows * at.width).enumerate();
+            for (i, out) in chunks {
+                let view = children[i].1.1.view(gate.layer, &(0..1));
+                let length = rows * self.network.slots[source];
+                let input = (!in_place).then(|| &to[source][i * length..(i + 1) * length]);
+                gate.tangent(parameters, &view, rows, input, out);
+                if let GateKind::Slope(slope) = &gate.kind
+                    && rows == 1
+                {
+                    slope.add_bounds(&view, out);
+                }
+            }
+            to[at.slot] = out;
+        }
+        group.parts = children.iter().map(|(_, part)| part.clone()).collect();
+        group
+    }
+}
+
+/// A polygon cut by all gates of a layer; `value` gives what arrives at a unit.
+fn cut_layer(
+    gate: &GateMap,
+    value: impl Fn(usize) -> Affine,
+    whole: (Polygon, ActivationPattern),
+) -> Vec<(Polygon, ActivationPattern)> {
+    let layer = gate.layer;
+    let mut parts = vec![whole];
+    match &gate.kind {
+        GateKind::Slope(slope) => {
+            let (min, max) = slope.bounds().unwrap_or((0.0, f64::INFINITY));
+            for unit in 0..slope.width() {
+                let [c, a, b] = value(unit);
+                for (choice, bound) in [min, max].into_iter().enumerate() {
+                    if bound == f64::INFINITY {
+                        continue;
+                    }
+                    let kink = Kink {
+                        layer,
+                        unit,
+                        from: choice,
+                        to: choice + 1,
+                    };
+                    let above =
+                        |pattern: &mut ActivationPattern| pattern.raise(layer, unit, choice);
+                    parts = cut_all(parts, [c - bound, a, b], kink, above);
+                }
+            }
+        }
+        GateKind::Max(max) => {
+            for unit in 0..max.units() {
+                for place in 1..max.members(unit).len() {
+                    let rival = value(max.member(unit, place));
+                    let mut next = Vec::with_capacity(parts.len());
+                    for part in parts {
+                        let winner = part.1.choice(0, layer, unit);
+                        let gap = difference(rival, value(max.member(unit, winner)));
+                        let kink = Kink {
+                            layer,
+                            unit,
+                            from: winner,
+                            to: place,
+                        };
+                        let wins = |pattern: &mut ActivationPattern| {
+                            pattern.choose(layer, unit, place);
+                        };
+                        next.extend(cut_all(vec![part], gap, kink, wins));
+                    }
+                    parts = next;
+                }
+            }
+        }
+    }
+    parts
+}
+
+/// Cuts all parts by one line; beyond it `above` changes the pattern.
+fn cut_all(
+    parts: Vec<(Polygon, ActivationPattern)>,
+    function: Affine,
+    kink: Kink,
+    above: impl Fn(&mut ActivationPattern),
+) -> Vec<(Polygon, ActivationPattern)> {
+    let mut next = Vec::with_capacity(parts.len());
+    for (polygon, pattern) in parts {
+        let (below, beyond) = polygon.cut(function, Edge::Kink(kink));
+        if let Some(polygon) = beyond {
+            let mut pattern = pattern.clone();
+            above(&mut pattern);
+            next.push((polygon, pattern));
+        }
+        next.extend(below.map(|polygon| (polygon, pattern)));
+    }
+    next
+}
