@@ -221,6 +221,15 @@ fn decision_boundary_in_every_metric() {
 }
 
 #[test]
+fn maximum_margin() {
+    let shapes = Shapes {
+        outputs: 2..=5,
+        ..Shapes::any()
+    };
+    gradient_of(&Penalty::MaximumMargin(hinge(Metric::L2, 3, 3.0)), shapes);
+}
+
+#[test]
 fn kinks_of_cure_along_the_sign() {
     let direction = Direction::Sign;
     gradient_of(

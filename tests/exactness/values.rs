@@ -144,6 +144,11 @@ fn geometric_penalties_equal_their_definitions() {
         let near = |x: &[f64], target: &[f64]| match &penalty {
             Penalty::RegionBoundary(hinge) => hyperplanes(&case.graph, x, hinge.metric),
             Penalty::DecisionBoundary(hinge) => boundaries(&case.graph, x, target, hinge.metric),
+            Penalty::MaximumMargin(hinge) => [
+                hyperplanes(&case.graph, x, hinge.metric),
+                boundaries(&case.graph, x, target, hinge.metric),
+            ]
+            .concat(),
             _ => Vec::new(),
         };
         let samples = || case.inputs.iter().zip(&case.targets);

@@ -63,6 +63,13 @@ pub fn signature(case: &Case, graph: &Graph, penalty: &Penalty) -> Signature {
                 let near = geometry::boundaries(graph, x, target, hinge.metric);
                 places.push(geometry::signature(hinge, near));
             }
+            Penalty::MaximumMargin(hinge) => {
+                let halves = [
+                    geometry::hyperplanes(graph, x, hinge.metric),
+                    geometry::boundaries(graph, x, target, hinge.metric),
+                ];
+                places.extend(halves.map(|near| geometry::signature(hinge, near)));
+            }
             Penalty::CureKinks { step, direction } => {
                 let way = (*step, *direction);
                 let (_, switches) = geometry::kinks(graph, &case.loss, (x, target), way);

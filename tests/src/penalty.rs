@@ -103,6 +103,16 @@ pub fn value(
         Penalty::DecisionBoundary(hinge) => {
             geometry::hinges(hinge, geometry::boundaries(graph, x, target, hinge.metric))
         }
+        Penalty::MaximumMargin(hinge) => {
+            let halves = [
+                geometry::hyperplanes(graph, x, hinge.metric),
+                geometry::boundaries(graph, x, target, hinge.metric),
+            ];
+            halves
+                .into_iter()
+                .map(|near| geometry::hinges(hinge, near))
+                .sum()
+        }
         _ => panic!("no oracle for {penalty}"),
     })
 }

@@ -61,6 +61,7 @@ fn main() -> Result<()> {
         variants.extend(weights.map(|lambda| Variant::Penalty(penalty.clone(), lambda)));
     }
     let plan = Plan {
+        certified_samples: 0,
         data: stratified_split(&training, 0.2, 1)?,
         model: Architecture::mlp(&[128, 128]),
         training: Training {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::{Args, value_parser};
-use relugrad::Penalty;
+use relugrad::{Hinge, Penalty};
 use relugrad_train::attack::{Attack, Norm};
 use relugrad_train::compare::{Plan, Variant, default_lambda};
 use relugrad_train::data::Split;
@@ -19,6 +19,9 @@ use crate::values::{Grid, count, non_negative, positive};
 /// The families that are compared by default.
 const FAMILIES: &str =
     "input-gradient,jacobian,cross-lipschitz,curvature-trace,curvature-frobenius,cure";
+
+/// Samples that are certified unless another number is given.
+const CERTIFIED: usize = 100;
 
 /// Radii of the curves of accuracy against ε, in ℓ∞ and ℓ2.
 const LINF_CURVE: [f64; 4] = [0.05, 0.1, 0.15, 0.2];
@@ -68,7 +71,10 @@ pub(crate) struct Arguments {
     ///
     /// Names: input-gradient, input-gradient-l1, input-gradient-l2, input-gradient-linf, jacobian,
     /// jacobian-spectral, jacobian-nuclear, jacobian-projected, jacobian-probabilities, cross-lipschitz,
-    /// curvature-trace, curvature-frobenius, curvature-spectral, curvature-directional, cure, cure-gradient.
+    /// curvature-trace, curvature-frobenius, curvature-spectral, curvature-directional, cure, cure-gradient;
+    /// and, slower, on hyperplanes: cure-kinks, cure-gradient-kinks, region-boundary-l1, region-boundary-l2,
+    /// region-boundary-linf, decision-boundary-l1, decision-boundary-l2, decision-boundary-linf, maximum-margin-l1,
+    /// maximum-margin-l2, maximum-margin-linf.
     #[arg(long, value_name = "NAME[=WEIGHT[:WEIGHT...]],...", default_value = FAMILIES, value_delimiter = ',')]
     penalties: Vec<Grid>,
 
@@ -125,13 +131,27 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count)]
     attack_samples: usize,
 
-    /// Step h of the penalties `cure` and `cure-gradient`, in input units
+    /// Step h of the penalties `cure`, `cure-gradient` and their kinks, in input units
     #[arg(long, value_name = "H", default_value = "1.5", allow_negative_numbers = true, value_parser = non_negative)]
     cure_step: f64,
 
     /// Random rows per sample of the penalty `jacobian-projected`
     #[arg(long, value_name = "M", default_value = "1", value_parser = count)]
     projections: usize,
+
+    /// Hyperplanes that count for the penalties `region-boundary-*`, `decision-boundary-*` and `maximum-margin-*`
+    #[arg(long, value_name = "K", default_value = "10", value_parser = count)]
+    boundary_nearest: usize,
+
+    /// Distance from which on these do not penalise a hyperplane, in input units [default: 2 in l1, 0.5 in l2, 0.1 in
+    /// linf]
+    #[arg(long, value_name = "RADIUS", allow_negative_numbers = true, value_parser = positive)]
+    boundary_radius: Option<f64>,
+
+    /// Certify at most this many of the attacked samples and show the medians of their radii [default: 100 with a
+    /// penalty on hyperplanes, otherwise none]
+    #[arg(long, value_name = "N")]
+    certify: Option<usize>,
 
     /// Threads; 0 uses all processors. The results do not depend on it
     #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u16).range(0..=1024))]
@@ -184,16 +204,18 @@ impl Arguments {
 
     /// What to compare, on these data with this network.
     pub(super) fn plan(&self, data: Split, model: Architecture) -> Result<Plan, Failure> {
+        let variants = self.variants();
         Ok(Plan {
             data,
             model,
             training: self.training()?,
-            variants: self.variants(),
             seeds: (0..self.seeds)
                 .map(|i| self.first_seed.wrapping_add(i))
                 .collect(),
             attacks: self.attacks(),
             attack_samples: self.attack_samples,
+            certified_samples: self.certified_samples(&variants),
+            variants,
         })
     }
 
@@ -248,12 +270,38 @@ impl Arguments {
                 step: self.cure_step,
                 direction: *direction,
             },
+            Penalty::CureKinks { direction, .. } => Penalty::CureKinks {
+                step: self.cure_step,
+                direction: *direction,
+            },
+            Penalty::RegionBoundary(hinge) => Penalty::RegionBoundary(self.hinge(hinge)),
+            Penalty::DecisionBoundary(hinge) => Penalty::DecisionBoundary(self.hinge(hinge)),
+            Penalty::MaximumMargin(hinge) => Penalty::MaximumMargin(self.hinge(hinge)),
             Penalty::JacobianProjected { .. } => Penalty::JacobianProjected {
                 rows: self.projections,
                 seed: self.first_seed,
             },
             other => other.clone(),
         }
+    }
+
+    fn hinge(&self, hinge: &Hinge) -> Hinge {
+        Hinge {
+            nearest: self.boundary_nearest,
+            radius: self.boundary_radius.unwrap_or(hinge.radius),
+            ..*hinge
+        }
+    }
+
+    /// How many samples are certified, by default some if a penalty is about hyperplanes.
+    fn certified_samples(&self, variants: &[Variant]) -> usize {
+        let geometric = |v: &Variant| matches!(v, Variant::Penalty(p, _) if p.is_geometric());
+        let default = if variants.iter().any(geometric) {
+            CERTIFIED
+        } else {
+            0
+        };
+        self.certify.unwrap_or(default).min(self.attack_samples)
     }
 
     /// PGD at the table's radii and along the curves, and FGSM along the curve in ℓ∞.

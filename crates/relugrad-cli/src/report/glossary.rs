@@ -58,6 +58,26 @@ pub(super) fn penalty(name: &str) -> Option<(&'static str, &'static str)> {
             "‖∇ₓℓ(x+hz) − ∇ₓℓ(x)‖²",
             "change of the gradient over a finite step h along the gradient; it sees kinks that H does not",
         ),
+        "cure-kinks" => (
+            "‖Σ (J_{i+1} − J_i)ᵀ r(t_i)‖²",
+            "the part of CURE's change of the gradient that jumps where units switch on the way, along the sign",
+        ),
+        "cure-gradient-kinks" => (
+            "‖Σ (J_{i+1} − J_i)ᵀ r(t_i)‖²",
+            "the part of CURE's change of the gradient that jumps where units switch on the way, along the gradient",
+        ),
+        "region-boundary-l1" | "region-boundary-l2" | "region-boundary-linf" => (
+            "1/k Σ max(0, 1 − d_j/γ)",
+            "how near the k nearest hyperplanes are at which a unit switches; 0 if all are further than γ",
+        ),
+        "decision-boundary-l1" | "decision-boundary-l2" | "decision-boundary-linf" => (
+            "1/k Σ max(0, 1 − d_j/γ)",
+            "how near the k nearest hyperplanes are at which the class would change; 0 if all are further than γ",
+        ),
+        "maximum-margin-l1" | "maximum-margin-l2" | "maximum-margin-linf" => (
+            "1/k Σ max(0, 1 − d_j/γ), twice",
+            "the sum of region-boundary and decision-boundary: the maximum margin regularizer",
+        ),
         _ => return None,
     };
     Some(entry)
@@ -70,7 +90,8 @@ mod tests {
     #[test]
     fn every_penalty_is_explained() {
         assert!(
-            Penalty::all()
+            [Penalty::all(), Penalty::geometric()]
+                .concat()
                 .iter()
                 .all(|p| super::penalty(p.name()).is_some())
         );

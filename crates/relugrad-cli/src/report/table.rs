@@ -1,7 +1,7 @@
 //! The table of a comparison, as text and as cells for the page.
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use relugrad_train::compare::{ADVERSARIAL, AttackSettings, Comparison};
+use relugrad_train::compare::{ADVERSARIAL, AttackSettings, Certified, Comparison};
 
 use super::summary::{Group, Statistic, groups, predictors, relative_time};
 
@@ -22,6 +22,9 @@ pub(super) fn cells(comparison: &Comparison) -> Cells {
         "clean %".to_owned(),
     ];
     headings.extend(headline(comparison).map(|(_, attack)| format!("{} %", attack_name(attack))));
+    if certified(comparison) {
+        headings.extend(["certified linf".to_owned(), "certified l2".to_owned()]);
+    }
     headings.extend(penalty_names(comparison));
     headings.push("time".to_owned());
     let groups = groups(comparison);
@@ -138,6 +141,13 @@ fn row(comparison: &Comparison, group: &Group) -> Vec<String> {
         let robust = group.statistic(|run| percent(run.evaluation.robust_accuracy[i]));
         row.push(fixed(robust, 1));
     }
+    if certified(comparison) {
+        let radius = |of: fn(&Certified) -> f64| {
+            group.statistic(|run| run.evaluation.certified.as_ref().map_or(f64::NAN, of))
+        };
+        row.push(significant(radius(|certified| certified.linf)));
+        row.push(significant(radius(|certified| certified.l2)));
+    }
     for i in 0..penalty_names(comparison).len() {
         row.push(significant(
             group.statistic(|run| run.evaluation.penalties[i].mean),
@@ -150,6 +160,12 @@ fn row(comparison: &Comparison, group: &Group) -> Vec<String> {
         format!("{:.2}×", time.mean)
     });
     row
+}
+
+/// Whether certified radii were measured.
+fn certified(comparison: &Comparison) -> bool {
+    let mut runs = comparison.runs.iter();
+    runs.any(|run| run.evaluation.certified.is_some())
 }
 
 fn lambda(group: &Group) -> String {

@@ -6,6 +6,6 @@ mod run;
 
 pub use defaults::default_lambda;
 pub use results::{
-    AttackSettings, Comparison, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
+    AttackSettings, Certified, Comparison, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
 };
 pub use run::{ADVERSARIAL, Follow, Plan, Variant, compare};

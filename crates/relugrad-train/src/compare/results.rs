@@ -30,6 +30,9 @@ pub struct Settings {
     pub test_samples: usize,
     /// Number of test samples that the attacks were run on, from the first on.
     pub attack_samples: usize,
+    /// Number of these that were certified.
+    #[serde(default)]
+    pub certified_samples: usize,
     /// The network, such as `mlp:128,128`.
     pub model: String,
     /// Number of trained parameters.
@@ -124,10 +127,26 @@ pub struct Evaluation {
     pub attacked_clean_accuracy: f64,
     /// Share of the attacked samples still classified correctly under each attack of [`Settings::attacks`].
     pub robust_accuracy: Vec<f64>,
-    /// Mean over the test samples of every compared penalty, whichever one was trained.
+    /// Mean over the test samples of every compared penalty, whichever one was trained; over the attacked samples of
+    /// those on hyperplanes.
     pub penalties: Vec<PenaltyMean>,
+    /// Certified radii, if they were wanted.
+    #[serde(default)]
+    pub certified: Option<Certified>,
     /// Test samples with a pre-activation exactly at a kink, where derivatives follow a convention.
     pub samples_on_kink: usize,
+}
+
+/// Medians of the radii within which no perturbation changes the class: the distance to the nearest kink or to the
+/// decision boundary of the region, and 0 where the class is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Certified {
+    /// Test samples that were certified, from the first on.
+    pub samples: usize,
+    /// Median in ℓ∞.
+    pub linf: f64,
+    /// Median in ℓ2.
+    pub l2: f64,
 }
 
 /// Mean of one penalty over a set of samples.

@@ -2,10 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use relugrad::{Loss, Network, Objective, Penalty};
+use rayon::prelude::*;
+use relugrad::{Loss, Metric, Network, Objective, Penalty};
 
 use super::results::{
-    AttackSettings, Comparison, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
+    AttackSettings, Certified, Comparison, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
 };
 use crate::architecture::Architecture;
 use crate::attack::Attack;
@@ -35,6 +36,8 @@ pub struct Plan {
     pub attacks: Vec<(Attack, bool)>,
     /// How many test samples, from the first on, are attacked.
     pub attack_samples: usize,
+    /// How many of these are certified.
+    pub certified_samples: usize,
 }
 
 /// A way to make a network robust.
@@ -139,6 +142,37 @@ pub fn compare(
     }
     comparison.complete = true;
     Ok(comparison)
+}
+
+/// Median certified radii, computed in double precision.
+fn certify(network: &Network<f32>, samples: &Samples<f32>) -> Result<Certified> {
+    let network: Network<f64> = network.cast();
+    let radii = samples.labels.par_iter().enumerate().map(|(i, &label)| {
+        let x = samples.images.row(i).mapv(f64::from);
+        let region = network.region(x.view())?;
+        let radius = |metric| region.certified_radius(label, metric);
+        Ok((radius(Metric::Linf)?, radius(Metric::L2)?))
+    });
+    let (linf, l2): (Vec<f64>, Vec<f64>) = radii
+        .collect::<relugrad::Result<Vec<_>>>()?
+        .into_iter()
+        .unzip();
+    Ok(Certified {
+        samples: samples.len(),
+        linf: median(linf),
+        l2: median(l2),
+    })
+}
+
+/// The middle value, or the mean of the two in the middle.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let half = values.len() / 2;
+    if values.len() % 2 == 1 {
+        values[half]
+    } else {
+        0.5 * (values[half - 1] + values[half])
+    }
 }
 
 /// The runs of an earlier comparison of the same settings.
@@ -266,7 +300,13 @@ impl Plan {
         }
         let (clean_accuracy, mean_loss) = accuracy_and_loss(network, &loss, &test)?;
         let penalties: Vec<Penalty> = self.penalties().into_iter().map(|(p, _)| p).collect();
-        let (means, samples_on_kink) = penalty_means(network, &loss, &penalties, &test)?;
+        let (geometric, at_sample): (Vec<Penalty>, Vec<Penalty>) =
+            penalties.iter().cloned().partition(Penalty::is_geometric);
+        let (means, samples_on_kink) = penalty_means(network, &loss, &at_sample, &test)?;
+        let (geometric_means, _) = penalty_means(network, &loss, &geometric, &attacked)?;
+        let found = at_sample.iter().zip(means);
+        let found: Vec<(&Penalty, f64)> =
+            found.chain(geometric.iter().zip(geometric_means)).collect();
         let (attacked_clean_accuracy, _) = accuracy_and_loss(network, &loss, &attacked)?;
         let mut accuracies = Vec::new();
         for (i, (attack, _)) in self.attacks.iter().enumerate() {
@@ -275,19 +315,24 @@ impl Plan {
             }
             accuracies.push(robust_accuracy(network, &loss, attack, &attacked)?);
         }
-        let named = penalties
-            .iter()
-            .zip(means)
-            .map(|(penalty, mean)| PenaltyMean {
-                name: penalty.name().into(),
-                mean,
-            });
+        let named = penalties.iter().map(|penalty| PenaltyMean {
+            name: penalty.name().into(),
+            mean: found
+                .iter()
+                .find(|(p, _)| *p == penalty)
+                .map_or(f64::NAN, |(_, mean)| *mean),
+        });
+        let certified = match self.certified_samples {
+            0 => None,
+            count => Some(certify(network, &attacked.first(count))?),
+        };
         Ok(Some(Evaluation {
             clean_accuracy,
             loss: mean_loss,
             attacked_clean_accuracy,
             robust_accuracy: accuracies,
             penalties: named.collect(),
+            certified,
             samples_on_kink,
         }))
     }
@@ -300,6 +345,7 @@ impl Plan {
             train_samples: train.samples(),
             test_samples: test.samples(),
             attack_samples: self.attack_samples.min(test.samples()),
+            certified_samples: self.certified_samples.min(test.samples()),
             parameters: self.network(0)?.parameters().len(),
             model: self.model.to_string(),
             epochs: self.training.epochs,

@@ -25,6 +25,8 @@ pub(super) fn complete() -> Configuration {
             step: Some(1.0),
             rows: Some(1),
             seed: Some(0),
+            nearest: Some(1),
+            radius: Some(1.0),
         }],
         ..Configuration::default()
     };

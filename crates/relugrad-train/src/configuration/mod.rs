@@ -109,7 +109,7 @@ pub struct PenaltySettings {
     pub name: String,
     /// Its weight.
     pub lambda: f64,
-    /// CURE's step `h`, in input units; 1.5 if left out.
+    /// CURE's step `h`, in input units, also for its kinks; 1.5 if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<f64>,
     /// Random rows per sample of a projected penalty; 1 if left out.
@@ -118,6 +118,13 @@ pub struct PenaltySettings {
     /// Seed of these rows; 0 if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    /// How many hyperplanes count for a boundary; 10 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<usize>,
+    /// The distance from which on a boundary is not penalised, in input units; 2 in l1, 0.5 in l2 and 0.1 in linf if left
+    /// out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub radius: Option<f64>,
 }
 
 impl Default for Configuration {
@@ -329,9 +336,18 @@ impl PenaltySettings {
             step: None,
             rows: None,
             seed: None,
+            nearest: None,
+            radius: None,
         };
         match *penalty {
-            Penalty::Cure { step, .. } => settings.step = Some(step),
+            Penalty::Cure { step, .. } | Penalty::CureKinks { step, .. } => {
+                settings.step = Some(step);
+            }
+            Penalty::RegionBoundary(hinge)
+            | Penalty::DecisionBoundary(hinge)
+            | Penalty::MaximumMargin(hinge) => {
+                (settings.nearest, settings.radius) = (Some(hinge.nearest), Some(hinge.radius));
+            }
             Penalty::JacobianProjected { rows, seed } => {
                 (settings.rows, settings.seed) = (Some(rows), Some(seed));
             }
@@ -346,24 +362,34 @@ impl PenaltySettings {
     /// The engine's error for an unknown name; [`Error::Configuration`] for an option that the penalty does not have.
     pub fn penalty(&self) -> Result<Penalty> {
         let mut penalty: Penalty = self.name.parse()?;
-        let (takes_step, takes_rows) = match &mut penalty {
-            Penalty::Cure { step, .. } => {
-                *step = self.step.unwrap_or(DEFAULT_STEP);
-                (true, false)
+        let takes: &[&str] = match &mut penalty {
+            Penalty::Cure { step, .. } | Penalty::CureKinks { step, .. } => {
+                *step = self.step.unwrap_or(*step);
+                &["step"]
             }
             Penalty::JacobianProjected { rows, seed } => {
-                *rows = self.rows.unwrap_or(1);
-                *seed = self.seed.unwrap_or(0);
-                (false, true)
+                *rows = self.rows.unwrap_or(*rows);
+                *seed = self.seed.unwrap_or(*seed);
+                &["rows", "seed"]
             }
-            _ => (false, false),
+            Penalty::RegionBoundary(hinge)
+            | Penalty::DecisionBoundary(hinge)
+            | Penalty::MaximumMargin(hinge) => {
+                hinge.nearest = self.nearest.unwrap_or(hinge.nearest);
+                hinge.radius = self.radius.unwrap_or(hinge.radius);
+                &["nearest", "radius"]
+            }
+            _ => &[],
         };
-        let idle = [
-            ("step", self.step.is_some() && !takes_step),
-            ("rows", self.rows.is_some() && !takes_rows),
-            ("seed", self.seed.is_some() && !takes_rows),
+        let given = [
+            ("step", self.step.is_some()),
+            ("rows", self.rows.is_some()),
+            ("seed", self.seed.is_some()),
+            ("nearest", self.nearest.is_some()),
+            ("radius", self.radius.is_some()),
         ];
-        match idle.iter().find(|(_, idle)| *idle) {
+        let idle = |(option, given): &&(&str, bool)| *given && !takes.contains(option);
+        match given.iter().find(idle) {
             None => Ok(penalty),
             Some((option, _)) => Err(Error::Configuration {
                 problem: format!("the penalty {} has no option `{option}`", self.name),
@@ -371,9 +397,6 @@ impl PenaltySettings {
         }
     }
 }
-
-/// CURE's step in input units, of the size that its authors use.
-const DEFAULT_STEP: f64 = 1.5;
 
 fn problem(error: impl std::fmt::Display) -> Error {
     Error::Configuration {
@@ -447,6 +470,9 @@ mod tests {
             "[[penalties]]\nname = \"jacobian\"\nlambda = -1.0",
             "[[penalties]]\nname = \"jacobain\"\nlambda = 1.0",
             "[[penalties]]\nname = \"jacobian\"\nlambda = 1.0\nstep = 1.0",
+            "[[penalties]]\nname = \"cure\"\nlambda = 1.0\nradius = 1.0",
+            "[[penalties]]\nname = \"region-boundary-l2\"\nlambda = 1.0\nradius = 0.0",
+            "[[penalties]]\nname = \"region-boundary-l2\"\nlambda = 1.0\nnearest = 0",
             "[[penalties]]\nname = \"cure\"\nlambda = 1.0\n[[penalties]]\nname = \"cure\"\nlambda = 2.0",
         ] {
             assert!(

@@ -29,7 +29,7 @@ struct Close {
 }
 
 impl Objective {
-    /// `region-boundary`: values and, with `derivatives`, the part of the gradient.
+    /// `region-boundary`: adds the values and, with `derivatives`, the part of the gradient.
     pub(super) fn region_term<T: Scalar>(
         &self,
         term: usize,
@@ -48,7 +48,7 @@ impl Objective {
             let count = nearest.len().max(1) as f64;
             let hinges = nearest.iter().map(|&(_, distance)| hinge.value(distance));
             let value = hinges.sum::<f64>() / count;
-            workspace.evaluation.sample_penalties[(term, sample)] = value;
+            workspace.evaluation.sample_penalties[(term, sample)] += value;
             let within = nearest
                 .iter()
                 .filter(|(_, distance)| *distance < hinge.radius);
@@ -113,7 +113,7 @@ impl Objective {
         );
     }
 
-    /// `decision-boundary`: values and, with `derivatives`, the parts of `f̄` and of the gradient.
+    /// `decision-boundary`: adds the values and, with `derivatives`, the parts of `f̄` and of the gradient.
     pub(super) fn decision_term<T: Scalar>(
         &self,
         term: usize,
@@ -144,7 +144,7 @@ impl Objective {
             let nearest = &rivals[..hinge.nearest.min(rivals.len())];
             let hinges = nearest.iter().map(|rival| hinge.value(rival.distance));
             let count = nearest.len() as f64;
-            workspace.evaluation.sample_penalties[(term, sample)] = hinges.sum::<f64>() / count;
+            workspace.evaluation.sample_penalties[(term, sample)] += hinges.sum::<f64>() / count;
             let within = nearest.iter().filter(|rival| rival.distance < hinge.radius);
             for rival in within.filter(|_| derivatives) {
                 let row = |c: usize| c * d..(c + 1) * d;

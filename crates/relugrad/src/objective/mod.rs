@@ -217,6 +217,11 @@ impl Objective {
         self.gradient_stage(&plan, network, workspace, derivatives)?;
         self.gram_stage(&plan, network, workspace, derivatives)?;
         for &term in &plan.geometry {
+            workspace
+                .evaluation
+                .sample_penalties
+                .row_mut(term)
+                .fill(0.0);
             match &self.terms[term].penalty {
                 Penalty::CureKinks { step, direction } => {
                     self.kink_term(term, (*step, *direction), network, workspace, derivatives)?;
@@ -226,6 +231,10 @@ impl Objective {
                 }
                 Penalty::RegionBoundary(hinge) => {
                     self.region_term(term, hinge, network, workspace, derivatives);
+                }
+                Penalty::MaximumMargin(hinge) => {
+                    self.region_term(term, hinge, network, workspace, derivatives);
+                    self.decision_term(term, hinge, network, workspace, derivatives)?;
                 }
                 _ => unreachable!("not a geometric penalty"),
             }

@@ -86,6 +86,8 @@ pub enum Penalty {
     /// The same with the signed distances `(f_y − f_c)/‖J_y − J_c‖` to the `k` nearest of the hyperplanes where the
     /// region's affine map decides between the target `y` and another class: the second half.
     DecisionBoundary(Hinge),
+    /// The sum of both, the maximum margin regularizer.
+    MaximumMargin(Hinge),
 }
 
 /// How distances to hyperplanes are made a penalty, `(1/k) Σ_{j ≤ k} max(0, 1 − d_j/γ)`.
@@ -149,7 +151,8 @@ impl Penalty {
             Penalty::Cure { step, direction } => Form::FiniteStep(*step, *direction),
             Penalty::CureKinks { .. }
             | Penalty::RegionBoundary(_)
-            | Penalty::DecisionBoundary(_) => Form::Geometry,
+            | Penalty::DecisionBoundary(_)
+            | Penalty::MaximumMargin(_) => Form::Geometry,
             _ => Form::Gram,
         }
     }
@@ -201,9 +204,9 @@ impl Penalty {
             Penalty::Cure { step, .. } | Penalty::CureKinks { step, .. } => {
                 check_non_negative(&format!("step of {self}"), *step)
             }
-            Penalty::RegionBoundary(hinge) | Penalty::DecisionBoundary(hinge) => {
-                hinge.check(self.name())
-            }
+            Penalty::RegionBoundary(hinge)
+            | Penalty::DecisionBoundary(hinge)
+            | Penalty::MaximumMargin(hinge) => hinge.check(self.name()),
             _ => Ok(()),
         }
     }
@@ -237,7 +240,8 @@ impl Penalty {
             | Penalty::Cure { .. }
             | Penalty::CureKinks { .. }
             | Penalty::RegionBoundary(_)
-            | Penalty::DecisionBoundary(_) => unreachable!("not a Gram penalty"),
+            | Penalty::DecisionBoundary(_)
+            | Penalty::MaximumMargin(_) => unreachable!("not a Gram penalty"),
         }
     }
 }

@@ -70,6 +70,9 @@ impl Penalty {
             Penalty::DecisionBoundary(l1),
             Penalty::DecisionBoundary(l2),
             Penalty::DecisionBoundary(linf),
+            Penalty::MaximumMargin(l1),
+            Penalty::MaximumMargin(l2),
+            Penalty::MaximumMargin(linf),
         ]
     }
 
@@ -108,6 +111,11 @@ impl Penalty {
                 Metric::L2 => "decision-boundary-l2",
                 Metric::Linf => "decision-boundary-linf",
             },
+            Penalty::MaximumMargin(hinge) => match hinge.metric {
+                Metric::L1 => "maximum-margin-l1",
+                Metric::L2 => "maximum-margin-l2",
+                Metric::Linf => "maximum-margin-linf",
+            },
         }
     }
 }
@@ -123,7 +131,7 @@ impl FromStr for Penalty {
 
     /// The penalty of that name with its default options: `m = 1` and seed 0 for `jacobian-projected`, `h = 1.5`
     /// for `cure` and `cure-kinks` (`z = sign(g)/‖sign(g)‖`) and `cure-gradient` and `cure-gradient-kinks` (`z = g/‖g‖`),
-    /// the 10 nearest hyperplanes and a radius of 2 in ℓ1, 0.5 in ℓ2 and 0.1 in ℓ∞ for boundaries.
+    /// the 10 nearest hyperplanes and a radius of 2 in ℓ1, 0.5 in ℓ2 and 0.1 in ℓ∞ for boundaries and the margin.
     fn from_str(name: &str) -> Result<Penalty> {
         let mut all = Penalty::all();
         all.extend(Penalty::geometric());
