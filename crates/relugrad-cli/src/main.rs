@@ -10,6 +10,7 @@ mod failure;
 mod inspect;
 mod interrupt;
 mod model;
+mod regions;
 mod report;
 mod train;
 mod values;
@@ -39,6 +40,7 @@ enum Command {
     Derive(derive::Arguments),
     Evaluate(Box<evaluate::Arguments>),
     Inspect(inspect::Arguments),
+    Regions(Box<regions::Arguments>),
     Train(Box<train::Arguments>),
     Verify(verify::Arguments),
 }
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Derive(arguments) => derive::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Regions(arguments) => regions::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     };

@@ -8,6 +8,7 @@
 //!   and logs, that survives being killed.
 //! - [`attack`]: adversarial perturbations; [`evaluate`]: accuracy, robust accuracy, means of penalties;
 //!   [`robustness`]: all attacks, certificates and masked gradients of a network.
+//! - [`regions`]: how many regions data lie in, how far their walls are, what lies between samples.
 //! - [`verify`](verify::verify): the theorems on a network and samples.
 //! - [`compare`]: the same network trained with each regularizer.
 //!
@@ -22,6 +23,7 @@ mod error;
 pub mod evaluate;
 pub mod experiment;
 mod optimizer;
+pub mod regions;
 pub mod robustness;
 mod schedule;
 mod training;

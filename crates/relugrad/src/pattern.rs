@@ -11,7 +11,7 @@ use crate::scalar::Scalar;
 /// A gate with two slopes has one bit, set where the unit is active (`z > 0`); a clip has two; a maximum has the place
 /// of its winner. Inputs with the same pattern lie in the same activation region, a convex polyhedron on which the
 /// network is affine.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ActivationPattern {
     samples: usize,
     layers: Vec<Layer>,
@@ -19,7 +19,7 @@ pub struct ActivationPattern {
 
 /// The pattern of one layer of gates: `[samples, planes, words]` bits, unit `j` in bit `j mod 64` of word `j / 64`, or
 /// `[samples, units]` winners.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Layer {
     units: usize,
     /// Bits per unit; 0 for maxima.
@@ -146,6 +146,27 @@ impl ActivationPattern {
     pub fn is_active(&self, sample: usize, layer: usize, unit: usize) -> bool {
         let choice = self.choice(sample, layer, unit);
         choice == 1 || self.layers[layer].planes == 0
+    }
+
+    /// The pattern of one sample alone.
+    ///
+    /// # Panics
+    /// If there is no such sample.
+    pub fn of_sample(&self, sample: usize) -> ActivationPattern {
+        assert!(sample < self.samples, "no sample {sample}");
+        let layers = self.layers.iter().map(|layer| {
+            let (bits, choices) = layer.sample(sample);
+            Layer {
+                units: layer.units,
+                planes: layer.planes,
+                bits: bits.to_vec(),
+                choices: choices.to_vec(),
+            }
+        });
+        ActivationPattern {
+            samples: 1,
+            layers: layers.collect(),
+        }
     }
 
     /// Number of active units of one sample in all layers; those of maxima are not counted.

@@ -1,0 +1,100 @@
+//! `relugrad regions`.
+
+mod arguments;
+mod drawing;
+mod segment;
+mod slice;
+mod survey;
+
+use std::path::Path;
+
+use anyhow::{Context, anyhow, bail};
+use relugrad::Network;
+use relugrad_io::write_whole;
+use relugrad_train::data::Dataset;
+
+pub(crate) use arguments::Arguments;
+
+use crate::failure::Failure;
+use crate::interrupt;
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let counts = [
+        ("--slice", &arguments.slice, 3),
+        ("--segment", &arguments.segment, 2),
+    ];
+    for (option, numbers, expected) in counts {
+        if !numbers.is_empty() && numbers.len() != expected {
+            let problem = anyhow!(
+                "{option} takes {expected} numbers of samples, not {}",
+                numbers.len()
+            );
+            return Err(Failure::Usage(problem));
+        }
+    }
+    for path in [&arguments.svg, &arguments.polygons].into_iter().flatten() {
+        free(path, arguments.overwrite)?;
+    }
+    let data = arguments.data.load()?;
+    let network: Network<f64> = arguments.model.load()?.into_network();
+    fits(&network, &data)?;
+    interrupt::listen()?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(arguments.threads.into())
+        .build()
+        .context("cannot start threads")?;
+    pool.install(|| {
+        if !arguments.segment.is_empty() {
+            segment::run(arguments, &network, &data)
+        } else if !arguments.slice.is_empty() || arguments.slice_file.is_some() {
+            slice::run(arguments, &network, &data)
+        } else {
+            survey::run(arguments, &network, &data)
+        }
+    })
+}
+
+/// Refuses to replace a file unasked, before any work is done.
+fn free(path: &Path, overwrite: bool) -> anyhow::Result<()> {
+    if path.exists() && !overwrite {
+        bail!(
+            "{} exists; give another file, or --overwrite",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// Refuses data of another shape than the model's.
+fn fits(network: &Network<f64>, data: &Dataset) -> anyhow::Result<()> {
+    let features = data.images().ncols();
+    if features != network.inputs() {
+        bail!(
+            "the model takes {} inputs but the samples of {} have {features} features",
+            network.inputs(),
+            data.name(),
+        );
+    }
+    Ok(())
+}
+
+/// A sample of the data in double precision, and its label.
+fn sample(data: &Dataset, number: usize) -> anyhow::Result<(ndarray::Array1<f64>, usize)> {
+    if number >= data.samples() {
+        bail!(
+            "there is no sample {number}: {} has the test samples 0 to {}",
+            data.name(),
+            data.samples() - 1
+        );
+    }
+    Ok((
+        data.images().row(number).mapv(f64::from),
+        data.labels()[number],
+    ))
+}
+
+/// Writes a file whole or not at all.
+fn write(path: &Path, text: &str, overwrite: bool) -> Result<(), Failure> {
+    Ok(write_whole(path, text.as_bytes(), overwrite).map_err(anyhow::Error::from)?)
+}

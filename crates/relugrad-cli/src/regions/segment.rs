@@ -1,0 +1,153 @@
+//! The loss along a segment, printed and drawn.
+
+use std::io::Write;
+
+use anyhow::Context;
+use relugrad::Network;
+use relugrad_train::data::Dataset;
+use relugrad_train::regions::{Profile, profile};
+use serde_json::json;
+
+use super::drawing::{Axes, Canvas, class_colour};
+use super::{Arguments, sample, write};
+use crate::failure::Failure;
+use crate::report::short;
+
+/// Points over the whole segment, besides two for each stretch.
+const POINTS: usize = 600;
+
+/// Largest jumps that the text lists.
+const LISTED: usize = 5;
+
+/// Follows the loss, prints a summary and writes the files.
+pub(super) fn run(
+    arguments: &Arguments,
+    network: &Network<f64>,
+    data: &Dataset,
+) -> Result<(), Failure> {
+    let [a, b] = [arguments.segment[0], arguments.segment[1]];
+    let ((x, label), (y, other)) = (sample(data, a)?, sample(data, b)?);
+    let z = &y - &x;
+    let found = profile(network, x.view(), z.view(), label, POINTS)?;
+    let length = z.dot(&z).sqrt();
+    let title = format!(
+        "from sample {a} (label {label}) to sample {b} (label {other}), l2 length {}",
+        short(length)
+    );
+    if let Some(path) = &arguments.svg {
+        write(path, &picture(&title, &found, label), arguments.overwrite)?;
+    }
+    let model = arguments.model.path().display().to_string();
+    let all = json!({
+        "model": model, "data": data.name(), "from": a, "to": b, "label": label, "l2_length": length,
+        "stretches": found.stretches, "jumps": found.jumps,
+    });
+    if let Some(path) = &arguments.polygons {
+        let text = serde_json::to_string(&all).context("cannot write JSON")? + "\n";
+        write(path, &text, arguments.overwrite)?;
+    }
+    let mut stdout = std::io::stdout().lock();
+    if arguments.json {
+        writeln!(stdout, "{all}")?;
+    } else {
+        writeln!(stdout, "{}", text(&title, &found))?;
+    }
+    Ok(())
+}
+
+fn text(title: &str, found: &Profile) -> String {
+    let jumps = found.jumps.iter().map(|jump| jump.jump.abs()).sum::<f64>();
+    let slopes = found.stretches.iter().map(|stretch| {
+        let points = stretch.points.windows(2);
+        points
+            .map(|pair| (pair[1][2] - pair[0][2]).abs())
+            .sum::<f64>()
+    });
+    let smooth: f64 = slopes.sum();
+    let classes: Vec<usize> = found
+        .stretches
+        .iter()
+        .flat_map(|s| s.classes.clone())
+        .collect();
+    let mut passed = classes.clone();
+    passed.dedup();
+    let passed: Vec<String> = passed.iter().map(ToString::to_string).collect();
+    let mut text = format!(
+        "{title}\n{} kinks in {} regions; predicted classes {}\nloss {} to {}; its derivative changes by {} at kinks and by {} between them ({:.1} % at kinks)",
+        found.jumps.len(),
+        found.stretches.len(),
+        passed.join(", "),
+        short(found.stretches[0].points[0][1]),
+        short(
+            found
+                .stretches
+                .last()
+                .map_or(0.0, |s| s.points[s.points.len() - 1][1])
+        ),
+        short(jumps),
+        short(smooth),
+        if jumps + smooth > 0.0 {
+            100.0 * jumps / (jumps + smooth)
+        } else {
+            0.0
+        },
+    );
+    let mut largest: Vec<_> = found.jumps.iter().collect();
+    largest.sort_by(|a, b| b.jump.abs().total_cmp(&a.jump.abs()));
+    for jump in largest.iter().take(LISTED) {
+        text += &format!(
+            "\n  at t = {:.4} unit {} of gate layer {} adds {} to the derivative",
+            jump.at,
+            jump.unit,
+            jump.layer,
+            short(jump.jump)
+        );
+    }
+    text
+}
+
+/// Loss above, derivative below, a tick for every kink between them.
+fn picture(title: &str, found: &Profile, label: usize) -> String {
+    let mut canvas = Canvas::new(760.0, 560.0);
+    canvas.text((60.0, 24.0), "start", 14.0, "#222", title);
+    let lowest = |of: usize| {
+        let values = found
+            .stretches
+            .iter()
+            .flat_map(|s| s.points.iter().map(move |p| p[of]));
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
+            (low.min(v), high.max(v))
+        })
+    };
+    let above = Axes::new([60.0, 44.0, 680.0, 210.0], (0.0, 1.0), lowest(1));
+    let below = Axes::new([60.0, 300.0, 680.0, 210.0], (0.0, 1.0), lowest(2));
+    above.frame(&mut canvas, "", &format!("loss of label {label}"));
+    below.frame(&mut canvas, "t", "derivative along the segment");
+    for stretch in &found.stretches {
+        let runs = stretch.points.windows(2).zip(&stretch.classes);
+        for (pair, &class) in runs {
+            let line = [[pair[0][0], pair[0][1]], [pair[1][0], pair[1][1]]];
+            above.line(&mut canvas, &line, class_colour(class), 2.0);
+        }
+        let line: Vec<[f64; 2]> = stretch.points.iter().map(|p| [p[0], p[2]]).collect();
+        below.line(&mut canvas, &line, "#222", 1.4);
+    }
+    for (i, jump) in found.jumps.iter().enumerate() {
+        let [before, after] = [&found.stretches[i], &found.stretches[i + 1]];
+        let ends = [
+            before.points[before.points.len() - 1][2],
+            after.points[0][2],
+        ];
+        let line = [[jump.at, ends[0]], [jump.at, ends[1]]];
+        below.line(&mut canvas, &line, "#d55e00", 0.8);
+        let x = above.x(jump.at);
+        canvas.segment(
+            [x, 262.0],
+            [x, 274.0 + 6.0 * f64::from(u8::from(jump.layer % 2 == 1))],
+            "#888",
+            0.6,
+        );
+    }
+    canvas.text((60.0, 292.0), "start", 11.0, "#666", &format!("{} kinks (ticks above); jumps of the derivative in orange; the upper line has the colour of the predicted class", found.jumps.len()));
+    canvas.finish(title)
+}

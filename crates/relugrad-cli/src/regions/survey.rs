@@ -1,0 +1,142 @@
+//! Statistics of regions over the test samples.
+
+use std::io::{IsTerminal, Write};
+use std::ops::ControlFlow;
+
+use anyhow::Context;
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use relugrad::Network;
+use relugrad_train::data::Dataset;
+use relugrad_train::regions::{Quantiles, Report, Survey, survey};
+
+use super::Arguments;
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::report::short;
+
+/// Surveys and prints.
+pub(super) fn run(
+    arguments: &Arguments,
+    network: &Network<f64>,
+    data: &Dataset,
+) -> Result<(), Failure> {
+    let plan = Survey {
+        samples: arguments.samples,
+        measured: arguments.measure,
+        pairs: arguments.pairs as usize,
+        seed: arguments.seed,
+    };
+    let bar = progress();
+    let mut follow = |done: usize, total: usize| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+        match interrupt::requested() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    };
+    let found = survey(network, data, &plan, &mut follow);
+    bar.finish_and_clear();
+    let report = found?.ok_or(Failure::Interrupted)?;
+    let mut stdout = std::io::stdout().lock();
+    if arguments.json {
+        let json = serde_json::to_string(&report).context("cannot write JSON")?;
+        writeln!(stdout, "{json}")?;
+    } else {
+        writeln!(stdout, "{}", text(&report))?;
+    }
+    Ok(())
+}
+
+fn progress() -> ProgressBar {
+    let target = match std::io::stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr_with_hz(10),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let style = ProgressStyle::with_template("{bar:30} {pos} of {len}, {eta} left");
+    let style = style.expect("the template is well-formed");
+    ProgressBar::with_draw_target(None, target).with_style(style.progress_chars("=> "))
+}
+
+fn text(report: &Report) -> String {
+    let mut text = format!(
+        "{}: {} samples in {} regions of a network with {} gates",
+        report.data, report.samples, report.regions, report.gates
+    );
+    if report.near_kink > 0 {
+        text += &format!(
+            "\n{} samples are within rounding of a kink",
+            report.near_kink
+        );
+    }
+    let mut rows: Vec<(String, Quantiles)> = Vec::new();
+    for (norm, distances) in ["l1", "l2", "linf"]
+        .iter()
+        .zip(report.distances.iter().flatten())
+    {
+        rows.push((
+            format!("distance to the nearest kink, {norm}"),
+            distances.kink,
+        ));
+        rows.push((
+            format!("distance to the decision boundary in the region, {norm}"),
+            distances.boundary,
+        ));
+        rows.push((format!("certified radius, {norm}"), distances.certified));
+    }
+    let kinds = [
+        ("the same class", report.same_class),
+        ("different classes", report.different_classes),
+    ];
+    for (kind, pairs) in kinds {
+        if let Some(pairs) = pairs {
+            rows.push((format!("kinks between samples of {kind}"), pairs.crossings));
+            rows.push(("    per unit of l2 distance".into(), pairs.density));
+        }
+    }
+    if rows.is_empty() {
+        return text;
+    }
+    format!("{text}\n\n{}\n\n{}", table(&rows), how(report))
+}
+
+/// Quantiles of every quantity.
+fn table(rows: &[(String, Quantiles)]) -> String {
+    let rule = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+    let mut table = Table::new();
+    table
+        .load_style(rule)
+        .set_header(["", "least", "25 %", "median", "75 %", "largest"]);
+    for (name, q) in rows {
+        let values = [q.least, q.quarter, q.median, q.three_quarters, q.largest];
+        let cells = values.iter().map(|&value| short(value));
+        table.add_row([name.clone()].into_iter().chain(cells));
+    }
+    for (i, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if i > 0 {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let lines = table.lines().map(|line| line.trim_end().to_owned());
+    lines.collect::<Vec<String>>().join("\n")
+}
+
+/// Of how many samples and pairs the numbers are.
+fn how(report: &Report) -> String {
+    let mut parts = Vec::new();
+    if report.distances.is_some() {
+        parts.push(format!(
+            "distances of the first {} samples",
+            report.measured
+        ));
+    }
+    for (kind, pairs) in [
+        ("same", report.same_class),
+        ("different", report.different_classes),
+    ] {
+        parts.extend(pairs.map(|p| format!("{} random pairs of {kind} class", p.pairs)));
+    }
+    parts.join("; ")
+}
