@@ -140,7 +140,7 @@ pub(crate) struct Arguments {
     projections: usize,
 
     /// Hyperplanes that count for the penalties `region-boundary-*`, `decision-boundary-*` and `maximum-margin-*`
-    #[arg(long, value_name = "K", default_value = "10", value_parser = count)]
+    #[arg(long, value_name = "K", default_value = "50", value_parser = count)]
     boundary_nearest: usize,
 
     /// Distance from which on these do not penalise a hyperplane, in input units [default: 2 in l1, 0.5 in l2, 0.1 in

@@ -24,9 +24,9 @@ pub fn default_lambda(penalty: &Penalty) -> f64 {
         Penalty::CurvatureDirectional => 0.1,
         Penalty::Cure { .. } => 0.3,
         Penalty::CureKinks { .. } => 0.3,
-        Penalty::RegionBoundary(_) => 0.3,
-        Penalty::DecisionBoundary(_) => 0.3,
-        Penalty::MaximumMargin(_) => 0.3,
+        Penalty::RegionBoundary(_) => 1.0,
+        Penalty::DecisionBoundary(_) => 1.0,
+        Penalty::MaximumMargin(_) => 1.0,
         _ => 0.01,
     }
 }

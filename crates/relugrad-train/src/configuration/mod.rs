@@ -118,7 +118,7 @@ pub struct PenaltySettings {
     /// Seed of these rows; 0 if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// How many hyperplanes count for a boundary; 10 if left out.
+    /// How many hyperplanes count for a boundary; 50 if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nearest: Option<usize>,
     /// The distance from which on a boundary is not penalised, in input units; 2 in l1, 0.5 in l2 and 0.1 in linf if left

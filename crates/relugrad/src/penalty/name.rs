@@ -11,7 +11,7 @@ use crate::region::Metric;
 const CURE_STEP: f64 = 1.5;
 
 /// How many hyperplanes count when nothing is said.
-const NEAREST: usize = 10;
+const NEAREST: usize = 50;
 
 /// How alike a name must be to be suggested; 1 is equal.
 const ALIKE: f64 = 0.75;
@@ -131,7 +131,7 @@ impl FromStr for Penalty {
 
     /// The penalty of that name with its default options: `m = 1` and seed 0 for `jacobian-projected`, `h = 1.5`
     /// for `cure` and `cure-kinks` (`z = sign(g)/‖sign(g)‖`) and `cure-gradient` and `cure-gradient-kinks` (`z = g/‖g‖`),
-    /// the 10 nearest hyperplanes and a radius of 2 in ℓ1, 0.5 in ℓ2 and 0.1 in ℓ∞ for boundaries and the margin.
+    /// the 50 nearest hyperplanes and a radius of 2 in ℓ1, 0.5 in ℓ2 and 0.1 in ℓ∞ for boundaries and the margin.
     fn from_str(name: &str) -> Result<Penalty> {
         let mut all = Penalty::all();
         all.extend(Penalty::geometric());
