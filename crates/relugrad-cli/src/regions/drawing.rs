@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-/// Colours of classes, which colour-blind readers tell apart as far as ten can be.
+/// Colours of classes, which colour-blind readers tell apart as far as ten can be (Paul Tol's muted scheme).
 const CLASSES: [&str; 10] = [
-    "#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00", "#999999",
-    "#a6761d", "#8da0cb",
+    "#88ccee", "#ddcc77", "#117733", "#cc6677", "#4433aa", "#aa4499", "#44aa99", "#999933",
+    "#882255", "#999999",
 ];
 
 /// Anchors of a scale from dark to light that is even to the eye (close to viridis).
@@ -197,13 +197,7 @@ impl Axes {
                 &number(tick),
             );
         }
-        canvas.text(
-            (left + width - 6.0, top + 16.0),
-            "end",
-            12.0,
-            "#444",
-            y_name,
-        );
+        canvas.text((left, top - 8.0), "start", 12.0, "#444", y_name);
         canvas.text(
             (left + 0.5 * width, top + height + 34.0),
             "middle",

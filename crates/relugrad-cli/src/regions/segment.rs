@@ -108,8 +108,8 @@ fn text(title: &str, found: &Profile) -> String {
 
 /// Loss above, derivative below, a tick for every kink between them.
 fn picture(title: &str, found: &Profile, label: usize) -> String {
-    let mut canvas = Canvas::new(760.0, 560.0);
-    canvas.text((60.0, 24.0), "start", 14.0, "#222", title);
+    let mut canvas = Canvas::new(760.0, 596.0);
+    canvas.text((60.0, 26.0), "start", 15.0, "#222", title);
     let lowest = |of: usize| {
         let values = found
             .stretches
@@ -119,8 +119,8 @@ fn picture(title: &str, found: &Profile, label: usize) -> String {
             (low.min(v), high.max(v))
         })
     };
-    let above = Axes::new([60.0, 44.0, 680.0, 210.0], (0.0, 1.0), lowest(1));
-    let below = Axes::new([60.0, 300.0, 680.0, 210.0], (0.0, 1.0), lowest(2));
+    let above = Axes::new([60.0, 66.0, 680.0, 200.0], (0.0, 1.0), lowest(1));
+    let below = Axes::new([60.0, 350.0, 680.0, 190.0], (0.0, 1.0), lowest(2));
     above.frame(&mut canvas, "", &format!("loss of label {label}"));
     below.frame(&mut canvas, "t", "derivative along the segment");
     for stretch in &found.stretches {
@@ -141,13 +141,12 @@ fn picture(title: &str, found: &Profile, label: usize) -> String {
         let line = [[jump.at, ends[0]], [jump.at, ends[1]]];
         below.line(&mut canvas, &line, "#d55e00", 0.8);
         let x = above.x(jump.at);
-        canvas.segment(
-            [x, 262.0],
-            [x, 274.0 + 6.0 * f64::from(u8::from(jump.layer % 2 == 1))],
-            "#888",
-            0.6,
-        );
+        canvas.segment([x, 290.0], [x, 302.0], "#d55e00", 0.7);
     }
-    canvas.text((60.0, 292.0), "start", 11.0, "#666", &format!("{} kinks (ticks above); jumps of the derivative in orange; the upper line has the colour of the predicted class", found.jumps.len()));
+    let caption = format!(
+        "{} kinks (ticks), where the derivative jumps; the line has the colour of the predicted class",
+        found.jumps.len()
+    );
+    canvas.text((60.0, 316.0), "start", 11.0, "#666", &caption);
     canvas.finish(title)
 }

@@ -84,7 +84,7 @@ fn view(arguments: &Arguments, network: &Network<f64>, data: &Dataset) -> Result
         let samples: Vec<(Array1<f64>, usize)> = samples.collect::<anyhow::Result<_>>()?;
         let names = arguments.slice.iter().zip(&samples);
         let names = names
-            .map(|(number, (_, label))| format!("{number} (label {label})"))
+            .map(|(number, (_, label))| format!("sample {number} (label {label})"))
             .collect();
         let points = samples.iter().map(|(x, _)| x.clone()).collect();
         return Ok(through(arguments, points, names, samples[0].1)?);
