@@ -3,8 +3,10 @@
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
-use ndarray::Axis;
-use relugrad::{Loss, Mlp, Network, Objective, Penalty};
+use ndarray::{Array2, Axis};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use relugrad::{Loss, Metric, Mlp, Network, Objective, Penalty};
 use relugrad_train::attack::{Attack, Norm};
 use relugrad_train::data::{Split, digits, stratified_split};
 use relugrad_train::robustness::{Attacked, Evaluated, Evaluation, evaluate};
@@ -75,6 +77,49 @@ fn stronger_attacks_mislead_more() {
             );
         }
     }
+}
+
+/// Ten thousand tries to leave the class inside the certified radius of a region, in both norms, and as many points whose
+/// pattern must be that of the sample: random points of the sphere, corners of the box, and ends of gradient attacks.
+#[test]
+fn ten_thousand_tries_contradict_no_region() {
+    let (mut random, loss) = (ChaCha8Rng::seed_from_u64(3), Loss::softmax_cross_entropy());
+    let mut tries = 0;
+    for network in NETWORKS.iter().map(|network| network.cast::<f64>()) {
+        for sample in 0..50 {
+            let x = DATA.test.images().row(sample).mapv(f64::from);
+            let region = network.region(x.view()).unwrap();
+            let here = network.trace(x.view().insert_axis(Axis(0))).unwrap();
+            let logits = here.logits().row(0).to_vec();
+            let class = (0..10).fold(0, |best, k| if logits[k] > logits[best] { k } else { best });
+            for (metric, norm) in [(Metric::Linf, Norm::Linf), (Metric::L2, Norm::L2)] {
+                let radius = (1.0 - 1e-9) * region.certified_radius(class, metric).unwrap();
+                let mut steps =
+                    Array2::from_shape_simple_fn((50, 64), || random.random_range(-1.0..1.0));
+                for (i, mut step) in steps.rows_mut().into_iter().enumerate() {
+                    if norm == Norm::Linf && i % 2 == 0 {
+                        step.mapv_inplace(f64::signum);
+                    }
+                    let size = norm.of(step.iter().copied());
+                    step.mapv_inplace(|s| s * radius / size);
+                }
+                let attack = Attack::pgd(norm, radius, 10, 1);
+                let image = x.view().insert_axis(Axis(0));
+                let found = attack
+                    .run(&network, &loss, image, &[class], sample)
+                    .unwrap();
+                steps.row_mut(0).assign(&(&found.adversarial.row(0) - &x));
+                let points = &steps + &x;
+                let there = network.trace(points.view()).unwrap();
+                for (i, f) in there.logits().rows().into_iter().enumerate() {
+                    tries += 1;
+                    assert!(there.pattern().same_region(i, here.pattern(), 0));
+                    assert!((0..10).all(|k| k == class || f[k] < f[class]));
+                }
+            }
+        }
+    }
+    assert!(tries >= 10_000, "{tries}");
 }
 
 /// No attack succeeds within a certified radius, and an exact minimal perturbation is no larger than DeepFool's.

@@ -211,24 +211,29 @@ fn first_change<T: Scalar>(
     };
     let start = share(stretch);
     let from = &x + &delta.mapv(|d| T::from_f64(start) * d);
-    for piece in network.pieces(from.view(), delta, share(1))? {
+    let mut walk = network.walk(from.view(), delta, share(1))?;
+    loop {
+        let (begins, ends) = (walk.start(), walk.end());
+        let (first, last) = (walk.logits(begins), walk.logits(ends));
         let crossing = |k: usize| {
             let gap = |f: &ndarray::Array1<T>| f[y].into_f64() - f[k].into_f64();
-            let (start, end) = (gap(&piece.logits_start), gap(&piece.logits_end));
+            let (start, end) = (gap(&first), gap(&last));
             let share = if start <= 0.0 {
                 0.0
             } else {
                 start / (start - end)
             };
-            let t = piece.start + share * (piece.end - piece.start);
+            let t = begins + share * (ends - begins);
             (end <= 0.0 || start <= 0.0).then_some(t)
         };
-        let rivals = (0..piece.logits_start.len()).filter(|&k| k != y);
+        let rivals = (0..first.len()).filter(|&k| k != y);
         if let Some(t) = rivals.filter_map(crossing).min_by(f64::total_cmp) {
             return Ok(Some(start + t));
         }
+        if walk.cross().is_none() {
+            return Ok(None);
+        }
     }
-    Ok(None)
 }
 
 #[cfg(test)]
