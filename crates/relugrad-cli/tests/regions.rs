@@ -55,6 +55,7 @@ fn a_survey_tells_regions_distances_and_pairs() {
         .success()
         .stdout(contains("digits: 60 samples in "))
         .stdout(contains("certified radius, linf"))
+        .stdout(contains("the kinks' share is"))
         .stdout(contains("kinks between samples of different classes"));
     let run = |threads: &str| {
         let output = relugrad(&arguments)

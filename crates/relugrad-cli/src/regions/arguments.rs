@@ -43,6 +43,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value = "100", value_parser = value_parser!(u32).range(0..=100_000))]
     pub(super) pairs: u32,
 
+    /// Step h of CURE, whose change of the input gradient is split into its smooth part and its kinks
+    #[arg(long, value_name = "H", default_value = "1.5", allow_negative_numbers = true, value_parser = non_negative)]
+    pub(super) cure_step: f64,
+
     /// Seed of the choice of pairs
     #[arg(long, value_name = "SEED", default_value = "0")]
     pub(super) seed: u64,

@@ -92,7 +92,7 @@ fn view(arguments: &Arguments, network: &Network<f64>, data: &Dataset) -> Result
     let array = relugrad_io::load_npy(path)
         .map_err(anyhow::Error::from)?
         .values;
-    let rows = rows(&array.shape().to_vec(), network.inputs());
+    let rows = rows(array.shape(), network.inputs());
     let rows = rows.map(|shape| array.to_shape(shape).map(|a| a.to_owned()));
     let Some(Ok(rows)) = rows else {
         let problem = anyhow!(

@@ -26,6 +26,7 @@ pub(super) fn run(
         measured: arguments.measure,
         pairs: arguments.pairs as usize,
         seed: arguments.seed,
+        cure_step: arguments.cure_step,
     };
     let bar = progress();
     let mut follow = |done: usize, total: usize| {
@@ -85,6 +86,16 @@ fn text(report: &Report) -> String {
         ));
         rows.push((format!("certified radius, {norm}"), distances.certified));
     }
+    if let Some(cure) = report.cure {
+        rows.push((
+            format!("kinks on CURE's step of {}", cure.step),
+            cure.crossings,
+        ));
+        rows.push((
+            "    jumps of the input gradient per unit of l2".into(),
+            cure.kink_curvature,
+        ));
+    }
     let kinds = [
         ("the same class", report.same_class),
         ("different classes", report.different_classes),
@@ -98,7 +109,27 @@ fn text(report: &Report) -> String {
     if rows.is_empty() {
         return text;
     }
-    format!("{text}\n\n{}\n\n{}", table(&rows), how(report))
+    format!(
+        "{text}\n\n{}\n\n{}{}",
+        table(&rows),
+        cure(report),
+        how(report)
+    )
+}
+
+/// What CURE sees.
+fn cure(report: &Report) -> String {
+    let Some(cure) = report.cure else {
+        return String::new();
+    };
+    format!(
+        "CURE with h = {}: mean {}, its smooth part {}, its kinks {}; the kinks' share is {:.0} %\n",
+        cure.step,
+        short(cure.total),
+        short(cure.smooth),
+        short(cure.kinks),
+        100.0 * cure.share
+    )
 }
 
 /// Quantiles of every quantity.

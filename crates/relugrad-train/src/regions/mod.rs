@@ -4,4 +4,4 @@ mod profile;
 mod survey;
 
 pub use profile::{Jump, Profile, Stretch, profile};
-pub use survey::{Distances, Pairs, Quantiles, Report, Survey, survey};
+pub use survey::{CureParts, Distances, Pairs, Quantiles, Report, Survey, survey};

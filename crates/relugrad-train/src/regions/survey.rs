@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use ndarray::ArrayView1;
+use ndarray::{ArrayView1, Axis};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use relugrad::{ActivationPattern, Metric, Network};
+use relugrad::{ActivationPattern, Loss, Metric, Network, Targets, gradient_change};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Dataset;
@@ -18,7 +18,7 @@ use crate::evaluate::{Samples, prediction};
 const BATCH: usize = 64;
 
 /// What is surveyed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Survey {
     /// How many samples, from the first on, are told into regions.
     pub samples: usize,
@@ -28,6 +28,8 @@ pub struct Survey {
     pub pairs: usize,
     /// Seed of the choice of pairs.
     pub seed: u64,
+    /// CURE's step, which is split into its smooth part and its kinks for the samples that are measured.
+    pub cure_step: f64,
 }
 
 /// Quantiles of a quantity over samples.
@@ -90,6 +92,25 @@ pub struct Pairs {
     pub density: Quantiles,
 }
 
+/// CURE's difference of input gradients `Δ`, along `z = sign(g)/‖sign(g)‖`, in its two parts (T54 of `docs/theory.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CureParts {
+    /// The step `h`, in input units.
+    pub step: f64,
+    /// Gates that switch on the step.
+    pub crossings: Quantiles,
+    /// Mean of `‖Δ‖²`.
+    pub total: f64,
+    /// Mean of the squared norm of the smooth part.
+    pub smooth: f64,
+    /// Mean of the squared norm of the kinks' part.
+    pub kinks: f64,
+    /// `Σ ⟨kinks, Δ⟩ / Σ ‖Δ‖²`: the share of the kinks, negative if they oppose the rest; 0 if there is no change.
+    pub share: f64,
+    /// The sum of the norms of the jumps per unit of length ([`Network::kink_curvature`]).
+    pub kink_curvature: Quantiles,
+}
+
 /// What a survey has found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -107,6 +128,8 @@ pub struct Report {
     pub measured: usize,
     /// Distances in ℓ1, ℓ2 and ℓ∞; `None` if no sample was measured.
     pub distances: Option<[Distances; 3]>,
+    /// CURE's parts; `None` if no sample was measured.
+    pub cure: Option<CureParts>,
     /// Between samples of one class; `None` without such pairs.
     pub same_class: Option<Pairs>,
     /// Between samples of different classes.
@@ -157,7 +180,11 @@ pub fn survey(
     }
     let mut found = Vec::new();
     for block in (0..measured).collect::<Vec<usize>>().chunks(BATCH) {
-        let measure = |&i: &usize| measure(network, samples.images.row(i), samples.labels[i]);
+        let measure = |&i: &usize| {
+            let (x, label) = (samples.images.row(i), samples.labels[i]);
+            let cure = cure_step(network, x, label, survey.cure_step)?;
+            Ok((measure(network, x, label)?, cure))
+        };
         let block: Vec<_> = block
             .par_iter()
             .map(measure)
@@ -168,6 +195,8 @@ pub fn survey(
             return Ok(None);
         }
     }
+    let steps: Vec<CureStep> = found.iter().map(|(_, step)| *step).collect();
+    let found: Vec<Measured> = found.into_iter().map(|(measured, _)| measured).collect();
     let mut walked = Vec::new();
     for pairs in [&same, &different] {
         let mut counts = Vec::new();
@@ -193,6 +222,7 @@ pub fn survey(
         gates: network.gates(),
         measured,
         distances: distances(&found),
+        cure: cure_parts(&steps, survey.cure_step),
         different_classes: walked.pop().flatten(),
         same_class: walked.pop().flatten(),
     }))
@@ -219,6 +249,62 @@ fn measure(network: &Network<f64>, x: ArrayView1<f64>, label: usize) -> relugrad
     Ok(found)
 }
 
+/// CURE's step at one sample.
+#[derive(Clone, Copy)]
+struct CureStep {
+    crossings: f64,
+    total: f64,
+    smooth: f64,
+    kinks: f64,
+    /// `⟨kinks, Δ⟩`.
+    along: f64,
+    kink_curvature: f64,
+}
+
+fn cure_step(
+    network: &Network<f64>,
+    x: ArrayView1<f64>,
+    label: usize,
+    step: f64,
+) -> relugrad::Result<CureStep> {
+    let (loss, targets) = (Loss::softmax_cross_entropy(), Targets::Classes(&[label]));
+    let trace = network.trace(x.insert_axis(Axis(0)))?;
+    let gradient = trace
+        .input_gradient(&loss, &targets)?
+        .index_axis_move(Axis(0), 0);
+    let sign = gradient.mapv(|g| if g == 0.0 { 0.0 } else { g.signum() });
+    let z = &sign / sign.dot(&sign).sqrt().max(1.0);
+    let pieces = network.pieces(x, z.view(), step)?;
+    let change = gradient_change(&pieces, &loss, &targets)?;
+    let total = &change.smooth + &change.kinks;
+    Ok(CureStep {
+        crossings: (pieces.len() - 1) as f64,
+        total: total.dot(&total),
+        smooth: change.smooth.dot(&change.smooth),
+        kinks: change.kinks.dot(&change.kinks),
+        along: change.kinks.dot(&total),
+        kink_curvature: network.kink_curvature(x, z.view(), step, &loss, &targets)?,
+    })
+}
+
+fn cure_parts(steps: &[CureStep], step: f64) -> Option<CureParts> {
+    let sum = |of: fn(&CureStep) -> f64| steps.iter().map(of).sum::<f64>();
+    let (n, total) = (steps.len() as f64, sum(|s| s.total));
+    Some(CureParts {
+        step,
+        crossings: Quantiles::of(steps.iter().map(|s| s.crossings).collect())?,
+        total: total / n,
+        smooth: sum(|s| s.smooth) / n,
+        kinks: sum(|s| s.kinks) / n,
+        share: if total > 0.0 {
+            sum(|s| s.along) / total
+        } else {
+            0.0
+        },
+        kink_curvature: Quantiles::of(steps.iter().map(|s| s.kink_curvature).collect())?,
+    })
+}
+
 fn distances(found: &[Measured]) -> Option<[Distances; 3]> {
     let quantiles = |metric: usize, kind: usize| {
         Quantiles::of(found.iter().map(|found| found[metric][kind]).collect())
@@ -233,8 +319,11 @@ fn distances(found: &[Measured]) -> Option<[Distances; 3]> {
     Some([of(0)?, of(1)?, of(2)?])
 }
 
+/// Two samples, by their numbers.
+type Pair = (usize, usize);
+
 /// Random pairs of the same and of different classes, up to `count` of each, without repetition of a pair in one order.
-fn pairs(labels: &[usize], count: usize, seed: u64) -> (Vec<(usize, usize)>, Vec<(usize, usize)>) {
+fn pairs(labels: &[usize], count: usize, seed: u64) -> (Vec<Pair>, Vec<Pair>) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (mut same, mut different) = (Vec::new(), Vec::new());
     let mut seen = HashSet::new();
@@ -316,6 +405,7 @@ mod tests {
             measured: 5,
             pairs: 6,
             seed: 1,
+            cure_step: 1.5,
         };
         let report = survey(
             &network,
@@ -338,6 +428,9 @@ mod tests {
                 .iter()
                 .all(|d| d.certified.largest <= d.kink.largest)
         );
+        let cure = report.cure.unwrap();
+        assert!(cure.crossings.largest > 0.0 && cure.share.is_finite());
+        assert!(cure.kink_curvature.largest > 0.0);
         let pairs = [
             report.same_class.unwrap(),
             report.different_classes.unwrap(),

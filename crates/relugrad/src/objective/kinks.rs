@@ -62,6 +62,12 @@ struct Row<T> {
     values: Vec<Vec<T>>,
 }
 
+/// The rows of one sample's way.
+struct Pulled<T> {
+    pieces: Vec<Row<T>>,
+    crossings: Vec<Row<T>>,
+}
+
 impl Objective {
     /// `cure-kinks`: values and, with `derivatives`, the parts of `f̄` and of the gradient.
     pub(super) fn kink_term<T: Scalar>(
@@ -99,51 +105,48 @@ impl Objective {
         }
         let weight = self.sample_weight(term, workspace);
         if derivatives && weight > 0.0 {
+            let gradient = workspace.gradient.as_mut().expect("it was started");
             let pull = |((x, z), way): ((&[T], &[T]), &Way<T>)| {
                 way.pull_back(network, &self.loss, (x, z), 2.0 * weight)
             };
-            let rows = x.par_chunks(d).zip(z.par_chunks(d)).zip(&ways).map(pull);
-            let rows: Vec<(Vec<Row<T>>, Vec<Row<T>>)> = rows.collect();
-            let gradient = workspace.gradient.as_mut().expect("it was started");
-            let (mut pair, mut a) = (Pair::default(), vec![T::ZERO; g.len()]);
-            let pieces: Vec<&Row<T>> = rows.iter().flat_map(|(pieces, _)| pieces).collect();
-            for block in pieces.chunks(BLOCK) {
-                sweep_pieces(network, block, &mut pair, gradient);
-            }
-            let crossings = ways.iter().zip(&rows).enumerate();
-            let crossings: Vec<(usize, f64, &Row<T>)> = crossings
-                .flat_map(|(sample, (way, (_, rows)))| {
-                    let steps = way.steps.iter().zip(rows);
-                    steps.map(move |(step, row)| (sample, step.at, row))
-                })
-                .collect();
-            let mut z_bar = vec![T::ZERO; g.len()];
-            for block in crossings.chunks(BLOCK) {
-                sweep_crossings(network, block, &mut pair.cotangents, gradient);
-                let at_input = pair.cotangents.at_input().chunks_exact(d);
-                for ((sample, at, _), x_bar) in block.iter().zip(at_input) {
-                    let to = &mut z_bar[sample * d..(sample + 1) * d];
-                    let at = T::from_f64(*at);
-                    to.iter_mut().zip(x_bar).for_each(|(to, &x)| *to += at * x);
-                }
-            }
-            for (i, a) in a.chunks_exact_mut(d).enumerate() {
-                let sample = i * d..(i + 1) * d;
-                let (z, z_bar) = (&z[sample.clone()], &z_bar[sample.clone()]);
-                direction.pull_back(&g[sample], z, z_bar, a);
-            }
+            let ends = x.par_chunks(d).zip(z.par_chunks(d));
+            let rows: Vec<Pulled<T>> = ends.zip(&ways).map(pull).collect();
+            let z_bar = sweep_all(network, &ways, &rows, gradient);
             if direction == (Direction::Gradient { held: false }) {
-                let gated = Gated::all(network, &workspace.record);
-                row.tangents.forward(&gated, 1, a.iter());
-                let u = row.tangents.at_output(network);
-                let function = self.loss.function();
-                add_hessian_times(function, &workspace.loss, u, &mut workspace.f_bar);
-                let (c, t) = (&row.cotangents, &row.tangents.slots);
-                weight_gradient(&gated, c, t, T::ONE, false, None, gradient);
+                self.turn((&z, &z_bar), network, workspace, &mut row);
             }
         }
         workspace.geometry = row;
         Ok(())
+    }
+
+    /// Adds what a derivative in the directions `z = g/‖g‖` means for the parameters; `row` has the cotangents of `g`.
+    fn turn<T: Scalar>(
+        &self,
+        (z, z_bar): (&[T], &[T]),
+        network: &Network<T>,
+        workspace: &mut Workspace<T>,
+        row: &mut Pair<T>,
+    ) {
+        let (g, d) = (row.cotangents.at_input(), network.inputs());
+        let mut a = vec![T::ZERO; g.len()];
+        for (i, a) in a.chunks_exact_mut(d).enumerate() {
+            let sample = i * d..(i + 1) * d;
+            let (z, z_bar) = (&z[sample.clone()], &z_bar[sample.clone()]);
+            Direction::Gradient { held: false }.pull_back(&g[sample], z, z_bar, a);
+        }
+        let gated = Gated::all(network, &workspace.record);
+        row.tangents.forward(&gated, 1, a.iter());
+        let u = row.tangents.at_output(network);
+        add_hessian_times(
+            self.loss.function(),
+            &workspace.loss,
+            u,
+            &mut workspace.f_bar,
+        );
+        let gradient = workspace.gradient.as_mut().expect("it was started");
+        let (c, t) = (&row.cotangents, &row.tangents.slots);
+        weight_gradient(&gated, c, t, T::ONE, false, None, gradient);
     }
 }
 
@@ -193,9 +196,12 @@ impl<T: Scalar> Way<T> {
         loss: &Loss,
         (x, z): (&[T], &[T]),
         scale: f64,
-    ) -> (Vec<Row<T>>, Vec<Row<T>>) {
+    ) -> Pulled<T> {
         if self.steps.is_empty() {
-            return (Vec::new(), Vec::new());
+            return Pulled {
+                pieces: Vec::new(),
+                crossings: Vec::new(),
+            };
         }
         let a = self.kinks.mapv(|k| T::from_f64(scale) * k);
         let none = vec![0.0; network.outputs()];
@@ -219,7 +225,10 @@ impl<T: Scalar> Way<T> {
             .steps
             .iter()
             .map(|step| step.row(network, loss, (x, z), &a));
-        (pieces.collect(), crossings.collect())
+        Pulled {
+            pieces: pieces.collect(),
+            crossings: crossings.collect(),
+        }
     }
 }
 
@@ -251,6 +260,40 @@ impl<T: Scalar> Step<T> {
             values: pass.into_values(),
         }
     }
+}
+
+/// Adds the parameter gradient of all rows, in blocks; the result is the derivative in the directions, `[B, D]`.
+fn sweep_all<T: Scalar>(
+    network: &Network<T>,
+    ways: &[Way<T>],
+    rows: &[Pulled<T>],
+    gradient: &mut Parameters<T>,
+) -> Vec<T> {
+    let mut pair = Pair::default();
+    let pieces: Vec<&Row<T>> = rows.iter().flat_map(|rows| &rows.pieces).collect();
+    for block in pieces.chunks(BLOCK) {
+        sweep_pieces(network, block, &mut pair, gradient);
+    }
+    let crossings: Vec<(usize, f64, &Row<T>)> = ways
+        .iter()
+        .zip(rows)
+        .enumerate()
+        .flat_map(|(sample, (way, rows))| {
+            let steps = way.steps.iter().zip(&rows.crossings);
+            steps.map(move |(step, row)| (sample, step.at, row))
+        })
+        .collect();
+    let d = network.inputs();
+    let mut z_bar = vec![T::ZERO; ways.len() * d];
+    for block in crossings.chunks(BLOCK) {
+        sweep_crossings(network, block, &mut pair.cotangents, gradient);
+        let at_input = pair.cotangents.at_input().chunks_exact(d);
+        for ((sample, at, _), x_bar) in block.iter().zip(at_input) {
+            let (to, at) = (&mut z_bar[sample * d..(sample + 1) * d], T::from_f64(*at));
+            to.iter_mut().zip(x_bar).for_each(|(to, &x)| *to += at * x);
+        }
+    }
+    z_bar
 }
 
 /// All patterns of some rows as those of one batch.
