@@ -33,9 +33,10 @@
 //!   matrix, input gradient, and [`Curvature`].
 //! - [`Cotangents`] and [`Tangents`] are the sweeps under it all, for derivatives of one's own.
 //! - An [`Objective`] is a [`Loss`] with weighted [`Penalty`]s: values and exact parameter gradients.
-//! - [`Network::pieces`] walks along a segment from kink to kink; [`gradient_change`] splits a finite difference of
-//!   gradients into smooth part and kinks. [`Network::margins`] tells how far every gate is from its kink,
-//!   [`Network::kink_distances`] how far the nearest one is.
+//! - A [`Region`] is the polyhedron around a sample on which the network is affine: its map, hyperplanes, distances. A
+//!   [`Walk`] passes along a segment from region to region; [`Network::slice`] finds all regions in a plane.
+//! - [`Network::pieces`] collects a walk; [`gradient_change`] splits a finite difference of gradients into smooth part and
+//!   kinks, and [`FiniteDifference::audit`] tells what any finite difference straddled.
 //! - [`FiniteDifference`] estimates the same numbers independently.
 //!
 //! Every formula is proved in `docs/theory.md` of the repository.

@@ -67,7 +67,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value = "50")]
     deepfool_steps: usize,
 
-    /// Certify at most this many samples; each costs as many forward passes as there are inputs
+    /// Certify at most this many samples; each costs a backward row for every gate, or a forward row for every input
     #[arg(long, value_name = "N", default_value = "100")]
     certify: usize,
 

@@ -16,7 +16,6 @@ use relugrad_train::data::Dataset;
 pub(crate) use arguments::Arguments;
 
 use crate::failure::Failure;
-use crate::interrupt;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -39,7 +38,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let data = arguments.data.load()?;
     let network: Network<f64> = arguments.model.load()?.into_network();
     fits(&network, &data)?;
-    interrupt::listen()?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(arguments.threads.into())
         .build()

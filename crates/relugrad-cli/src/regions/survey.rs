@@ -28,6 +28,7 @@ pub(super) fn run(
         seed: arguments.seed,
         cure_step: arguments.cure_step,
     };
+    interrupt::listen()?;
     let bar = progress();
     let mut follow = |done: usize, total: usize| {
         bar.set_length(total as u64);

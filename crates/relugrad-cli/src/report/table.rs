@@ -86,6 +86,12 @@ pub(super) fn predictions(comparison: &Comparison) -> Vec<String> {
     }
     let line = |(i, attack): (usize, &AttackSettings)| {
         let found = predictors(comparison, i);
+        if found.iter().all(|(_, rho)| rho.is_nan()) {
+            let name = attack_name(attack);
+            return format!(
+                "rank correlation with {name} accuracy: none, it is the same in all runs"
+            );
+        }
         let found = found.iter().map(|(name, rho)| format!("{name} {rho:.2}"));
         let found: Vec<String> = found.collect();
         let name = attack_name(attack);

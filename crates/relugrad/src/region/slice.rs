@@ -234,7 +234,8 @@ impl<T: Scalar> Arrangement<'_, T> {
             let value = |unit: usize| {
                 [origin[unit], along[unit], along[width + unit]].map(Scalar::into_f64)
             };
-            let parts = cut_layer(gate, value, (polygon.clone(), pattern.clone()));
+            let room = self.limit - children.len();
+            let parts = cut_layer(gate, value, (polygon.clone(), pattern.clone()), room);
             children.extend(parts.into_iter().map(|part| (i, part)));
             if children.len() > self.limit {
                 return Err(Error::TooManyRegions { limit: self.limit });
@@ -308,11 +309,13 @@ impl<T: Scalar> Arrangement<'_, T> {
     }
 }
 
-/// A polygon cut by all gates of a layer; `value` gives what arrives at a unit.
+/// A polygon cut by all gates of a layer, or by some if there are more than `limit` parts by then; `value` gives what
+/// arrives at a unit.
 fn cut_layer(
     gate: &GateMap,
     value: impl Fn(usize) -> Affine,
     whole: (Polygon, ActivationPattern),
+    limit: usize,
 ) -> Vec<(Polygon, ActivationPattern)> {
     let layer = gate.layer;
     let mut parts = vec![whole];
@@ -320,6 +323,9 @@ fn cut_layer(
         GateKind::Slope(slope) => {
             let (min, max) = slope.bounds().unwrap_or((0.0, f64::INFINITY));
             for unit in 0..slope.width() {
+                if parts.len() > limit {
+                    return parts;
+                }
                 let [c, a, b] = value(unit);
                 for (choice, bound) in [min, max].into_iter().enumerate() {
                     if bound == f64::INFINITY {
@@ -339,6 +345,9 @@ fn cut_layer(
         }
         GateKind::Max(max) => {
             for unit in 0..max.units() {
+                if parts.len() > limit {
+                    return parts;
+                }
                 for place in 1..max.members(unit).len() {
                     let rival = value(max.member(unit, place));
                     let mut next = Vec::with_capacity(parts.len());
