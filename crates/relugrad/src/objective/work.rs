@@ -22,7 +22,8 @@ impl Objective {
     /// The parts of a value with its parameter gradient on `samples` samples, in the order in which they run.
     ///
     /// The multiply-adds are those of dense layers and convolutions in the order that is taken, with all units active;
-    /// gates that are off spare some of them. Gates, losses and `K×K` matrices are not counted.
+    /// gates that are off spare some of them. Gates, losses and `K×K` matrices are not counted, nor are penalties on
+    /// hyperplanes, whose work depends on where the samples are.
     pub fn work<T: Scalar>(&self, network: &Network<T>, samples: usize) -> Vec<Stage> {
         let (all, first, last) = network_costs(network);
         let plan = self.plan(network.outputs());
