@@ -1,7 +1,7 @@
 //! The faces of a region: where a gate would select otherwise, and how far that is.
 
-use crate::network::Network;
 use crate::network::map::{GateKind, GateMap};
+use crate::network::{Network, WORD};
 use crate::pattern::{ActivationPattern, LayerView};
 use crate::scalar::Scalar;
 use crate::sweep::Source;
@@ -70,6 +70,13 @@ pub(crate) fn write_margins<T: Scalar>(
     to: &mut Vec<T>,
 ) {
     match &gate.kind {
+        GateKind::Slope(slope) if slope.bounds().is_none() => {
+            for (word, z) in arriving.chunks(WORD).enumerate() {
+                let active = view.active(0, word);
+                let margin = |(bit, &z): (usize, &T)| if active >> bit & 1 == 1 { z } else { -z };
+                to.extend(z.iter().enumerate().map(margin));
+            }
+        }
         GateKind::Slope(slope) => {
             for (plane, bound) in bounds(slope.bounds()).enumerate() {
                 let bound = T::from_f64(if affine { bound } else { 0.0 });

@@ -71,6 +71,8 @@ pub struct Walk<'n, T> {
     origin: Pass<T>,
     slope: Pass<T>,
     start: f64,
+    /// The first crossing of each layer of gates, and which of its faces it is.
+    candidates: Vec<Option<(f64, usize)>>,
     /// The next crossing, and which face it is.
     next: Option<(f64, Place)>,
     last: Option<(Face, Array1<T>)>,
@@ -108,6 +110,7 @@ impl<T: Scalar> Network<T> {
             origin: Pass::default(),
             slope: Pass::default(),
             start: 0.0,
+            candidates: Vec::new(),
             next: None,
             last: None,
             jacobian: None,
@@ -115,7 +118,7 @@ impl<T: Scalar> Network<T> {
             rows: Rows::default(),
         };
         walk.refresh();
-        walk.look_ahead();
+        walk.look_ahead(0);
         Ok(walk)
     }
 }
@@ -190,8 +193,10 @@ impl<T: Scalar> Walk<'_, T> {
         self.since_refresh += 1;
         if self.since_refresh == REFRESH {
             self.refresh();
+            self.look_ahead(0);
+        } else {
+            self.look_ahead(place.0);
         }
-        self.look_ahead();
         Some(Crossing {
             at,
             kink: face.kink,
@@ -267,10 +272,12 @@ impl<T: Scalar> Walk<'_, T> {
         output
     }
 
-    /// Finds the first gate that switches at or after the present place.
-    fn look_ahead(&mut self) {
-        let (mut first, mut margins, mut rates) = (None, Vec::new(), Vec::new());
-        for gate in self.network.gate_layers() {
+    /// Finds the first gate that switches at or after the present place. Only the layers from `changed` on are looked at
+    /// again: what arrives at the others is what it was.
+    fn look_ahead(&mut self, changed: usize) {
+        let (mut margins, mut rates) = (Vec::new(), Vec::new());
+        self.candidates.resize(self.pattern.layers(), None);
+        for gate in self.network.gate_layers().skip(changed) {
             let (layer, view) = (gate.layer, self.pattern.view(gate.layer, &(0..1)));
             margins.clear();
             rates.clear();
@@ -282,18 +289,30 @@ impl<T: Scalar> Walk<'_, T> {
                 &mut margins,
             );
             write_margins(gate, &view, &self.slope.arriving[layer], false, &mut rates);
-            for (number, (&margin, &rate)) in margins.iter().zip(&rates).enumerate() {
-                if rate >= T::ZERO {
-                    continue;
-                }
-                let root = (-margin.into_f64() / rate.into_f64()).max(self.start);
-                if root < first.map_or(self.length, |(at, _)| at) {
-                    first = Some((root, (layer, number)));
-                }
+            self.candidates[layer] = first_root(&margins, &rates, (self.start, self.length));
+        }
+        let places = self.candidates.iter().enumerate();
+        let found = places.filter_map(|(layer, found)| found.map(|(at, face)| (at, (layer, face))));
+        self.next = found.min_by(|a, b| a.0.total_cmp(&b.0));
+    }
+}
+
+/// The first face of a layer whose margin falls through 0 between two places, and where.
+fn first_root<T: Scalar>(
+    margins: &[T],
+    rates: &[T],
+    (start, length): (f64, f64),
+) -> Option<(f64, usize)> {
+    let (mut first, mut place) = (length, None);
+    for (face, (&margin, &rate)) in margins.iter().zip(rates).enumerate() {
+        if rate < T::ZERO {
+            let root = (-margin.into_f64() / rate.into_f64()).max(start);
+            if root < first {
+                (first, place) = (root, Some(face));
             }
         }
-        self.next = first;
     }
+    place.map(|face| (first, face))
 }
 
 /// `to += scale · change`.
