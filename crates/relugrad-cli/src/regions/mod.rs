@@ -2,6 +2,7 @@
 
 mod arguments;
 mod drawing;
+mod picture;
 mod segment;
 mod slice;
 mod survey;

@@ -1,7 +1,9 @@
 //! The activation regions of a network around data: how many there are, how far their walls, what lies between samples.
 
+mod cure;
 mod profile;
 mod survey;
 
+pub use cure::CureParts;
 pub use profile::{Jump, Profile, Stretch, profile};
-pub use survey::{CureParts, Distances, Pairs, Quantiles, Report, Survey, survey};
+pub use survey::{Distances, Pairs, Quantiles, Report, Survey, survey};

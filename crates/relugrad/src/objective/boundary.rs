@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::penalty::Hinge;
 use crate::penalty::input_gradient::sign;
-use crate::region::{Distances, Face, Metric, rivals};
+use crate::region::{Distances, Face, Metric, Rival, rivals};
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Seeds, Source, weight_gradient};
 
@@ -147,26 +147,10 @@ impl Objective {
             workspace.evaluation.sample_penalties[(term, sample)] += hinges.sum::<f64>() / count;
             let within = nearest.iter().filter(|rival| rival.distance < hinge.radius);
             for rival in within.filter(|_| derivatives) {
-                let row = |c: usize| c * d..(c + 1) * d;
-                let (own, other) = (&jacobian[row(class)], &jacobian[row(rival.class)]);
-                let normal: Vec<T> = own.iter().zip(other).map(|(&a, &b)| a - b).collect();
-                let size = hinge.metric.dual(normal.iter().map(|n| n.into_f64()));
                 let slope = -weight / (hinge.radius * count);
                 let f_bar = &mut workspace.f_bar[sample * k..(sample + 1) * k];
-                f_bar[class] += slope / size;
-                f_bar[rival.class] -= slope / size;
-                let mut bar = vec![T::ZERO; d];
-                let scale = -slope * rival.distance / size;
-                add_dual_derivative(hinge.metric, &normal, size, scale, &mut bar);
                 let a = &mut a[sample * k * d..(sample + 1) * k * d];
-                a[row(class)]
-                    .iter_mut()
-                    .zip(&bar)
-                    .for_each(|(a, &b)| *a += b);
-                a[row(rival.class)]
-                    .iter_mut()
-                    .zip(&bar)
-                    .for_each(|(a, &b)| *a -= b);
+                pull_rival_back(hinge.metric, (class, rival), slope, jacobian, f_bar, a);
             }
         }
         if derivatives {
@@ -178,6 +162,33 @@ impl Objective {
         }
         Ok(())
     }
+}
+
+/// Adds `slope` times the derivative of the distance to a rival of `class`, in the logits and in the Jacobian `[K, D]`.
+fn pull_rival_back<T: Scalar>(
+    metric: Metric,
+    (class, rival): (usize, &Rival),
+    slope: f64,
+    jacobian: &[T],
+    f_bar: &mut [f64],
+    a: &mut [T],
+) {
+    let d = jacobian.len() / f_bar.len();
+    let row = |c: usize| c * d..(c + 1) * d;
+    let pairs = jacobian[row(class)].iter().zip(&jacobian[row(rival.class)]);
+    let normal: Vec<T> = pairs.map(|(&own, &other)| own - other).collect();
+    let size = metric.dual(normal.iter().map(|n| n.into_f64()));
+    f_bar[class] += slope / size;
+    f_bar[rival.class] -= slope / size;
+    let mut bar = vec![T::ZERO; d];
+    let scale = -slope * rival.distance / size;
+    add_dual_derivative(metric, &normal, size, scale, &mut bar);
+    let add = |a: &mut [T], sign: T| {
+        let pairs = a.iter_mut().zip(&bar);
+        pairs.for_each(|(a, &bar)| *a += sign * bar);
+    };
+    add(&mut a[row(class)], T::ONE);
+    add(&mut a[row(rival.class)], -T::ONE);
 }
 
 /// Adds `scale` times the derivative of the dual norm at `v`, which is `size` there. Where it is not differentiable, the
