@@ -33,6 +33,14 @@ pub(crate) struct FirstLayerBuffers<T> {
     unmixed: Vec<T>,
 }
 
+impl<T: Scalar> FirstLayerBuffers<T> {
+    /// Keeps the cotangents before they are mixed.
+    pub(crate) fn keep(&mut self, c: &[T]) {
+        self.unmixed.clear();
+        self.unmixed.extend_from_slice(c);
+    }
+}
+
 impl<'n, T: Scalar> FirstLayer<'n, T> {
     /// The layer, if the network has one.
     pub(crate) fn of(network: &'n Network<T>) -> Option<FirstLayer<'n, T>> {
@@ -102,14 +110,13 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
             false,
             tangents,
         );
-        buffers.unmixed.resize(c.len(), T::ZERO);
-        buffers.unmixed.copy_from_slice(c);
     }
 
-    /// Adds `scale (Σ (Ḡ c)ᵀ c) W` to the gradient, from `mixed: Ḡ c` and the `c` of [`tangents`](Self::tangents).
+    /// Adds `scale (Σ (Ḡ c)ᵀ c) W` to the gradient, from `mixed: Ḡ c` and the `c` that the buffers keep, or from `c` twice
+    /// if it is unmixed.
     pub(crate) fn add_gradient(
         &self,
-        rows: usize,
+        (rows, unmixed): (usize, bool),
         mixed: &[T],
         scale: T,
         buffers: &mut FirstLayerBuffers<T>,
@@ -118,7 +125,8 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
         let (n, d) = (self.dense.outputs, self.dense.inputs);
         buffers.sum.clear();
         buffers.sum.resize(n * n, T::ZERO);
-        symmetric_sum((rows, n), scale, mixed, &buffers.unmixed, &mut buffers.sum);
+        let c = if unmixed { mixed } else { &buffers.unmixed };
+        symmetric_sum((rows, n), scale, mixed, c, &mut buffers.sum);
         let weight = self.dense.weight..self.dense.weight + n * d;
         a_b(
             (n, d),

@@ -88,14 +88,22 @@ impl Objective {
         let bars = self.heads(plan, network, workspace, derivatives, &grams)?;
         if derivatives {
             let gated = Gated::all(network, &workspace.record);
-            pair.cotangents.mix(network, &to_scalar::<T>(&bars));
             let gradient = workspace.gradient.as_mut().expect("it was started");
-            let (c, t, two) = (&pair.cotangents, &pair.tangents.slots, T::from_f64(2.0));
+            let common = common_multiple_of_identity(&bars, rows);
+            let scale = T::from_f64(2.0 * common.unwrap_or(1.0));
+            if common.is_none() {
+                if let Some(first) = &first {
+                    pair.first.keep(&pair.cotangents.slots[first.slot]);
+                }
+                pair.cotangents.mix(network, &to_scalar::<T>(&bars));
+            }
+            let (c, t) = (&pair.cotangents, &pair.tangents.slots);
             let except = first.as_ref().map(|first| first.node);
-            weight_gradient(&gated, c, t, two, false, except, gradient);
+            weight_gradient(&gated, c, t, scale, false, except, gradient);
             if let Some(first) = &first {
-                let mixed = &c.slots[first.slot];
-                first.add_gradient(rows, mixed, two, &mut pair.first, gradient.values_mut());
+                let (mixed, gradient) = (&c.slots[first.slot], gradient.values_mut());
+                let unmixed = common.is_some();
+                first.add_gradient((rows, unmixed), mixed, scale, &mut pair.first, gradient);
             }
         }
         workspace.gram = pair;
@@ -228,6 +236,15 @@ fn grams_from_tangents<T: Scalar>(tangents: &[T], seeds: &Array2<T>, grams: &mut
         }
         symmetrise(&mut grams[start..], rows);
     }
+}
+
+/// `m` if all of the matrices `[samples, rows, rows]` are `m I`: then nothing need be mixed.
+fn common_multiple_of_identity(matrices: &[f64], rows: usize) -> Option<f64> {
+    let entry = |(i, &entry): (usize, &f64)| {
+        let diagonal = i % (rows * rows) % (rows + 1) == 0;
+        entry == if diagonal { matrices[0] } else { 0.0 }
+    };
+    matrices.iter().enumerate().all(entry).then(|| matrices[0])
 }
 
 /// Makes a matrix that is a multiple of the identity up to rounding one exactly: most of the work with it is spared then.

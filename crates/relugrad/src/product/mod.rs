@@ -6,6 +6,7 @@
 
 mod dense;
 mod lanes;
+mod lists;
 mod panels;
 mod scratch;
 mod sparse_rows;
@@ -21,20 +22,21 @@ pub(crate) use panels::Right;
 pub(crate) use scratch::Kept;
 pub(crate) use sparse_rows::mix_rows;
 use sparse_rows::{sparse_row, sparse_rows};
-use sparse_sum::{Part, sparse_sum};
+use sparse_sum::sparse_sum;
 
 /// The least share of nonzero columns at which a dense product is faster, by rows of each sample.
-fn dense_from(rows: usize) -> f64 {
-    match rows {
-        1 => 0.1,
-        2 | 3 => 0.75,
+fn dense_from<T>(rows: usize, b: Right<T>) -> f64 {
+    match (rows, b) {
+        (1, Right::Plain(_)) => 0.7,
+        (1, Right::Transposed(_)) => 0.35,
+        (2 | 3, _) => 0.75,
         _ => 0.95,
     }
 }
 
 /// The same for sums over samples.
 fn dense_sum_from(rows: usize) -> f64 {
-    if rows == 1 { 0.1 } else { 0.6 }
+    if rows == 1 { 0.7 } else { 0.95 }
 }
 
 /// The share of the columns of `a: [samples, rows, columns]` that are not zero, from the first row of a few samples.
@@ -59,7 +61,7 @@ pub(crate) fn rows_times<T: Scalar>(
     accumulate: bool,
     c: &mut [T],
 ) {
-    if activity(a, rows, m) < dense_from(rows) {
+    if activity(a, rows, m) < dense_from(rows, b) {
         if a.len() == m {
             return sparse_row(m, a, b, accumulate, c);
         }
@@ -81,7 +83,7 @@ pub(crate) fn sum_of_products<T: Scalar>(
     c: &mut [T],
 ) {
     if activity(a, rows, m) < dense_sum_from(rows) {
-        return sparse_sum((rows, m, k), alpha, a, b, Part::All, c);
+        return sparse_sum((rows, m, k), alpha, a, b, false, c);
     }
     at_b((m, k), alpha, a, b, c);
 }
@@ -95,7 +97,7 @@ pub(crate) fn symmetric_sum<T: Scalar>(
     c: &mut [T],
 ) {
     if activity(a, rows, n) < dense_sum_from(rows) {
-        sparse_sum((rows, n, n), alpha, a, b, Part::Lower, c);
+        sparse_sum((rows, n, n), alpha, a, b, true, c);
     } else {
         dense::at_b_lower(n, alpha, a, b, c);
     }
@@ -167,7 +169,7 @@ mod tests {
         for (samples, rows, m, k) in [(1, 1, 2, 3), (40, 3, 37, 71), (300, 10, 5, 130)] {
             let (a, b) = (gated(samples, rows, m), integers(samples * rows * k, 5));
             let mut c = vec![1.0; m * k];
-            sparse_sum((rows, m, k), 2.0, &a, &b, Part::All, &mut c);
+            sparse_sum((rows, m, k), 2.0, &a, &b, false, &mut c);
             let entry = |i: usize, j: usize| {
                 (0..samples * rows)
                     .map(|l| a[l * m + i] * b[l * k + j])

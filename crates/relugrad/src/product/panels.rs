@@ -12,21 +12,49 @@ pub(crate) enum Right<'a, T> {
     Transposed(&'a [T]),
 }
 
-/// Writes `B` to `panels: [panels, m, width]`, padded with zeros.
-pub(super) fn pack<T: Scalar>(b: Right<T>, m: usize, width: usize, panels: &mut Vec<T>) {
-    make_room(b, m, width, panels);
+/// Bytes of a line of the cache; a vector that lies in two of them takes twice as long to load.
+const LINE: usize = 64;
+
+/// A buffer that begins with a line of the cache.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Aligned<T>(Vec<T>);
+
+impl<T: Scalar> Aligned<T> {
+    /// So many numbers, whichever they are.
+    pub(super) fn room(&mut self, length: usize) -> &mut [T] {
+        self.0.resize(length + LINE / size_of::<T>(), T::ZERO);
+        let start = self.0.as_ptr().align_offset(LINE);
+        &mut self.0[start..start + length]
+    }
+}
+
+/// `B` as `[panels, m, width]`, padded with zeros.
+pub(super) fn pack<'p, T: Scalar>(
+    b: Right<T>,
+    m: usize,
+    width: usize,
+    panels: &'p mut Aligned<T>,
+) -> &'p [T] {
+    let panels = panels.room(columns(b, m).div_ceil(width) * m * width);
     let operations = panels.len();
     for_each_chunk(panels, m * width, operations, |p, panel| {
         fill(b, (m, p, width), panel);
     });
+    panels
 }
 
 /// The same on this thread.
-pub(super) fn pack_here<T: Scalar>(b: Right<T>, m: usize, width: usize, panels: &mut Vec<T>) {
-    make_room(b, m, width, panels);
+pub(super) fn pack_here<'p, T: Scalar>(
+    b: Right<T>,
+    m: usize,
+    width: usize,
+    panels: &'p mut Aligned<T>,
+) -> &'p [T] {
+    let panels = panels.room(columns(b, m).div_ceil(width) * m * width);
     for (p, panel) in panels.chunks_exact_mut(m * width).enumerate() {
         fill(b, (m, p, width), panel);
     }
+    panels
 }
 
 fn columns<T>(b: Right<T>, m: usize) -> usize {
@@ -35,42 +63,38 @@ fn columns<T>(b: Right<T>, m: usize) -> usize {
     }
 }
 
-fn make_room<T: Scalar>(b: Right<T>, m: usize, width: usize, panels: &mut Vec<T>) {
-    panels.clear();
-    panels.resize(columns(b, m).div_ceil(width) * m * width, T::ZERO);
-}
-
 /// Writes the `p`-th panel.
-fn fill<T: Scalar>(b: Right<T>, (m, p, width): (usize, usize, usize), panel: &mut [T]) {
+pub(super) fn fill<T: Scalar>(b: Right<T>, (m, p, width): (usize, usize, usize), panel: &mut [T]) {
     let k = columns(b, m);
+    let columns = p * width..k.min((p + 1) * width);
     match b {
         Right::Plain(b) => {
-            let columns = p * width..k.min((p + 1) * width);
             for (row, to) in b.chunks_exact(k).zip(panel.chunks_exact_mut(width)) {
-                to[..columns.len()].copy_from_slice(&row[columns.clone()]);
+                let (to, padding) = to.split_at_mut(columns.len());
+                to.copy_from_slice(&row[columns.clone()]);
+                padding.fill(T::ZERO);
             }
         }
         Right::Transposed(b) => {
-            let columns = b.chunks_exact(m).skip(p * width).take(width);
-            transpose(columns, width, panel);
+            if columns.len() < width {
+                panel.fill(T::ZERO);
+            }
+            transpose(&b[columns.start * m..columns.end * m], m, width, panel);
         }
     }
 }
 
-/// Side of the blocks in which matrices are transposed, for the sake of the cache.
-const BLOCK: usize = 32;
-
-/// Writes rows of equal length as the first columns of `to: [length, width]`.
-fn transpose<'a, T: Scalar>(
-    rows: impl Iterator<Item = &'a [T]> + Clone,
-    width: usize,
-    to: &mut [T],
-) {
-    for (block, to) in to.chunks_mut(BLOCK * width).enumerate() {
-        for (j, row) in rows.clone().enumerate() {
-            let part = row.iter().skip(block * BLOCK).take(BLOCK);
-            for (to, &entry) in to.chunks_exact_mut(width).zip(part) {
-                to[j] = entry;
+/// Writes rows of length `m` as the first columns of `to: [m, width]`, in blocks for the sake of the cache.
+fn transpose<T: Scalar>(rows: &[T], m: usize, width: usize, to: &mut [T]) {
+    const ROWS: usize = 8;
+    const COLUMNS: usize = 16;
+    for (block, rows) in rows.chunks(ROWS * m).enumerate() {
+        for start in (0..m).step_by(COLUMNS) {
+            let end = m.min(start + COLUMNS);
+            let to = &mut to[start * width..end * width];
+            for (j, row) in rows.chunks_exact(m).enumerate() {
+                let to = to[block * ROWS + j..].iter_mut().step_by(width);
+                to.zip(&row[start..end]).for_each(|(to, &entry)| *to = entry);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Buffers of products and of sweeps, kept by each thread from one to the next.
 
-use super::sparse_rows::Lists;
+use super::lists::Lists;
+use super::panels::Aligned;
 use super::sparse_sum::Units;
 use crate::scalar::Scalar;
 use crate::sweep::Rows;
@@ -8,7 +9,7 @@ use crate::sweep::Rows;
 /// What a product needs beside its factors and its result.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch<T> {
-    pub(super) panels: Vec<T>,
+    pub(super) panels: Aligned<T>,
     pub(super) lists: Lists<T>,
     pub(super) units: Units<T>,
 }
@@ -31,22 +32,22 @@ pub trait Kept: Sized + 'static {
 macro_rules! kept {
     ($number:ty, $module:ident) => {
         mod $module {
-            use std::cell::Cell;
+            use std::cell::{Cell, RefCell};
 
             use super::{Kept, Rows, Scratch};
 
             thread_local! {
-                static PRODUCT: Cell<Option<Box<Scratch<$number>>>> = const { Cell::new(None) };
+                static PRODUCT: RefCell<Vec<Box<Scratch<$number>>>> = const { RefCell::new(Vec::new()) };
                 static SWEEP: Cell<Option<Rows<$number>>> = const { Cell::new(None) };
             }
 
             impl Kept for $number {
                 fn take() -> Option<Box<Scratch<$number>>> {
-                    PRODUCT.take()
+                    PRODUCT.with_borrow_mut(Vec::pop)
                 }
 
                 fn put(scratch: Box<Scratch<$number>>) {
-                    PRODUCT.set(Some(scratch));
+                    PRODUCT.with_borrow_mut(|kept| kept.push(scratch));
                 }
 
                 fn take_rows() -> Rows<$number> {

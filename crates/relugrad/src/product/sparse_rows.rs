@@ -10,6 +10,7 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::lanes::{MOST_LANES, lanes};
+use super::lists::Lists;
 use super::panels::{Right, pack, pack_here};
 use super::scratch::Scratch;
 use crate::parallel::{for_each_chunk, pieces};
@@ -28,64 +29,22 @@ fn group_size(rows: usize) -> usize {
 /// Vectors in a panel's width: with groups of so many rows the sums fill the registers.
 const fn vectors(size: usize) -> usize {
     match size {
-        1 => 8,
+        1 => 4,
         2 => 4,
         3 => 3,
         _ => 2,
     }
 }
 
-/// The columns of groups of rows that are not zero, with their entries.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Lists<T> {
-    /// Where the list of each group starts, and where the last ends.
-    starts: Vec<usize>,
-    columns: Vec<u32>,
-    /// As many entries as a group has rows for each column.
-    entries: Vec<T>,
-    /// Which columns of the present group are not zero.
-    found: Vec<bool>,
-}
+/// Bytes of a panel that one pass goes through, to stay in the first cache.
+const PASS: usize = 24 << 10;
 
-impl<T: Scalar> Lists<T> {
-    /// The lists of `a: [samples, rows, columns]` in groups of `size` rows.
-    fn fill(&mut self, a: &[T], columns: usize, rows: usize, size: usize) {
-        self.starts.clear();
-        self.columns.clear();
-        self.entries.clear();
-        self.starts.push(0);
-        for sample in a.chunks_exact(rows * columns) {
-            for group in sample.chunks(size * columns) {
-                self.push(group, columns, size);
-            }
-        }
+/// Columns of a pass. Each of the panel's vectors serves every row of a group, so a single row needs them near.
+fn pass<T: Scalar>(size: usize, columns: usize) -> usize {
+    if size > 1 {
+        return columns;
     }
-
-    fn push(&mut self, group: &[T], columns: usize, size: usize) {
-        self.found.clear();
-        self.found.resize(columns, false);
-        for row in group.chunks_exact(columns) {
-            let pairs = self.found.iter_mut().zip(row);
-            pairs.for_each(|(found, &entry)| *found |= entry != T::ZERO);
-        }
-        let start = self.columns.len();
-        self.columns.resize(start + columns, 0);
-        let mut end = start;
-        for (column, &found) in self.found.iter().enumerate() {
-            self.columns[end] = column as u32;
-            end += usize::from(found);
-        }
-        self.columns.truncate(end);
-        let first = self.entries.len();
-        self.entries.resize(first + (end - start) * size, T::ZERO);
-        for (i, row) in group.chunks_exact(columns).enumerate() {
-            let to = self.entries[first..].chunks_exact_mut(size);
-            for (to, &column) in to.zip(&self.columns[start..end]) {
-                to[i] = row[column as usize];
-            }
-        }
-        self.starts.push(end);
-    }
+    PASS / (vectors(1) * lanes::<T>() * size_of::<T>())
 }
 
 /// `C ← A B`, or `C ← A B + C` if `accumulate`; `a: [samples, rows, m]`, `b: [m, k]`, `c: [samples, rows, k]`.
@@ -98,8 +57,7 @@ pub(super) fn sparse_rows<T: Scalar>(
 ) {
     let size = group_size(rows);
     let mut scratch = Scratch::<T>::take();
-    pack(b, m, vectors(size) * lanes::<T>(), &mut scratch.panels);
-    let panels = &scratch.panels[..];
+    let panels = pack(b, m, vectors(size) * lanes::<T>(), &mut scratch.panels);
     let samples = c.len() / (rows * k);
     let chunk = samples.div_ceil(pieces(samples));
     let operations = c.len() * m;
@@ -107,12 +65,13 @@ pub(super) fn sparse_rows<T: Scalar>(
         let count = c.len() / (rows * k);
         let a = &a[i * chunk * rows * m..][..count * rows * m];
         let mut own = Scratch::<T>::take();
-        own.lists.fill(a, m, rows, size);
+        own.lists.fill(a, (rows, m), size, pass::<T>(size, m));
         Arch::new().dispatch(Product {
             lists: &own.lists,
             panels,
             shape: (rows, m, k),
             size,
+            lower: None,
             accumulate,
             c,
         });
@@ -148,25 +107,63 @@ pub(crate) fn mix_rows<T: Scalar>(rows: usize, k: usize, m: &[T], c: &mut [T]) {
     let size = group_size(rows);
     let mut own = Scratch::<T>::take();
     let width = vectors(size) * lanes::<T>();
-    pack_here(Right::Plain(c), rows, width, &mut own.panels);
-    own.lists.fill(m, rows, rows, size);
+    let panels = pack_here(Right::Plain(c), rows, width, &mut own.panels);
+    own.lists.fill(m, (rows, rows), size, pass::<T>(size, rows));
     Arch::new().dispatch(Product {
         lists: &own.lists,
-        panels: &own.panels,
+        panels,
         shape: (rows, rows, k),
         size,
+        lower: None,
         accumulate: false,
         c,
     });
     own.put();
 }
 
-/// The product of some samples.
+/// Sums along the lists of the columns of `A`: `C ← α Aᵀ B + C`; `a: [depth, m]`, `b: [depth, k]`, `c: [m, k]`; if `lower`, at least what is on and below the
+/// diagonal.
+pub(super) fn sums<T: Scalar>(
+    (m, k): (usize, usize),
+    alpha: T,
+    a: &[T],
+    b: &[T],
+    lower: bool,
+    c: &mut [T],
+) {
+    let depth = a.len() / m;
+    let mut scratch = Scratch::<T>::take();
+    let width = vectors(1) * lanes::<T>();
+    let panels = pack(Right::Plain(b), depth, width, &mut scratch.panels);
+    let chunk = m.div_ceil(pieces(m));
+    let operations = c.len() * depth;
+    for_each_chunk(c, chunk * k, operations, |i, c| {
+        let units = i * chunk..i * chunk + c.len() / k;
+        let mut own = Scratch::<T>::take();
+        let pass = pass::<T>(1, depth);
+        own.lists.fill_transposed(alpha, a, m, units.clone(), pass);
+        Arch::new().dispatch(Product {
+            lists: &own.lists,
+            panels,
+            shape: (1, depth, k),
+            size: 1,
+            lower: lower.then_some(units.start),
+            accumulate: true,
+            c,
+        });
+        own.put();
+    });
+    scratch.put();
+}
+
+/// The product of some groups of rows.
 struct Product<'a, T> {
     lists: &'a Lists<T>,
     panels: &'a [T],
     shape: (usize, usize, usize),
     size: usize,
+    /// If only what is on and below the diagonal is wanted: which row of `C` is the first here.
+    lower: Option<usize>,
     accumulate: bool,
     c: &'a mut [T],
 }
@@ -192,15 +189,16 @@ impl<T: Scalar> Product<'_, T> {
     #[inline(always)]
     fn sized<S: Simd, const R: usize, const V: usize>(&mut self, simd: S) {
         let ((_, m, k), width) = (self.shape, V * T::lanes::<S>());
-        let groups = self.lists.starts.len() - 1;
         for (p, panel) in self.panels.chunks_exact(m * width).enumerate() {
-            for group in 0..groups {
-                let list = self.lists.starts[group]..self.lists.starts[group + 1];
-                let columns = &self.lists.columns[list.clone()];
-                let (entries, _) =
-                    self.lists.entries[list.start * R..list.end * R].as_chunks::<R>();
-                let sums = sum::<T, S, R, V>(simd, columns, entries, panel);
-                self.store(simd, &sums, group, p * width..k.min((p + 1) * width));
+            let columns = p * width..k.min((p + 1) * width);
+            let above = self.lower.map_or(0, |first| columns.start.saturating_sub(first));
+            for pass in 0..self.lists.passes() {
+                for group in above..self.lists.groups() {
+                    let (listed, entries) = self.lists.list::<R>(group, pass);
+                    let sums = sum::<T, S, R, V>(simd, listed, entries, panel);
+                    let accumulate = self.accumulate || pass > 0;
+                    self.store(simd, &sums, group, columns.clone(), accumulate);
+                }
             }
         }
     }
@@ -212,6 +210,7 @@ impl<T: Scalar> Product<'_, T> {
         sums: &[[T::Vector<S>; V]; R],
         group: usize,
         columns: Range<usize>,
+        accumulate: bool,
     ) {
         let (rows, _, k) = self.shape;
         let groups = rows.div_ceil(R);
@@ -219,7 +218,7 @@ impl<T: Scalar> Product<'_, T> {
         for (r, sums) in sums.iter().enumerate().take(rows - first) {
             let start = (sample * rows + first + r) * k;
             let to = &mut self.c[start + columns.start..start + columns.end];
-            write(simd, sums, self.accumulate, to);
+            write(simd, sums, accumulate, to);
         }
     }
 }

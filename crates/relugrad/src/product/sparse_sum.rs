@@ -1,149 +1,105 @@
 //! `C += α Aᵀ B` where a unit, a column of `A`, is zero in all rows of some samples, as behind a ReLU.
 //!
-//! Units are taken in pairs. For each pair the samples where one of them is active are listed; the kernel adds up the
-//! rows of `B` of those samples, of which a part stays in the cache for all units, and keeps the sums in registers. The
-//! sum over samples runs in their order within passes of fixed length, so the bits depend on nothing but `A` and `B`.
+//! Sample after sample, the rows of `C` that belong to active units take up the products of the sample's rows, a few
+//! units at a time in registers; the part of `C` that a panel of `B` meets stays in the first cache. The samples come in
+//! their order, so the bits depend on nothing but `A` and `B`. With few rows to a sample that is more loading and storing
+//! than computing, so there the sums run along the list of a unit instead, as in [`sparse_rows`](super::sparse_rows).
+
+use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::lanes::lanes;
-use super::panels::{Right, pack};
+use super::lists::find;
+use super::panels::{Right, fill};
 use super::scratch::Scratch;
-use super::sparse_rows::write;
+use super::sparse_rows::{sums, write};
 use crate::parallel::{for_each_chunk, pieces};
 use crate::scalar::Scalar;
 
-/// Units that share a list.
-const PAIR: usize = 2;
+/// Units taken at a time.
+const UNITS: usize = 6;
 
 /// Vectors in a panel's width.
-const VECTORS: usize = 4;
+const VECTORS: usize = 2;
 
-/// Bytes of a panel that one pass goes through, to stay in the first cache.
-const PASS: usize = 24 << 10;
+/// The least rows of a sample at which units are taken sample after sample.
+const LEAST_ROWS: usize = 4;
 
-/// Which part of `C` is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    All,
-    /// At least the entries on and below the diagonal.
-    Lower,
-}
-
-/// `C ← α Aᵀ B + C`; `a: [samples, rows, m]`, `b: [samples, rows, k]`, `c: [m, k]`.
+/// `C ← α Aᵀ B + C`; `a: [samples, rows, m]`, `b: [samples, rows, k]`, `c: [m, k]`; if `lower`, at least what is on and
+/// below the diagonal.
 pub(super) fn sparse_sum<T: Scalar>(
     (rows, m, k): (usize, usize, usize),
     alpha: T,
     a: &[T],
     b: &[T],
-    part: Part,
+    lower: bool,
     c: &mut [T],
 ) {
-    let depth = a.len() / m;
-    let mut scratch = Scratch::<T>::take();
-    let width = VECTORS * lanes::<T>();
-    pack(Right::Plain(b), depth, width, &mut scratch.panels);
-    let panels = &scratch.panels[..];
-    let chunk = m.div_ceil(pieces(m)).next_multiple_of(PAIR);
-    let operations = c.len() * depth;
+    if rows < LEAST_ROWS {
+        return sums((m, k), alpha, a, b, lower, c);
+    }
+    let chunk = m.div_ceil(pieces(m));
+    let operations = c.len() * (a.len() / m);
     for_each_chunk(c, chunk * k, operations, |i, c| {
         let units = i * chunk..i * chunk + c.len() / k;
         let mut own = Scratch::<T>::take();
-        own.units.fill(a, m, units.clone(), (rows, alpha), width);
+        own.units.fill(alpha, a, (rows, m), units.clone());
+        let width = VECTORS * super::lanes::lanes::<T>();
+        let Scratch { units: active, panels, .. } = &mut *own;
         Arch::new().dispatch(Sum {
-            units: &own.units,
-            first: units.start,
-            panels,
-            depth,
-            rows,
-            k,
-            part,
+            active,
+            panel: panels.room(rows * width),
+            b,
+            shape: (rows, k),
+            lower: lower.then_some(units.start),
             c,
         });
         own.put();
     });
-    scratch.put();
 }
 
-/// The entries of some units, and where they are active.
+/// Which of some units are active at each sample, with their entries.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Units<T> {
-    /// `α Aᵀ`, pair by pair; `[pairs, depth, 2]`.
+    /// Where the units of each sample start, and where the last end.
+    starts: Vec<usize>,
+    units: Vec<u32>,
+    /// In groups of [`UNITS`] units, the last of a sample smaller: `[rows, units]`.
     entries: Vec<T>,
-    /// The samples of every pair, in order.
-    samples: Vec<u32>,
-    /// Where the samples of each pass begin for each pair, and where the last end; `[passes + 1, pairs]`.
-    bounds: Vec<usize>,
-    /// Samples in a pass.
-    pass: usize,
+    found: Vec<bool>,
 }
 
 impl<T: Scalar> Units<T> {
-    fn fill(
-        &mut self,
-        a: &[T],
-        m: usize,
-        units: std::ops::Range<usize>,
-        (rows, alpha): (usize, T),
-        width: usize,
-    ) {
-        let depth = a.len() / m;
-        let pairs = units.len().div_ceil(PAIR);
+    /// Lists the columns `units` of `α a: [samples, rows, m]`, counted from the first of them.
+    fn fill(&mut self, alpha: T, a: &[T], (rows, m): (usize, usize), units: Range<usize>) {
+        self.starts.clear();
+        self.units.clear();
         self.entries.clear();
-        self.entries.resize(pairs * depth * PAIR, T::ZERO);
-        let blocks = a.chunks(BLOCK * m).enumerate();
-        for (block, a) in blocks {
-            for (pair, to) in self.entries.chunks_exact_mut(depth * PAIR).enumerate() {
-                let start = units.start + pair * PAIR;
-                let end = units.end.min(start + PAIR);
-                let to = to[block * BLOCK * PAIR..].chunks_exact_mut(PAIR);
-                for (to, row) in to.zip(a.chunks_exact(m)) {
-                    for (to, &entry) in to.iter_mut().zip(&row[start..end]) {
-                        *to = alpha * entry;
-                    }
+        self.starts.push(0);
+        for sample in a.chunks_exact(rows * m) {
+            let part = || sample.chunks_exact(m).map(|row| &row[units.clone()]);
+            let start = self.units.len();
+            find(part(), units.len(), &mut self.found, &mut self.units);
+            for group in self.units[start..].chunks(UNITS) {
+                for row in part() {
+                    let entries = group.iter().map(|&unit| alpha * row[unit as usize]);
+                    self.entries.extend(entries);
                 }
             }
-        }
-        self.list(depth, rows, width);
-    }
-
-    fn list(&mut self, depth: usize, rows: usize, width: usize) {
-        self.pass = (PASS / (rows * width * size_of::<T>())).max(1);
-        let samples = depth / rows;
-        let (passes, pairs) = (
-            samples.div_ceil(self.pass),
-            self.entries.len() / (depth * PAIR),
-        );
-        self.samples.clear();
-        self.bounds.clear();
-        self.bounds.resize((passes + 1) * pairs, 0);
-        for (pair, entries) in self.entries.chunks_exact(depth * PAIR).enumerate() {
-            for (sample, entries) in entries.chunks_exact(rows * PAIR).enumerate() {
-                if sample.is_multiple_of(self.pass) {
-                    self.bounds[sample / self.pass * pairs + pair] = self.samples.len();
-                }
-                if entries.iter().any(|&entry| entry != T::ZERO) {
-                    self.samples.push(sample as u32);
-                }
-            }
-            self.bounds[passes * pairs + pair] = self.samples.len();
+            self.starts.push(self.units.len());
         }
     }
 }
 
-/// Rows that are transposed at a time, for the sake of the cache.
-const BLOCK: usize = 32;
-
 /// The part of a sum that belongs to some units.
 struct Sum<'a, T> {
-    units: &'a Units<T>,
-    /// The first of them.
-    first: usize,
-    panels: &'a [T],
-    depth: usize,
-    rows: usize,
-    k: usize,
-    part: Part,
+    active: &'a Units<T>,
+    /// Room for one sample's part of the last panel, which may be narrower than the others.
+    panel: &'a mut [T],
+    b: &'a [T],
+    shape: (usize, usize),
+    /// If only what is on and below the diagonal is wanted: which row of `C` is the first here.
+    lower: Option<usize>,
     c: &'a mut [T],
 }
 
@@ -152,28 +108,33 @@ impl<T: Scalar> WithSimd for Sum<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        let (rows, k) = self.shape;
         let width = VECTORS * T::lanes::<S>();
-        let count = self.c.len() / self.k;
-        let pairs = count.div_ceil(PAIR);
-        let passes = self.units.bounds.len() / pairs - 1;
-        for (p, panel) in self.panels.chunks_exact(self.depth * width).enumerate() {
-            let columns = p * width..self.k.min((p + 1) * width);
-            let (panel, _) = T::vectors::<S>(panel).as_chunks::<VECTORS>();
-            for pass in 0..passes {
-                for pair in 0..pairs {
-                    let last = self.first + pair * PAIR + PAIR - 1;
-                    if self.part == Part::Lower && last < columns.start {
+        for p in 0..k.div_ceil(width) {
+            let columns = p * width..k.min((p + 1) * width);
+            let above = self.lower.map_or(0, |first| columns.start.saturating_sub(first));
+            for (sample, b) in self.b.chunks_exact(rows * k).enumerate() {
+                let (b, stride) = if columns.len() == width {
+                    (&b[columns.start..], k)
+                } else {
+                    fill(Right::Plain(b), (rows, p, width), self.panel);
+                    (&*self.panel, width)
+                };
+                let active = self.active.starts[sample]..self.active.starts[sample + 1];
+                let entries = &self.active.entries[active.start * rows..active.end * rows];
+                let groups = self.active.units[active].chunks(UNITS);
+                for (units, entries) in groups.zip(entries.chunks(UNITS * rows)) {
+                    if units.last().is_some_and(|&last| (last as usize) < above) {
                         continue;
                     }
-                    let from = self.units.bounds[pass * pairs + pair];
-                    let to = self.units.bounds[(pass + 1) * pairs + pair];
-                    let entries = &self.units.entries[pair * self.depth * PAIR..];
-                    let samples = &self.units.samples[from..to];
-                    let sums = sum(simd, samples, self.rows, entries, panel);
-                    for (i, sums) in sums.iter().enumerate().take(count - pair * PAIR) {
-                        let row = (pair * PAIR + i) * self.k;
-                        let to = &mut self.c[row + columns.start..row + columns.end];
-                        write(simd, sums, true, to);
+                    let (b, c) = ((b, stride), (&mut *self.c, k, columns.clone()));
+                    match units.len() {
+                        1 => add::<T, S, 1>(simd, units, entries, b, c),
+                        2 => add::<T, S, 2>(simd, units, entries, b, c),
+                        3 => add::<T, S, 3>(simd, units, entries, b, c),
+                        4 => add::<T, S, 4>(simd, units, entries, b, c),
+                        5 => add::<T, S, 5>(simd, units, entries, b, c),
+                        _ => add::<T, S, UNITS>(simd, units, entries, b, c),
                     }
                 }
             }
@@ -181,34 +142,32 @@ impl<T: Scalar> WithSimd for Sum<'_, T> {
     }
 }
 
-/// The sums of a panel's rows of some samples, times the entries of both units of a pair.
+/// Adds one sample's products of `U` units with the first columns of `b` to some columns of `C: [units, k]`; the rows of
+/// `b` begin `stride` apart.
 #[inline(always)]
-fn sum<T: Scalar, S: Simd>(
+fn add<T: Scalar, S: Simd, const U: usize>(
     simd: S,
-    samples: &[u32],
-    rows: usize,
+    units: &[u32],
     entries: &[T],
-    panel: &[[T::Vector<S>; VECTORS]],
-) -> [[T::Vector<S>; VECTORS]; PAIR] {
-    let mut sums = [[T::splat(simd, T::ZERO); VECTORS]; PAIR];
-    let (entries, _) = entries.as_chunks::<PAIR>();
-    for &sample in samples {
-        let place = sample as usize * rows;
-        // A panic here would keep the sums out of the registers; samples are always in range.
-        let (Some(entries), Some(panel)) = (
-            entries.get(place..place + rows),
-            panel.get(place..place + rows),
-        ) else {
+    (b, stride): (&[T], usize),
+    (c, k, columns): (&mut [T], usize, Range<usize>),
+) {
+    let place = |unit: u32| unit as usize * k + columns.start..unit as usize * k + columns.end;
+    let mut sums = [[T::splat(simd, T::ZERO); VECTORS]; U];
+    let (entries, _) = entries.as_chunks::<U>();
+    for (entries, b) in entries.iter().zip(b.chunks(stride)) {
+        // A panic here would keep the sums out of the registers; all rows are long enough.
+        let Some(b) = T::vectors::<S>(b).first_chunk::<VECTORS>() else {
             break;
         };
-        for (entries, b) in entries.iter().zip(panel) {
-            for i in 0..PAIR {
-                let a = T::splat(simd, entries[i]);
-                for v in 0..VECTORS {
-                    sums[i][v] = T::multiply_add(simd, a, b[v], sums[i][v]);
-                }
+        for u in 0..U {
+            let a = T::splat(simd, entries[u]);
+            for v in 0..VECTORS {
+                sums[u][v] = T::multiply_add(simd, a, b[v], sums[u][v]);
             }
         }
     }
-    sums
+    for u in 0..U {
+        write(simd, &sums[u], true, &mut c[place(units[u])]);
+    }
 }
