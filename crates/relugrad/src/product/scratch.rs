@@ -10,6 +10,7 @@ use crate::sweep::Rows;
 #[derive(Clone, Debug, Default)]
 pub struct Scratch<T> {
     pub(super) panels: Aligned<T>,
+    pub(super) sums: Aligned<T>,
     pub(super) lists: Lists<T>,
     pub(super) units: Units<T>,
 }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::lists::find;
-use super::panels::{Right, fill};
+use super::panels::{Aligned, Right, fill};
 use super::scratch::Scratch;
 use super::sparse_rows::{sums, write};
 use crate::parallel::{for_each_chunk, pieces};
@@ -19,8 +19,10 @@ use crate::scalar::Scalar;
 /// Units taken at a time.
 const UNITS: usize = 6;
 
-/// Vectors in a panel's width.
-const VECTORS: usize = 2;
+/// Vectors in a panel's width: with the products of a group of units they fill the registers.
+const fn vectors(registers: usize) -> usize {
+    if registers < 32 { 2 } else { 4 }
+}
 
 /// The least rows of a sample at which units are taken sample after sample.
 const LEAST_ROWS: usize = 4;
@@ -44,14 +46,19 @@ pub(super) fn sparse_sum<T: Scalar>(
         let units = i * chunk..i * chunk + c.len() / k;
         let mut own = Scratch::<T>::take();
         own.units.fill(alpha, a, (rows, m), units.clone());
-        let width = VECTORS * super::lanes::lanes::<T>();
-        let Scratch { units: active, panels, .. } = &mut *own;
+        let Scratch {
+            units: active,
+            panels,
+            sums,
+            ..
+        } = &mut *own;
         Arch::new().dispatch(Sum {
             active,
-            panel: panels.room(rows * width),
             b,
             shape: (rows, k),
             lower: lower.then_some(units.start),
+            edge: panels,
+            sums,
             c,
         });
         own.put();
@@ -94,12 +101,14 @@ impl<T: Scalar> Units<T> {
 /// The part of a sum that belongs to some units.
 struct Sum<'a, T> {
     active: &'a Units<T>,
-    /// Room for one sample's part of the last panel, which may be narrower than the others.
-    panel: &'a mut [T],
     b: &'a [T],
     shape: (usize, usize),
     /// If only what is on and below the diagonal is wanted: which row of `C` is the first here.
     lower: Option<usize>,
+    /// Room for one sample's part of the last panel, which may be narrower than the others.
+    edge: &'a mut Aligned<T>,
+    /// Room for a panel's part of the result.
+    sums: &'a mut Aligned<T>,
     c: &'a mut [T],
 }
 
@@ -108,66 +117,103 @@ impl<T: Scalar> WithSimd for Sum<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        if vectors(S::REGISTER_COUNT) == 4 {
+            self.panels::<S, 4>(simd);
+        } else {
+            self.panels::<S, 2>(simd);
+        }
+    }
+}
+
+impl<T: Scalar> Sum<'_, T> {
+    /// The sum in panels of `V` vectors.
+    #[inline(always)]
+    fn panels<S: Simd, const V: usize>(self, simd: S) {
         let (rows, k) = self.shape;
-        let width = VECTORS * T::lanes::<S>();
+        let width = V * T::lanes::<S>();
+        let sums = self.sums.room(self.c.len() / k * width);
+        let edge = self.edge.room(rows * width);
         for p in 0..k.div_ceil(width) {
             let columns = p * width..k.min((p + 1) * width);
             let above = self.lower.map_or(0, |first| columns.start.saturating_sub(first));
+            sums.fill(T::ZERO);
+            let (c, _) = T::vectors_mut::<S>(sums).as_chunks_mut::<V>();
             for (sample, b) in self.b.chunks_exact(rows * k).enumerate() {
-                let (b, stride) = if columns.len() == width {
+                let b = if columns.len() == width {
                     (&b[columns.start..], k)
                 } else {
-                    fill(Right::Plain(b), (rows, p, width), self.panel);
-                    (&*self.panel, width)
+                    fill(Right::Plain(b), (rows, p, width), edge);
+                    (&*edge, width)
                 };
-                let active = self.active.starts[sample]..self.active.starts[sample + 1];
-                let entries = &self.active.entries[active.start * rows..active.end * rows];
-                let groups = self.active.units[active].chunks(UNITS);
-                for (units, entries) in groups.zip(entries.chunks(UNITS * rows)) {
-                    if units.last().is_some_and(|&last| (last as usize) < above) {
-                        continue;
-                    }
-                    let (b, c) = ((b, stride), (&mut *self.c, k, columns.clone()));
-                    match units.len() {
-                        1 => add::<T, S, 1>(simd, units, entries, b, c),
-                        2 => add::<T, S, 2>(simd, units, entries, b, c),
-                        3 => add::<T, S, 3>(simd, units, entries, b, c),
-                        4 => add::<T, S, 4>(simd, units, entries, b, c),
-                        5 => add::<T, S, 5>(simd, units, entries, b, c),
-                        _ => add::<T, S, UNITS>(simd, units, entries, b, c),
-                    }
-                }
+                self.active.add::<S, V>(simd, (sample, rows), above, b, c);
+            }
+            for (row, sums) in self.c.chunks_exact_mut(k).zip(c) {
+                write(simd, sums, true, &mut row[columns.clone()]);
             }
         }
     }
 }
 
-/// Adds one sample's products of `U` units with the first columns of `b` to some columns of `C: [units, k]`; the rows of
-/// `b` begin `stride` apart.
+impl<T: Scalar> Units<T> {
+    /// Adds one sample's products with the first columns of `b`, whose rows begin `stride` apart, to those of all units
+    /// but some of the first.
+    #[inline(always)]
+    fn add<S: Simd, const V: usize>(
+        &self,
+        simd: S,
+        (sample, rows): (usize, usize),
+        above: usize,
+        b: (&[T], usize),
+        c: &mut [[T::Vector<S>; V]],
+    ) {
+        let active = self.starts[sample]..self.starts[sample + 1];
+        let entries = &self.entries[active.start * rows..active.end * rows];
+        let groups = self.units[active].chunks(UNITS);
+        for (units, entries) in groups.zip(entries.chunks(UNITS * rows)) {
+            if units.last().is_some_and(|&last| (last as usize) < above) {
+                continue;
+            }
+            match units.len() {
+                1 => add::<T, S, 1, V>(simd, units, entries, b, c),
+                2 => add::<T, S, 2, V>(simd, units, entries, b, c),
+                3 => add::<T, S, 3, V>(simd, units, entries, b, c),
+                4 => add::<T, S, 4, V>(simd, units, entries, b, c),
+                5 => add::<T, S, 5, V>(simd, units, entries, b, c),
+                _ => add::<T, S, UNITS, V>(simd, units, entries, b, c),
+            }
+        }
+    }
+}
+
+/// The same for `U` units.
 #[inline(always)]
-fn add<T: Scalar, S: Simd, const U: usize>(
+fn add<T: Scalar, S: Simd, const U: usize, const V: usize>(
     simd: S,
     units: &[u32],
     entries: &[T],
     (b, stride): (&[T], usize),
-    (c, k, columns): (&mut [T], usize, Range<usize>),
+    c: &mut [[T::Vector<S>; V]],
 ) {
-    let place = |unit: u32| unit as usize * k + columns.start..unit as usize * k + columns.end;
-    let mut sums = [[T::splat(simd, T::ZERO); VECTORS]; U];
+    let mut sums = [[T::splat(simd, T::ZERO); V]; U];
     let (entries, _) = entries.as_chunks::<U>();
     for (entries, b) in entries.iter().zip(b.chunks(stride)) {
         // A panic here would keep the sums out of the registers; all rows are long enough.
-        let Some(b) = T::vectors::<S>(b).first_chunk::<VECTORS>() else {
+        let Some(b) = T::vectors::<S>(b).first_chunk::<V>() else {
             break;
         };
         for u in 0..U {
             let a = T::splat(simd, entries[u]);
-            for v in 0..VECTORS {
+            for v in 0..V {
                 sums[u][v] = T::multiply_add(simd, a, b[v], sums[u][v]);
             }
         }
     }
     for u in 0..U {
-        write(simd, &sums[u], true, &mut c[place(units[u])]);
+        let Some(c) = c.get_mut(units[u] as usize) else {
+            break;
+        };
+        for v in 0..V {
+            c[v] = T::plus(simd, c[v], sums[u][v]);
+        }
     }
 }
