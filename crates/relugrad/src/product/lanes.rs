@@ -112,3 +112,17 @@ pub(super) fn lanes<T: Lanes>() -> usize {
     }
     Arch::new().dispatch(Count::<T>(std::marker::PhantomData))
 }
+
+/// Vector registers of this processor.
+pub(super) fn registers() -> usize {
+    struct Count;
+    impl WithSimd for Count {
+        type Output = usize;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            S::REGISTER_COUNT
+        }
+    }
+    Arch::new().dispatch(Count)
+}

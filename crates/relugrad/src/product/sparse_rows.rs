@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::lanes::{MOST_LANES, lanes};
+use super::lanes::{MOST_LANES, lanes, registers};
 use super::lists::Lists;
 use super::panels::{Right, pack, pack_here};
 use super::scratch::Scratch;
@@ -26,26 +26,41 @@ fn group_size(rows: usize) -> usize {
     sizes.min_by_key(|&size| padded(size)).unwrap_or(1)
 }
 
-/// Vectors in a panel's width: with groups of so many rows the sums fill the registers.
-const fn vectors(size: usize) -> usize {
-    match size {
-        1 => 4,
-        2 => 4,
-        3 => 3,
-        _ => 2,
+/// How a product is cut up.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    /// Rows in a group.
+    size: usize,
+    /// Vectors in a panel's width: as many as the registers hold sums of a group, and no more than `B` is wide.
+    vectors: usize,
+}
+
+impl Cut {
+    fn of<T: Scalar>(rows: usize, k: usize) -> Cut {
+        let size = group_size(rows);
+        let most = if size <= 2 || registers() >= 32 { 4 } else { 2 };
+        let needed = k.div_ceil(lanes::<T>()).next_power_of_two();
+        Cut {
+            size,
+            vectors: needed.min(most),
+        }
+    }
+
+    fn width<T: Scalar>(self) -> usize {
+        self.vectors * lanes::<T>()
+    }
+
+    /// Columns of a pass. Each vector of a panel serves every row of a group, so a single row needs them near.
+    fn pass<T: Scalar>(self, columns: usize) -> usize {
+        if self.size > 1 {
+            return columns;
+        }
+        PASS / (self.width::<T>() * size_of::<T>())
     }
 }
 
 /// Bytes of a panel that one pass goes through, to stay in the first cache.
 const PASS: usize = 24 << 10;
-
-/// Columns of a pass. Each of the panel's vectors serves every row of a group, so a single row needs them near.
-fn pass<T: Scalar>(size: usize, columns: usize) -> usize {
-    if size > 1 {
-        return columns;
-    }
-    PASS / (vectors(1) * lanes::<T>() * size_of::<T>())
-}
 
 /// `C ← A B`, or `C ← A B + C` if `accumulate`; `a: [samples, rows, m]`, `b: [m, k]`, `c: [samples, rows, k]`.
 pub(super) fn sparse_rows<T: Scalar>(
@@ -55,9 +70,9 @@ pub(super) fn sparse_rows<T: Scalar>(
     accumulate: bool,
     c: &mut [T],
 ) {
-    let size = group_size(rows);
+    let cut = Cut::of::<T>(rows, k);
     let mut scratch = Scratch::<T>::take();
-    let panels = pack(b, m, vectors(size) * lanes::<T>(), &mut scratch.panels);
+    let panels = pack(b, m, cut.width::<T>(), &mut scratch.panels);
     let samples = c.len() / (rows * k);
     let chunk = samples.div_ceil(pieces(samples));
     let operations = c.len() * m;
@@ -65,12 +80,12 @@ pub(super) fn sparse_rows<T: Scalar>(
         let count = c.len() / (rows * k);
         let a = &a[i * chunk * rows * m..][..count * rows * m];
         let mut own = Scratch::<T>::take();
-        own.lists.fill(a, (rows, m), size, pass::<T>(size, m));
+        own.lists.fill(a, (rows, m), cut.size, cut.pass::<T>(m));
         Arch::new().dispatch(Product {
             lists: &own.lists,
             panels,
             shape: (rows, m, k),
-            size,
+            cut,
             lower: None,
             accumulate,
             c,
@@ -104,16 +119,16 @@ pub(super) fn sparse_row<T: Scalar>(m: usize, a: &[T], b: Right<T>, accumulate: 
 
 /// `C ← M C` on this thread, with `m: [rows, rows]`, `c: [rows, k]`.
 pub(crate) fn mix_rows<T: Scalar>(rows: usize, k: usize, m: &[T], c: &mut [T]) {
-    let size = group_size(rows);
+    let cut = Cut::of::<T>(rows, k);
     let mut own = Scratch::<T>::take();
-    let width = vectors(size) * lanes::<T>();
-    let panels = pack_here(Right::Plain(c), rows, width, &mut own.panels);
-    own.lists.fill(m, (rows, rows), size, pass::<T>(size, rows));
+    let panels = pack_here(Right::Plain(c), rows, cut.width::<T>(), &mut own.panels);
+    let pass = cut.pass::<T>(rows);
+    own.lists.fill(m, (rows, rows), cut.size, pass);
     Arch::new().dispatch(Product {
         lists: &own.lists,
         panels,
         shape: (rows, rows, k),
-        size,
+        cut,
         lower: None,
         accumulate: false,
         c,
@@ -121,8 +136,8 @@ pub(crate) fn mix_rows<T: Scalar>(rows: usize, k: usize, m: &[T], c: &mut [T]) {
     own.put();
 }
 
-/// Sums along the lists of the columns of `A`: `C ← α Aᵀ B + C`; `a: [depth, m]`, `b: [depth, k]`, `c: [m, k]`; if `lower`, at least what is on and below the
-/// diagonal.
+/// Sums along the lists of the columns of `A`: `C ← α Aᵀ B + C`; `a: [depth, m]`, `b: [depth, k]`, `c: [m, k]`; if
+/// `lower`, at least what is on and below the diagonal.
 pub(super) fn sums<T: Scalar>(
     (m, k): (usize, usize),
     alpha: T,
@@ -133,20 +148,20 @@ pub(super) fn sums<T: Scalar>(
 ) {
     let depth = a.len() / m;
     let mut scratch = Scratch::<T>::take();
-    let width = vectors(1) * lanes::<T>();
-    let panels = pack(Right::Plain(b), depth, width, &mut scratch.panels);
+    let cut = Cut::of::<T>(1, k);
+    let panels = pack(Right::Plain(b), depth, cut.width::<T>(), &mut scratch.panels);
     let chunk = m.div_ceil(pieces(m));
     let operations = c.len() * depth;
     for_each_chunk(c, chunk * k, operations, |i, c| {
         let units = i * chunk..i * chunk + c.len() / k;
         let mut own = Scratch::<T>::take();
-        let pass = pass::<T>(1, depth);
+        let pass = cut.pass::<T>(depth);
         own.lists.fill_transposed(alpha, a, m, units.clone(), pass);
         Arch::new().dispatch(Product {
             lists: &own.lists,
             panels,
             shape: (1, depth, k),
-            size: 1,
+            cut,
             lower: lower.then_some(units.start),
             accumulate: true,
             c,
@@ -161,7 +176,7 @@ struct Product<'a, T> {
     lists: &'a Lists<T>,
     panels: &'a [T],
     shape: (usize, usize, usize),
-    size: usize,
+    cut: Cut,
     /// If only what is on and below the diagonal is wanted: which row of `C` is the first here.
     lower: Option<usize>,
     accumulate: bool,
@@ -173,18 +188,28 @@ impl<T: Scalar> WithSimd for Product<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        match self.size {
-            1 => self.sized::<S, 1, { vectors(1) }>(simd),
-            2 => self.sized::<S, 2, { vectors(2) }>(simd),
-            3 => self.sized::<S, 3, { vectors(3) }>(simd),
-            4 => self.sized::<S, 4, { vectors(4) }>(simd),
-            5 => self.sized::<S, 5, { vectors(5) }>(simd),
-            _ => self.sized::<S, 6, { vectors(6) }>(simd),
+        match self.cut.vectors {
+            1 => self.wide::<S, 1>(simd),
+            2 => self.wide::<S, 2>(simd),
+            _ => self.wide::<S, 4>(simd),
         }
     }
 }
 
 impl<T: Scalar> Product<'_, T> {
+    /// The product in panels of `V` vectors.
+    #[inline(always)]
+    fn wide<S: Simd, const V: usize>(&mut self, simd: S) {
+        match self.cut.size {
+            1 => self.sized::<S, 1, V>(simd),
+            2 => self.sized::<S, 2, V>(simd),
+            3 => self.sized::<S, 3, V>(simd),
+            4 => self.sized::<S, 4, V>(simd),
+            5 => self.sized::<S, 5, V>(simd),
+            _ => self.sized::<S, 6, V>(simd),
+        }
+    }
+
     /// The product in groups of `R` rows and panels of `V` vectors.
     #[inline(always)]
     fn sized<S: Simd, const R: usize, const V: usize>(&mut self, simd: S) {
