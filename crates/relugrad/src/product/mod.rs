@@ -25,19 +25,36 @@ use sparse_rows::{sparse_row, sparse_rows};
 use sparse_sum::sparse_sum;
 
 /// The least share of nonzero columns at which a dense product is faster, by rows of each sample.
-fn dense_from<T>(rows: usize, b: Right<T>) -> f64 {
-    match (rows, b) {
-        (1, Right::Plain(_)) => 0.7,
-        (1, Right::Transposed(_)) => 0.35,
-        (2 | 3, _) => 0.75,
+fn dense_from<T>((rows, m, k): (usize, usize, usize), a: &[T], b: Right<T>) -> f64 {
+    let packing = match b {
+        Right::Plain(_) => 8.0,
+        Right::Transposed(_) => 32.0,
+    };
+    match rows {
+        1 => single_rows(k, packing / (a.len() / m) as f64),
+        2 | 3 => 0.75,
         _ => 0.95,
     }
 }
 
 /// The same for sums over samples.
-fn dense_sum_from(rows: usize) -> f64 {
-    if rows == 1 { 0.7 } else { 0.95 }
+fn dense_sum_from((rows, m, k): (usize, usize, usize)) -> f64 {
+    if rows == 1 {
+        single_rows(k, 8.0 / m as f64)
+    } else {
+        0.95
+    }
 }
+
+/// The same for one row: with a load for every multiply-add a sparse product runs at three fifths of a dense one's speed,
+/// a list takes as long to make as 48 multiply-adds for each of its entries, and the right factor has to be packed.
+fn single_rows(k: usize, packing: f64) -> f64 {
+    0.62 * (1.0 - 48.0 / k as f64 - packing)
+}
+
+/// The share of nonzero entries below which a row's product with a matrix skips the others; it reads each row of the
+/// matrix once, so nothing is packed.
+const SINGLE_ROW: f64 = 0.1;
 
 /// The share of the columns of `a: [samples, rows, columns]` that are not zero, from the first row of a few samples.
 fn activity<T: Scalar>(a: &[T], rows: usize, columns: usize) -> f64 {
@@ -61,10 +78,11 @@ pub(crate) fn rows_times<T: Scalar>(
     accumulate: bool,
     c: &mut [T],
 ) {
-    if activity(a, rows, m) < dense_from(rows, b) {
-        if a.len() == m {
-            return sparse_row(m, a, b, accumulate, c);
-        }
+    let activity = activity(a, rows, m);
+    if a.len() == m && activity < SINGLE_ROW {
+        return sparse_row(m, a, b, accumulate, c);
+    }
+    if activity < dense_from((rows, m, k), a, b) {
         return sparse_rows((rows, m, k), a, b, accumulate, c);
     }
     match b {
@@ -82,7 +100,7 @@ pub(crate) fn sum_of_products<T: Scalar>(
     b: &[T],
     c: &mut [T],
 ) {
-    if activity(a, rows, m) < dense_sum_from(rows) {
+    if activity(a, rows, m) < dense_sum_from((rows, m, k)) {
         return sparse_sum((rows, m, k), alpha, a, b, false, c);
     }
     at_b((m, k), alpha, a, b, c);
@@ -96,7 +114,7 @@ pub(crate) fn symmetric_sum<T: Scalar>(
     b: &[T],
     c: &mut [T],
 ) {
-    if activity(a, rows, n) < dense_sum_from(rows) {
+    if activity(a, rows, n) < dense_sum_from((rows, n, n)) {
         sparse_sum((rows, n, n), alpha, a, b, true, c);
     } else {
         dense::at_b_lower(n, alpha, a, b, c);
