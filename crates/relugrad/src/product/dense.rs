@@ -183,27 +183,40 @@ pub(super) fn mirror<T: Scalar>(n: usize, c: &mut [T]) {
     }
 }
 
-/// `C ← A B + C` on this thread, with `a: [m, k]`, `b: [k, n]`, `c: [m, n]`.
-pub(crate) fn a_b_serial<T: Scalar>(m: usize, k: usize, n: usize, a: &[T], b: &[T], c: &mut [T]) {
-    T::multiply(
-        T::ONE,
-        view(m, k, a),
-        view(k, n, b),
-        true,
-        view_mut(m, n, c),
-    );
+/// `C ← A B`, or with `C` added, on this thread; `a: [m, k]`, `b: [k, n]`, `c: [m, n]`.
+pub(crate) fn a_b_serial<T: Scalar>(
+    (m, k, n): (usize, usize, usize),
+    a: &[T],
+    b: &[T],
+    accumulate: bool,
+    c: &mut [T],
+) {
+    let (a, b) = (view(m, k, a), view(k, n, b));
+    T::multiply(T::ONE, a, b, accumulate, view_mut(m, n, c));
 }
 
-/// `C ← Aᵀ B + C` on this thread, with `a: [m, k]`, `b: [m, n]`, `c: [k, n]`.
-pub(crate) fn at_b_serial<T: Scalar>(m: usize, k: usize, n: usize, a: &[T], b: &[T], c: &mut [T]) {
-    let a = view(m, k, a).transpose();
-    T::multiply(T::ONE, a, view(m, n, b), true, view_mut(k, n, c));
+/// `C ← Aᵀ B`, or with `C` added, on this thread; `a: [m, k]`, `b: [m, n]`, `c: [k, n]`.
+pub(crate) fn at_b_serial<T: Scalar>(
+    (m, k, n): (usize, usize, usize),
+    a: &[T],
+    b: &[T],
+    accumulate: bool,
+    c: &mut [T],
+) {
+    let (a, b) = (view(m, k, a).transpose(), view(m, n, b));
+    T::multiply(T::ONE, a, b, accumulate, view_mut(k, n, c));
 }
 
-/// `C ← A Bᵀ + C` on this thread, with `a: [m, k]`, `b: [n, k]`, `c: [m, n]`.
-pub(crate) fn a_bt_serial<T: Scalar>(m: usize, k: usize, n: usize, a: &[T], b: &[T], c: &mut [T]) {
-    let b = view(n, k, b).transpose();
-    T::multiply(T::ONE, view(m, k, a), b, true, view_mut(m, n, c));
+/// `C ← A Bᵀ`, or with `C` added, on this thread; `a: [m, k]`, `b: [n, k]`, `c: [m, n]`.
+pub(crate) fn a_bt_serial<T: Scalar>(
+    (m, k, n): (usize, usize, usize),
+    a: &[T],
+    b: &[T],
+    accumulate: bool,
+    c: &mut [T],
+) {
+    let (a, b) = (view(m, k, a), view(n, k, b).transpose());
+    T::multiply(T::ONE, a, b, accumulate, view_mut(m, n, c));
 }
 
 #[cfg(test)]

@@ -94,7 +94,8 @@ fn transpose<T: Scalar>(rows: &[T], m: usize, width: usize, to: &mut [T]) {
             let to = &mut to[start * width..end * width];
             for (j, row) in rows.chunks_exact(m).enumerate() {
                 let to = to[block * ROWS + j..].iter_mut().step_by(width);
-                to.zip(&row[start..end]).for_each(|(to, &entry)| *to = entry);
+                to.zip(&row[start..end])
+                    .for_each(|(to, &entry)| *to = entry);
             }
         }
     }

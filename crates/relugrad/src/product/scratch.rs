@@ -13,6 +13,7 @@ pub struct Scratch<T> {
     pub(super) sums: Aligned<T>,
     pub(super) lists: Lists<T>,
     pub(super) units: Units<T>,
+    unfolded: [Vec<T>; 2],
 }
 
 /// A number type whose buffers each thread keeps.
@@ -76,4 +77,12 @@ impl<T: Scalar> Scratch<T> {
     pub(super) fn put(self: Box<Self>) {
         T::put(self);
     }
+}
+
+/// Calls `f` with two of this thread's buffers, of whatever length and content.
+pub(crate) fn with_buffers<T: Scalar, R>(f: impl FnOnce(&mut [Vec<T>; 2]) -> R) -> R {
+    let mut scratch = Scratch::take();
+    let result = f(&mut scratch.unfolded);
+    scratch.put();
+    result
 }

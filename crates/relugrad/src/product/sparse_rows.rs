@@ -149,7 +149,12 @@ pub(super) fn sums<T: Scalar>(
     let depth = a.len() / m;
     let mut scratch = Scratch::<T>::take();
     let cut = Cut::of::<T>(1, k);
-    let panels = pack(Right::Plain(b), depth, cut.width::<T>(), &mut scratch.panels);
+    let panels = pack(
+        Right::Plain(b),
+        depth,
+        cut.width::<T>(),
+        &mut scratch.panels,
+    );
     let chunk = m.div_ceil(pieces(m));
     let operations = c.len() * depth;
     for_each_chunk(c, chunk * k, operations, |i, c| {
@@ -216,7 +221,9 @@ impl<T: Scalar> Product<'_, T> {
         let ((_, m, k), width) = (self.shape, V * T::lanes::<S>());
         for (p, panel) in self.panels.chunks_exact(m * width).enumerate() {
             let columns = p * width..k.min((p + 1) * width);
-            let above = self.lower.map_or(0, |first| columns.start.saturating_sub(first));
+            let above = self
+                .lower
+                .map_or(0, |first| columns.start.saturating_sub(first));
             for pass in 0..self.lists.passes() {
                 for group in above..self.lists.groups() {
                     let (listed, entries) = self.lists.list::<R>(group, pass);

@@ -135,7 +135,9 @@ impl<T: Scalar> Sum<'_, T> {
         let edge = self.edge.room(rows * width);
         for p in 0..k.div_ceil(width) {
             let columns = p * width..k.min((p + 1) * width);
-            let above = self.lower.map_or(0, |first| columns.start.saturating_sub(first));
+            let above = self
+                .lower
+                .map_or(0, |first| columns.start.saturating_sub(first));
             sums.fill(T::ZERO);
             let (c, _) = T::vectors_mut::<S>(sums).as_chunks_mut::<V>();
             for (sample, b) in self.b.chunks_exact(rows * k).enumerate() {

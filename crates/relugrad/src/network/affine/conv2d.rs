@@ -6,7 +6,7 @@
 use crate::network::Window;
 use crate::network::map::{AffineMap, Given};
 use crate::parallel::for_each_chunk;
-use crate::product::{a_b_serial, a_bt_serial, at_b_serial};
+use crate::product::{a_b_serial, a_bt_serial, at_b_serial, with_buffers};
 use crate::scalar::Scalar;
 
 /// Pieces of the batch whose weight gradients are summed one after the other, whatever the number of threads.
@@ -73,89 +73,132 @@ impl Conv2d {
         w.kernel == [1, 1] && w.stride == [1, 1] && w.padding == [[0, 0], [0, 0]]
     }
 
-    /// Calls `f(tap, position, entry)` for every run of neighbouring positions in which `entry` grows by the horizontal
-    /// stride: the first two are the row and column of the unfolded matrix, the last is where in the group's input.
-    fn runs(&self, mut f: impl FnMut(usize, usize, usize, usize)) {
-        let [_, height, width] = self.input;
-        let [_, rows, columns] = self.output;
-        let w = &self.window;
-        let mut tap = 0;
-        for channel in 0..self.input[0] / self.groups {
-            for down in 0..w.kernel[0] {
-                for across in 0..w.kernel[1] {
-                    let (first, last) = self.inside(across * w.dilation[1], columns, width);
-                    for row in 0..rows {
-                        let i = row * w.stride[0] + down * w.dilation[0];
-                        let Some(i) = i.checked_sub(w.padding[0][0]).filter(|&i| i < height) else {
-                            continue;
-                        };
-                        if first < last {
-                            let j = first * w.stride[1] + across * w.dilation[1] - w.padding[1][0];
-                            let entry = (channel * height + i) * width + j;
-                            f(tap, row * columns + first, entry, last - first);
-                        }
+    /// Unfolds one group of one row into `[taps, positions]`.
+    fn unfold<'b, T: Scalar>(&self, input: &[T], buffers: &'b mut [Vec<T>; 2]) -> &'b [T] {
+        let (positions, columns) = (self.positions(), self.output[2]);
+        let [padded, unfolded] = buffers;
+        let width = self.pad(input, padded);
+        unfolded.resize(self.taps() * positions + PIECE, T::ZERO);
+        self.rows(|place, source, across| {
+            let out = &mut unfolded[place..place + columns + PIECE];
+            let Some(row) = source else {
+                return out[..columns].fill(T::ZERO);
+            };
+            let from = &padded[row * width + across..];
+            match self.window.stride[1] {
+                // Whole pieces are copied faster than what is wanted of them; the rest is overwritten by the next row.
+                1 => {
+                    for at in (0..columns).step_by(PIECE) {
+                        out[at..at + PIECE].copy_from_slice(&from[at..at + PIECE]);
                     }
-                    tap += 1;
+                }
+                stride => {
+                    let from = from.iter().step_by(stride);
+                    let out = &mut out[..columns];
+                    out.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
                 }
             }
-        }
-    }
-
-    /// The columns of the output for which the tap at `shift` lies inside the input's width.
-    fn inside(&self, shift: usize, columns: usize, width: usize) -> (usize, usize) {
-        let (stride, before) = (self.window.stride[1], self.window.padding[1][0]);
-        let first = before.saturating_sub(shift).div_ceil(stride);
-        let last = (width + before).saturating_sub(shift).div_ceil(stride);
-        (first.min(columns), last.min(columns))
-    }
-
-    /// Unfolds one group of one row into `[taps, positions]`.
-    fn unfold<T: Scalar>(&self, input: &[T], out: &mut [T]) {
-        let (positions, stride) = (self.positions(), self.window.stride[1]);
-        out.fill(T::ZERO);
-        self.runs(|tap, position, entry, count| {
-            let out = &mut out[tap * positions + position..][..count];
-            if stride == 1 {
-                out.copy_from_slice(&input[entry..entry + count]);
-            } else {
-                let from = input[entry..].iter().step_by(stride);
-                out.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
-            }
         });
+        &unfolded[..self.taps() * positions]
     }
 
     /// The transpose of [`unfold`](Self::unfold), added to one group of one row.
-    fn fold<T: Scalar>(&self, unfolded: &[T], out: &mut [T]) {
-        let (positions, stride) = (self.positions(), self.window.stride[1]);
-        self.runs(|tap, position, entry, count| {
-            let from = &unfolded[tap * positions + position..][..count];
+    fn fold<T: Scalar>(&self, unfolded: &[T], padded: &mut Vec<T>, out: &mut [T]) {
+        let (columns, stride) = (self.output[2], self.window.stride[1]);
+        let [before, after] = self.window.padding[1];
+        let width = self.input[2] + before + after;
+        padded.clear();
+        padded.resize(out.len() / self.input[2] * width, T::ZERO);
+        self.rows(|place, source, across| {
+            let Some(row) = source else {
+                return;
+            };
+            let from = &unfolded[place..place + columns];
+            let to = &mut padded[row * width + across..(row + 1) * width];
             if stride == 1 {
-                let to = out[entry..entry + count].iter_mut();
-                to.zip(from).for_each(|(to, &from)| *to += from);
+                add(from, &mut to[..columns]);
             } else {
-                let to = out[entry..].iter_mut().step_by(stride);
+                let to = to.iter_mut().step_by(stride);
                 to.zip(from).for_each(|(to, &from)| *to += from);
             }
         });
+        let rows = out.chunks_exact_mut(self.input[2]);
+        for (out, padded) in rows.zip(padded.chunks_exact(width)) {
+            let from = &padded[before..before + out.len()];
+            out.iter_mut().zip(from).for_each(|(to, &from)| *to += from);
+        }
+    }
+
+    /// Copies the rows of one group with zeros before and behind them; the result is the width of a row with them.
+    fn pad<T: Scalar>(&self, input: &[T], padded: &mut Vec<T>) -> usize {
+        let [before, after] = self.window.padding[1];
+        let width = self.input[2] + before + after;
+        padded.resize(input.len() / self.input[2] * width + PIECE, T::ZERO);
+        let rows = input.chunks_exact(self.input[2]);
+        for (to, from) in padded.chunks_exact_mut(width).zip(rows) {
+            to[..before].fill(T::ZERO);
+            to[before..before + from.len()].copy_from_slice(from);
+            to[before + from.len()..].fill(T::ZERO);
+        }
+        width
+    }
+
+    /// Calls `f(place, row, column)` for every row of every tap's plane in the unfolded matrix of a group: where it starts,
+    /// which row of the group's input it is (none in the padding above and below), and at which column of it, padding
+    /// counted, it starts.
+    fn rows(&self, mut f: impl FnMut(usize, Option<usize>, usize)) {
+        let height = self.input[1];
+        let [_, rows, columns] = self.output;
+        let w = &self.window;
+        let mut place = 0;
+        for channel in 0..self.input[0] / self.groups {
+            for down in 0..w.kernel[0] {
+                for across in 0..w.kernel[1] {
+                    for row in 0..rows {
+                        let i = row * w.stride[0] + down * w.dilation[0];
+                        let i = i.checked_sub(w.padding[0][0]).filter(|&i| i < height);
+                        f(
+                            place,
+                            i.map(|i| channel * height + i),
+                            across * w.dilation[1],
+                        );
+                        place += columns;
+                    }
+                }
+            }
+        }
     }
 
     /// Calls `f` with the unfolded matrix of every group of a row.
     fn for_each_group<T: Scalar>(
         &self,
         input: &[T],
-        buffer: &mut Vec<T>,
+        buffers: &mut [Vec<T>; 2],
         mut f: impl FnMut(usize, &[T]),
     ) {
         for (group, input) in input.chunks_exact(input.len() / self.groups).enumerate() {
             if self.pointwise() {
                 f(group, input);
             } else {
-                buffer.resize(self.taps() * self.positions(), T::ZERO);
-                self.unfold(input, buffer);
-                f(group, buffer);
+                f(group, self.unfold(input, buffers));
             }
         }
     }
+}
+
+/// Numbers that are copied at once.
+const PIECE: usize = 16;
+
+/// Adds few numbers to as many.
+fn add<T: Scalar>(from: &[T], to: &mut [T]) {
+    let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<8>(), to.as_chunks_mut::<8>());
+    for (to, from) in to.iter_mut().zip(from) {
+        for i in 0..8 {
+            to[i] += from[i];
+        }
+    }
+    let pairs = to_rest.iter_mut().zip(from_rest);
+    pairs.for_each(|(to, &from)| *to += from);
 }
 
 /// The sum of some numbers, in an order that vectors can follow.
@@ -183,11 +226,13 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
                 out.fill(bias.map_or(T::ZERO, |start| parameters[start + channel]));
             }
             let input = &inputs[0][row * n..(row + 1) * n];
-            self.for_each_group(input, &mut Vec::new(), |group, unfolded| {
-                let rows = self.group_outputs();
-                let out = &mut out[group * rows * p..(group + 1) * rows * p];
-                let weight = self.group_weight(weights, group);
-                a_b_serial(rows, self.taps(), p, weight, unfolded, out);
+            with_buffers(|buffers| {
+                self.for_each_group(input, buffers, |group, unfolded| {
+                    let rows = self.group_outputs();
+                    let out = &mut out[group * rows * p..(group + 1) * rows * p];
+                    let weight = self.group_weight(weights, group);
+                    a_b_serial((rows, self.taps(), p), weight, unfolded, true, out);
+                });
             });
         });
     }
@@ -202,19 +247,20 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
                 below.fill(T::ZERO);
             }
             let c = &c[row * m..(row + 1) * m];
-            let mut unfolded = vec![T::ZERO; taps * p];
             let groups = below.chunks_exact_mut(self.inputs() / self.groups);
-            for (group, below) in groups.enumerate() {
-                let c = &c[group * rows * p..(group + 1) * rows * p];
-                let weight = self.group_weight(weights, group);
-                if self.pointwise() {
-                    at_b_serial(rows, taps, p, weight, c, below);
-                } else {
-                    unfolded.fill(T::ZERO);
-                    at_b_serial(rows, taps, p, weight, c, &mut unfolded);
-                    self.fold(&unfolded, below);
+            with_buffers(|[padded, unfolded]| {
+                for (group, below) in groups.enumerate() {
+                    let c = &c[group * rows * p..(group + 1) * rows * p];
+                    let weight = self.group_weight(weights, group);
+                    if self.pointwise() {
+                        at_b_serial((rows, taps, p), weight, c, true, below);
+                    } else {
+                        unfolded.resize(taps * p, T::ZERO);
+                        at_b_serial((rows, taps, p), weight, c, false, unfolded);
+                        self.fold(unfolded, padded, below);
+                    }
                 }
-            }
+            });
         });
     }
 
@@ -224,16 +270,17 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
         let piece = rows.div_ceil(PIECES).max(1);
         let mut sums = vec![T::ZERO; rows.div_ceil(piece) * size];
         for_each_chunk(&mut sums, size, rows * self.multiply_adds(), |k, sum| {
-            let mut buffer = Vec::new();
-            for row in k * piece..rows.min((k + 1) * piece) {
-                let (c, t) = (&c[row * m..(row + 1) * m], &t[row * n..(row + 1) * n]);
-                self.for_each_group(t, &mut buffer, |group, unfolded| {
-                    let rows = self.group_outputs();
-                    let c = &c[group * rows * p..(group + 1) * rows * p];
-                    let sum = &mut sum[group * rows * taps..(group + 1) * rows * taps];
-                    a_bt_serial(rows, p, taps, c, unfolded, sum);
-                });
-            }
+            with_buffers(|buffers| {
+                for row in k * piece..rows.min((k + 1) * piece) {
+                    let (c, t) = (&c[row * m..(row + 1) * m], &t[row * n..(row + 1) * n]);
+                    self.for_each_group(t, buffers, |group, unfolded| {
+                        let rows = self.group_outputs();
+                        let c = &c[group * rows * p..(group + 1) * rows * p];
+                        let sum = &mut sum[group * rows * taps..(group + 1) * rows * taps];
+                        a_bt_serial((rows, p, taps), c, unfolded, true, sum);
+                    });
+                }
+            });
         });
         let weight = &mut gradient[self.weight..self.weight + size];
         for sum in sums.chunks_exact(size) {
