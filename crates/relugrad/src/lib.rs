@@ -41,6 +41,7 @@
 //!
 //! Every formula is proved in `docs/theory.md` of the repository.
 
+mod buffer;
 mod curvature;
 mod eigen;
 mod error;

@@ -37,9 +37,11 @@ pub(crate) struct LayerView<'a> {
     choices: &'a [u32],
 }
 
-/// The pattern of one layer at one sample, to be written.
+/// The pattern of one layer at all samples, to be written.
 #[derive(Debug)]
 pub(crate) struct LayerMut<'a> {
+    /// Words of one sample.
+    pub(crate) words: usize,
     pub(crate) bits: &'a mut [u64],
     pub(crate) choices: &'a mut [u32],
 }
@@ -263,21 +265,16 @@ impl ActivationPattern {
         }
     }
 
-    /// One layer of all samples, each to be written, and the layers before it.
-    pub(crate) fn write(&mut self, layer: usize) -> (Vec<LayerMut<'_>>, Before<'_>) {
-        let samples = self.samples;
+    /// One layer of all samples, to be written, and the layers before it.
+    pub(crate) fn write(&mut self, layer: usize) -> (LayerMut<'_>, Before<'_>) {
         let (before, rest) = self.layers.split_at_mut(layer);
         let layer = &mut rest[0];
-        let (words, choices) = (layer.words(), layer.choices_per_sample());
-        let mut bits = layer.bits.as_mut_slice();
-        let mut winners = layer.choices.as_mut_slice();
-        let layers = (0..samples).map(|_| LayerMut {
-            bits: bits.split_off_mut(..words).expect("words for each sample"),
-            choices: winners
-                .split_off_mut(..choices)
-                .expect("winners for each sample"),
-        });
-        (layers.collect(), Before(before))
+        let to_write = LayerMut {
+            words: layer.words(),
+            bits: &mut layer.bits,
+            choices: &mut layer.choices,
+        };
+        (to_write, Before(before))
     }
 
     /// Crosses a face of the first sample's region, by its number in the order of

@@ -56,20 +56,18 @@ impl<T: Scalar> Record<T> {
         } else if let Some(map) = node.map.affine::<T>()
             && !in_place
         {
-            let inputs: Vec<&[T]> = node
-                .inputs
-                .iter()
-                .map(|&i| self.value(network, i))
-                .collect();
-            map.apply(
-                Given {
-                    parameters,
-                    rows: 1,
-                },
-                &inputs,
-                true,
-                &mut out,
-            );
+            let given = Given {
+                parameters,
+                rows: 1,
+            };
+            let value = |&input: &usize| self.value(network, input);
+            // Nearly all have one input, for which nothing need be allocated.
+            if let [input] = &node.inputs[..] {
+                map.apply(given, &[value(input)], true, &mut out);
+            } else {
+                let inputs: Vec<&[T]> = node.inputs.iter().map(value).collect();
+                map.apply(given, &inputs, true, &mut out);
+            }
         }
         self.slots[node.slot] = out;
         match failed {

@@ -95,9 +95,9 @@ fn measure<T: Scalar>(
         runner.run()?;
     }
     let bytes = MEMORY.peak_usage().saturating_sub(before);
+    let mut times = Vec::with_capacity(repeat);
     let warm = MEMORY.current_usage();
     MEMORY.reset_peak_usage();
-    let mut times = Vec::with_capacity(repeat);
     for _ in 0..repeat {
         if interrupt::requested() {
             return Err(Failure::Interrupted);

@@ -7,6 +7,7 @@ mod softmax_cross_entropy;
 mod squared_error;
 mod targets;
 
+use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::scalar::Scalar;
 
@@ -152,7 +153,7 @@ impl LossBatch {
         self.values.resize(samples, 0.0);
         self.residuals.resize(samples * outputs, 0.0);
         self.states.resize(samples * outputs * 2, 0.0);
-        let mut f = vec![0.0; outputs];
+        let mut f = Buffer::zeros(outputs);
         for i in 0..samples {
             let row = i * outputs..(i + 1) * outputs;
             for (to, from) in f.iter_mut().zip(&logits[row.clone()]) {

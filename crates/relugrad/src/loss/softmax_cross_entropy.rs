@@ -1,6 +1,7 @@
 //! `ℓ = log Σ_k exp f_k − Σ_k t_k f_k`.
 
 use super::LossFunction;
+use crate::buffer::Buffer;
 
 /// The state is `p` followed by `1 − p`, the latter summed from the other classes where `p` is the largest, so
 /// that it keeps its relative accuracy when one class is almost certain.
@@ -71,7 +72,7 @@ impl LossFunction for SoftmaxCrossEntropy {
     /// `√p_k (v_k − pᵀ v)`.
     fn factor_transposed_times(&self, state: &[f64], rows: &[f64], out: &mut [f64]) {
         let p = &state[..state.len() / 2];
-        let roots: Vec<f64> = p.iter().map(|p| p.sqrt()).collect();
+        let roots = Buffer::of(p.iter().map(|p| p.sqrt()));
         scaled_from_mean(p, &roots, rows, out);
     }
 
@@ -79,12 +80,10 @@ impl LossFunction for SoftmaxCrossEntropy {
     fn hessian_pullback(&self, state: &[f64], s_bar: &[f64], out: &mut [f64]) {
         let k = out.len();
         let p = &state[..k];
-        let p_bar: Vec<f64> = (0..k)
-            .map(|i| {
-                let row = &s_bar[i * k..(i + 1) * k];
-                row[i] - 2.0 * row.iter().zip(p).map(|(s, p)| s * p).sum::<f64>()
-            })
-            .collect();
+        let p_bar = Buffer::of((0..k).map(|i| {
+            let row = &s_bar[i * k..(i + 1) * k];
+            row[i] - 2.0 * row.iter().zip(p).map(|(s, p)| s * p).sum::<f64>()
+        }));
         self.hessian_times(state, &p_bar, out);
     }
 

@@ -111,6 +111,14 @@ impl Map {
     }
 
     pub(crate) fn has_parameters(&self) -> bool {
-        !self.parameter_starts().is_empty()
+        match self {
+            Map::Dense(_) | Map::Conv2d(_) => true,
+            Map::Elementwise(map) => map.has_parameters(),
+            Map::Gate(GateMap {
+                kind: GateKind::Slope(gate),
+                ..
+            }) => gate.slopes.is_some(),
+            _ => false,
+        }
     }
 }

@@ -9,6 +9,7 @@ use ndarray::ArrayView2;
 use super::Objective;
 use super::plan::Plan;
 use super::workspace::{Pair, Workspace, per_sample, to_scalar};
+use crate::buffer::Buffer;
 use crate::error::Result;
 use crate::loss::{LossBatch, LossFunction};
 use crate::network::Network;
@@ -50,7 +51,7 @@ impl Objective {
         );
         let g = row.cotangents.at_input();
         let derivatives = derivatives && plan.gradient.iter().any(|&i| self.terms[i].lambda > 0.0);
-        let mut a = vec![T::ZERO; if derivatives { g.len() } else { 0 }];
+        let mut a = Buffer::zeros(if derivatives { g.len() } else { 0 });
         for &term in &plan.gradient {
             let a = derivatives.then_some(&mut a[..]);
             match self.terms[term].penalty.form() {
@@ -133,7 +134,7 @@ impl Objective {
             &second.loss,
             &mut second.row.cotangents,
         );
-        let mut difference = second.row.cotangents.at_input().to_vec();
+        let mut difference = Buffer::of(second.row.cotangents.at_input().iter().copied());
         difference.iter_mut().zip(g).for_each(|(d, &g)| *d -= g);
         for (sample, difference) in difference.chunks_exact(d).enumerate() {
             let value = Norm::Squared.value(difference);
@@ -142,14 +143,14 @@ impl Objective {
         if let Some(a) = a {
             let scale = T::from_f64(2.0 * self.sample_weight(term, workspace));
             difference.iter_mut().for_each(|d| *d *= scale);
-            a.iter_mut().zip(&difference).for_each(|(a, &d)| *a -= d);
+            a.iter_mut().zip(&*difference).for_each(|(a, &d)| *a -= d);
             let gradient = workspace.gradient.as_mut().expect("it was started");
             second.pull_back(network, self.loss.function(), &difference, gradient);
             let h = T::from_f64(step);
             for (i, a) in a.chunks_exact_mut(d).enumerate() {
                 let sample = i * d..(i + 1) * d;
                 let x_bar = &second.loss_rows.at_input()[sample.clone()];
-                let z_bar: Vec<T> = x_bar.iter().map(|&x| h * x).collect();
+                let z_bar = Buffer::of(x_bar.iter().map(|&x| h * x));
                 direction.pull_back(&g[sample.clone()], &second.z[sample], &z_bar, a);
             }
         }
@@ -173,7 +174,7 @@ impl<T: Scalar> FiniteStep<T> {
             direction.write(g, z);
         }
         let h = T::from_f64(step);
-        let moved: Vec<T> = x.iter().zip(&self.z).map(|(&x, &z)| x + h * z).collect();
+        let moved = Buffer::of(x.iter().zip(&self.z).map(|(&x, &z)| x + h * z));
         let inputs = ArrayView2::from_shape((x.len() / d, d), &moved).expect("whole samples");
         self.record.fill(network, inputs)
     }
@@ -203,7 +204,7 @@ impl<T: Scalar> FiniteStep<T> {
             None,
             gradient,
         );
-        let mut f_bar = vec![0.0; self.loss.residuals.len()];
+        let mut f_bar = Buffer::zeros(self.loss.residuals.len());
         add_hessian_times(
             function,
             &self.loss,
@@ -245,10 +246,10 @@ pub(super) fn add_hessian_times<T: Scalar>(
     f_bar: &mut [f64],
 ) {
     let k = loss.outputs;
-    let mut product = vec![0.0; k];
+    let mut product = Buffer::zeros(k);
     for (sample, (u, f_bar)) in u.chunks_exact(k).zip(f_bar.chunks_exact_mut(k)).enumerate() {
-        let u: Vec<f64> = u.iter().map(|u| u.into_f64()).collect();
+        let u = Buffer::of(u.iter().map(|u| u.into_f64()));
         function.hessian_times(loss.state(sample), &u, &mut product);
-        f_bar.iter_mut().zip(&product).for_each(|(f, s)| *f += s);
+        f_bar.iter_mut().zip(&*product).for_each(|(f, s)| *f += s);
     }
 }

@@ -4,7 +4,7 @@
 //! logits. With the summed derivative `Ḡ` of all penalties the part of the parameter gradient is
 //! `2 Σ (V Ḡ Vᵀ c_l) t_{l−1}ᵀ`, and `r̄`, `S̄` join the derivative in the logits.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use ndarray::{Array2, ArrayView1, ArrayView2, CowArray, Ix2};
 use rand::{RngExt, SeedableRng};
@@ -12,10 +12,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use rayon::prelude::*;
 
-use super::Objective;
 use super::first_layer::FirstLayer;
-use super::plan::{Plan, Route, Rows, shared_seeds};
+use super::plan::{Plan, Route, Rows};
 use super::workspace::{Pair, Workspace, per_sample, to_scalar};
+use super::{Objective, Term};
+use crate::buffer::Buffer;
 use crate::eigen::EigenSolver;
 use crate::error::Result;
 use crate::jacobian::{for_each_gram, symmetrise};
@@ -30,11 +31,13 @@ use crate::sweep::{Gated, Seeds, weight_gradient};
 
 /// What the terms make of the Gram matrices of a batch.
 struct Heads<'a> {
-    terms: Vec<(&'a Penalty, f64)>,
-    /// Random rows of each term, `[B, m, K]`; empty for all but projected penalties.
+    terms: &'a [Term],
+    /// Which of them are functions of the Gram matrix.
+    gram: &'a [usize],
+    /// Random rows of each of these, `[B, m, K]`; empty for all but projected penalties, and missing if there are none.
     projections: Vec<Vec<f64>>,
     /// The seeds `V`; `[R, K]`.
-    seeds: Array2<f64>,
+    seeds: &'a Array2<f64>,
     loss: &'a LossBatch,
     function: &'static dyn crate::loss::LossFunction,
     /// Upper bound on the rank of `G`, and the relative accuracy of its entries.
@@ -61,14 +64,15 @@ impl Objective {
             return Ok(());
         }
         let mut pair = std::mem::take(&mut workspace.gram);
-        let seeds = shared_seeds::<T>(plan.rows, network.outputs());
+        let mut seeds = std::mem::take(&mut workspace.seeds);
+        seeds.fill(plan.rows, network.outputs());
         let gated = Gated::all(network, &workspace.record);
-        let mut grams = Vec::new();
-        let rows = seeds.nrows();
+        let rows = seeds.exact.nrows();
+        let mut grams = Buffer::with_room(gated.samples.len() * rows * rows);
         let first =
             FirstLayer::of(network).filter(|first| self.through(first, gated.samples.len() * rows));
         if derivatives {
-            let shared = Seeds::Shared(seeds.view());
+            let shared = Seeds::Shared(seeds.rounded.view());
             pair.cotangents.backward(&gated, shared, first.is_none());
             if let Some(first) = &first {
                 let (c, buffers) = (&pair.cotangents.slots[first.slot], &mut pair.first);
@@ -79,13 +83,13 @@ impl Objective {
             } else {
                 pair.tangents.forward_from(&gated, &mut pair.cotangents);
             }
-            grams_from_tangents(pair.tangents.at_output(network), &seeds, &mut grams);
+            grams_from_tangents(pair.tangents.at_output(network), &seeds.exact, &mut grams);
         } else {
-            for_each_gram(&gated, seeds.view(), |_, gram| {
+            for_each_gram(&gated, seeds.rounded.view(), |_, gram| {
                 grams.extend(gram.iter().map(|g| g.into_f64()));
             });
         }
-        let bars = self.heads(plan, network, workspace, derivatives, &grams)?;
+        let bars = self.heads(plan, &seeds.exact, network, workspace, derivatives, &grams)?;
         if derivatives {
             let gated = Gated::all(network, &workspace.record);
             let gradient = workspace.gradient.as_mut().expect("it was started");
@@ -106,7 +110,7 @@ impl Objective {
                 first.add_gradient((rows, unmixed), mixed, scale, &mut pair.first, gradient);
             }
         }
-        workspace.gram = pair;
+        (workspace.gram, workspace.seeds) = (pair, seeds);
         Ok(())
     }
 
@@ -124,38 +128,40 @@ impl Objective {
     fn heads<T: Scalar>(
         &self,
         plan: &Plan,
+        seeds: &Array2<f64>,
         network: &Network<T>,
         workspace: &mut Workspace<T>,
         derivatives: bool,
         grams: &[f64],
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Buffer<f64>> {
         let (samples, outputs) = (workspace.samples(), network.outputs());
-        let term = |&i: &usize| {
-            let term = &self.terms[i];
-            (&term.penalty, term.lambda / samples as f64)
+        let is_projected =
+            |&i: &usize| matches!(self.terms[i].penalty, Penalty::JacobianProjected { .. });
+        let projection = |&i: &usize| self.projection(i, samples, outputs);
+        let projections = if plan.gram.iter().any(is_projected) {
+            plan.gram.iter().map(projection).collect()
+        } else {
+            Vec::new()
         };
         let heads = Heads {
-            terms: plan.gram.iter().map(term).collect(),
-            projections: plan
-                .gram
-                .iter()
-                .map(|&i| self.projection(i, samples, outputs))
-                .collect(),
-            seeds: shared_seeds(plan.rows, outputs),
+            terms: &self.terms,
+            gram: &plan.gram,
+            projections,
+            seeds,
             loss: &workspace.loss,
             function: self.loss.function(),
             rank: outputs.min(network.inputs()),
             epsilon: T::EPSILON.into_f64(),
             derivatives,
         };
-        let (values, bars, f_bars) = heads.evaluate(grams)?;
+        let [values, bars, f_bars] = heads.evaluate(grams)?;
         for (sample, values) in values.chunks_exact(plan.gram.len()).enumerate() {
             for (&term, &value) in plan.gram.iter().zip(values) {
                 workspace.evaluation.sample_penalties[(term, sample)] = value;
             }
         }
         if derivatives {
-            let pairs = workspace.f_bar.iter_mut().zip(&f_bars);
+            let pairs = workspace.f_bar.iter_mut().zip(&*f_bars);
             pairs.for_each(|(f, &bar)| *f += bar);
         }
         Ok(bars)
@@ -222,14 +228,13 @@ impl Objective {
 }
 
 /// `G̃ = V G Vᵀ` in `f64` from the tangents `V G` at the logits; `[B, R, K]` becomes `[B, R, R]`.
-fn grams_from_tangents<T: Scalar>(tangents: &[T], seeds: &Array2<T>, grams: &mut Vec<f64>) {
+fn grams_from_tangents<T: Scalar>(tangents: &[T], seeds: &Array2<f64>, grams: &mut Buffer<f64>) {
     let (rows, outputs) = seeds.dim();
-    let seeds = seeds.mapv(|v| v.into_f64());
     for vg in tangents.chunks_exact(rows * outputs) {
-        let vg: Vec<f64> = vg.iter().map(|x| x.into_f64()).collect();
+        let vg = Buffer::of(vg.iter().map(|x| x.into_f64()));
         let start = grams.len();
         if rows == outputs {
-            grams.extend(vg);
+            grams.extend_from_slice(&vg);
         } else {
             let vg = ArrayView2::from_shape((rows, outputs), &vg).expect("R rows of K");
             grams.extend(vg.dot(&seeds.t()).iter());
@@ -241,7 +246,7 @@ fn grams_from_tangents<T: Scalar>(tangents: &[T], seeds: &Array2<T>, grams: &mut
 /// `m` if all of the matrices `[samples, rows, rows]` are `m I`: then nothing need be mixed.
 fn common_multiple_of_identity(matrices: &[f64], rows: usize) -> Option<f64> {
     let entry = |(i, &entry): (usize, &f64)| {
-        let diagonal = i % (rows * rows) % (rows + 1) == 0;
+        let diagonal = (i % (rows * rows)).is_multiple_of(rows + 1);
         entry == if diagonal { matrices[0] } else { 0.0 }
     };
     matrices.iter().enumerate().all(entry).then(|| matrices[0])
@@ -263,28 +268,57 @@ fn clean(matrix: &mut [f64], size: usize) {
     }
 }
 
+/// What a thread needs to work on one sample after another.
+type Tools = (GramDerivative, RefCell<EigenSolver>);
+
+thread_local! {
+    static TOOLS: Cell<Option<Tools>> = const { Cell::new(None) };
+}
+
+/// A thread's tools while it uses them; they are kept from one evaluation to the next.
+struct Desk(Option<Tools>);
+
+impl Desk {
+    /// With tools for `K` logits.
+    fn new(outputs: usize) -> Desk {
+        let fits = |(derivative, _): &Tools| derivative.r.len() == outputs;
+        let new = || {
+            let solver = RefCell::new(EigenSolver::new(outputs));
+            (GramDerivative::zeros(outputs), solver)
+        };
+        Desk(Some(TOOLS.take().filter(fits).unwrap_or_else(new)))
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        TOOLS.set(self.0.take());
+    }
+}
+
 impl Heads<'_> {
     /// Values `[B, terms]`, `V Ḡ Vᵀ` `[B, R, R]` and parts of `f̄` `[B, K]`, the last two empty without derivatives.
-    fn evaluate(&self, grams: &[f64]) -> Result<(Vec<f64>, Vec<f64>, Vec<f64>)> {
+    fn evaluate(&self, grams: &[f64]) -> Result<[Buffer<f64>; 3]> {
         let (r, k) = self.seeds.dim();
         let samples = grams.len() / (r * r);
-        let mut values = vec![0.0; samples * self.terms.len()];
-        let mut bars = vec![0.0; samples * r * r];
-        let mut f_bars = vec![0.0; samples * k];
+        let mut values = Buffer::zeros(samples * self.gram.len());
+        let mut bars = Buffer::zeros(samples * r * r);
+        let mut f_bars = Buffer::zeros(samples * k);
         // A term takes a few products of K×K matrices, or an eigenproblem.
-        let operations = 8 * samples * k * k * k * self.terms.len();
+        let operations = 8 * samples * k * k * k * self.gram.len();
         let together = if worthwhile(operations) { 1 } else { samples };
         let parts = values
-            .par_chunks_mut(self.terms.len())
+            .par_chunks_mut(self.gram.len())
             .zip(bars.par_chunks_mut(r * r))
             .zip(f_bars.par_chunks_mut(k))
             .zip(grams.par_chunks(r * r))
             .enumerate()
             .with_min_len(together);
         parts.try_for_each_init(
-            || (GramDerivative::zeros(k), RefCell::new(EigenSolver::new(k))),
-            |(derivative, solver), (sample, (((values, bar), f_bar), gram))| {
+            || Desk::new(k),
+            |desk, (sample, (((values, bar), f_bar), gram))| {
                 let gram = self.full(gram);
+                let (derivative, solver) = desk.0.as_mut().expect("tools lie on it");
                 derivative.reset();
                 self.sample((sample, gram.view()), solver, values, derivative)?;
                 if self.derivatives {
@@ -293,7 +327,7 @@ impl Heads<'_> {
                 Ok(())
             },
         )?;
-        Ok((values, bars, f_bars))
+        Ok([values, bars, f_bars])
     }
 
     /// `Vᵀ G̃ V`: `G` for the identity, `C G C` for centred rows.
@@ -303,7 +337,7 @@ impl Heads<'_> {
         if r == k {
             return gram.into();
         }
-        self.seeds.t().dot(&gram).dot(&self.seeds).into()
+        self.seeds.t().dot(&gram).dot(self.seeds).into()
     }
 
     fn sample(
@@ -324,13 +358,14 @@ impl Heads<'_> {
             solver,
             shared: Shared::default(),
         };
-        for (i, (penalty, weight)) in self.terms.iter().enumerate() {
-            let length = self.projections[i].len() / self.loss.values.len();
-            let rows = &self.projections[i][sample * length..(sample + 1) * length];
+        for (i, term) in self.gram.iter().map(|&i| &self.terms[i]).enumerate() {
+            let projection = self.projections.get(i).map_or(&[][..], |rows| rows);
+            let length = projection.len() / self.loss.values.len();
+            let rows = &projection[sample * length..(sample + 1) * length];
             let rows = ArrayView2::from_shape((length / k, k), rows).expect("rows of K");
-            derivative.weight = *weight;
+            derivative.weight = term.lambda / self.loss.values.len() as f64;
             let derivative = self.derivatives.then_some(&mut *derivative);
-            values[i] = penalty.gram_value(&point, rows, derivative)?;
+            values[i] = term.penalty.gram_value(&point, rows, derivative)?;
         }
         Ok(())
     }
@@ -349,9 +384,9 @@ impl Heads<'_> {
         let (r_bar, s_bar) = (bar.r.as_slice(), bar.s.as_slice());
         self.function
             .hessian_pullback(state, s_bar.expect(slice), f_bar);
-        let mut product = vec![0.0; f_bar.len()];
+        let mut product = Buffer::zeros(f_bar.len());
         self.function
             .hessian_times(state, r_bar.expect(slice), &mut product);
-        f_bar.iter_mut().zip(&product).for_each(|(f, s)| *f += s);
+        f_bar.iter_mut().zip(&*product).for_each(|(f, s)| *f += s);
     }
 }

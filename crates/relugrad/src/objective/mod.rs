@@ -213,7 +213,8 @@ impl Objective {
         derivatives: bool,
     ) -> Result<()> {
         workspace.start(self, network, inputs, targets, derivatives)?;
-        let plan = self.plan(network.outputs());
+        let mut plan = std::mem::take(&mut workspace.plan);
+        self.plan_into(network.outputs(), &mut plan);
         self.gradient_stage(&plan, network, workspace, derivatives)?;
         self.gram_stage(&plan, network, workspace, derivatives)?;
         for &term in &plan.geometry {
@@ -239,6 +240,7 @@ impl Objective {
                 _ => unreachable!("not a geometric penalty"),
             }
         }
+        workspace.plan = plan;
         if derivatives {
             workspace.finish_gradient(network);
         }

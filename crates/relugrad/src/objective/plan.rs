@@ -48,36 +48,45 @@ pub(crate) enum Rows {
 impl Objective {
     /// The sweeps for a network with `outputs` logits.
     pub(crate) fn plan(&self, outputs: usize) -> Plan {
+        let mut plan = Plan::default();
+        self.plan_into(outputs, &mut plan);
+        plan
+    }
+
+    /// [`plan`](Self::plan) into one whose memory is used again.
+    pub(crate) fn plan_into(&self, outputs: usize, plan: &mut Plan) {
         let fewest = self.route != Route::AllRows;
-        let is_gram = |i: &usize| matches!(self.terms[*i].penalty.form(), Form::Gram);
-        let is_geometric = |i: &usize| self.terms[*i].penalty.is_geometric();
-        let all = 0..self.terms.len();
-        let (geometry, others): (Vec<usize>, Vec<usize>) = all.partition(is_geometric);
-        let (gram, mut gradient): (Vec<usize>, Vec<usize>) = others.into_iter().partition(is_gram);
-        let only = |penalty: fn(&Penalty) -> bool| {
-            fewest && !gram.is_empty() && gram.iter().all(|&i| penalty(&self.terms[i].penalty))
-        };
-        if only(|penalty| *penalty == Penalty::InputGradient) {
-            gradient.extend(gram);
-            gradient.sort_unstable();
-            return Plan {
-                gradient,
-                geometry,
-                ..Plan::default()
-            };
-        }
-        let differences = outputs > 1 && self.loss.function().sees_only_differences();
-        let rows = match gram[..] {
-            [i] if fewest && self.fewer_projections(i, outputs) => Rows::Projected,
-            _ if differences && only(Penalty::sees_only_differences) => Rows::Centred,
-            _ => Rows::Identity,
-        };
-        Plan {
+        let Plan {
             gradient,
             geometry,
             gram,
             rows,
+        } = plan;
+        for terms in [&mut *gradient, geometry, gram] {
+            terms.clear();
         }
+        for (i, term) in self.terms.iter().enumerate() {
+            match term.penalty.form() {
+                Form::Gram => gram.push(i),
+                Form::Geometry => geometry.push(i),
+                Form::Gradient(_) | Form::FiniteStep(..) => gradient.push(i),
+            }
+        }
+        let only = |gram: &[usize], penalty: fn(&Penalty) -> bool| {
+            fewest && !gram.is_empty() && gram.iter().all(|&i| penalty(&self.terms[i].penalty))
+        };
+        *rows = Rows::Identity;
+        if only(gram, |penalty| *penalty == Penalty::InputGradient) {
+            gradient.append(gram);
+            gradient.sort_unstable();
+            return;
+        }
+        let differences = outputs > 1 && self.loss.function().sees_only_differences();
+        *rows = match gram[..] {
+            [i] if fewest && self.fewer_projections(i, outputs) => Rows::Projected,
+            _ if differences && only(gram, Penalty::sees_only_differences) => Rows::Centred,
+            _ => Rows::Identity,
+        };
     }
 
     /// Rows of each sample in the Gram stage.
@@ -97,9 +106,27 @@ impl Objective {
     }
 }
 
+/// Seeds of the Gram matrix's sweeps, `[R, K]`, in the precision of its entries and in the network's.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SharedSeeds<T> {
+    pub(crate) exact: Array2<f64>,
+    pub(crate) rounded: Array2<T>,
+}
+
+impl<T: Scalar> SharedSeeds<T> {
+    /// Makes them those of a network with `outputs` logits, if they are not.
+    pub(crate) fn fill(&mut self, rows: Rows, outputs: usize) {
+        let count = outputs - usize::from(rows == Rows::Centred);
+        if self.exact.dim() != (count, outputs) {
+            self.exact = shared_seeds(rows, outputs);
+            self.rounded = shared_seeds(rows, outputs);
+        }
+    }
+}
+
 /// Seeds of the Gram matrix's sweeps: the identity, or the `K − 1` rows
 /// `(1, …, 1, −i, 0, …, 0)/√(i(i+1))` with `i` ones, which are orthonormal and orthogonal to `1` (Helmert).
-pub(crate) fn shared_seeds<T: Scalar>(rows: Rows, outputs: usize) -> Array2<T> {
+fn shared_seeds<T: Scalar>(rows: Rows, outputs: usize) -> Array2<T> {
     if rows != Rows::Centred {
         return Array2::eye(outputs);
     }

@@ -4,6 +4,8 @@ use ndarray::{Array2, ArrayView2, ArrayView3};
 
 use super::Objective;
 use super::first_layer::FirstLayerBuffers;
+use super::plan::{Plan, SharedSeeds};
+use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::loss::{LossBatch, Targets};
 use crate::network::Network;
@@ -36,6 +38,8 @@ pub struct Evaluation {
 /// the input gradient, `2R` more for Gram penalties swept with `R` rows, and 4 more for CURE.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace<T> {
+    pub(super) plan: Plan,
+    pub(super) seeds: SharedSeeds<T>,
     pub(super) record: Record<T>,
     pub(super) targets: Vec<f64>,
     pub(super) loss: LossBatch,
@@ -182,8 +186,8 @@ fn check_finite(what: &str, value: f64) -> Result<()> {
 }
 
 /// The same numbers in the network's precision.
-pub(super) fn to_scalar<T: Scalar>(values: &[f64]) -> Vec<T> {
-    values.iter().map(|&value| T::from_f64(value)).collect()
+pub(super) fn to_scalar<T: Scalar>(values: &[f64]) -> Buffer<T> {
+    Buffer::of(values.iter().map(|&value| T::from_f64(value)))
 }
 
 /// A flat slice as `[B, rows, width]`.

@@ -19,7 +19,7 @@ pub(crate) use dense::{
 };
 pub(crate) use lanes::Lanes;
 pub(crate) use panels::Right;
-pub(crate) use scratch::{Kept, with_buffers};
+pub(crate) use scratch::Kept;
 pub(crate) use sparse_rows::mix_rows;
 use sparse_rows::{sparse_row, sparse_rows};
 use sparse_sum::sparse_sum;

@@ -13,7 +13,6 @@ pub struct Scratch<T> {
     pub(super) sums: Aligned<T>,
     pub(super) lists: Lists<T>,
     pub(super) units: Units<T>,
-    unfolded: [Vec<T>; 2],
 }
 
 /// A number type whose buffers each thread keeps.
@@ -23,6 +22,9 @@ pub trait Kept: Sized + 'static {
 
     /// Gives them back.
     fn put(scratch: Box<Scratch<Self>>);
+
+    /// Calls `f` with the vectors that this thread keeps.
+    fn kept<R>(f: impl FnOnce(&mut Vec<Vec<Self>>) -> R) -> R;
 
     /// Takes the rows of this thread's last sweep whose result was not kept.
     fn take_rows() -> Rows<Self>;
@@ -40,6 +42,7 @@ macro_rules! kept {
 
             thread_local! {
                 static PRODUCT: RefCell<Vec<Box<Scratch<$number>>>> = const { RefCell::new(Vec::new()) };
+                static KEPT: RefCell<Vec<Vec<$number>>> = const { RefCell::new(Vec::new()) };
                 static SWEEP: Cell<Option<Rows<$number>>> = const { Cell::new(None) };
             }
 
@@ -50,6 +53,10 @@ macro_rules! kept {
 
                 fn put(scratch: Box<Scratch<$number>>) {
                     PRODUCT.with_borrow_mut(|kept| kept.push(scratch));
+                }
+
+                fn kept<R>(f: impl FnOnce(&mut Vec<Vec<$number>>) -> R) -> R {
+                    KEPT.with_borrow_mut(f)
                 }
 
                 fn take_rows() -> Rows<$number> {
@@ -77,12 +84,4 @@ impl<T: Scalar> Scratch<T> {
     pub(super) fn put(self: Box<Self>) {
         T::put(self);
     }
-}
-
-/// Calls `f` with two of this thread's buffers, of whatever length and content.
-pub(crate) fn with_buffers<T: Scalar, R>(f: impl FnOnce(&mut [Vec<T>; 2]) -> R) -> R {
-    let mut scratch = Scratch::take();
-    let result = f(&mut scratch.unfolded);
-    scratch.put();
-    result
 }

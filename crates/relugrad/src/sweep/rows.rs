@@ -5,6 +5,7 @@ use std::ops::Range;
 use ndarray::ArrayView2;
 
 use super::Seeds;
+use crate::buffer::Buffer;
 use crate::network::map::{AffineMap, GateKind, Given, Map};
 use crate::network::{Network, Node};
 use crate::parameters::Parameters;
@@ -105,7 +106,7 @@ impl<T: Scalar> Rows<T> {
     /// for every sample, so it is formed once; the result tells whether that was done.
     fn shared_seeds(&mut self, network: &Network<T>, seeds: ArrayView2<T>, to_input: bool) -> bool {
         let output = network.output();
-        let seeds: Vec<T> = seeds.iter().copied().collect();
+        let seeds = Buffer::of(seeds.iter().copied());
         repeat(&seeds, &mut self.slots[output.slot]);
         let Map::Dense(dense) = &output.map else {
             return false;
@@ -115,7 +116,7 @@ impl<T: Scalar> Rows<T> {
         }
         let input = &network.nodes[output.inputs[0]];
         if to_input || input.depends_on_parameters {
-            let mut product = vec![T::ZERO; self.rows * dense.inputs];
+            let mut product = Buffer::zeros(self.rows * dense.inputs);
             let parameters = network.parameters().values();
             let given = Given {
                 parameters,
@@ -316,9 +317,17 @@ impl<T: Scalar> Rows<T> {
         } else if let Some(map) = node.map.affine::<T>()
             && !in_place
         {
-            let inputs: Vec<&[T]> = node.inputs.iter().map(|&input| below(input)).collect();
-            let rows = self.rows;
-            map.apply(Given { parameters, rows }, &inputs, false, &mut out);
+            let given = Given {
+                parameters,
+                rows: self.rows,
+            };
+            // Nearly all have one input, for which nothing need be allocated.
+            if let [input] = node.inputs[..] {
+                map.apply(given, &[below(input)], false, &mut out);
+            } else {
+                let inputs: Vec<&[T]> = node.inputs.iter().map(|&input| below(input)).collect();
+                map.apply(given, &inputs, false, &mut out);
+            }
         }
         self.slots[node.slot] = out;
     }

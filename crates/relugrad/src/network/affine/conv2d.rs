@@ -3,10 +3,11 @@
 //! A row is unfolded into the matrix whose column `p` holds the entries under the kernel at position `p`; the three
 //! sweeps are then products of that matrix, or of its transpose, with the weight (Chellapilla, Puri & Simard 2006).
 
+use crate::buffer::Buffer;
 use crate::network::Window;
 use crate::network::map::{AffineMap, Given};
 use crate::parallel::for_each_chunk;
-use crate::product::{a_b_serial, a_bt_serial, at_b_serial, with_buffers};
+use crate::product::{a_b_serial, a_bt_serial, at_b_serial};
 use crate::scalar::Scalar;
 
 /// Pieces of the batch whose weight gradients are summed one after the other, whatever the number of threads.
@@ -25,6 +26,12 @@ pub(crate) struct Conv2d {
     pub(crate) weight: usize,
     /// Where the bias starts, if there is one.
     pub(crate) bias: Option<usize>,
+}
+
+/// A row with zeros around it, and unfolded.
+struct Unfolded<T: Scalar> {
+    padded: Buffer<T>,
+    unfolded: Buffer<T>,
 }
 
 impl Conv2d {
@@ -74,9 +81,9 @@ impl Conv2d {
     }
 
     /// Unfolds one group of one row into `[taps, positions]`.
-    fn unfold<'b, T: Scalar>(&self, input: &[T], buffers: &'b mut [Vec<T>; 2]) -> &'b [T] {
+    fn unfold<'b, T: Scalar>(&self, input: &[T], buffers: &'b mut Unfolded<T>) -> &'b [T] {
         let (positions, columns) = (self.positions(), self.output[2]);
-        let [padded, unfolded] = buffers;
+        let Unfolded { padded, unfolded } = buffers;
         let width = self.pad(input, padded);
         unfolded.resize(self.taps() * positions + PIECE, T::ZERO);
         self.rows(|place, source, across| {
@@ -169,11 +176,20 @@ impl Conv2d {
         }
     }
 
+    /// Room to unfold a row.
+    fn room<T: Scalar>(&self) -> Unfolded<T> {
+        let unfolded = self.taps() * self.positions() + PIECE;
+        Unfolded {
+            padded: Buffer::with_room(if self.pointwise() { 0 } else { self.inputs() }),
+            unfolded: Buffer::with_room(if self.pointwise() { 0 } else { unfolded }),
+        }
+    }
+
     /// Calls `f` with the unfolded matrix of every group of a row.
     fn for_each_group<T: Scalar>(
         &self,
         input: &[T],
-        buffers: &mut [Vec<T>; 2],
+        buffers: &mut Unfolded<T>,
         mut f: impl FnMut(usize, &[T]),
     ) {
         for (group, input) in input.chunks_exact(input.len() / self.groups).enumerate() {
@@ -226,13 +242,11 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
                 out.fill(bias.map_or(T::ZERO, |start| parameters[start + channel]));
             }
             let input = &inputs[0][row * n..(row + 1) * n];
-            with_buffers(|buffers| {
-                self.for_each_group(input, buffers, |group, unfolded| {
-                    let rows = self.group_outputs();
-                    let out = &mut out[group * rows * p..(group + 1) * rows * p];
-                    let weight = self.group_weight(weights, group);
-                    a_b_serial((rows, self.taps(), p), weight, unfolded, true, out);
-                });
+            self.for_each_group(input, &mut self.room(), |group, unfolded| {
+                let rows = self.group_outputs();
+                let out = &mut out[group * rows * p..(group + 1) * rows * p];
+                let weight = self.group_weight(weights, group);
+                a_b_serial((rows, self.taps(), p), weight, unfolded, true, out);
             });
         });
     }
@@ -248,19 +262,18 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
             }
             let c = &c[row * m..(row + 1) * m];
             let groups = below.chunks_exact_mut(self.inputs() / self.groups);
-            with_buffers(|[padded, unfolded]| {
-                for (group, below) in groups.enumerate() {
-                    let c = &c[group * rows * p..(group + 1) * rows * p];
-                    let weight = self.group_weight(weights, group);
-                    if self.pointwise() {
-                        at_b_serial((rows, taps, p), weight, c, true, below);
-                    } else {
-                        unfolded.resize(taps * p, T::ZERO);
-                        at_b_serial((rows, taps, p), weight, c, false, unfolded);
-                        self.fold(unfolded, padded, below);
-                    }
+            let Unfolded { padded, unfolded } = &mut self.room();
+            for (group, below) in groups.enumerate() {
+                let c = &c[group * rows * p..(group + 1) * rows * p];
+                let weight = self.group_weight(weights, group);
+                if self.pointwise() {
+                    at_b_serial((rows, taps, p), weight, c, true, below);
+                } else {
+                    unfolded.resize(taps * p, T::ZERO);
+                    at_b_serial((rows, taps, p), weight, c, false, unfolded);
+                    self.fold(unfolded, padded, below);
                 }
-            });
+            }
         });
     }
 
@@ -268,19 +281,18 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
         let (n, m, p, taps) = (self.inputs(), self.outputs(), self.positions(), self.taps());
         let (rows, size) = (c.len() / m, self.output[0] * taps);
         let piece = rows.div_ceil(PIECES).max(1);
-        let mut sums = vec![T::ZERO; rows.div_ceil(piece) * size];
+        let mut sums = Buffer::zeros(rows.div_ceil(piece) * size);
         for_each_chunk(&mut sums, size, rows * self.multiply_adds(), |k, sum| {
-            with_buffers(|buffers| {
-                for row in k * piece..rows.min((k + 1) * piece) {
-                    let (c, t) = (&c[row * m..(row + 1) * m], &t[row * n..(row + 1) * n]);
-                    self.for_each_group(t, buffers, |group, unfolded| {
-                        let rows = self.group_outputs();
-                        let c = &c[group * rows * p..(group + 1) * rows * p];
-                        let sum = &mut sum[group * rows * taps..(group + 1) * rows * taps];
-                        a_bt_serial((rows, p, taps), c, unfolded, true, sum);
-                    });
-                }
-            });
+            let mut room = self.room();
+            for row in k * piece..rows.min((k + 1) * piece) {
+                let (c, t) = (&c[row * m..(row + 1) * m], &t[row * n..(row + 1) * n]);
+                self.for_each_group(t, &mut room, |group, unfolded| {
+                    let rows = self.group_outputs();
+                    let c = &c[group * rows * p..(group + 1) * rows * p];
+                    let sum = &mut sum[group * rows * taps..(group + 1) * rows * taps];
+                    a_bt_serial((rows, p, taps), c, unfolded, true, sum);
+                });
+            }
         });
         let weight = &mut gradient[self.weight..self.weight + size];
         for sum in sums.chunks_exact(size) {

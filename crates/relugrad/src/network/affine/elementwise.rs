@@ -68,12 +68,19 @@ impl Normalization {
 
 impl Elementwise {
     pub(crate) fn parameter_starts(&self) -> Vec<usize> {
+        self.starts().collect()
+    }
+
+    pub(crate) fn has_parameters(&self) -> bool {
+        self.starts().next().is_some()
+    }
+
+    fn starts(&self) -> impl Iterator<Item = usize> {
         let coefficients = self.scale.iter().chain(&self.shift);
-        let start = |coefficient: &Coefficient| match coefficient.source {
+        coefficients.filter_map(|coefficient| match coefficient.source {
             Source::Parameter(start) => Some(start),
             Source::Constant(_) => None,
-        };
-        coefficients.filter_map(start).collect()
+        })
     }
 
     /// The linear part: one factor for each entry.

@@ -5,7 +5,7 @@
 
 use crate::network::windows::Windows;
 use crate::parallel::for_each_chunk;
-use crate::pattern::{LayerMut, LayerView};
+use crate::pattern::LayerView;
 use crate::scalar::Scalar;
 
 use super::Found;
@@ -62,20 +62,20 @@ impl MaxGate {
         self.planes * self.windows.start(self.windows.count())
     }
 
-    /// The maxima of one sample, whose winners are written to `layer`. `constant` tells of an entry whether it does not
+    /// The maxima of one sample, whose winners are written to `choices`. `constant` tells of an entry whether it does not
     /// depend on the input of the network; a tie of such entries is no kink.
     pub(crate) fn select<T: Scalar>(
         &self,
         input: &[T],
         constant: impl Fn(usize) -> bool,
-        layer: &mut LayerMut,
+        choices: &mut [u32],
         out: &mut [T],
     ) -> Found {
         let mut found = Found::default();
         let (count, size) = (self.windows.count(), self.windows.plane());
         let planes = out
             .chunks_exact_mut(count)
-            .zip(layer.choices.chunks_exact_mut(count));
+            .zip(choices.chunks_exact_mut(count));
         for (plane, (out, choices)) in planes.enumerate() {
             let input = &input[plane * size..(plane + 1) * size];
             for (window, (out, choice)) in out.iter_mut().zip(choices).enumerate() {

@@ -25,14 +25,22 @@ pub(crate) struct Found {
     pub(crate) broken: bool,
 }
 
+impl Found {
+    /// Counts the sample's units on a kink; the result is the sample if something was not finite.
+    fn note(self, sample: usize, kinks: &mut u32) -> Option<usize> {
+        *kinks += self.kinks;
+        self.broken.then_some(sample)
+    }
+}
+
 impl GateMap {
     /// Runs a batch through the layer: `out` is what the gates make of `input`, or, without it, of what `out` holds.
     ///
     /// Writes the pattern and adds units on a kink to `kinks`. Returns the first sample with a value that is not finite.
-    pub(crate) fn forward<T: Scalar>(
+    pub(crate) fn forward<'i, T: Scalar>(
         &self,
         parameters: &[T],
-        input: Option<&[T]>,
+        input: Option<&'i [T]>,
         out: &mut [T],
         pattern: &mut ActivationPattern,
         kinks: &mut [u32],
@@ -40,34 +48,36 @@ impl GateMap {
         let samples = kinks.len();
         let (operations, units) = (out.len(), out.len() / samples);
         let together = if worthwhile(operations) { 1 } else { samples };
-        let (layers, before) = pattern.write(self.layer);
-        let chunks = out.par_chunks_mut(units).zip(layers).zip(kinks);
-        chunks
-            .enumerate()
-            .with_min_len(together)
-            .filter_map(|(sample, ((out, mut layer), kinks))| {
-                let input = input.map(|input| {
-                    let length = input.len() / samples;
-                    &input[sample * length..(sample + 1) * length]
-                });
-                let found = match (&self.kind, input) {
-                    (GateKind::Slope(gate), input) => {
-                        if let Some(input) = input {
-                            out.copy_from_slice(input);
-                        }
-                        gate.select(parameters, out, &mut layer)
+        let (layer, before) = pattern.write(self.layer);
+        let arriving = |input: &'i [T], sample: usize| {
+            let length = input.len() / samples;
+            &input[sample * length..(sample + 1) * length]
+        };
+        let each = out.par_chunks_mut(units).zip(kinks).enumerate();
+        let each = each.with_min_len(together);
+        match &self.kind {
+            GateKind::Slope(gate) => each
+                .zip(layer.bits.par_chunks_mut(layer.words))
+                .filter_map(|((sample, (out, kinks)), bits)| {
+                    if let Some(input) = input {
+                        out.copy_from_slice(arriving(input, sample));
                     }
-                    (GateKind::Max(max), Some(input)) => {
-                        let gates = max.constant().map(|layer| before.view(layer));
+                    gate.select(parameters, out, bits).note(sample, kinks)
+                })
+                .min(),
+            GateKind::Max(max) => {
+                let input = input.expect("a maximum has a buffer of its own");
+                let gates = max.constant().map(|layer| before.view(layer));
+                each.zip(layer.choices.par_chunks_mut(units))
+                    .filter_map(|((sample, (out, kinks)), choices)| {
                         let constant = |i| gates.is_some_and(|g: LayerView| g.unit(sample, i) != 1);
-                        max.select(input, constant, &mut layer, out)
-                    }
-                    (GateKind::Max(_), None) => unreachable!("a maximum has a buffer of its own"),
-                };
-                *kinks += found.kinks;
-                found.broken.then_some(sample)
-            })
-            .min()
+                        let input = arriving(input, sample);
+                        let found = max.select(input, constant, choices, out);
+                        found.note(sample, kinks)
+                    })
+                    .min()
+            }
+        }
     }
 
     /// Tangents through the gates that `layer` selects, `rows` for each sample; in place without `input`.

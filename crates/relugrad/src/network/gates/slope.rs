@@ -10,7 +10,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::Found;
 use crate::parallel::for_each_chunk;
-use crate::pattern::{LayerMut, LayerView};
+use crate::pattern::LayerView;
 use crate::scalar::Scalar;
 
 /// Which gate a unit applies to its pre-activation `z`.
@@ -120,11 +120,11 @@ impl SlopeGate {
         &self,
         parameters: &[T],
         z: &mut [T],
-        layer: &mut LayerMut,
+        bits: &mut [u64],
     ) -> Found {
         match self.bounds() {
-            Some(bounds) => clip(bounds, z, layer),
-            None => self.select_sign(parameters, z, layer.bits),
+            Some(bounds) => clip(bounds, z, bits),
+            None => self.select_sign(parameters, z, bits),
         }
     }
 
@@ -308,11 +308,11 @@ impl<T: Scalar> WithSimd for Scale<'_, T> {
 }
 
 /// One sample of a clip: first the bits of `z > min`, then those of `z ≥ max`.
-fn clip<T: Scalar>((min, max): (f64, f64), z: &mut [T], layer: &mut LayerMut) -> Found {
+fn clip<T: Scalar>((min, max): (f64, f64), z: &mut [T], bits: &mut [u64]) -> Found {
     let (min, max) = (T::from_f64(min), T::from_f64(max));
     let mut found = Found::default();
-    layer.bits.fill(0);
-    let (above, beyond) = layer.bits.split_at_mut(layer.bits.len() / 2);
+    bits.fill(0);
+    let (above, beyond) = bits.split_at_mut(bits.len() / 2);
     for (j, z) in z.iter_mut().enumerate() {
         let (word, bit) = (j / WORD, j % WORD);
         above[word] |= u64::from(*z > min) << bit;
@@ -328,13 +328,6 @@ fn clip<T: Scalar>((min, max): (f64, f64), z: &mut [T], layer: &mut LayerMut) ->
 mod tests {
     use super::*;
 
-    fn layer(bits: &mut [u64]) -> LayerMut<'_> {
-        LayerMut {
-            bits,
-            choices: &mut [],
-        }
-    }
-
     fn view(bits: &[u64], units: usize, planes: usize) -> LayerView<'_> {
         LayerView::new(units, planes, bits, &[])
     }
@@ -342,7 +335,7 @@ mod tests {
     fn select(gate: Gate, z: &[f64]) -> (Vec<f64>, u64, u32) {
         let operation = SlopeGate::new(gate, z.len(), None);
         let (mut a, mut words) = (z.to_vec(), [u64::MAX]);
-        let found = operation.select(&[], &mut a, &mut layer(&mut words));
+        let found = operation.select(&[], &mut a, &mut words);
         assert!(!found.broken);
         (a, words[0], found.kinks)
     }
@@ -360,7 +353,7 @@ mod tests {
     fn a_clip_is_active_strictly_between_its_bounds() {
         let operation = SlopeGate::new(Gate::Clip { min: 0.0, max: 6.0 }, 5, None);
         let (mut a, mut words) = ([-1.0, 0.0, 3.0, 6.0, 7.0], [0, 0]);
-        let found = operation.select(&[], &mut a, &mut layer(&mut words));
+        let found = operation.select(&[], &mut a, &mut words);
         assert_eq!(a, [0.0, 0.0, 3.0, 6.0, 6.0]);
         assert_eq!((words, found.kinks), ([0b11100, 0b11000], 2));
         let (mut t, view) = ([1.0; 5], view(&words, 5, 2));
@@ -385,7 +378,7 @@ mod tests {
         for gate in [Gate::Relu, Gate::Clip { min: 0.0, max: 1.0 }] {
             let operation = SlopeGate::new(gate, 2, None);
             let mut z = [1.0, f64::NAN];
-            let found = operation.select(&[], &mut z, &mut layer(&mut [0, 0]));
+            let found = operation.select(&[], &mut z, &mut [0, 0]);
             assert!(found.broken);
         }
     }
@@ -411,7 +404,7 @@ mod tests {
             .collect();
         let operation = SlopeGate::new(Gate::Relu, 130, None);
         let (mut a, mut words) = (z.clone(), vec![0; 3]);
-        operation.select(&[], &mut a, &mut layer(&mut words));
+        operation.select(&[], &mut a, &mut words);
         let mut t = vec![2.0; 260];
         operation.scale(&[], &view(&words, 130, 1), 2, &mut t);
         let expected = |j: usize| if z[j % 130] > 0.0 { 2.0 } else { 0.0 };
