@@ -202,3 +202,16 @@ fn explanations_name_stages_activity_and_rate() {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
 }
+
+#[test]
+fn a_warm_step_allocates_nothing() {
+    for net in ["64-128-128-10", "784-64-32-10", "lenet"] {
+        let workloads = "plain-step,input-gradient-step,jacobian-step,cure-step";
+        let (batch, repeat, threads) = (["--batch", "8"], ["--repeat", "3"], ["--threads", "1"]);
+        let mut arguments = vec!["--net", net, "--workload", workloads];
+        arguments.extend([batch, repeat, threads].concat());
+        for line in lines(&arguments) {
+            assert_eq!(line["bytes_per_run"], 0, "{net}: {line}");
+        }
+    }
+}

@@ -46,10 +46,10 @@ fn dense_sum_from((rows, m, k): (usize, usize, usize)) -> f64 {
     }
 }
 
-/// The same for one row: with a load for every multiply-add a sparse product runs at three fifths of a dense one's speed,
-/// a list takes as long to make as 48 multiply-adds for each of its entries, and the right factor has to be packed.
+/// The same for one row: with a load for every multiply-add a sparse product runs at little more than half of a dense one's speed,
+/// a list takes as long to make as 120 multiply-adds for each of its entries, and the right factor has to be packed.
 fn single_rows(k: usize, packing: f64) -> f64 {
-    0.62 * (1.0 - 48.0 / k as f64 - packing)
+    0.5 * (1.0 - 120.0 / k as f64 - packing)
 }
 
 /// The share of nonzero entries below which a row's product with a matrix skips the others; it reads each row of the
