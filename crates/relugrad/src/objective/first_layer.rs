@@ -74,11 +74,10 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
             self.dense.inputs as f64,
             rows as f64,
         );
-        // Symmetric products at a little more than half; sums take units in pairs, of which more are active.
-        let (half, pair) = (0.6, 1.0 - (1.0 - ACTIVE).powi(2));
-        let here =
-            half * n * n * d + ACTIVE * rows * n * n + half * pair * rows * n * n + n * n * d;
-        let there = ACTIVE * rows * n * d + rows * n * d + pair * rows * n * d;
+        // Symmetric products at a little more than half.
+        let half = 0.6;
+        let here = half * n * n * d + (1.0 + half) * ACTIVE * rows * n * n + n * n * d;
+        let there = 2.0 * ACTIVE * rows * n * d + rows * n * d;
         (here, there)
     }
 
