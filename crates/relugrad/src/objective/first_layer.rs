@@ -33,6 +33,18 @@ pub(crate) struct FirstLayerBuffers<T> {
     unmixed: Vec<T>,
 }
 
+/// The dense layer or convolution that all paths from the input pass through.
+pub(crate) fn first_affine<T: Scalar>(network: &Network<T>) -> Option<usize> {
+    let nodes = &network.nodes;
+    let on_input = |i: usize| nodes[i].slot == nodes[0].slot;
+    let node = (0..nodes.len()).find(|&i| !on_input(i))?;
+    let reshaped = (1..node).all(|i| matches!(nodes[i].map, Map::Reshape(_)));
+    let mut behind = nodes[node + 1..].iter().flat_map(|node| &node.inputs);
+    let alone = !behind.any(|&input| on_input(input));
+    let weighted = matches!(nodes[node].map, Map::Dense(_) | Map::Conv2d(_));
+    (reshaped && alone && weighted).then_some(node)
+}
+
 impl<T: Scalar> FirstLayerBuffers<T> {
     /// Keeps the cotangents before they are mixed.
     pub(crate) fn keep(&mut self, c: &[T]) {
@@ -44,24 +56,15 @@ impl<T: Scalar> FirstLayerBuffers<T> {
 impl<'n, T: Scalar> FirstLayer<'n, T> {
     /// The layer, if the network has one.
     pub(crate) fn of(network: &'n Network<T>) -> Option<FirstLayer<'n, T>> {
-        let nodes = &network.nodes;
-        let reads_input = |node: &crate::network::Node| {
-            node.inputs
-                .iter()
-                .any(|&input| nodes[input].slot == nodes[0].slot)
-        };
-        let on_input = |i: &usize| nodes[*i].slot == nodes[0].slot;
-        let node = (0..nodes.len()).find(|i| !on_input(i))?;
-        let Map::Dense(dense) = &nodes[node].map else {
+        let node = first_affine(network)?;
+        let Map::Dense(dense) = &network.nodes[node].map else {
             return None;
         };
-        let reshaped = (1..node).all(|i| matches!(nodes[i].map, Map::Reshape(_)));
-        let alone = nodes[node + 1..].iter().all(|node| !reads_input(node));
-        let whole = dense.outputs == nodes[node].width;
         let weight = dense.weight..dense.weight + dense.inputs * dense.outputs;
-        (reshaped && alone && whole).then(|| FirstLayer {
+        let whole = dense.outputs == network.nodes[node].width;
+        whole.then(|| FirstLayer {
             node,
-            slot: nodes[node].slot,
+            slot: network.nodes[node].slot,
             dense,
             weight: &network.parameters().values()[weight],
         })

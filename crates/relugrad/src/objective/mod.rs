@@ -1,6 +1,7 @@
 //! `loss + Σ_i λ_i penalty_i` over a batch: value, every term, and the exact parameter gradient.
 
 mod boundary;
+mod cure;
 mod first_layer;
 mod gradient;
 mod gram;

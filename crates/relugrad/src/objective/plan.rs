@@ -13,7 +13,8 @@ pub enum Route {
     /// `K − 1` where only differences of logits matter. No Jacobian where the first layer's own Gram matrix is less work.
     #[default]
     Fewest,
-    /// `K` rows for every penalty that is a function of the Gram matrix, and the Jacobian itself.
+    /// `K` rows for every penalty that is a function of the Gram matrix, and the Jacobian itself. CURE's two points share
+    /// nothing.
     AllRows,
     /// The fewest rows, and no Jacobian for penalties of the Gram matrix wherever all paths pass through a dense first
     /// layer, even if that is more work.

@@ -39,17 +39,18 @@ impl Objective {
         if !plan.gradient.is_empty() {
             add("input gradient", 1, all);
             for &term in &plan.gradient {
-                if let Form::FiniteStep(..) = self.terms[term].penalty.form() {
-                    add(
-                        "second point of CURE: forward pass and input gradient",
-                        1,
-                        2 * all,
-                    );
-                    add("second point of CURE: tangents and gradients", 1, 4 * all);
+                if let Form::FiniteStep(_, direction) = self.terms[term].penalty.form() {
+                    let two = "second point of CURE: forward pass and input gradient";
+                    add(two, 1, 2 * all);
+                    let spared = if direction.is_constant() { first } else { 0 };
+                    let four = "second point of CURE: tangents and gradients";
+                    add(four, 1, 4 * all - spared);
                 }
             }
-            add("tangents of the input gradient's penalties", 1, all);
-            add("their weight gradient", 1, all);
+            let shared = self.shared_first(&plan, network).map_or(0, |_| first);
+            let tangents = "tangents of the input gradient's penalties";
+            add(tangents, 1, all - shared);
+            add("their weight gradient", 1, all - shared);
         }
         if !plan.gram.is_empty() {
             let rows = self.gram_rows(&plan, network.outputs());
@@ -111,7 +112,7 @@ fn network_costs<T: Scalar>(network: &Network<T>) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Loss, Mlp, Objective, Penalty, Route};
+    use crate::{Direction, Loss, Mlp, Objective, Penalty, Route};
 
     fn total(objective: &Objective) -> u64 {
         let network = Mlp::new(&[8, 12, 3]).build::<f64>(0).unwrap();
@@ -126,6 +127,22 @@ mod tests {
         assert_eq!(total(&plain), 5 * (132 + 36 + 132));
         let gradient = plain.clone().with(Penalty::InputGradient, 1.0).unwrap();
         assert_eq!(total(&gradient), total(&plain) + 5 * 3 * 132);
+        // All paths pass the first layer, whose tangents at both points are opposite.
+        let cure = |route| {
+            let objective = plain
+                .clone()
+                .with(
+                    Penalty::Cure {
+                        step: 0.5,
+                        direction: Direction::Sign,
+                    },
+                    1.0,
+                )
+                .unwrap();
+            total(&objective.route(route)) - total(&plain)
+        };
+        assert_eq!(cure(Route::AllRows), 5 * (9 * 132 - 96));
+        assert_eq!(cure(Route::Fewest), 5 * (9 * 132 - 3 * 96));
         let jacobian = plain
             .clone()
             .with(Penalty::Jacobian, 1.0)

@@ -56,7 +56,7 @@ pub struct Workspace<T> {
     /// Rows of the geometric penalties.
     pub(super) geometry: Pair<T>,
     /// The second point of CURE.
-    pub(super) step: super::gradient::FiniteStep<T>,
+    pub(super) step: super::cure::FiniteStep<T>,
 }
 
 /// Cotangents and tangents of one stage.
@@ -65,6 +65,15 @@ pub(super) struct Pair<T> {
     pub(super) cotangents: Rows<T>,
     pub(super) tangents: Rows<T>,
     pub(super) first: FirstLayerBuffers<T>,
+}
+
+impl Evaluation {
+    /// The values of a term at each sample.
+    pub(super) fn term_mut(&mut self, term: usize) -> &mut [f64] {
+        let samples = self.sample_penalties.ncols();
+        let values = self.sample_penalties.as_slice_mut().expect("row-major");
+        &mut values[term * samples..(term + 1) * samples]
+    }
 }
 
 impl<T: Scalar> Workspace<T> {

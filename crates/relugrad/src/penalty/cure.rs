@@ -17,6 +17,11 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// Whether `z` is constant in the parameters, or taken to be.
+    pub(crate) fn is_constant(self) -> bool {
+        self != Direction::Gradient { held: false }
+    }
+
     /// `z` for one sample; 0 if `g = 0`.
     pub(crate) fn write<T: Scalar>(self, g: &[T], z: &mut [T]) {
         for (z, &g) in z.iter_mut().zip(g) {
@@ -35,7 +40,7 @@ impl Direction {
     /// it is held, otherwise 0.
     pub(crate) fn pull_back<T: Scalar>(self, g: &[T], z: &[T], z_bar: &[T], bar: &mut [T]) {
         let norm = Norm::L2.value(g);
-        if self != (Direction::Gradient { held: false }) || norm == 0.0 {
+        if self.is_constant() || norm == 0.0 {
             return;
         }
         let along: f64 = z

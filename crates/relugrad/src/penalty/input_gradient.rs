@@ -29,12 +29,11 @@ pub(crate) enum Norm {
 impl Norm {
     /// Its value at `g`.
     pub(crate) fn value<T: Scalar>(self, g: &[T]) -> f64 {
-        let g = g.iter().map(|g| g.into_f64());
         match self {
-            Norm::Squared => g.map(|g| g * g).sum(),
+            Norm::Squared => total(g, |g| g * g),
             Norm::L2 => euclidean(g),
-            Norm::L1 => g.map(f64::abs).sum(),
-            Norm::Linf => g.map(f64::abs).fold(0.0, f64::max),
+            Norm::L1 => total(g, f64::abs),
+            Norm::Linf => largest(g),
         }
     }
 
@@ -62,12 +61,39 @@ impl Norm {
 }
 
 /// `√Σ g_i²`, scaled so that squares of tiny entries do not vanish.
-fn euclidean(g: impl Iterator<Item = f64> + Clone) -> f64 {
-    let largest = g.clone().map(f64::abs).fold(0.0, f64::max);
+fn euclidean<T: Scalar>(g: &[T]) -> f64 {
+    let largest = largest(g);
     if largest == 0.0 {
         return 0.0;
     }
-    largest * g.map(|g| (g / largest).powi(2)).sum::<f64>().sqrt()
+    largest * total(g, |g| (g / largest).powi(2)).sqrt()
+}
+
+/// `max |g_i|`.
+fn largest<T: Scalar>(g: &[T]) -> f64 {
+    in_lanes(g, |largest, g| largest.max(g.abs()))
+        .into_iter()
+        .fold(0.0, f64::max)
+}
+
+/// `Σ f(g_i)`.
+fn total<T: Scalar>(g: &[T], f: impl Fn(f64) -> f64) -> f64 {
+    in_lanes(g, |sum, g| sum + f(g)).iter().sum()
+}
+
+/// Folds every eighth entry, so that vectors can be used.
+fn in_lanes<T: Scalar>(g: &[T], f: impl Fn(f64, f64) -> f64) -> [f64; 8] {
+    let (blocks, rest) = g.as_chunks::<8>();
+    let mut lanes = [0.0; 8];
+    for block in blocks {
+        for (lane, &g) in lanes.iter_mut().zip(block) {
+            *lane = f(*lane, g.into_f64());
+        }
+    }
+    for (lane, &g) in lanes.iter_mut().zip(rest) {
+        *lane = f(*lane, g.into_f64());
+    }
+    lanes
 }
 
 /// −1, 0 or 1.

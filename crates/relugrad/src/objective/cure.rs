@@ -1,0 +1,223 @@
+//! CURE's penalty `‖g' − g‖²` of the input gradients at `x` and at `x' = x + h z`.
+//!
+//! With `A' = ∂φ/∂g' = 2(g' − g)`, the second point has a gradient stage of its own, and `∂φ/∂x'` is what its backward
+//! pass leaves at the input. `∂φ/∂g = −A'`, and the exact derivative of `z = g/‖g‖` adds its part.
+//!
+//! If nothing else is added, the tangents at the two points, of `A'` and of `−A'`, are opposite up to the first gates.
+//! So the layer with weight `W` that all paths from the input pass multiplies `A'` once, and its part of the gradient is
+//! one product, `Σ (c' − c) A'ᵀ` with the cotangents `c'` and `c` that arrive at it from the two points.
+
+use ndarray::ArrayView2;
+
+use super::Objective;
+use super::first_layer::first_affine;
+use super::gradient::{add_hessian_times, residual_row};
+use super::plan::{Plan, Route};
+use super::workspace::{Pair, Workspace, per_sample, to_scalar};
+use crate::buffer::Buffer;
+use crate::error::Result;
+use crate::loss::{LossBatch, LossFunction};
+use crate::network::Network;
+use crate::network::map::Given;
+use crate::parallel::for_each_chunk;
+use crate::parameters::Parameters;
+use crate::penalty::input_gradient::Norm;
+use crate::penalty::{Direction, Form};
+use crate::scalar::Scalar;
+use crate::sweep::{Gated, Rows, Seeds, weight_gradient};
+use crate::trace::Record;
+
+/// Buffers for the second point `x + h z`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FiniteStep<T> {
+    z: Vec<T>,
+    record: Record<T>,
+    loss: LossBatch,
+    row: Pair<T>,
+    loss_rows: Rows<T>,
+    /// `A'`; `[B, D]`.
+    a: Vec<T>,
+    /// The tangents of `A'` at the shared first layer, before its gates.
+    first: Vec<T>,
+}
+
+impl Objective {
+    /// The first layer, where the gradient stage's derivative in `g` is that of one CURE term whose direction is constant.
+    pub(super) fn shared_first<T: Scalar>(
+        &self,
+        plan: &Plan,
+        network: &Network<T>,
+    ) -> Option<usize> {
+        let &[term] = &plan.gradient[..] else {
+            return None;
+        };
+        let Form::FiniteStep(_, direction) = self.terms[term].penalty.form() else {
+            return None;
+        };
+        let shared = direction.is_constant() && self.route != Route::AllRows;
+        first_affine(network).filter(|_| shared)
+    }
+
+    /// The values of a CURE term; with `a`, also its part of the parameter gradient at the second point and, added to `a`,
+    /// its derivative in `g`. If that alone is `a`, a `shared` first layer leaves it out.
+    pub(super) fn cure<T: Scalar>(
+        &self,
+        term: usize,
+        (step, direction): (f64, Direction),
+        network: &Network<T>,
+        workspace: &mut Workspace<T>,
+        (g, shared): (&[T], Option<usize>),
+        a: Option<&mut [T]>,
+    ) -> Result<()> {
+        let d = network.inputs();
+        let weight = self.sample_weight(term, workspace);
+        let mut second = std::mem::take(&mut workspace.step);
+        second.walk(network, &workspace.record.slots[0], g, (step, direction))?;
+        let logits = second.record.logits(network);
+        let (targets, outputs) = (&workspace.targets, network.outputs());
+        second.loss.fill(&self.loss, logits, targets, outputs);
+        let (record, loss) = (&second.record, &second.loss);
+        residual_row(network, record, loss, &mut second.row.cotangents);
+        second.subtract(g);
+        let values = workspace.evaluation.term_mut(term);
+        for_each_chunk(values, 1, g.len(), |sample, value| {
+            value[0] = Norm::Squared.value(&second.a[sample * d..(sample + 1) * d]);
+        });
+        if let Some(a) = a {
+            second.scale(T::from_f64(2.0 * weight));
+            let gradient = workspace.gradient.as_mut().expect("it was started");
+            let exact = !direction.is_constant();
+            second.pull_back(network, self.loss.function(), (shared, exact), gradient);
+            if shared.is_none() {
+                second.add_derivative((step, direction), g, a);
+            }
+        }
+        workspace.step = second;
+        Ok(())
+    }
+}
+
+impl<T: Scalar> FiniteStep<T> {
+    /// Traces `x + h z`.
+    fn walk(
+        &mut self,
+        network: &Network<T>,
+        x: &[T],
+        g: &[T],
+        (step, direction): (f64, Direction),
+    ) -> Result<()> {
+        let d = network.inputs();
+        self.z.resize(g.len(), T::ZERO);
+        for_each_chunk(&mut self.z, d, g.len(), |sample, z| {
+            direction.write(&g[sample * d..(sample + 1) * d], z);
+        });
+        let h = T::from_f64(step);
+        let moved = Buffer::of(x.iter().zip(&self.z).map(|(&x, &z)| x + h * z));
+        let inputs = ArrayView2::from_shape((x.len() / d, d), &moved).expect("whole samples");
+        self.record.fill(network, inputs)
+    }
+
+    /// Leaves `g' − g` in `a`.
+    fn subtract(&mut self, g: &[T]) {
+        let second = self.row.cotangents.at_input();
+        self.a.clear();
+        self.a
+            .extend(second.iter().zip(g).map(|(&second, &g)| second - g));
+    }
+
+    fn scale(&mut self, factor: T) {
+        self.a.iter_mut().for_each(|a| *a *= factor);
+    }
+
+    /// Adds the parameter gradient at this point to `gradient`; if `exact`, leaves the derivative in the point itself at the
+    /// input of `loss_rows`. The part of a `shared` first layer in the derivative of `g'` is left out.
+    fn pull_back(
+        &mut self,
+        network: &Network<T>,
+        function: &dyn LossFunction,
+        (shared, exact): (Option<usize>, bool),
+        gradient: &mut Parameters<T>,
+    ) {
+        let gated = Gated::all(network, &self.record);
+        let Pair {
+            cotangents,
+            tangents,
+            ..
+        } = &mut self.row;
+        match shared.map(|first| (first, &network.nodes[first])) {
+            Some((first, node)) => {
+                let given = Given {
+                    parameters: network.parameters().values(),
+                    rows: 1,
+                };
+                let map = node.map.affine().expect("it has a weight");
+                self.first.resize(self.record.samples * node.width, T::ZERO);
+                map.apply(given, &[&self.a], false, &mut self.first);
+                let copy = |t: &mut [T]| t.copy_from_slice(&self.first);
+                tangents.forward_behind(&gated, (first, 1), copy);
+            }
+            None => tangents.forward(&gated, 1, self.a.iter()),
+        }
+        let t = &tangents.slots;
+        weight_gradient(&gated, cotangents, t, T::ONE, false, shared, gradient);
+        let mut f_bar = Buffer::zeros(self.loss.residuals.len());
+        let u = tangents.at_output(network);
+        add_hessian_times(function, &self.loss, u, &mut f_bar);
+        let seeds = to_scalar::<T>(&f_bar);
+        let seeds = Seeds::PerSample(per_sample(&seeds, 1, network.outputs()));
+        self.loss_rows.backward(&gated, seeds, exact);
+        let (c, values) = (&self.loss_rows, &self.record.slots);
+        weight_gradient(&gated, c, values, T::ONE, true, None, gradient);
+    }
+
+    /// Adds the derivative in `g` to `a`.
+    fn add_derivative(&self, (step, direction): (f64, Direction), g: &[T], a: &mut [T]) {
+        let d = g.len() / self.record.samples;
+        a.iter_mut()
+            .zip(&self.a)
+            .for_each(|(a, &second)| *a -= second);
+        if direction.is_constant() {
+            return;
+        }
+        let h = T::from_f64(step);
+        for_each_chunk(a, d, g.len(), |sample, a| {
+            let sample = sample * d..(sample + 1) * d;
+            let x_bar = &self.loss_rows.at_input()[sample.clone()];
+            let z_bar = Buffer::of(x_bar.iter().map(|&x| h * x));
+            direction.pull_back(&g[sample.clone()], &self.z[sample], &z_bar, a);
+        });
+    }
+
+    /// Writes the tangents of `−A'` at the shared first layer.
+    pub(super) fn opposite_tangents(&self, tangents: &mut [T]) {
+        let pairs = tangents.iter_mut().zip(&self.first);
+        pairs.for_each(|(t, &first)| *t = -first);
+    }
+
+    /// Adds the shared first layer's part of the derivatives in `g'` and `g`, where `cotangents` are those of `g`.
+    pub(super) fn first_gradient(
+        &self,
+        network: &Network<T>,
+        first: usize,
+        cotangents: &Rows<T>,
+        gradient: &mut Parameters<T>,
+    ) {
+        let node = &network.nodes[first];
+        let second = self.row.cotangents.slots[node.slot].iter();
+        let pairs = second.zip(&cotangents.slots[node.slot]);
+        let difference = Buffer::of(pairs.map(|(&second, &first)| second - first));
+        let map = node.map.affine().expect("it has a weight");
+        let given = Given {
+            parameters: network.parameters().values(),
+            rows: 1,
+        };
+        map.gradient(
+            given,
+            &difference,
+            &self.a,
+            T::ONE,
+            false,
+            gradient.values_mut(),
+        );
+    }
+}
