@@ -4,6 +4,7 @@
 //! left by gates skip them ([`sparse_rows`], [`sparse_sum`]). Which of them is taken depends on the numbers alone, and
 //! every entry sums in one order, so the bits do not depend on the number of threads.
 
+mod convolution;
 mod dense;
 mod lanes;
 mod lists;
@@ -14,6 +15,7 @@ mod sparse_sum;
 
 use crate::scalar::Scalar;
 
+pub(crate) use convolution::Convolution;
 pub(crate) use dense::{
     Multiply, a_b, a_b_serial, a_bt, a_bt_serial, at_b, at_b_serial, gram_of_rows,
 };

@@ -22,10 +22,15 @@ pub(super) struct Aligned<T>(Vec<T>);
 impl<T: Scalar> Aligned<T> {
     /// So many numbers, whichever they are.
     pub(super) fn room(&mut self, length: usize) -> &mut [T] {
-        self.0.resize(length + LINE / size_of::<T>(), T::ZERO);
-        let start = self.0.as_ptr().align_offset(LINE);
-        &mut self.0[start..start + length]
+        lines(&mut self.0, length)
     }
+}
+
+/// So many numbers of a buffer, whichever they are, from the beginning of a line of the cache.
+pub(super) fn lines<T: Scalar>(buffer: &mut Vec<T>, length: usize) -> &mut [T] {
+    buffer.resize(length + LINE / size_of::<T>(), T::ZERO);
+    let start = buffer.as_ptr().align_offset(LINE);
+    &mut buffer[start..start + length]
 }
 
 /// `B` as `[panels, m, width]`, padded with zeros.

@@ -1,5 +1,6 @@
 //! Buffers of products and of sweeps, kept by each thread from one to the next.
 
+use super::convolution::Taps;
 use super::lists::Lists;
 use super::panels::Aligned;
 use super::sparse_sum::Units;
@@ -13,6 +14,7 @@ pub struct Scratch<T> {
     pub(super) sums: Aligned<T>,
     pub(super) lists: Lists<T>,
     pub(super) units: Units<T>,
+    pub(super) taps: Taps,
 }
 
 /// A number type whose buffers each thread keeps.

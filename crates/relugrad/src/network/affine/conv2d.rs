@@ -7,7 +7,7 @@ use crate::buffer::Buffer;
 use crate::network::Window;
 use crate::network::map::{AffineMap, Given};
 use crate::parallel::for_each_chunk;
-use crate::product::{a_b_serial, a_bt_serial, at_b_serial};
+use crate::product::{Convolution, a_b_serial, a_bt_serial, at_b_serial};
 use crate::scalar::Scalar;
 
 /// Pieces of the batch whose weight gradients are summed one after the other, whatever the number of threads.
@@ -78,6 +78,25 @@ impl Conv2d {
     fn pointwise(&self) -> bool {
         let w = &self.window;
         w.kernel == [1, 1] && w.stride == [1, 1] && w.padding == [[0, 0], [0, 0]]
+    }
+
+    /// The same as sums of runs, for one group whose kernel is not dilated across.
+    fn convolution(&self) -> Option<Convolution> {
+        let w = &self.window;
+        (self.groups == 1 && (w.dilation[1] == 1 || w.kernel[1] == 1)).then_some(Convolution {
+            input: self.input,
+            output: self.output,
+            kernel: w.kernel,
+            stride: w.stride,
+            dilation: w.dilation[0],
+            padding: w.padding,
+        })
+    }
+
+    /// The same if cotangents are worth it.
+    fn sparse<T: Scalar>(&self, c: &[T], rows: usize) -> Option<Convolution> {
+        self.convolution()
+            .filter(|convolution| convolution.pays(c, rows))
     }
 
     /// Unfolds one group of one row into `[taps, positions]`.
@@ -200,6 +219,31 @@ impl Conv2d {
             }
         }
     }
+    /// Adds the gradient of the weight by products with unfolded rows.
+    fn unfolded_gradient<T: Scalar>(&self, c: &[T], t: &[T], scale: T, weight: &mut [T]) {
+        let (n, m, p, taps) = (self.inputs(), self.outputs(), self.positions(), self.taps());
+        let (rows, size) = (c.len() / m, self.output[0] * taps);
+        let piece = rows.div_ceil(PIECES).max(1);
+        let mut sums = Buffer::zeros(rows.div_ceil(piece) * size);
+        for_each_chunk(&mut sums, size, rows * self.multiply_adds(), |k, sum| {
+            let mut room = self.room();
+            for row in k * piece..rows.min((k + 1) * piece) {
+                let (c, t) = (&c[row * m..(row + 1) * m], &t[row * n..(row + 1) * n]);
+                self.for_each_group(t, &mut room, |group, unfolded| {
+                    let rows = self.group_outputs();
+                    let c = &c[group * rows * p..(group + 1) * rows * p];
+                    let sum = &mut sum[group * rows * taps..(group + 1) * rows * taps];
+                    a_bt_serial((rows, p, taps), c, unfolded, true, sum);
+                });
+            }
+        });
+        for sum in sums.chunks_exact(size) {
+            weight
+                .iter_mut()
+                .zip(sum)
+                .for_each(|(to, &s)| *to += scale * s);
+        }
+    }
 }
 
 /// Numbers that are copied at once.
@@ -255,6 +299,9 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
         let parameters = given.parameters;
         let (m, p, taps) = (self.outputs(), self.positions(), self.taps());
         let (weights, rows) = (self.weights(parameters), self.group_outputs());
+        if let Some(sparse) = self.sparse(c, given.rows) {
+            return sparse.transpose(given.rows, weights, c, accumulate, below);
+        }
         let operations = c.len() * taps;
         for_each_chunk(below, self.inputs(), operations, |row, below| {
             if !accumulate {
@@ -277,36 +324,27 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
         });
     }
 
-    fn gradient(&self, _: Given<T>, c: &[T], t: &[T], scale: T, offset: bool, gradient: &mut [T]) {
-        let (n, m, p, taps) = (self.inputs(), self.outputs(), self.positions(), self.taps());
-        let (rows, size) = (c.len() / m, self.output[0] * taps);
-        let piece = rows.div_ceil(PIECES).max(1);
-        let mut sums = Buffer::zeros(rows.div_ceil(piece) * size);
-        for_each_chunk(&mut sums, size, rows * self.multiply_adds(), |k, sum| {
-            let mut room = self.room();
-            for row in k * piece..rows.min((k + 1) * piece) {
-                let (c, t) = (&c[row * m..(row + 1) * m], &t[row * n..(row + 1) * n]);
-                self.for_each_group(t, &mut room, |group, unfolded| {
-                    let rows = self.group_outputs();
-                    let c = &c[group * rows * p..(group + 1) * rows * p];
-                    let sum = &mut sum[group * rows * taps..(group + 1) * rows * taps];
-                    a_bt_serial((rows, p, taps), c, unfolded, true, sum);
-                });
-            }
-        });
-        let weight = &mut gradient[self.weight..self.weight + size];
-        for sum in sums.chunks_exact(size) {
-            weight
-                .iter_mut()
-                .zip(sum)
-                .for_each(|(to, &s)| *to += scale * s);
+    fn gradient(
+        &self,
+        given: Given<T>,
+        c: &[T],
+        t: &[T],
+        scale: T,
+        offset: bool,
+        gradient: &mut [T],
+    ) {
+        let weight = self.weight..self.weight + self.output[0] * self.taps();
+        let weight = &mut gradient[weight];
+        match self.sparse(c, given.rows) {
+            Some(sparse) => sparse.gradient(given.rows, c, t, scale, weight),
+            None => self.unfolded_gradient(c, t, scale, weight),
         }
         let Some(start) = self.bias.filter(|_| offset) else {
             return;
         };
         let bias = &mut gradient[start..start + self.output[0]];
-        for row in c.chunks_exact(m) {
-            for (sum, c) in bias.iter_mut().zip(row.chunks_exact(p)) {
+        for row in c.chunks_exact(self.outputs()) {
+            for (sum, c) in bias.iter_mut().zip(row.chunks_exact(self.positions())) {
                 *sum += scale * total(c);
             }
         }
