@@ -1,5 +1,6 @@
 //! Which entries of a plane each window of a pooling covers.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Window;
@@ -71,6 +72,21 @@ impl Windows {
     /// The entries of the plane in window `j`, in ascending order.
     pub(crate) fn members(&self, j: usize) -> &[u32] {
         &self.members[self.starts[j] as usize..self.starts[j + 1] as usize]
+    }
+
+    /// The entries in some windows, one window after the other.
+    pub(crate) fn members_of(&self, windows: Range<usize>) -> &[u32] {
+        &self.members[self.start(windows.start)..self.start(windows.end)]
+    }
+
+    /// The number of members of every window, if it is the same and not 0.
+    pub(crate) fn size(&self) -> Option<usize> {
+        let size = self.members(0).len();
+        let same = self
+            .starts
+            .windows(2)
+            .all(|ends| (ends[1] - ends[0]) as usize == size);
+        (same && size > 0).then_some(size)
     }
 
     /// Where the members of window `j` start among all members.
@@ -148,6 +164,7 @@ mod tests {
         let windows = Windows::pooling(&window, [3, 3]);
         let all: Vec<&[u32]> = (0..windows.count()).map(|j| windows.members(j)).collect();
         assert_eq!(all, [&[0, 1][..], &[2], &[3, 4, 6, 7], &[5, 8]]);
+        assert_eq!(windows.size(), None);
     }
 
     #[test]
@@ -165,5 +182,6 @@ mod tests {
         let windows = Windows::axes(&[2, 2, 2], &[1]);
         let all: Vec<&[u32]> = (0..4).map(|j| windows.members(j)).collect();
         assert_eq!(all, [&[0, 2][..], &[1, 3], &[4, 6], &[5, 7]]);
+        assert_eq!(windows.size(), Some(2));
     }
 }

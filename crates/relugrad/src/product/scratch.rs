@@ -15,6 +15,7 @@ pub struct Scratch<T> {
     pub(super) lists: Lists<T>,
     pub(super) units: Units<T>,
     pub(super) taps: Taps,
+    pub(super) places: Vec<u32>,
 }
 
 /// A number type whose buffers each thread keeps.

@@ -279,6 +279,12 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
     fn apply(&self, given: Given<T>, inputs: &[&[T]], offset: bool, out: &mut [T]) {
         let parameters = given.parameters;
         let (n, p, weights) = (self.inputs(), self.positions(), self.weights(parameters));
+        let direct = self.convolution().filter(Convolution::pays_forward::<T>);
+        if let Some(direct) = direct {
+            let start = self.bias.filter(|_| offset);
+            let bias = start.map(|start| &parameters[start..start + self.output[0]]);
+            return direct.apply(weights, bias, inputs[0], out);
+        }
         let operations = out.len() * self.taps();
         for_each_chunk(out, self.outputs(), operations, |row, out| {
             let bias = self.bias.filter(|_| offset);

@@ -3,6 +3,10 @@
 //! The pattern of a unit is the place of the winner among the members of its window, the first of them in a tie. In its
 //! region the gate only copies, so its tangent and cotangent need no arithmetic.
 
+use std::ops::Range;
+
+use pulp::{Arch, Simd, WithSimd};
+
 use crate::network::windows::Windows;
 use crate::parallel::for_each_chunk;
 use crate::pattern::LayerView;
@@ -16,6 +20,8 @@ pub(crate) struct MaxGate {
     windows: Windows,
     /// Number of planes of one row.
     planes: usize,
+    /// Members of every window, if all have as many.
+    size: Option<usize>,
     /// The layer of gates whose inactive units are constant, if what arrives are their outputs in place.
     constant: Option<usize>,
 }
@@ -23,6 +29,7 @@ pub(crate) struct MaxGate {
 impl MaxGate {
     pub(crate) fn new(windows: Windows, planes: usize, constant: Option<usize>) -> MaxGate {
         MaxGate {
+            size: windows.size(),
             windows,
             planes,
             constant,
@@ -78,14 +85,19 @@ impl MaxGate {
             .zip(choices.chunks_exact_mut(count));
         for (plane, (out, choices)) in planes.enumerate() {
             let input = &input[plane * size..(plane + 1) * size];
-            for (window, (out, choice)) in out.iter_mut().zip(choices).enumerate() {
-                let members = self.windows.members(window);
-                let (value, winner, equal) = largest(input, members, &mut found.broken);
-                (*out, *choice) = (value, winner);
-                if equal > 1 {
-                    let at_top = members.iter().filter(|&&i| input[i as usize] == value);
+            let outputs = out.chunks_mut(BLOCK).zip(choices.chunks_mut(BLOCK));
+            for (block, (out, choices)) in outputs.enumerate() {
+                let first = block * BLOCK;
+                let top = self.largest(input, first..first + out.len());
+                out.copy_from_slice(&top.values[..out.len()]);
+                choices.copy_from_slice(&top.winners[..out.len()]);
+                found.broken |= !top.finite;
+                let tied = (0..out.len()).filter(|&i| top.equal[i] > 1);
+                for i in tied {
+                    let members = self.windows.members(first + i).iter();
+                    let mut at_top = members.filter(|&&member| input[member as usize] == out[i]);
                     let varies = |&i: &u32| !constant(plane * size + i as usize);
-                    found.kinks += u32::from(at_top.into_iter().any(varies));
+                    found.kinks += u32::from(at_top.any(varies));
                 }
             }
         }
@@ -160,21 +172,96 @@ impl MaxGate {
     }
 }
 
-/// The largest of some entries, the first place where it stands, and how many are equal to it; a value that is not finite
-/// is told.
-fn largest<T: Scalar>(input: &[T], members: &[u32], broken: &mut bool) -> (T, u32, u32) {
-    let first = members.first().map_or(T::ZERO, |&i| input[i as usize]);
-    let (mut value, mut winner, mut equal) = (first, 0, 0);
-    for (place, &i) in members.iter().enumerate() {
-        let entry = input[i as usize];
-        *broken |= !entry.is_finite();
-        equal = if entry > value {
-            1
-        } else {
-            equal + u32::from(entry == value)
+/// Windows that are looked at together.
+const BLOCK: usize = 64;
+
+/// The largest members of some windows.
+struct Top<T> {
+    values: [T; BLOCK],
+    /// The first place where each stands.
+    winners: [u32; BLOCK],
+    /// How many members are equal to it.
+    equal: [u32; BLOCK],
+    /// Whether all that was looked at is finite.
+    finite: bool,
+}
+
+impl MaxGate {
+    /// The largest members of at most [`BLOCK`] windows of a plane.
+    fn largest<T: Scalar>(&self, input: &[T], windows: Range<usize>) -> Top<T> {
+        let mut top = Top {
+            values: [T::ZERO; BLOCK],
+            winners: [0; BLOCK],
+            equal: [1; BLOCK],
+            finite: true,
         };
-        winner = if entry > value { place as u32 } else { winner };
-        value = if entry > value { entry } else { value };
+        let Some(size) = self.size else {
+            for (i, window) in windows.enumerate() {
+                let members = self.windows.members(window);
+                top.values[i] = members
+                    .first()
+                    .map_or(T::ZERO, |&first| input[first as usize]);
+                top.finite &= top.values[i].is_finite();
+                for (place, &member) in members.iter().enumerate().skip(1) {
+                    top.look(place as u32, i..i + 1, &[input[member as usize]]);
+                }
+            }
+            return top;
+        };
+        let mut entries = [T::ZERO; BLOCK];
+        let all = self.windows.members_of(windows).chunks_exact(size);
+        for place in 0..size {
+            for (entry, members) in entries.iter_mut().zip(all.clone()) {
+                *entry = input[members[place] as usize];
+            }
+            let (top, entries, place) = (&mut top, &entries, place as u32);
+            Arch::new().dispatch(Look {
+                place,
+                entries,
+                top,
+            });
+        }
+        top
     }
-    (value, winner, equal)
+}
+
+impl<T: Scalar> Top<T> {
+    /// Looks at the next member of some windows, without branches.
+    #[inline(always)]
+    fn look(&mut self, place: u32, windows: Range<usize>, entries: &[T]) {
+        let values = self.values[windows.clone()].iter_mut().zip(entries);
+        let winners = self.winners[windows.clone()].iter_mut();
+        let found = winners.zip(&mut self.equal[windows]);
+        let mut finite = true;
+        for ((value, &entry), (winner, equal)) in values.zip(found) {
+            let (larger, same) = (entry > *value, u32::from(entry == *value));
+            *equal = same + if larger { 1 } else { *equal };
+            *winner = if larger { place } else { *winner };
+            *value = if larger { entry } else { *value };
+            finite &= entry.is_finite();
+        }
+        self.finite &= finite;
+    }
+}
+
+/// Looks at one member of every window.
+struct Look<'a, T> {
+    place: u32,
+    entries: &'a [T; BLOCK],
+    top: &'a mut Top<T>,
+}
+
+impl<T: Scalar> WithSimd for Look<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        if self.place == 0 {
+            self.top.values = *self.entries;
+            let finite = |all: bool, entry: &T| all & entry.is_finite();
+            self.top.finite = self.entries.iter().fold(true, finite);
+        } else {
+            self.top.look(self.place, 0..BLOCK, self.entries);
+        }
+    }
 }

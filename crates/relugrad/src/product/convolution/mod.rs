@@ -1,4 +1,4 @@
-//! Products of a convolution's cotangents with its weight and with its input, without those that are zero.
+//! Convolutions without an unfolded input; their cotangents meet weights and inputs without those that are zero.
 //!
 //! Behind a max-pooling of 2×2 at most a quarter of the cotangents differs from zero, behind a ReLU about half. An entry
 //! `c[o, p]` at output channel `o` and position `p` meets the weight of `o` and the entries under the kernel at `p`. With
@@ -6,6 +6,7 @@
 //! runs, which are kept in registers: those of a position, `Σ_o c[o, p] W[o]`, and those of an output channel,
 //! `Σ_p c[o, p] t[under p]`. Nothing is unfolded. Every sum runs in the order of channels, positions, rows and samples.
 
+mod forward;
 mod kernels;
 mod runs;
 mod taps;
@@ -293,6 +294,9 @@ mod tests {
                     gradient[w] += two * c[row * m + at] * t[row * n + x];
                 });
             }
+            if self.stride == [1, 1] {
+                self.check_forward(&weight, &t);
+            }
             let mut found = vec![T::ONE; below.len()];
             self.transpose(rows, &weight, &c, true, &mut found);
             assert_eq!(found, below, "{self:?}");
@@ -307,6 +311,26 @@ mod tests {
         }
     }
 
+    impl Convolution {
+        fn check_forward<T: Scalar>(&self, weight: &[T], input: &[T]) {
+            let (n, m) = (self.inputs(), self.outputs());
+            let bias: Vec<T> = (0..self.output[0]).map(|i| T::from_f64(i as f64)).collect();
+            let mut out = vec![T::ZERO; input.len() / n * m];
+            for (out, input) in out.chunks_exact_mut(m).zip(input.chunks_exact(n)) {
+                self.products(|at, w, x| out[at] += weight[w] * input[x]);
+            }
+            let mut found = vec![T::ONE; out.len()];
+            self.apply(weight, None, input, &mut found);
+            assert_eq!(found, out, "{self:?}");
+            let channel = |i: usize| i / (m / self.output[0]) % self.output[0];
+            out.iter_mut()
+                .enumerate()
+                .for_each(|(i, out)| *out += bias[channel(i)]);
+            self.apply(weight, Some(&bias), input, &mut found);
+            assert_eq!(found, out, "{self:?}");
+        }
+    }
+
     #[test]
     fn products_equal_the_definition_for_every_shape_of_a_kernel() {
         for down in 1..=6 {
@@ -314,7 +338,7 @@ mod tests {
                 for channels in [1, 2, 3, 5, 16, 21] {
                     shape(channels, 3, [down, across]).check::<f32>((2, 1));
                 }
-                shape(9, 2, [down, across]).check::<f64>((3, 2));
+                shape(9, 11, [down, across]).check::<f64>((3, 2));
             }
         }
     }
@@ -335,7 +359,12 @@ mod tests {
             padding: [[0, 1], [2, 2]],
             ..plain
         };
-        for convolution in [strided, padded, dilated] {
+        let wide = Convolution {
+            input: [2, 3, 40],
+            padding: [[1, 1], [1, 1]],
+            ..plain
+        };
+        for convolution in [strided, padded, dilated, wide] {
             convolution.sized().check::<f64>((11, 3));
             convolution.sized().check::<f32>((1, 2));
         }
