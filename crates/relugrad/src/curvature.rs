@@ -5,12 +5,14 @@
 
 use std::sync::OnceLock;
 
-use ndarray::{Array1, Array2, Array3, ArrayView2};
+use ndarray::{Array1, Array2, Array3, ArrayView2, s};
 
+use crate::buffer::Buffer;
 use crate::eigen::EigenSolver;
 use crate::error::Result;
-use crate::jacobian::for_each_gram;
+use crate::jacobian::grams;
 use crate::loss::{Loss, LossBatch, LossFunction, Targets, reduced_gram};
+use crate::parallel::for_each_chunk;
 use crate::scalar::Scalar;
 use crate::sweep::Seeds;
 use crate::trace::Trace;
@@ -52,7 +54,7 @@ impl<'n, T: Scalar> Trace<'n, T> {
     /// are needed.
     ///
     /// Cost: nothing but the loss at the logits. The first norm, trace or eigenvalue costs what [`gram`](Self::gram)
-    /// does; products with vectors don't.
+    /// does, with `K − 1` rows if the loss sees differences of logits only; products with vectors don't.
     ///
     /// # Errors
     /// [`Error::Loss`](crate::Error::Loss) if the loss does not fit the number of logits.
@@ -109,21 +111,35 @@ impl<T: Scalar> Curvature<'_, '_, T> {
     /// `Lᵀ G L` with `S = L Lᵀ` of each sample, computed when it is first asked for.
     fn reduced(&self) -> impl Iterator<Item = &[f64]> {
         let k = self.size();
-        let reduced = self.reduced.get_or_init(|| {
-            let mut reduced = vec![0.0; self.batch.values.len() * k * k];
-            let all = self.trace.part(self.trace.all());
-            for_each_gram(&all, Array2::eye(k).view(), |sample, gram| {
-                let gram: Vec<f64> = gram.iter().map(|g| g.into_f64()).collect();
-                let out = &mut reduced[sample * k * k..(sample + 1) * k * k];
-                out.copy_from_slice(&reduced_gram(
-                    self.function.0,
-                    self.batch.state(sample),
-                    &gram,
-                ));
-            });
-            reduced
-        });
+        let reduced = self.reduced.get_or_init(|| self.compute_reduced());
         reduced.chunks_exact(k * k)
+    }
+
+    /// If the loss sees differences of logits only, `1ᵀ L = 0`, then `J` may be replaced by `J − 1 J_K` with the last row
+    /// `J_K` of `J`, whose own last row is 0.
+    fn compute_reduced(&self) -> Vec<f64> {
+        let (samples, k) = (self.trace.samples(), self.size());
+        let differences = k > 1 && self.function.0.sees_only_differences();
+        let mut seeds = Array2::eye(k);
+        if differences {
+            seeds.column_mut(k - 1).fill(-T::ONE);
+        }
+        let rows = k - usize::from(differences);
+        let seeds = seeds.slice(s![..rows, ..]);
+        let mut entries = Buffer::zeros(samples * rows * rows);
+        grams(&self.trace.part(self.trace.all()), seeds, &mut entries);
+        let mut reduced = vec![0.0; samples * k * k];
+        let operations = 8 * reduced.len();
+        for_each_chunk(&mut reduced, k * k, operations, |sample, reduced| {
+            let mut gram = Buffer::zeros(k * k);
+            let entries = &entries[sample * rows * rows..(sample + 1) * rows * rows];
+            for (to, from) in gram.chunks_exact_mut(k).zip(entries.chunks_exact(rows)) {
+                let pairs = to.iter_mut().zip(from);
+                pairs.for_each(|(to, from)| *to = from.into_f64());
+            }
+            reduced_gram(self.function.0, self.batch.state(sample), &gram, reduced);
+        });
+        reduced
     }
 
     /// `H v = Jᵀ S (J v)` for each sample; `v: [B, D]`, result `[B, D]`.

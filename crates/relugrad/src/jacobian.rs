@@ -5,6 +5,7 @@ use std::ops::Range;
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, s};
 
 use crate::error::{Error, Result};
+use crate::parallel::for_each_chunk;
 use crate::product::a_bt;
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Seeds};
@@ -119,11 +120,10 @@ impl<T: Scalar> Trace<'_, T> {
     /// Cost: that of [`jacobian`](Self::jacobian) and `K² D` per sample; the Jacobian is not kept.
     pub fn gram(&self) -> Array3<T> {
         let k = self.network.outputs();
-        let mut gram = Vec::with_capacity(self.samples() * k * k);
-        for_each_gram(&self.part(self.all()), Array2::eye(k).view(), |_, g| {
-            gram.extend_from_slice(g);
-        });
-        Array3::from_shape_vec((self.samples(), k, k), gram).expect("K rows of K for each sample")
+        let mut gram = Array3::zeros((self.samples(), k, k));
+        let entries = gram.as_slice_mut().expect("standard layout");
+        grams(&self.part(self.all()), Array2::eye(k).view(), entries);
+        gram
     }
 
     pub(crate) fn part(&self, samples: Range<usize>) -> Gated<'_, T> {
@@ -135,16 +135,12 @@ impl<T: Scalar> Trace<'_, T> {
     }
 }
 
-/// Calls `visit(sample, V J Jᵀ Vᵀ)` for every sample in order, with shared seeds `V: [R, K]`.
-pub(crate) fn for_each_gram<T: Scalar>(
-    gated: &Gated<T>,
-    seeds: ArrayView2<T>,
-    mut visit: impl FnMut(usize, &[T]),
-) {
+/// Writes `V J Jᵀ Vᵀ` of every sample, with shared seeds `V: [R, K]`; `grams: [B, R, R]`.
+pub(crate) fn grams<T: Scalar>(gated: &Gated<T>, seeds: ArrayView2<T>, grams: &mut [T]) {
     let (r, d) = (seeds.nrows(), gated.network.inputs());
     let row_bytes = gated.network.row_entries() * size_of::<T>();
     let per_block = (SWEEP_MEMORY / (r * row_bytes)).max(1);
-    let (mut sweep, mut gram) = (T::take_rows(), vec![T::ZERO; r * r]);
+    let mut sweep = T::take_rows();
     for samples in blocks(gated.samples.len(), per_block) {
         let first = gated.samples.start;
         let part = Gated {
@@ -152,11 +148,12 @@ pub(crate) fn for_each_gram<T: Scalar>(
             ..gated.clone()
         };
         sweep.backward(&part, Seeds::Shared(seeds), true);
-        for (sample, rows) in samples.zip(sweep.at_input().chunks_exact(r * d)) {
-            a_bt((d, r), rows, rows, false, &mut gram);
-            symmetrise(&mut gram, r);
-            visit(sample, &gram);
-        }
+        let grams = &mut grams[samples.start * r * r..samples.end * r * r];
+        for_each_chunk(grams, r * r, samples.len() * r * r * d, |i, gram| {
+            let rows = &sweep.at_input()[i * r * d..(i + 1) * r * d];
+            a_bt((d, r), rows, rows, false, gram);
+            symmetrise(gram, r);
+        });
     }
     T::put_rows(sweep);
 }

@@ -102,20 +102,24 @@ pub(crate) trait LossFunction: Sync {
     fn sees_only_differences(&self) -> bool;
 }
 
-/// `Lᵀ G L`, exactly symmetric, from a symmetric `K×K` matrix `G`; row-major.
-pub(crate) fn reduced_gram(function: &dyn LossFunction, state: &[f64], gram: &[f64]) -> Vec<f64> {
+/// Writes `Lᵀ G L`, exactly symmetric, of a symmetric `K×K` matrix `G`; row-major.
+pub(crate) fn reduced_gram(
+    function: &dyn LossFunction,
+    state: &[f64],
+    gram: &[f64],
+    reduced: &mut [f64],
+) {
     let k = state.len() / 2;
-    let (mut product, mut reduced) = (vec![0.0; k * k], vec![0.0; k * k]);
+    let mut product = Buffer::zeros(k * k);
     function.factor_transposed_times(state, gram, &mut product);
     transpose(&mut product, k);
-    function.factor_transposed_times(state, &product, &mut reduced);
+    function.factor_transposed_times(state, &product, reduced);
     for i in 0..k {
         for j in 0..i {
             let mean = 0.5 * (reduced[i * k + j] + reduced[j * k + i]);
             (reduced[i * k + j], reduced[j * k + i]) = (mean, mean);
         }
     }
-    reduced
 }
 
 fn transpose(matrix: &mut [f64], size: usize) {

@@ -19,7 +19,7 @@ use super::{Objective, Term};
 use crate::buffer::Buffer;
 use crate::eigen::EigenSolver;
 use crate::error::Result;
-use crate::jacobian::{for_each_gram, symmetrise};
+use crate::jacobian::{grams, symmetrise};
 use crate::loss::LossBatch;
 use crate::network::Network;
 use crate::parallel::worthwhile;
@@ -68,7 +68,7 @@ impl Objective {
         seeds.fill(plan.rows, network.outputs());
         let gated = Gated::all(network, &workspace.record);
         let rows = seeds.exact.nrows();
-        let mut grams = Buffer::with_room(gated.samples.len() * rows * rows);
+        let mut entries = Buffer::with_room(gated.samples.len() * rows * rows);
         let first =
             FirstLayer::of(network).filter(|first| self.through(first, gated.samples.len() * rows));
         if derivatives {
@@ -83,13 +83,20 @@ impl Objective {
             } else {
                 pair.tangents.forward_from(&gated, &mut pair.cotangents);
             }
-            grams_from_tangents(pair.tangents.at_output(network), &seeds.exact, &mut grams);
+            grams_from_tangents(pair.tangents.at_output(network), &seeds.exact, &mut entries);
         } else {
-            for_each_gram(&gated, seeds.rounded.view(), |_, gram| {
-                grams.extend(gram.iter().map(|g| g.into_f64()));
-            });
+            let mut rounded = Buffer::zeros(gated.samples.len() * rows * rows);
+            grams(&gated, seeds.rounded.view(), &mut rounded);
+            entries.extend(rounded.iter().map(|g| g.into_f64()));
         }
-        let bars = self.heads(plan, &seeds.exact, network, workspace, derivatives, &grams)?;
+        let bars = self.heads(
+            plan,
+            &seeds.exact,
+            network,
+            workspace,
+            derivatives,
+            &entries,
+        )?;
         if derivatives {
             let gated = Gated::all(network, &workspace.record);
             let gradient = workspace.gradient.as_mut().expect("it was started");

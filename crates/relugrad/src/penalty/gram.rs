@@ -4,6 +4,7 @@ use std::cell::{OnceCell, RefCell};
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
+use crate::buffer::Buffer;
 use crate::eigen::{Eigen, EigenSolver};
 use crate::error::Result;
 use crate::loss::{LossFunction, reduced_gram};
@@ -83,7 +84,8 @@ impl GramPoint<'_> {
 
     /// The eigenvalues of `Lᵀ G L`, with `S = L Lᵀ`.
     pub(crate) fn reduced_eigen(&self) -> Result<Eigen> {
-        let reduced = reduced_gram(self.loss, self.state, self.entries());
+        let mut reduced = Buffer::zeros(self.entries().len());
+        reduced_gram(self.loss, self.state, self.entries(), &mut reduced);
         self.solver.borrow_mut().solve(&reduced)
     }
 
