@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use pulp::{Arch, Simd, WithSimd};
+
 use crate::scalar::Scalar;
 
-/// Rows in groups, and for each group the columns that are not zero in one of its rows, with their entries.
+/// Rows in groups, and the columns that are not zero in one of the rows of a sample, with their entries in each group.
 ///
 /// A list is cut into passes of equally many columns, so that what they select of the right factor stays in the first
 /// cache.
@@ -13,12 +15,14 @@ pub(crate) struct Lists<T> {
     /// Columns of a pass, and passes of each list.
     pass: usize,
     passes: usize,
+    /// Groups that share a list.
+    shared: usize,
     /// Where each pass of each list starts, and where the last ends.
     starts: Vec<usize>,
     columns: Vec<u32>,
-    /// As many entries as a group has rows for each column.
+    /// For each list and each of its groups, as many entries as a group has rows for each column.
     entries: Vec<T>,
-    /// Which columns of the present group are not zero.
+    /// Which columns of the present sample are not zero.
     found: Vec<bool>,
     /// Some columns of the left factor, as rows.
     transposed: Vec<T>,
@@ -28,7 +32,8 @@ pub(crate) struct Lists<T> {
 const BLOCK: usize = 32;
 
 impl<T: Scalar> Lists<T> {
-    fn start(&mut self, columns: usize, pass: usize) {
+    fn start(&mut self, columns: usize, pass: usize, shared: usize) {
+        self.shared = shared;
         self.pass = pass.min(columns);
         self.passes = columns.div_ceil(pass);
         self.starts.clear();
@@ -45,16 +50,13 @@ impl<T: Scalar> Lists<T> {
         size: usize,
         pass: usize,
     ) {
-        debug_assert!(size == 1 || pass == columns);
-        self.start(columns, pass);
+        if size == 1 {
+            self.start(columns, pass, 1);
+            return a.chunks_exact(columns).for_each(|row| self.push_row(row));
+        }
+        self.start(columns, columns, rows.div_ceil(size));
         for sample in a.chunks_exact(rows * columns) {
-            for group in sample.chunks(size * columns) {
-                if size == 1 {
-                    self.push_row(group);
-                } else {
-                    self.push(group, columns, size);
-                }
-            }
+            self.push(sample, columns, size);
         }
     }
 
@@ -68,7 +70,7 @@ impl<T: Scalar> Lists<T> {
         pass: usize,
     ) {
         let depth = a.len() / m;
-        self.start(depth, pass);
+        self.start(depth, pass, 1);
         let mut transposed = std::mem::take(&mut self.transposed);
         transposed.resize(BLOCK * depth, T::ZERO);
         for start in units.clone().step_by(BLOCK) {
@@ -110,19 +112,21 @@ impl<T: Scalar> Lists<T> {
         }
     }
 
-    /// Adds a group of `size` rows, of which the last may be missing.
-    fn push(&mut self, group: &[T], columns: usize, size: usize) {
+    /// Adds the rows of a sample in groups of `size`, of which the last may be smaller.
+    fn push(&mut self, sample: &[T], columns: usize, size: usize) {
         let start = self.columns.len();
-        let rows = group.chunks_exact(columns);
+        let rows = sample.chunks_exact(columns);
         find(rows, columns, &mut self.found, &mut self.columns);
-        let end = self.columns.len();
-        self.starts.push(end);
-        let first = self.entries.len();
-        self.entries.resize(first + (end - start) * size, T::ZERO);
-        for (i, row) in group.chunks_exact(columns).enumerate() {
-            let to = self.entries[first..].chunks_exact_mut(size);
-            for (to, &column) in to.zip(&self.columns[start..end]) {
-                to[i] = row[column as usize];
+        self.starts.push(self.columns.len());
+        let listed = &self.columns[start..];
+        for group in sample.chunks(size * columns) {
+            match size {
+                2 => gather::<T, 2>(group, columns, listed, &mut self.entries),
+                3 => gather::<T, 3>(group, columns, listed, &mut self.entries),
+                4 => gather::<T, 4>(group, columns, listed, &mut self.entries),
+                5 => gather::<T, 5>(group, columns, listed, &mut self.entries),
+                6 => gather::<T, 6>(group, columns, listed, &mut self.entries),
+                _ => unreachable!("groups have 2 to 6 rows"),
             }
         }
     }
@@ -134,16 +138,41 @@ impl<T: Scalar> Lists<T> {
 
     /// Number of groups.
     pub(super) fn groups(&self) -> usize {
-        (self.starts.len() - 1) / self.passes
+        (self.starts.len() - 1) / self.passes * self.shared
     }
 
     /// The columns of a pass of a group of `R` rows, with their entries.
     #[inline(always)]
     pub(super) fn list<const R: usize>(&self, group: usize, pass: usize) -> (&[u32], &[[T; R]]) {
-        let i = group * self.passes + pass;
+        let i = group / self.shared * self.passes + pass;
         let list = self.starts[i]..self.starts[i + 1];
-        let entries = &self.entries[list.start * R..list.end * R];
+        let first = list.start * self.shared + group % self.shared * list.len();
+        let entries = &self.entries[first * R..(first + list.len()) * R];
         (&self.columns[list], entries.as_chunks::<R>().0)
+    }
+}
+
+/// Appends the listed columns of a group of at most `R` rows; those of missing rows are 0.
+fn gather<T: Scalar, const R: usize>(
+    group: &[T],
+    columns: usize,
+    listed: &[u32],
+    entries: &mut Vec<T>,
+) {
+    let first = entries.len();
+    entries.resize(first + listed.len() * R, T::ZERO);
+    let (to, _) = entries[first..].as_chunks_mut::<R>();
+    if group.len() == R * columns {
+        let rows: [&[T]; R] = std::array::from_fn(|r| &group[r * columns..(r + 1) * columns]);
+        for (to, &column) in to.iter_mut().zip(listed) {
+            *to = rows.map(|row| row[column as usize]);
+        }
+        return;
+    }
+    for (r, row) in group.chunks_exact(columns).enumerate() {
+        for (to, &column) in to.iter_mut().zip(listed) {
+            to[r] = row[column as usize];
+        }
     }
 }
 
@@ -156,10 +185,7 @@ pub(super) fn find<'a, T: Scalar>(
 ) {
     found.clear();
     found.resize(columns, false);
-    for row in rows {
-        let pairs = found.iter_mut().zip(row);
-        pairs.for_each(|(found, &entry)| *found |= entry != T::ZERO);
-    }
+    Arch::new().dispatch(Mark { rows, found });
     let mut end = to.len();
     to.resize(end + columns, 0);
     for (column, &found) in found.iter().enumerate() {
@@ -167,4 +193,22 @@ pub(super) fn find<'a, T: Scalar>(
         end += usize::from(found);
     }
     to.truncate(end);
+}
+
+/// Marks the columns that are not zero in some rows.
+struct Mark<'f, I> {
+    rows: I,
+    found: &'f mut [bool],
+}
+
+impl<'a, T: Scalar, I: Iterator<Item = &'a [T]>> WithSimd for Mark<'_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for row in self.rows {
+            let pairs = self.found.iter_mut().zip(row);
+            pairs.for_each(|(found, &entry)| *found |= entry != T::ZERO);
+        }
+    }
 }
