@@ -206,7 +206,8 @@ fn explanations_name_stages_activity_and_rate() {
 #[test]
 fn a_warm_step_allocates_nothing() {
     for net in ["64-128-128-10", "784-64-32-10", "lenet"] {
-        let workloads = "plain-step,input-gradient-step,jacobian-step,cure-step";
+        let workloads = "plain-step,input-gradient-step,jacobian-step,cure-step,\
+                         cross-lipschitz-step,hessian-frobenius-step,all-penalties-step";
         let (batch, repeat, threads) = (["--batch", "8"], ["--repeat", "3"], ["--threads", "1"]);
         let mut arguments = vec!["--net", net, "--workload", workloads];
         arguments.extend([batch, repeat, threads].concat());

@@ -5,13 +5,14 @@ use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
 use faer::{Mat, MatRef, Par};
 
+use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 
 /// Eigenvalues of a symmetric matrix, largest first, with their unit eigenvectors.
 pub(crate) struct Eigen {
-    pub(crate) values: Vec<f64>,
+    pub(crate) values: Buffer<f64>,
     /// One after another, in the order of their values.
-    vectors: Vec<f64>,
+    vectors: Buffer<f64>,
 }
 
 /// Solves symmetric eigenproblems of one size. Its buffers are reused, because for small matrices their
@@ -60,11 +61,11 @@ impl EigenSolver {
             Default::default(),
         )
         .map_err(|_| Error::Eigenvalues { size })?;
-        let descending = (0..size).rev();
-        let entries = descending.clone().flat_map(|i| self.vectors.col(i).iter());
+        let last = size - 1;
+        let entry = |i: usize| self.vectors[(i % size, last - i / size)];
         Ok(Eigen {
-            values: descending.clone().map(|i| scale * self.values[i]).collect(),
-            vectors: entries.copied().collect(),
+            values: Buffer::of((0..size).map(|i| scale * self.values[last - i])),
+            vectors: Buffer::of((0..size * size).map(entry)),
         })
     }
 }
@@ -121,13 +122,13 @@ mod tests {
             let scale = f64::from(power).exp2();
             let scaled = matrix.map(|entry| scale * entry);
             let found = solver.solve(&scaled).unwrap().values;
-            for (found, expected) in found.iter().zip(&expected) {
+            for (found, expected) in found.iter().zip(expected.iter()) {
                 let tolerance = f64::MIN_POSITIVE.max(1e-15 * scale);
                 assert!((found - scale * expected).abs() <= 4.0 * tolerance);
             }
         }
         assert_eq!(
-            EigenSolver::new(2).solve(&[0.0; 4]).unwrap().values,
+            EigenSolver::new(2).solve(&[0.0; 4]).unwrap().values[..],
             [0.0; 2]
         );
     }

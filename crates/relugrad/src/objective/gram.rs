@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use ndarray::{Array2, ArrayView1, ArrayView2, CowArray, Ix2};
+use ndarray::Array2;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
@@ -26,6 +26,7 @@ use crate::parallel::worthwhile;
 use crate::penalty::Penalty;
 use crate::penalty::gram::{GramDerivative, GramPoint, Shared};
 use crate::penalty::input_gradient::Norm;
+use crate::product::{a_b_serial, a_bt_serial, at_b_serial};
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Seeds, weight_gradient};
 
@@ -34,8 +35,8 @@ struct Heads<'a> {
     terms: &'a [Term],
     /// Which of them are functions of the Gram matrix.
     gram: &'a [usize],
-    /// Random rows of each of these, `[B, m, K]`; empty for all but projected penalties, and missing if there are none.
-    projections: Vec<Vec<f64>>,
+    /// Random rows of the projected penalties among these, `[B, m, K]`, one after the other.
+    projections: Buffer<f64>,
     /// The seeds `V`; `[R, K]`.
     seeds: &'a Array2<f64>,
     loss: &'a LossBatch,
@@ -142,14 +143,14 @@ impl Objective {
         grams: &[f64],
     ) -> Result<Buffer<f64>> {
         let (samples, outputs) = (workspace.samples(), network.outputs());
-        let is_projected =
-            |&i: &usize| matches!(self.terms[i].penalty, Penalty::JacobianProjected { .. });
-        let projection = |&i: &usize| self.projection(i, samples, outputs);
-        let projections = if plan.gram.iter().any(is_projected) {
-            plan.gram.iter().map(projection).collect()
-        } else {
-            Vec::new()
-        };
+        let rows = plan
+            .gram
+            .iter()
+            .map(|&i| random_rows(&self.terms[i].penalty));
+        let mut projections = Buffer::with_room(rows.sum::<usize>() * samples * outputs);
+        for &term in &plan.gram {
+            projections.extend_from_slice(&self.projection(term, samples, outputs));
+        }
         let heads = Heads {
             terms: &self.terms,
             gram: &plan.gram,
@@ -217,20 +218,27 @@ impl Objective {
     }
 
     /// The random unit rows of a projected term, `[B, m, K]`; nothing for other terms.
-    fn projection(&self, term: usize, samples: usize, outputs: usize) -> Vec<f64> {
+    fn projection(&self, term: usize, samples: usize, outputs: usize) -> Buffer<f64> {
         let Penalty::JacobianProjected { rows, seed } = self.terms[term].penalty else {
-            return Vec::new();
+            return Buffer::with_room(0);
         };
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(self.draw);
-        let mut vectors: Vec<f64> = (0..samples * rows * outputs)
-            .map(|_| random.sample(StandardNormal))
-            .collect();
+        let entries = 0..samples * rows * outputs;
+        let mut vectors = Buffer::of(entries.map(|_| random.sample(StandardNormal)));
         for vector in vectors.chunks_exact_mut(outputs) {
             let norm = Norm::L2.value(vector);
             vector.iter_mut().for_each(|v| *v /= norm);
         }
         vectors
+    }
+}
+
+/// Random rows that a penalty needs for each sample.
+fn random_rows(penalty: &Penalty) -> usize {
+    match penalty {
+        Penalty::JacobianProjected { rows, .. } => *rows,
+        _ => 0,
     }
 }
 
@@ -243,8 +251,15 @@ fn grams_from_tangents<T: Scalar>(tangents: &[T], seeds: &Array2<f64>, grams: &m
         if rows == outputs {
             grams.extend_from_slice(&vg);
         } else {
-            let vg = ArrayView2::from_shape((rows, outputs), &vg).expect("R rows of K");
-            grams.extend(vg.dot(&seeds.t()).iter());
+            grams.resize(start + rows * rows, 0.0);
+            let seeds = seeds.as_slice().expect("seeds are contiguous");
+            a_bt_serial(
+                (rows, outputs, rows),
+                &vg,
+                seeds,
+                false,
+                &mut grams[start..],
+            );
         }
         symmetrise(&mut grams[start..], rows);
     }
@@ -324,10 +339,17 @@ impl Heads<'_> {
         parts.try_for_each_init(
             || Desk::new(k),
             |desk, (sample, (((values, bar), f_bar), gram))| {
-                let gram = self.full(gram);
+                let mut full = Buffer::with_room(if r == k { 0 } else { k * k });
+                let gram = if r == k {
+                    gram
+                } else {
+                    full.resize(k * k, 0.0);
+                    self.fill(gram, &mut full);
+                    &full
+                };
                 let (derivative, solver) = desk.0.as_mut().expect("tools lie on it");
                 derivative.reset();
-                self.sample((sample, gram.view()), solver, values, derivative)?;
+                self.sample((sample, gram), solver, values, derivative)?;
                 if self.derivatives {
                     self.finish(sample, derivative, bar, f_bar);
                 }
@@ -337,27 +359,28 @@ impl Heads<'_> {
         Ok([values, bars, f_bars])
     }
 
-    /// `Vᵀ G̃ V`: `G` for the identity, `C G C` for centred rows.
-    fn full<'g>(&self, gram: &'g [f64]) -> CowArray<'g, f64, Ix2> {
+    /// Writes `Vᵀ G̃ V`: `G` for the identity, `C G C` for centred rows.
+    fn fill(&self, gram: &[f64], full: &mut [f64]) {
         let (r, k) = self.seeds.dim();
-        let gram = ArrayView2::from_shape((r, r), gram).expect("R rows of R");
-        if r == k {
-            return gram.into();
-        }
-        self.seeds.t().dot(&gram).dot(self.seeds).into()
+        let mut product = Buffer::zeros(r * k);
+        a_b_serial((r, r, k), gram, self.seeds(), false, &mut product);
+        at_b_serial((r, k, k), self.seeds(), &product, false, full);
+    }
+
+    fn seeds(&self) -> &[f64] {
+        self.seeds.as_slice().expect("seeds are contiguous")
     }
 
     fn sample(
         &self,
-        (sample, g): (usize, ArrayView2<f64>),
+        (sample, g): (usize, &[f64]),
         solver: &RefCell<EigenSolver>,
         values: &mut [f64],
         derivative: &mut GramDerivative,
     ) -> Result<()> {
-        let k = self.seeds.ncols();
         let point = GramPoint {
             g,
-            r: ArrayView1::from(self.loss.residual(sample)),
+            r: self.loss.residual(sample),
             loss: self.function,
             state: self.loss.state(sample),
             rank: self.rank,
@@ -365,12 +388,13 @@ impl Heads<'_> {
             solver,
             shared: Shared::default(),
         };
+        let (samples, mut projections) = (self.loss.values.len(), &self.projections[..]);
         for (i, term) in self.gram.iter().map(|&i| &self.terms[i]).enumerate() {
-            let projection = self.projections.get(i).map_or(&[][..], |rows| rows);
-            let length = projection.len() / self.loss.values.len();
-            let rows = &projection[sample * length..(sample + 1) * length];
-            let rows = ArrayView2::from_shape((length / k, k), rows).expect("rows of K");
-            derivative.weight = term.lambda / self.loss.values.len() as f64;
+            let length = random_rows(&term.penalty) * point.outputs();
+            let (all, rest) = projections.split_at(samples * length);
+            let rows = &all[sample * length..(sample + 1) * length];
+            projections = rest;
+            derivative.weight = term.lambda / samples as f64;
             let derivative = self.derivatives.then_some(&mut *derivative);
             values[i] = term.penalty.gram_value(&point, rows, derivative)?;
         }
@@ -380,20 +404,18 @@ impl Heads<'_> {
     /// Writes `V Ḡ Vᵀ` and `S r̄ + ∂⟨S̄, S⟩/∂f`.
     fn finish(&self, sample: usize, bar: &GramDerivative, out: &mut [f64], f_bar: &mut [f64]) {
         let state = self.loss.state(sample);
-        let slice = "derivatives are contiguous";
-        if self.seeds.is_square() {
-            out.copy_from_slice(bar.g.as_slice().expect(slice));
+        let (r, k) = self.seeds.dim();
+        if r == k {
+            out.copy_from_slice(&bar.g);
         } else {
-            let mixed = self.seeds.dot(&bar.g).dot(&self.seeds.t());
-            out.iter_mut().zip(&mixed).for_each(|(out, &m)| *out = m);
-            clean(out, self.seeds.nrows());
+            let mut product = Buffer::zeros(r * k);
+            a_b_serial((r, k, k), self.seeds(), &bar.g, false, &mut product);
+            a_bt_serial((r, k, r), &product, self.seeds(), false, out);
+            clean(out, r);
         }
-        let (r_bar, s_bar) = (bar.r.as_slice(), bar.s.as_slice());
-        self.function
-            .hessian_pullback(state, s_bar.expect(slice), f_bar);
-        let mut product = Buffer::zeros(f_bar.len());
-        self.function
-            .hessian_times(state, r_bar.expect(slice), &mut product);
-        f_bar.iter_mut().zip(&*product).for_each(|(f, s)| *f += s);
+        self.function.hessian_pullback(state, &bar.s, f_bar);
+        let product = &mut Buffer::zeros(k);
+        self.function.hessian_times(state, &bar.r, product);
+        f_bar.iter_mut().zip(&**product).for_each(|(f, s)| *f += s);
     }
 }

@@ -8,10 +8,8 @@ pub(super) fn squared(point: &GramPoint, derivative: Option<&mut GramDerivative>
     if let Some(bar) = derivative {
         let weight = bar.weight;
         bar.g.iter_mut().for_each(|g| *g -= 2.0 * weight);
-        bar.g
-            .diag_mut()
-            .iter_mut()
-            .for_each(|g| *g += 2.0 * k * weight);
+        let diagonal = bar.g.iter_mut().step_by(point.outputs() + 1);
+        diagonal.for_each(|g| *g += 2.0 * k * weight);
     }
-    2.0 * k * point.g.diag().sum() - 2.0 * point.g.sum()
+    2.0 * k * point.trace() - 2.0 * point.g.iter().sum::<f64>()
 }

@@ -1,27 +1,32 @@
 //! Norms of the input Hessian `H = Jᵀ S J`, all of them functions of `G` and the logits.
 
-use super::gram::{GramDerivative, GramPoint, add_outer, add_symmetric, inner};
+use super::gram::{
+    GramDerivative, GramPoint, add, add_outer, add_symmetric, dot, trace as diagonal, transposed,
+};
+use crate::buffer::Buffer;
 use crate::error::Result;
+use crate::product::a_b_serial;
 
 /// `tr H = tr(S G)`; `∂/∂G = S`, `∂/∂S = G`.
 pub(super) fn trace(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
     if let Some(bar) = derivative {
-        bar.g.scaled_add(bar.weight, point.s());
-        bar.s.scaled_add(bar.weight, &point.g);
+        add(&mut bar.g, bar.weight, point.s());
+        add(&mut bar.s, bar.weight, point.g);
     }
-    point.gs().diag().sum()
+    diagonal(point.gs(), point.outputs())
 }
 
 /// `‖H‖_F² = tr(S G S G)`; `∂/∂G = 2 S G S`, `∂/∂S = 2 G S G`.
 pub(super) fn frobenius(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
-    let sgs = point.sgs();
+    let (k, sgs) = (point.outputs(), point.sgs());
     if let Some(bar) = derivative {
-        let gsg = point.gs().dot(&point.g);
-        bar.g.scaled_add(2.0 * bar.weight, sgs);
-        bar.s.scaled_add(bar.weight, &gsg);
-        bar.s.scaled_add(bar.weight, &gsg.t());
+        let mut gsg = Buffer::zeros(k * k);
+        a_b_serial((k, k, k), point.gs(), point.g, false, &mut gsg);
+        add(&mut bar.g, 2.0 * bar.weight, sgs);
+        add(&mut bar.s, bar.weight, &gsg);
+        add(&mut bar.s, bar.weight, &transposed(&gsg, k));
     }
-    inner(sgs.view(), point.g)
+    dot(sgs, point.g)
 }
 
 /// `‖H‖₂ = λ_max(Lᵀ G L)`, `S = L Lᵀ`. With its unit eigenvector `u` and `q = L u`: `∂/∂G = q qᵀ` and
@@ -34,9 +39,10 @@ pub(super) fn spectral(point: &GramPoint, derivative: Option<&mut GramDerivative
     {
         let q = point.factor_times(eigen.vector(0));
         // Divided before it is squared: 1/λ can overflow for a saturated sample.
-        let gq = point.g.dot(&q) / largest.sqrt();
-        add_outer(&mut bar.g, bar.weight, q.view(), q.view());
-        add_outer(&mut bar.s, bar.weight, gq.view(), gq.view());
+        let (mut gq, root) = (point.g_times(&q), largest.sqrt());
+        gq.iter_mut().for_each(|entry| *entry /= root);
+        add_outer(&mut bar.g, bar.weight, &q, &q);
+        add_outer(&mut bar.s, bar.weight, &gq, &gq);
     }
     Ok(largest)
 }
@@ -46,25 +52,25 @@ pub(super) fn spectral(point: &GramPoint, derivative: Option<&mut GramDerivative
 /// `N` has the derivatives `b bᵀ + d rᵀ + r dᵀ` in `G`, `2 G d` in `r` and `a cᵀ + c aᵀ` in `S`; `D` has `r rᵀ` in
 /// `G` and `2 a` in `r`. Everything is computed from `r/√D`, because `N` underflows long before `N/D`.
 pub(super) fn directional(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
-    let denominator = point.r.dot(&point.g.dot(&point.r));
+    let denominator = dot(point.r, &point.g_times(point.r));
     if denominator <= 0.0 {
         return 0.0;
     }
     let root = denominator.sqrt();
-    let r = &point.r / root;
-    let a = point.g.dot(&r);
-    let b = point.s_times(&a);
-    let c = point.g.dot(&b);
-    let value = b.dot(&c);
+    let r = Buffer::of(point.r.iter().map(|r| r / root));
+    let a = point.g_times(&r);
+    let b = point.times_s(&a);
+    let c = point.g_times(&b);
+    let value = dot(&b, &c);
     if let Some(bar) = derivative {
-        let d = point.s_times(&c);
+        let d = point.times_s(&c);
         let weight = bar.weight;
-        add_outer(&mut bar.g, weight, b.view(), b.view());
-        add_symmetric(&mut bar.g, weight, d.view(), r.view());
-        add_outer(&mut bar.g, -weight * value, r.view(), r.view());
-        bar.r.scaled_add(2.0 * weight / root, &point.g.dot(&d));
-        bar.r.scaled_add(-2.0 * weight * value / root, &a);
-        add_symmetric(&mut bar.s, weight, a.view(), c.view());
+        add_outer(&mut bar.g, weight, &b, &b);
+        add_symmetric(&mut bar.g, weight, &d, &r);
+        add_outer(&mut bar.g, -weight * value, &r, &r);
+        add(&mut bar.r, 2.0 * weight / root, &point.g_times(&d));
+        add(&mut bar.r, -2.0 * weight * value / root, &a);
+        add_symmetric(&mut bar.s, weight, &a, &c);
     }
     value
 }

@@ -1,20 +1,20 @@
 //! What the penalties of the Gram matrix see of a sample, and where they put their derivatives.
+//!
+//! All `K×K` matrices are row-major slices.
 
 use std::cell::{OnceCell, RefCell};
-
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
 use crate::buffer::Buffer;
 use crate::eigen::{Eigen, EigenSolver};
 use crate::error::Result;
 use crate::loss::{LossFunction, reduced_gram};
 
-/// One sample as all of its Gram penalties see it; what several of them need is computed once. `K×K` matrices.
+/// One sample as all of its Gram penalties see it; what several of them need is computed once.
 pub(crate) struct GramPoint<'a> {
     /// `G = J Jᵀ`, or `C G C` where only differences of logits matter.
-    pub(crate) g: ArrayView2<'a, f64>,
+    pub(crate) g: &'a [f64],
     /// The residual `r`.
-    pub(crate) r: ArrayView1<'a, f64>,
+    pub(crate) r: &'a [f64],
     /// The loss and its state, which know `S`.
     pub(crate) loss: &'a dyn LossFunction,
     pub(crate) state: &'a [f64],
@@ -29,9 +29,9 @@ pub(crate) struct GramPoint<'a> {
 #[derive(Default)]
 pub(crate) struct Shared {
     eigen: OnceCell<Eigen>,
-    s: OnceCell<Array2<f64>>,
-    gs: OnceCell<Array2<f64>>,
-    sgs: OnceCell<Array2<f64>>,
+    s: OnceCell<Buffer<f64>>,
+    gs: OnceCell<Buffer<f64>>,
+    sgs: OnceCell<Buffer<f64>>,
 }
 
 impl GramPoint<'_> {
@@ -40,43 +40,48 @@ impl GramPoint<'_> {
         self.r.len()
     }
 
-    /// `S v`.
-    pub(crate) fn s_times(&self, v: &Array1<f64>) -> Array1<f64> {
-        let mut out = vec![0.0; v.len()];
-        let v = v.as_slice().expect("vectors here are contiguous");
-        self.loss.hessian_times(self.state, v, &mut out);
-        out.into()
+    /// `tr G`.
+    pub(crate) fn trace(&self) -> f64 {
+        trace(self.g, self.outputs())
     }
 
-    /// `M S`, whose rows are `S` times the rows of `M`.
-    pub(crate) fn times_s(&self, m: ArrayView2<f64>) -> Array2<f64> {
-        let (m, mut out) = (m.as_standard_layout(), Array2::zeros(m.dim()));
-        let rows = m.as_slice().expect("it was just laid out");
-        let to = out.as_slice_mut().expect("it is new");
-        self.loss.hessian_times(self.state, rows, to);
+    /// `G v`.
+    pub(crate) fn g_times(&self, v: &[f64]) -> Buffer<f64> {
+        Buffer::of(self.g.chunks_exact(v.len()).map(|row| dot(row, v)))
+    }
+
+    /// `M S`, whose rows are `S` times the rows of `M`; `S v` for a single row.
+    pub(crate) fn times_s(&self, m: &[f64]) -> Buffer<f64> {
+        let mut out = Buffer::zeros(m.len());
+        self.loss.hessian_times(self.state, m, &mut out);
         out
     }
 
     /// `S`.
-    pub(crate) fn s(&self) -> &Array2<f64> {
-        let s = || self.times_s(Array2::eye(self.outputs()).view());
-        self.shared.s.get_or_init(s)
+    pub(crate) fn s(&self) -> &[f64] {
+        self.shared.s.get_or_init(|| {
+            let mut identity = Buffer::zeros(self.g.len());
+            let diagonal = identity.iter_mut().step_by(self.outputs() + 1);
+            diagonal.for_each(|entry| *entry = 1.0);
+            self.times_s(&identity)
+        })
     }
 
     /// `G S`.
-    pub(crate) fn gs(&self) -> &Array2<f64> {
+    pub(crate) fn gs(&self) -> &[f64] {
         self.shared.gs.get_or_init(|| self.times_s(self.g))
     }
 
     /// `S G S`.
-    pub(crate) fn sgs(&self) -> &Array2<f64> {
-        self.shared.sgs.get_or_init(|| self.times_s(self.gs().t()))
+    pub(crate) fn sgs(&self) -> &[f64] {
+        let sgs = || self.times_s(&transposed(self.gs(), self.outputs()));
+        self.shared.sgs.get_or_init(sgs)
     }
 
     /// The eigenvalues of `G`.
     pub(crate) fn eigen(&self) -> Result<&Eigen> {
         if self.shared.eigen.get().is_none() {
-            let solved = self.solver.borrow_mut().solve(self.entries())?;
+            let solved = self.solver.borrow_mut().solve(self.g)?;
             self.shared.eigen.get_or_init(|| solved);
         }
         Ok(self.shared.eigen.get().expect("it was just filled"))
@@ -84,20 +89,16 @@ impl GramPoint<'_> {
 
     /// The eigenvalues of `Lᵀ G L`, with `S = L Lᵀ`.
     pub(crate) fn reduced_eigen(&self) -> Result<Eigen> {
-        let mut reduced = Buffer::zeros(self.entries().len());
-        reduced_gram(self.loss, self.state, self.entries(), &mut reduced);
+        let mut reduced = Buffer::zeros(self.g.len());
+        reduced_gram(self.loss, self.state, self.g, &mut reduced);
         self.solver.borrow_mut().solve(&reduced)
     }
 
-    fn entries(&self) -> &[f64] {
-        self.g.to_slice().expect("Gram matrices are contiguous")
-    }
-
     /// `L u`, with `S = L Lᵀ`.
-    pub(crate) fn factor_times(&self, u: &[f64]) -> Array1<f64> {
-        let mut out = vec![0.0; u.len()];
+    pub(crate) fn factor_times(&self, u: &[f64]) -> Buffer<f64> {
+        let mut out = Buffer::zeros(u.len());
         self.loss.factor_times(self.state, u, &mut out);
-        out.into()
+        out
     }
 }
 
@@ -107,11 +108,11 @@ pub(crate) struct GramDerivative {
     /// The weight of the penalty that adds to it next.
     pub(crate) weight: f64,
     /// `∂/∂G`, symmetric.
-    pub(crate) g: Array2<f64>,
+    pub(crate) g: Vec<f64>,
     /// `∂/∂r` with `G` and `S` constant.
-    pub(crate) r: Array1<f64>,
+    pub(crate) r: Vec<f64>,
     /// `∂/∂S` with `G` and `r` constant, symmetric.
-    pub(crate) s: Array2<f64>,
+    pub(crate) s: Vec<f64>,
 }
 
 impl GramDerivative {
@@ -119,9 +120,9 @@ impl GramDerivative {
     pub(crate) fn zeros(outputs: usize) -> GramDerivative {
         GramDerivative {
             weight: 0.0,
-            g: Array2::zeros((outputs, outputs)),
-            r: Array1::zeros(outputs),
-            s: Array2::zeros((outputs, outputs)),
+            g: vec![0.0; outputs * outputs],
+            r: vec![0.0; outputs],
+            s: vec![0.0; outputs * outputs],
         }
     }
 
@@ -132,28 +133,36 @@ impl GramDerivative {
     }
 }
 
+/// `aᵀ b`, or `tr(Aᵀ B)`.
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// `tr M`.
+pub(crate) fn trace(m: &[f64], size: usize) -> f64 {
+    m.iter().step_by(size + 1).sum()
+}
+
+/// `Mᵀ`.
+pub(crate) fn transposed(m: &[f64], size: usize) -> Buffer<f64> {
+    Buffer::of((0..m.len()).map(|i| m[i % size * size + i / size]))
+}
+
+/// `to += scale · from`.
+pub(crate) fn add(to: &mut [f64], scale: f64, from: &[f64]) {
+    let pairs = to.iter_mut().zip(from);
+    pairs.for_each(|(to, from)| *to += scale * from);
+}
+
 /// `M += scale · a bᵀ`.
-pub(crate) fn add_outer(m: &mut Array2<f64>, scale: f64, a: ArrayView1<f64>, b: ArrayView1<f64>) {
-    let b = b.to_slice().expect("vectors here are contiguous");
-    let rows = m.as_slice_mut().expect("derivatives are contiguous");
-    for (row, a) in rows.chunks_exact_mut(b.len()).zip(a) {
-        let a = scale * a;
-        row.iter_mut().zip(b).for_each(|(m, b)| *m += a * b);
+pub(crate) fn add_outer(m: &mut [f64], scale: f64, a: &[f64], b: &[f64]) {
+    for (row, a) in m.chunks_exact_mut(b.len()).zip(a) {
+        add(row, scale * a, b);
     }
 }
 
 /// `M += scale · (a bᵀ + b aᵀ)`.
-pub(crate) fn add_symmetric(
-    m: &mut Array2<f64>,
-    scale: f64,
-    a: ArrayView1<f64>,
-    b: ArrayView1<f64>,
-) {
+pub(crate) fn add_symmetric(m: &mut [f64], scale: f64, a: &[f64], b: &[f64]) {
     add_outer(m, scale, a, b);
     add_outer(m, scale, b, a);
-}
-
-/// `⟨A, B⟩ = tr(Aᵀ B)`.
-pub(crate) fn inner(a: ArrayView2<f64>, b: ArrayView2<f64>) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

@@ -1,16 +1,16 @@
 //! Norms of the input gradient `g = Jᵀ r`.
 
-use super::gram::{GramDerivative, GramPoint, add_outer};
+use super::gram::{GramDerivative, GramPoint, add, add_outer, dot};
 use crate::scalar::Scalar;
 
 /// `‖g‖² = rᵀ G r`; `∂/∂G = r rᵀ`, `∂/∂r = 2 G r`.
 pub(super) fn squared(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
-    let gr = point.g.dot(&point.r);
+    let gr = point.g_times(point.r);
     if let Some(bar) = derivative {
         add_outer(&mut bar.g, bar.weight, point.r, point.r);
-        bar.r.scaled_add(2.0 * bar.weight, &gr);
+        add(&mut bar.r, 2.0 * bar.weight, &gr);
     }
-    point.r.dot(&gr)
+    dot(point.r, &gr)
 }
 
 /// Which function of `g` a penalty is.

@@ -13,8 +13,6 @@ mod name;
 
 pub use cure::Direction;
 
-use ndarray::ArrayView2;
-
 use crate::error::{Error, Result, check_non_negative};
 use crate::region::Metric;
 use gram::{GramDerivative, GramPoint};
@@ -217,7 +215,7 @@ impl Penalty {
     pub(crate) fn gram_value(
         &self,
         point: &GramPoint,
-        projection: ArrayView2<f64>,
+        projection: &[f64],
         derivative: Option<&mut GramDerivative>,
     ) -> Result<f64> {
         match self {

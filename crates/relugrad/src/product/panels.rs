@@ -1,5 +1,6 @@
 //! The right factor of a product, cut into panels a few columns wide.
 
+use crate::buffer::Buffer;
 use crate::parallel::for_each_chunk;
 use crate::scalar::Scalar;
 
@@ -24,6 +25,11 @@ impl<T: Scalar> Aligned<T> {
     pub(super) fn room(&mut self, length: usize) -> &mut [T] {
         lines(&mut self.0, length)
     }
+}
+
+/// A buffer with room for [`lines`] of so many numbers.
+pub(super) fn room<T: Scalar>(length: usize) -> Buffer<T> {
+    Buffer::with_room(length + LINE / size_of::<T>())
 }
 
 /// So many numbers of a buffer, whichever they are, from the beginning of a line of the cache.

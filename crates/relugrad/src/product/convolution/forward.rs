@@ -10,7 +10,7 @@ use super::Convolution;
 use crate::buffer::Buffer;
 use crate::parallel::for_each_chunk;
 use crate::product::lanes::lanes;
-use crate::product::panels::lines;
+use crate::product::panels::{lines, room};
 use crate::product::scratch::Scratch;
 use crate::scalar::Scalar;
 
@@ -116,11 +116,10 @@ impl Convolution {
         let operations = out.len() * taps / 4;
         let (n, m) = (self.inputs(), self.outputs());
         for_each_chunk(out, m, operations, |row, out| {
-            let mut padded = Buffer::with_room(0);
             let reach = positions.sums() + positions.lanes;
-            padded.resize(self.input[0] * self.plane() + reach, T::ZERO);
+            let mut padded = Buffer::zeros(self.input[0] * self.plane() + reach);
             self.pad(&input[row * n..(row + 1) * n], &mut padded);
-            let mut sums = Buffer::with_room(0);
+            let mut sums = room(OUTPUTS * positions.sums());
             let sums = lines(&mut sums, OUTPUTS * positions.sums());
             for (group, weight) in packed.chunks_exact(OUTPUTS * taps).enumerate() {
                 let channels = group * OUTPUTS..self.output[0].min((group + 1) * OUTPUTS);
@@ -162,9 +161,8 @@ impl Convolution {
         }
     }
 
-    /// Copies every channel of a row of the input with zeros around it.
+    /// Copies every channel of a row of the input to where zeros surround it.
     fn pad<T: Scalar>(&self, input: &[T], padded: &mut [T]) {
-        padded.fill(T::ZERO);
         let [_, height, width] = self.input;
         for (i, row) in input.chunks_exact(width).enumerate() {
             let (channel, row_of) = (i / height, i % height + self.padding[0][0]);

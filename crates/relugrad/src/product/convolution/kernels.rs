@@ -62,7 +62,7 @@ impl<T: Scalar> WithSimd for Scatter<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        sized!(self, simd)
+        sized!(self, simd);
     }
 }
 
@@ -71,7 +71,7 @@ impl<T: Scalar> WithSimd for Sums<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        sized!(self, simd)
+        sized!(self, simd);
     }
 }
 
@@ -90,14 +90,14 @@ impl<T: Scalar> Scatter<'_, T> {
             let rows = self.c.chunks_exact(outputs);
             for (c, map) in rows.zip(self.maps.chunks_exact_mut(size)) {
                 let sums = scaled::<T, S, D, V>(simd, taps, c, weight);
-                for d in 0..D {
+                for (d, sums) in sums.iter().enumerate() {
                     let from = origin + start + d * self.line;
                     let to = map.get_mut(from..).unwrap_or_default();
                     let Some(to) = T::vectors_mut::<S>(to).first_chunk_mut::<V>() else {
                         break;
                     };
                     for v in 0..V {
-                        to[v] = T::plus(simd, to[v], sums[d][v]);
+                        to[v] = T::plus(simd, to[v], sums[v]);
                     }
                 }
             }
@@ -163,13 +163,13 @@ fn under<T: Scalar, S: Simd, const D: usize, const V: usize>(
             break;
         };
         let c = T::splat(simd, c);
-        for d in 0..D {
+        for (d, sums) in sums.iter_mut().enumerate() {
             let run = map.get(from + d * line..).unwrap_or_default();
             let Some(run) = T::vectors::<S>(run).first_chunk::<V>() else {
                 break;
             };
             for v in 0..V {
-                sums[d][v] = T::multiply_add(simd, c, run[v], sums[d][v]);
+                sums[v] = T::multiply_add(simd, c, run[v], sums[v]);
             }
         }
     }

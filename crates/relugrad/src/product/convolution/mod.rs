@@ -17,9 +17,8 @@ use self::kernels::{Scatter, Sums};
 use self::runs::Runs;
 use super::activity;
 use super::lanes::lanes;
-use super::panels::lines;
+use super::panels::{lines, room};
 use super::scratch::Scratch;
-use crate::buffer::Buffer;
 use crate::parallel::for_each_chunk;
 use crate::scalar::Scalar;
 
@@ -106,8 +105,9 @@ impl Convolution {
         below: &mut [T],
     ) {
         let runs = Runs::of::<T>(self);
-        let mut packed = Buffer::with_room(0);
-        let packed = lines(&mut packed, self.output[0] * runs.weight());
+        let size = self.output[0] * runs.weight();
+        let mut packed = room(size);
+        let packed = lines(&mut packed, size);
         runs.pack(weight, packed);
         let (n, m) = (self.inputs(), self.outputs());
         let operations = c.len() * self.taps() / 4;
@@ -115,8 +115,9 @@ impl Convolution {
             let c = &c[sample * rows * m..(sample + 1) * rows * m];
             let mut own = Scratch::<T>::take();
             own.taps.by_position(self, c);
-            let mut maps = Buffer::with_room(0);
-            let maps = lines(&mut maps, rows * self.map::<T>());
+            let size = rows * self.map::<T>();
+            let mut maps = room(size);
+            let maps = lines(&mut maps, size);
             maps.fill(T::ZERO);
             for (block, weight) in runs.blocks(packed, self.output[0]) {
                 let taps = &own.taps;
@@ -152,13 +153,13 @@ impl Convolution {
         let samples = c.len() / (rows * m);
         let piece = samples.div_ceil(PIECES).max(1);
         let size = self.output[0] * runs.weight();
-        let mut all = Buffer::with_room(0);
+        let mut all = room(samples.div_ceil(piece) * size);
         let all = lines(&mut all, samples.div_ceil(piece) * size);
         let operations = c.len() * self.taps() / 4;
         for_each_chunk(all, size, operations, |k, sums| {
             sums.fill(T::ZERO);
             let mut own = Scratch::<T>::take();
-            let mut map = Buffer::with_room(0);
+            let mut map = room(self.map::<T>());
             let map = lines(&mut map, self.map::<T>());
             map.fill(T::ZERO);
             for sample in k * piece..samples.min((k + 1) * piece) {

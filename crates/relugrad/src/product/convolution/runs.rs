@@ -91,11 +91,11 @@ impl Runs {
     }
 
     /// Each block with its part of a packed weight, `[outputs, rows, width]`.
-    pub(super) fn blocks<'p, T>(
+    pub(super) fn blocks<T>(
         self,
-        mut packed: &'p [T],
+        mut packed: &[T],
         outputs: usize,
-    ) -> impl Iterator<Item = (Block, &'p [T])> {
+    ) -> impl Iterator<Item = (Block, &[T])> {
         self.all().map(move |block| {
             let (part, rest) = packed.split_at(outputs * block.rows * self.width());
             packed = rest;
@@ -104,11 +104,11 @@ impl Runs {
     }
 
     /// The same of one that is written.
-    pub(super) fn blocks_mut<'p, T>(
+    pub(super) fn blocks_mut<T>(
         self,
-        mut packed: &'p mut [T],
+        mut packed: &mut [T],
         outputs: usize,
-    ) -> impl Iterator<Item = (Block, &'p mut [T])> {
+    ) -> impl Iterator<Item = (Block, &mut [T])> {
         self.all().map(move |block| {
             let length = outputs * block.rows * self.width();
             let (part, rest) = std::mem::take(&mut packed).split_at_mut(length);
@@ -131,7 +131,7 @@ impl Runs {
         let outputs = packed.len() / self.weight();
         for (block, part) in self.blocks(packed, outputs) {
             self.for_each(block, outputs, |place, at| {
-                weight[at] += scale * part[place]
+                weight[at] += scale * part[place];
             });
         }
     }

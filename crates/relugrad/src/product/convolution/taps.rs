@@ -77,7 +77,7 @@ impl Taps {
         starts.clear();
         starts.resize(positions + 1, 0);
         Taps::for_each(places, positions, |_, _, p| {
-            starts[bases[p].1 as usize] += 1
+            starts[bases[p].1 as usize] += 1;
         });
         let mut end = 0;
         for start in starts.iter_mut() {
