@@ -20,7 +20,7 @@ pub(crate) struct Lists<T> {
     /// Where each pass of each list starts, and where the last ends.
     starts: Vec<usize>,
     columns: Vec<u32>,
-    /// For each list and each of its groups, as many entries as a group has rows for each column.
+    /// For each pass of a list and each of its groups, as many entries as a group has rows for each column.
     entries: Vec<T>,
     /// Which columns of the present sample are not zero.
     found: Vec<bool>,
@@ -54,7 +54,7 @@ impl<T: Scalar> Lists<T> {
             self.start(columns, pass, 1);
             return a.chunks_exact(columns).for_each(|row| self.push_row(row));
         }
-        self.start(columns, columns, rows.div_ceil(size));
+        self.start(columns, pass, rows.div_ceil(size));
         for sample in a.chunks_exact(rows * columns) {
             self.push(sample, columns, size);
         }
@@ -114,20 +114,25 @@ impl<T: Scalar> Lists<T> {
 
     /// Adds the rows of a sample in groups of `size`, of which the last may be smaller.
     fn push(&mut self, sample: &[T], columns: usize, size: usize) {
-        let start = self.columns.len();
+        let mut start = self.columns.len();
         let rows = sample.chunks_exact(columns);
         find(rows, columns, &mut self.found, &mut self.columns);
-        self.starts.push(self.columns.len());
-        let listed = &self.columns[start..];
-        for group in sample.chunks(size * columns) {
-            match size {
-                2 => gather::<T, 2>(group, columns, listed, &mut self.entries),
-                3 => gather::<T, 3>(group, columns, listed, &mut self.entries),
-                4 => gather::<T, 4>(group, columns, listed, &mut self.entries),
-                5 => gather::<T, 5>(group, columns, listed, &mut self.entries),
-                6 => gather::<T, 6>(group, columns, listed, &mut self.entries),
-                _ => unreachable!("groups have 2 to 6 rows"),
+        for pass in 1..=self.passes {
+            let before = |&column: &u32| (column as usize) < pass * self.pass;
+            let end = start + self.columns[start..].partition_point(before);
+            self.starts.push(end);
+            let listed = &self.columns[start..end];
+            for group in sample.chunks(size * columns) {
+                match size {
+                    2 => gather::<T, 2>(group, columns, listed, &mut self.entries),
+                    3 => gather::<T, 3>(group, columns, listed, &mut self.entries),
+                    4 => gather::<T, 4>(group, columns, listed, &mut self.entries),
+                    5 => gather::<T, 5>(group, columns, listed, &mut self.entries),
+                    6 => gather::<T, 6>(group, columns, listed, &mut self.entries),
+                    _ => unreachable!("groups have 2 to 6 rows"),
+                }
             }
+            start = end;
         }
     }
 

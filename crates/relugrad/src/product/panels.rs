@@ -1,7 +1,9 @@
 //! The right factor of a product, cut into panels a few columns wide.
 
+use pulp::{Arch, Simd, WithSimd};
+
 use crate::buffer::Buffer;
-use crate::parallel::for_each_chunk;
+use crate::parallel::{for_each_chunk, pieces};
 use crate::scalar::Scalar;
 
 /// The right factor `B: [m, k]` of a product.
@@ -46,10 +48,11 @@ pub(super) fn pack<'p, T: Scalar>(
     width: usize,
     panels: &'p mut Aligned<T>,
 ) -> &'p [T] {
-    let panels = panels.room(columns(b, m).div_ceil(width) * m * width);
-    let operations = panels.len();
-    for_each_chunk(panels, m * width, operations, |p, panel| {
-        fill(b, (m, p, width), panel);
+    let count = columns(b, m).div_ceil(width);
+    let panels = panels.room(count * m * width);
+    let (operations, some) = (panels.len(), count.div_ceil(pieces(count)));
+    for_each_chunk(panels, some * m * width, operations, |i, panels| {
+        fill_all(b, (m, i * some, width), panels);
     });
     panels
 }
@@ -62,10 +65,53 @@ pub(super) fn pack_here<'p, T: Scalar>(
     panels: &'p mut Aligned<T>,
 ) -> &'p [T] {
     let panels = panels.room(columns(b, m).div_ceil(width) * m * width);
-    for (p, panel) in panels.chunks_exact_mut(m * width).enumerate() {
-        fill(b, (m, p, width), panel);
-    }
+    fill_all(b, (m, 0, width), panels);
     panels
+}
+
+/// Writes the panels from the `first` on.
+fn fill_all<T: Scalar>(b: Right<T>, (m, first, width): (usize, usize, usize), panels: &mut [T]) {
+    if let Right::Plain(b) = b {
+        return match width {
+            8 => fill_rows::<T, 8>(b, m, first, panels),
+            16 => fill_rows::<T, 16>(b, m, first, panels),
+            32 => fill_rows::<T, 32>(b, m, first, panels),
+            64 => fill_rows::<T, 64>(b, m, first, panels),
+            _ => fill_each(Right::Plain(b), (m, first, width), panels),
+        };
+    }
+    fill_each(b, (m, first, width), panels);
+}
+
+/// The same, panel after panel.
+fn fill_each<T: Scalar>(b: Right<T>, (m, first, width): (usize, usize, usize), panels: &mut [T]) {
+    for (p, panel) in panels.chunks_exact_mut(m * width).enumerate() {
+        fill(b, (m, first + p, width), panel);
+    }
+}
+
+/// Rows of the right factor that are copied to all panels before the next: a panel alone would take a line of the cache
+/// from each of rows that lie far apart.
+const ROWS: usize = 8;
+
+/// The same for a factor that lies row by row and panels of `W` columns.
+fn fill_rows<T: Scalar, const W: usize>(b: &[T], m: usize, first: usize, panels: &mut [T]) {
+    let k = b.len() / m;
+    for (block, rows) in b.chunks(ROWS * k).enumerate() {
+        for (p, panel) in panels.chunks_exact_mut(m * W).enumerate() {
+            let (to, _) = panel[block * ROWS * W..].as_chunks_mut::<W>();
+            let start = (first + p) * W;
+            for (to, row) in to.iter_mut().zip(rows.chunks_exact(k)) {
+                match row[start..].first_chunk::<W>() {
+                    Some(entries) => *to = *entries,
+                    None => {
+                        to.fill(T::ZERO);
+                        to[..k - start].copy_from_slice(&row[start..]);
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn columns<T>(b: Right<T>, m: usize) -> usize {
@@ -75,7 +121,7 @@ fn columns<T>(b: Right<T>, m: usize) -> usize {
 }
 
 /// Writes the `p`-th panel.
-pub(super) fn fill<T: Scalar>(b: Right<T>, (m, p, width): (usize, usize, usize), panel: &mut [T]) {
+fn fill<T: Scalar>(b: Right<T>, (m, p, width): (usize, usize, usize), panel: &mut [T]) {
     let k = columns(b, m);
     let columns = p * width..k.min((p + 1) * width);
     match b {
@@ -95,18 +141,46 @@ pub(super) fn fill<T: Scalar>(b: Right<T>, (m, p, width): (usize, usize, usize),
     }
 }
 
-/// Writes rows of length `m` as the first columns of `to: [m, width]`, in blocks for the sake of the cache.
+/// Writes rows of length `m` as the first columns of `to: [m, width]`.
 fn transpose<T: Scalar>(rows: &[T], m: usize, width: usize, to: &mut [T]) {
-    const ROWS: usize = 8;
-    const COLUMNS: usize = 16;
-    for (block, rows) in rows.chunks(ROWS * m).enumerate() {
-        for start in (0..m).step_by(COLUMNS) {
-            let end = m.min(start + COLUMNS);
-            let to = &mut to[start * width..end * width];
-            for (j, row) in rows.chunks_exact(m).enumerate() {
-                let to = to[block * ROWS + j..].iter_mut().step_by(width);
-                to.zip(&row[start..end])
-                    .for_each(|(to, &entry)| *to = entry);
+    let most = if width < 16 { width } else { 16 };
+    for (i, rows) in rows.chunks(most * m).enumerate() {
+        let to = &mut to[i * most..];
+        match rows.len() / m {
+            16 => Arch::new().dispatch(Transpose::<T, 16> { rows, m, width, to }),
+            8 => Arch::new().dispatch(Transpose::<T, 8> { rows, m, width, to }),
+            _ => {
+                for (j, row) in rows.chunks_exact(m).enumerate() {
+                    let to = to[j..].iter_mut().step_by(width);
+                    to.zip(row).for_each(|(to, &entry)| *to = entry);
+                }
+            }
+        }
+    }
+}
+
+/// Writes `N` rows as columns.
+struct Transpose<'a, T, const N: usize> {
+    rows: &'a [T],
+    m: usize,
+    width: usize,
+    to: &'a mut [T],
+}
+
+impl<T: Scalar, const N: usize> WithSimd for Transpose<'_, T, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let m = self.m;
+        let rows: [&[T]; N] = std::array::from_fn(|j| &self.rows[j * m..][..m]);
+        for (l, to) in self.to.chunks_mut(self.width).enumerate() {
+            // Without a panic the loop needs no checks; there are `m` whole rows to write.
+            let Some(to) = to.first_chunk_mut::<N>().filter(|_| l < m) else {
+                break;
+            };
+            for j in 0..N {
+                to[j] = rows[j][l];
             }
         }
     }

@@ -50,17 +50,24 @@ impl Cut {
         self.vectors * lanes::<T>()
     }
 
-    /// Columns of a pass. Each vector of a panel serves every row of a group, so a single row needs them near.
-    fn pass<T: Scalar>(self, columns: usize) -> usize {
+    /// Columns of a pass: what it goes through of a panel stays in the first cache, beside the lists. Each vector serves
+    /// every row of a group, so a single row needs them nearest, and a few rows bear a panel of many vectors.
+    fn pass<T: Scalar>(self) -> usize {
         if self.size > 1 {
-            return columns;
+            return GROUP_PASS;
         }
         PASS / (self.width::<T>() * size_of::<T>())
     }
 }
 
-/// Bytes of a panel that one pass goes through, to stay in the first cache.
+/// Bytes of a panel that one pass goes through for a single row.
 const PASS: usize = 24 << 10;
+
+/// Columns that one pass goes through for a group.
+const GROUP_PASS: usize = 256;
+
+/// Bytes of the rows whose lists a thread goes through again for every panel: they stay in the second cache.
+const LISTED: usize = 512 << 10;
 
 /// `C ← A B`, or `C ← A B + C` if `accumulate`; `a: [samples, rows, m]`, `b: [m, k]`, `c: [samples, rows, k]`.
 pub(super) fn sparse_rows<T: Scalar>(
@@ -74,13 +81,14 @@ pub(super) fn sparse_rows<T: Scalar>(
     let mut scratch = Scratch::<T>::take();
     let panels = pack(b, m, cut.width::<T>(), &mut scratch.panels);
     let samples = c.len() / (rows * k);
-    let chunk = samples.div_ceil(pieces(samples));
+    let near = (LISTED / (rows * m * size_of::<T>())).max(1);
+    let chunk = samples.div_ceil(pieces(samples)).min(near);
     let operations = c.len() * m;
     for_each_chunk(c, chunk * rows * k, operations, |i, c| {
         let count = c.len() / (rows * k);
         let a = &a[i * chunk * rows * m..][..count * rows * m];
         let mut own = Scratch::<T>::take();
-        own.lists.fill(a, (rows, m), cut.size, cut.pass::<T>(m));
+        own.lists.fill(a, (rows, m), cut.size, cut.pass::<T>());
         Arch::new().dispatch(Product {
             lists: &own.lists,
             panels,
@@ -122,7 +130,7 @@ pub(crate) fn mix_rows<T: Scalar>(rows: usize, k: usize, m: &[T], c: &mut [T]) {
     let cut = Cut::of::<T>(rows, k);
     let mut own = Scratch::<T>::take();
     let panels = pack_here(Right::Plain(c), rows, cut.width::<T>(), &mut own.panels);
-    let pass = cut.pass::<T>(rows);
+    let pass = cut.pass::<T>();
     own.lists.fill(m, (rows, rows), cut.size, pass);
     Arch::new().dispatch(Product {
         lists: &own.lists,
@@ -160,7 +168,7 @@ pub(super) fn sums<T: Scalar>(
     for_each_chunk(c, chunk * k, operations, |i, c| {
         let units = i * chunk..i * chunk + c.len() / k;
         let mut own = Scratch::<T>::take();
-        let pass = cut.pass::<T>(depth);
+        let pass = cut.pass::<T>();
         own.lists.fill_transposed(alpha, a, m, units.clone(), pass);
         Arch::new().dispatch(Product {
             lists: &own.lists,
