@@ -19,11 +19,23 @@ use crate::scalar::Scalar;
 /// The most rows in a group.
 const MOST_ROWS: usize = 6;
 
-/// Rows in a group: as many as fit `rows` with the least padding.
+/// Sums that are added to in turn, so that none waits for its last addition.
+const CHAINS: usize = 8;
+
+/// The most vectors in a panel's width: as many as the registers hold sums of a group.
+fn most_vectors(size: usize) -> usize {
+    if size <= 2 || registers() >= 32 { 4 } else { 2 }
+}
+
+/// Rows in a group: those that take the least time with rows that fill up the last one, and with fewer sums than hide how
+/// long an addition takes.
 fn group_size(rows: usize) -> usize {
-    let padded = |size: usize| rows.div_ceil(size) * size;
-    let sizes = (1..=MOST_ROWS).rev();
-    sizes.min_by_key(|&size| padded(size)).unwrap_or(1)
+    let time = |size: usize| {
+        let vectors = most_vectors(size);
+        rows.div_ceil(size) * (size * vectors).max(CHAINS) / vectors
+    };
+    let sizes = (1..=MOST_ROWS.min(rows)).rev();
+    sizes.min_by_key(|&size| time(size)).unwrap_or(1)
 }
 
 /// How a product is cut up.
@@ -38,11 +50,10 @@ struct Cut {
 impl Cut {
     fn of<T: Scalar>(rows: usize, k: usize) -> Cut {
         let size = group_size(rows);
-        let most = if size <= 2 || registers() >= 32 { 4 } else { 2 };
         let needed = k.div_ceil(lanes::<T>()).next_power_of_two();
         Cut {
             size,
-            vectors: needed.min(most),
+            vectors: needed.min(most_vectors(size)),
         }
     }
 
