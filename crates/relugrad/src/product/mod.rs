@@ -153,23 +153,33 @@ mod tests {
             .collect()
     }
 
+    fn check_sparse_rows((samples, rows, m, k): (usize, usize, usize, usize)) {
+        let (a, b) = (gated(samples, rows, m), integers(m * k, 5));
+        let expected = product(&a, |l, j| b[l * k + j], m, k);
+        let mut c = vec![1.0; samples * rows * k];
+        sparse_rows((rows, m, k), &a, Right::Plain(&b), true, &mut c);
+        assert!(
+            c.iter().zip(&expected).all(|(c, e)| *c == e + 1.0),
+            "{rows} rows of {m}"
+        );
+        let expected = product(&a, |l, j| b[j * m + l], m, k);
+        sparse_rows((rows, m, k), &a, Right::Transposed(&b), false, &mut c);
+        assert_eq!(c, expected, "{rows} rows of {m}, transposed");
+    }
+
     #[test]
     fn sparse_rows_equal_the_definition_for_every_number_of_rows() {
-        let (m, k) = (37, 71);
-        let b = integers(m * k, 5);
-        for rows in 1..=13 {
-            let a = gated(9, rows, m);
-            let expected = product(&a, |l, j| b[l * k + j], m, k);
-            let mut c = vec![1.0; 9 * rows * k];
-            sparse_rows((rows, m, k), &a, Right::Plain(&b), true, &mut c);
-            assert!(
-                c.iter().zip(&expected).all(|(c, e)| *c == e + 1.0),
-                "{rows} rows"
-            );
-            let expected = product(&a, |l, j| b[j * m + l], m, k);
-            sparse_rows((rows, m, k), &a, Right::Transposed(&b), false, &mut c);
-            assert_eq!(c, expected, "{rows} rows, transposed");
-        }
+        (1..=13).for_each(|rows| check_sparse_rows((9, rows, 37, 71)));
+    }
+
+    #[test]
+    fn sparse_rows_of_several_passes_equal_the_definition() {
+        (1..=13).for_each(|rows| check_sparse_rows((5, rows, 600, 71)));
+    }
+
+    #[test]
+    fn sparse_rows_equal_the_definition_for_every_width_of_a_panel() {
+        (1..=40).for_each(|k| check_sparse_rows((5, 5, 37, k)));
     }
 
     #[test]
@@ -186,7 +196,12 @@ mod tests {
 
     #[test]
     fn sparse_sums_equal_the_definition() {
-        for (samples, rows, m, k) in [(1, 1, 2, 3), (40, 3, 37, 71), (300, 10, 5, 130)] {
+        for (samples, rows, m, k) in [
+            (1, 1, 2, 3),
+            (40, 3, 37, 71),
+            (300, 10, 5, 130),
+            (7, 5, 600, 71),
+        ] {
             let (a, b) = (gated(samples, rows, m), integers(samples * rows * k, 5));
             let mut c = vec![1.0; m * k];
             sparse_sum((rows, m, k), 2.0, &a, &b, false, &mut c);
@@ -201,16 +216,17 @@ mod tests {
 
     #[test]
     fn symmetric_sums_are_whole() {
-        let (rows, n) = (3, 70);
-        for a in [gated(20, rows, n), integers(20 * rows * n, 3)] {
-            let mut c = vec![0.0; n * n];
-            symmetric_sum((rows, n), 0.5, &a, &a, &mut c);
-            let entry = |i: usize, j: usize| {
-                (0..20 * rows)
-                    .map(|l| a[l * n + i] * a[l * n + j])
-                    .sum::<f64>()
-            };
-            assert!((0..n * n).all(|x| c[x] == 0.5 * entry(x / n, x % n)));
+        for (rows, n) in [(3, 70), (5, 300)] {
+            for a in [gated(20, rows, n), integers(20 * rows * n, 3)] {
+                let mut c = vec![0.0; n * n];
+                symmetric_sum((rows, n), 0.5, &a, &a, &mut c);
+                let entry = |i: usize, j: usize| {
+                    (0..20 * rows)
+                        .map(|l| a[l * n + i] * a[l * n + j])
+                        .sum::<f64>()
+                };
+                assert!((0..n * n).all(|x| c[x] == 0.5 * entry(x / n, x % n)));
+            }
         }
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn pack<'p, T: Scalar>(
     let panels = panels.room(count * m * width);
     let (operations, some) = (panels.len(), count.div_ceil(pieces(count)));
     for_each_chunk(panels, some * m * width, operations, |i, panels| {
-        fill_all(b, (m, i * some, width), panels);
+        fill(b, (m, i * some, width), panels);
     });
     panels
 }
@@ -65,28 +65,25 @@ pub(super) fn pack_here<'p, T: Scalar>(
     panels: &'p mut Aligned<T>,
 ) -> &'p [T] {
     let panels = panels.room(columns(b, m).div_ceil(width) * m * width);
-    fill_all(b, (m, 0, width), panels);
+    fill(b, (m, 0, width), panels);
     panels
 }
 
 /// Writes the panels from the `first` on.
-fn fill_all<T: Scalar>(b: Right<T>, (m, first, width): (usize, usize, usize), panels: &mut [T]) {
-    if let Right::Plain(b) = b {
-        return match width {
-            8 => fill_rows::<T, 8>(b, m, first, panels),
-            16 => fill_rows::<T, 16>(b, m, first, panels),
-            32 => fill_rows::<T, 32>(b, m, first, panels),
-            64 => fill_rows::<T, 64>(b, m, first, panels),
-            _ => fill_each(Right::Plain(b), (m, first, width), panels),
-        };
-    }
-    fill_each(b, (m, first, width), panels);
-}
-
-/// The same, panel after panel.
-fn fill_each<T: Scalar>(b: Right<T>, (m, first, width): (usize, usize, usize), panels: &mut [T]) {
-    for (p, panel) in panels.chunks_exact_mut(m * width).enumerate() {
-        fill(b, (m, first + p, width), panel);
+fn fill<T: Scalar>(b: Right<T>, (m, first, width): (usize, usize, usize), panels: &mut [T]) {
+    let b = match b {
+        Right::Plain(b) => b,
+        Right::Transposed(b) => return fill_from_columns(b, (m, first, width), panels),
+    };
+    match width {
+        1 => fill_from_rows::<T, 1>(b, m, first, panels),
+        2 => fill_from_rows::<T, 2>(b, m, first, panels),
+        4 => fill_from_rows::<T, 4>(b, m, first, panels),
+        8 => fill_from_rows::<T, 8>(b, m, first, panels),
+        16 => fill_from_rows::<T, 16>(b, m, first, panels),
+        32 => fill_from_rows::<T, 32>(b, m, first, panels),
+        64 => fill_from_rows::<T, 64>(b, m, first, panels),
+        _ => unreachable!("panels are 1, 2 or 4 vectors of up to 16 numbers wide"),
     }
 }
 
@@ -95,7 +92,7 @@ fn fill_each<T: Scalar>(b: Right<T>, (m, first, width): (usize, usize, usize), p
 const ROWS: usize = 8;
 
 /// The same for a factor that lies row by row and panels of `W` columns.
-fn fill_rows<T: Scalar, const W: usize>(b: &[T], m: usize, first: usize, panels: &mut [T]) {
+fn fill_from_rows<T: Scalar, const W: usize>(b: &[T], m: usize, first: usize, panels: &mut [T]) {
     let k = b.len() / m;
     for (block, rows) in b.chunks(ROWS * k).enumerate() {
         for (p, panel) in panels.chunks_exact_mut(m * W).enumerate() {
@@ -120,30 +117,24 @@ fn columns<T>(b: Right<T>, m: usize) -> usize {
     }
 }
 
-/// Writes the `p`-th panel.
-fn fill<T: Scalar>(b: Right<T>, (m, p, width): (usize, usize, usize), panel: &mut [T]) {
-    let k = columns(b, m);
-    let columns = p * width..k.min((p + 1) * width);
-    match b {
-        Right::Plain(b) => {
-            for (row, to) in b.chunks_exact(k).zip(panel.chunks_exact_mut(width)) {
-                let (to, padding) = to.split_at_mut(columns.len());
-                to.copy_from_slice(&row[columns.clone()]);
-                padding.fill(T::ZERO);
-            }
+/// The same for a factor that lies column by column.
+fn fill_from_columns<T: Scalar>(
+    b: &[T],
+    (m, first, width): (usize, usize, usize),
+    panels: &mut [T],
+) {
+    let columns = b[first * width * m..].chunks(width * m);
+    for (panel, columns) in panels.chunks_exact_mut(m * width).zip(columns) {
+        if columns.len() < panel.len() {
+            panel.fill(T::ZERO);
         }
-        Right::Transposed(b) => {
-            if columns.len() < width {
-                panel.fill(T::ZERO);
-            }
-            transpose(&b[columns.start * m..columns.end * m], m, width, panel);
-        }
+        transpose(columns, m, width, panel);
     }
 }
 
 /// Writes rows of length `m` as the first columns of `to: [m, width]`.
 fn transpose<T: Scalar>(rows: &[T], m: usize, width: usize, to: &mut [T]) {
-    let most = if width < 16 { width } else { 16 };
+    let most = width.min(16);
     for (i, rows) in rows.chunks(most * m).enumerate() {
         let to = &mut to[i * most..];
         match rows.len() / m {

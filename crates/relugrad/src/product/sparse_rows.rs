@@ -2,8 +2,8 @@
 //!
 //! The rows of a sample are taken in groups of up to six. Of each group the columns that are not zero are listed with
 //! their entries; the kernel adds up the rows of `B` that the list selects, of which a panel's part stays in the cache
-//! for all samples, and keeps the sums in registers. Every entry of `C` sums in the order of the columns of `A`, so its
-//! bits depend on nothing but `A` and `B`.
+//! for all samples, and keeps the sums in registers. Every entry of `C` sums pass by pass in the order of the
+//! columns of `A`, so its bits depend on nothing but `A` and `B`.
 
 use std::ops::Range;
 
@@ -19,20 +19,20 @@ use crate::scalar::Scalar;
 /// The most rows in a group.
 const MOST_ROWS: usize = 6;
 
-/// Sums that are added to in turn, so that none waits for its last addition.
-const CHAINS: usize = 8;
+/// Sums that a processor can work on at once: two multiply-adds begin in every cycle and each takes four.
+const AT_ONCE: usize = 8;
 
 /// The most vectors in a panel's width: as many as the registers hold sums of a group.
 fn most_vectors(size: usize) -> usize {
     if size <= 2 || registers() >= 32 { 4 } else { 2 }
 }
 
-/// Rows in a group: those that take the least time with rows that fill up the last one, and with fewer sums than hide how
-/// long an addition takes.
+/// Rows in a group: the number that takes the least time, in which rows that fill up the last group count, and sums that are
+/// fewer than the processor can work on at once count as so many.
 fn group_size(rows: usize) -> usize {
     let time = |size: usize| {
         let vectors = most_vectors(size);
-        rows.div_ceil(size) * (size * vectors).max(CHAINS) / vectors
+        rows.div_ceil(size) * (size * vectors).max(AT_ONCE) / vectors
     };
     let sizes = (1..=MOST_ROWS.min(rows)).rev();
     sizes.min_by_key(|&size| time(size)).unwrap_or(1)

@@ -176,22 +176,12 @@ impl<T: Scalar> Units<T> {
     ) {
         let groups = self.starts[sample]..self.starts[sample + 1];
         let entries = &self.entries[groups.start * b.len()..groups.end * b.len()];
-        for (units, entries) in self.groups[groups]
-            .iter()
-            .zip(entries.chunks_exact(b.len()))
-        {
+        let entries = entries.chunks_exact(b.len());
+        for (units, entries) in self.groups[groups].iter().zip(entries) {
             if (units[UNITS - 1] as usize) < above {
                 continue;
             }
-            let mut sums = [[T::splat(simd, T::ZERO); V]; UNITS];
-            for (entries, b) in entries.iter().zip(b) {
-                for u in 0..UNITS {
-                    let a = T::splat(simd, entries[u]);
-                    for v in 0..V {
-                        sums[u][v] = T::multiply_add(simd, a, b[v], sums[u][v]);
-                    }
-                }
-            }
+            let sums = products(simd, entries, b);
             for u in 0..UNITS {
                 // A panic here would keep the sums out of the registers; there is room for every unit.
                 let Some(c) = c.get_mut(units[u] as usize) else {
@@ -203,4 +193,23 @@ impl<T: Scalar> Units<T> {
             }
         }
     }
+}
+
+/// The sums of the products of a group's entries with the rows of `b`.
+#[inline(always)]
+fn products<T: Scalar, S: Simd, const V: usize>(
+    simd: S,
+    entries: &[[T; UNITS]],
+    b: &[[T::Vector<S>; V]],
+) -> [[T::Vector<S>; V]; UNITS] {
+    let mut sums = [[T::splat(simd, T::ZERO); V]; UNITS];
+    for (entries, b) in entries.iter().zip(b) {
+        for u in 0..UNITS {
+            let a = T::splat(simd, entries[u]);
+            for v in 0..V {
+                sums[u][v] = T::multiply_add(simd, a, b[v], sums[u][v]);
+            }
+        }
+    }
+    sums
 }
