@@ -12,6 +12,9 @@ use crate::scalar::Scalar;
 /// Sides of tiles are multiples of this, and tiles of symmetric results have as many rows.
 const SIDE: usize = 64;
 
+/// Rows and columns that are mirrored at a time.
+const BLOCK: usize = 16;
+
 /// Into how many tiles a product of so many multiply-adds is cut: enough for the threads that it is worth, and few, since
 /// each tile packs its factors anew.
 fn tiles(multiply_adds: usize) -> usize {
@@ -172,12 +175,25 @@ fn lower_tiles<T: Scalar>(alpha: T, a: MatRef<T>, b: MatRef<T>, accumulate: bool
     });
 }
 
-/// Copies what is below the diagonal to its place above.
+/// Copies what is below the diagonal to its place above, in blocks of [`BLOCK`] rows and columns: whole lines of the cache
+/// are written at a time.
 pub(super) fn mirror<T: Scalar>(n: usize, c: &mut [T]) {
-    for block in (0..n).step_by(SIDE) {
-        for i in 0..n {
-            for j in block..i.min(block + SIDE) {
-                c[j * n + i] = c[i * n + j];
+    let mut block = [[T::ZERO; BLOCK]; BLOCK];
+    for top in (0..n).step_by(BLOCK) {
+        let rows = top..n.min(top + BLOCK);
+        for left in (0..=top).step_by(BLOCK) {
+            let width = BLOCK.min(n - left);
+            for (from, i) in rows.clone().enumerate() {
+                let row = &c[i * n + left..i * n + left + width];
+                block
+                    .iter_mut()
+                    .zip(row)
+                    .for_each(|(to, &entry)| to[from] = entry);
+            }
+            for (j, column) in (left..left + width).zip(&block) {
+                let above = rows.start.max(j + 1).min(rows.end)..rows.end;
+                let from = above.start - rows.start..rows.len();
+                c[j * n + above.start..j * n + above.end].copy_from_slice(&column[from]);
             }
         }
     }

@@ -92,8 +92,7 @@ pub(super) fn sparse_rows<T: Scalar>(
     let mut scratch = Scratch::<T>::take();
     let panels = pack(b, m, cut.width::<T>(), &mut scratch.panels);
     let samples = c.len() / (rows * k);
-    let near = (LISTED / (rows * m * size_of::<T>())).max(1);
-    let chunk = samples.div_ceil(pieces(samples)).min(near);
+    let chunk = chunk(samples, rows * m * size_of::<T>());
     let operations = c.len() * m;
     for_each_chunk(c, chunk * rows * k, operations, |i, c| {
         let count = c.len() / (rows * k);
@@ -112,6 +111,14 @@ pub(super) fn sparse_rows<T: Scalar>(
         own.put();
     });
     scratch.put();
+}
+
+/// Samples of a chunk: few enough that their lists stay in the second cache, if each has so many `bytes`, and as many in
+/// each chunk that all threads end together.
+fn chunk(samples: usize, bytes: usize) -> usize {
+    let near = (LISTED / bytes).max(1);
+    let pieces = pieces(samples);
+    samples.div_ceil(samples.div_ceil(near).next_multiple_of(pieces))
 }
 
 /// The same for a single row with few entries that are not zero: not worth packing `B`.
