@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::jacobian::grams;
 use crate::loss::{Loss, LossBatch, LossFunction, Targets, reduced_gram};
 use crate::parallel::for_each_chunk;
+use crate::penalty::input_gradient::Norm;
 use crate::scalar::Scalar;
 use crate::sweep::Seeds;
 use crate::trace::Trace;
@@ -171,7 +172,7 @@ impl<T: Scalar> Curvature<'_, '_, T> {
 
     /// `‖H‖_F` of each sample; `[B]`.
     pub fn frobenius_norm(&self) -> Array1<f64> {
-        let norm = |m: &[f64]| m.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let norm = |m: &[f64]| Norm::Squared.value(m).sqrt();
         self.reduced().map(norm).collect()
     }
 

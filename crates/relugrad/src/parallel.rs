@@ -13,6 +13,16 @@ pub(crate) fn worthwhile(operations: usize) -> bool {
     operations >= SERIAL_BELOW && rayon::current_num_threads() > 1
 }
 
+/// Runs `f`, whose parallel parts take so many scalar operations together, on a thread of the pool if that is worthwhile: from
+/// outside each part would have to wake a thread and wait for it.
+pub(crate) fn on_pool<R: Send>(operations: usize, f: impl FnOnce() -> R + Send) -> R {
+    if rayon::current_thread_index().is_none() && worthwhile(operations) {
+        rayon::scope(|_| f())
+    } else {
+        f()
+    }
+}
+
 /// Calls `f(i, piece)` for the `i`-th piece of `length` entries of `data`; the last may be shorter.
 ///
 /// `operations` estimates the scalar operations of all calls together.

@@ -6,7 +6,11 @@ use std::sync::Arc;
 use ndarray::{ArrayViewD, IxDyn};
 
 use crate::error::{Error, Result, check_shape};
+use crate::parallel::for_each_chunk;
 use crate::scalar::Scalar;
+
+/// Entries that a thread clears at a time.
+const PIECE: usize = 1 << 16;
 
 /// Name, shape and place of one parameter array.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +143,10 @@ impl<T: Scalar> Parameters<T> {
     }
 
     pub(crate) fn fill_zero(&mut self) {
-        self.values.fill(T::ZERO);
+        let length = self.values.len();
+        for_each_chunk(&mut self.values, PIECE, length, |_, part| {
+            part.fill(T::ZERO);
+        });
     }
 
     /// The same vector in another precision.

@@ -1,12 +1,14 @@
 //! A forward pass of a batch: logits, activations and the activation pattern.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use ndarray::{Array2, ArrayView1, ArrayView2};
+use ndarray::{Array2, ArrayView2};
 
 use crate::error::{Error, Result, check_shape};
 use crate::network::map::Given;
 use crate::network::{Network, Node};
+use crate::parallel::{for_each_chunk, on_pool};
 use crate::parameters::Parameters;
 use crate::pattern::ActivationPattern;
 use crate::scalar::Scalar;
@@ -31,17 +33,41 @@ impl<T: Scalar> Record<T> {
         self.kinks.clear();
         self.kinks.resize(self.samples, 0);
         resize_slots(&mut self.slots, network, self.samples, true);
-        match inputs.as_slice() {
-            Some(inputs) => self.slots[0].copy_from_slice(inputs),
-            None => self.slots[0]
-                .iter_mut()
-                .zip(&inputs)
-                .for_each(|(to, &x)| *to = x),
-        }
+        self.copy_inputs(inputs)?;
         for node in &network.nodes {
             self.step(network, node)?;
         }
         self.check_logits(network)
+    }
+
+    /// Copies the inputs, which must be finite.
+    fn copy_inputs(&mut self, inputs: ArrayView2<T>) -> Result<()> {
+        let finite = AtomicBool::new(true);
+        for_each_chunk(
+            &mut self.slots[0],
+            inputs.ncols(),
+            inputs.len(),
+            |sample, to| {
+                let row = inputs.row(sample);
+                match row.as_slice() {
+                    Some(row) => to.copy_from_slice(row),
+                    None => to.iter_mut().zip(row).for_each(|(to, &x)| *to = x),
+                }
+                // Without branches: nearly always all are finite.
+                if !to.iter().fold(true, |all, x| all & x.is_finite()) {
+                    finite.store(false, Ordering::Relaxed);
+                }
+            },
+        );
+        if finite.into_inner() {
+            return Ok(());
+        }
+        let broken = inputs.indexed_iter().find(|(_, x)| !x.is_finite());
+        let ((sample, feature), _) = broken.expect("one is not finite");
+        Err(Error::NotFinite {
+            what: "inputs".into(),
+            index: vec![sample, feature],
+        })
     }
 
     fn step(&mut self, network: &Network<T>, node: &Node) -> Result<()> {
@@ -125,19 +151,7 @@ fn check_inputs<T: Scalar>(network: &Network<T>, inputs: &ArrayView2<T>) -> Resu
         "inputs",
         &[inputs.nrows(), network.inputs()],
         inputs.shape(),
-    )?;
-    // In rows without branches first: nearly always all are finite.
-    let finite = |row: ArrayView1<T>| row.iter().fold(true, |all, x| all & x.is_finite());
-    if inputs.rows().into_iter().all(finite) {
-        return Ok(());
-    }
-    match inputs.indexed_iter().find(|(_, x)| !x.is_finite()) {
-        None => Ok(()),
-        Some(((sample, feature), _)) => Err(Error::NotFinite {
-            what: "inputs".into(),
-            index: vec![sample, feature],
-        }),
-    }
+    )
 }
 
 /// A batch that has been run through a network; everything else is a question put to it.
@@ -158,7 +172,8 @@ impl<T: Scalar> Network<T> {
     /// logit that is NaN or has overflowed (a parameter that is not finite shows itself there).
     pub fn trace(&self, inputs: ArrayView2<T>) -> Result<Trace<'_, T>> {
         let mut record = Record::default();
-        record.fill(self, inputs)?;
+        let operations = inputs.nrows() * self.parameters().len();
+        on_pool(operations, || record.fill(self, inputs))?;
         Ok(Trace {
             network: self,
             record,

@@ -98,11 +98,26 @@ fn scaled_from_mean(p: &[f64], a: &[f64], rows: &[f64], out: &mut [f64]) {
     let (k, top) = (p.len(), argmax(p));
     for (v, out) in rows.chunks_exact(k).zip(out.chunks_exact_mut(k)) {
         let origin = v[top];
-        let mean: f64 = p.iter().zip(v).map(|(p, v)| p * (v - origin)).sum();
+        let mean = mean_from(origin, p, v);
         for (out, (a, v)) in out.iter_mut().zip(a.iter().zip(v)) {
             *out = a * ((v - origin) - mean);
         }
     }
+}
+
+/// `Σ_k p_k (v_k − origin)`, in four sums that do not wait for each other.
+fn mean_from(origin: f64, p: &[f64], v: &[f64]) -> f64 {
+    let ((p, p_rest), (v, v_rest)) = (p.as_chunks::<4>(), v.as_chunks::<4>());
+    let mut sums = [0.0; 4];
+    for (p, v) in p.iter().zip(v) {
+        for i in 0..4 {
+            sums[i] += p[i] * (v[i] - origin);
+        }
+    }
+    for (sum, (p, v)) in sums.iter_mut().zip(p_rest.iter().zip(v_rest)) {
+        *sum += p * (v - origin);
+    }
+    sums.iter().sum()
 }
 
 fn argmax(values: &[f64]) -> usize {

@@ -14,6 +14,36 @@ pub(crate) struct Given<'a, T> {
     pub(crate) rows: usize,
 }
 
+/// Which share of a parameter gradient is wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share<T> {
+    /// A factor of all of it.
+    pub(crate) scale: T,
+    /// Whether the offsets of affine maps have a part in it.
+    pub(crate) offset: bool,
+    /// Whether it replaces what stands in the place of a dense weight; all else is added to.
+    pub(crate) replace: bool,
+}
+
+impl<T: Scalar> Share<T> {
+    /// That of the linear part, times `scale`.
+    pub(crate) fn linear(scale: T) -> Share<T> {
+        Share {
+            scale,
+            offset: false,
+            replace: false,
+        }
+    }
+
+    /// That of the affine map.
+    pub(crate) fn affine() -> Share<T> {
+        Share {
+            offset: true,
+            ..Share::linear(T::ONE)
+        }
+    }
+}
+
 /// An affine operation on a batch of rows; every argument holds whole rows, one after the other.
 pub(crate) trait AffineMap<T: Scalar> {
     /// The map of the rows `inputs`, one slice for each node that is read, or its linear part without `offset`.
@@ -22,14 +52,13 @@ pub(crate) trait AffineMap<T: Scalar> {
     /// The transpose of the linear part in one branch; it is added to `below` if `accumulate`.
     fn transpose(&self, given: Given<T>, branch: usize, c: &[T], accumulate: bool, below: &mut [T]);
 
-    /// Adds `scale ∂/∂θ Σ ⟨c, A(t)⟩` to `gradient`, of the affine map or, without `offset`, of its linear part.
+    /// Adds a share of `∂/∂θ Σ ⟨c, A(t)⟩` to `gradient`.
     fn gradient(
         &self,
         _given: Given<T>,
         _c: &[T],
         _t: &[T],
-        _scale: T,
-        _offset: bool,
+        _share: Share<T>,
         _gradient: &mut [T],
     ) {
     }

@@ -11,6 +11,7 @@ use super::Objective;
 use super::workspace::Workspace;
 use crate::error::{Error, Result};
 use crate::network::Network;
+use crate::network::map::Share;
 use crate::penalty::Hinge;
 use crate::penalty::input_gradient::sign;
 use crate::region::{Distances, Face, Metric, Rival, rivals};
@@ -97,17 +98,16 @@ impl Objective {
             let scale = -c.weight * c.margin / (c.size * c.size);
             add_dual_derivative(hinge.metric, normal, c.size, scale, &mut a[row]);
         }
-        pair.tangents.forward(&gated, count, a.iter());
+        pair.tangents.forward(&gated, count, &a);
         let (c, t) = (&pair.cotangents, &pair.tangents.slots);
-        weight_gradient(&gated, c, t, T::ONE, false, None, gradient);
+        weight_gradient(&gated, c, t, Share::linear(T::ONE), None, gradient);
         pair.cotangents.backward_from(&gated, 1, &margins, false);
         let activations = &workspace.record.slots;
         weight_gradient(
             &gated,
             &pair.cotangents,
             activations,
-            T::ONE,
-            true,
+            Share::affine(),
             None,
             gradient,
         );
@@ -155,10 +155,10 @@ impl Objective {
         }
         if derivatives {
             let pair = &mut workspace.geometry;
-            pair.tangents.forward(&gated, k, a.iter());
+            pair.tangents.forward(&gated, k, &a);
             let gradient = workspace.gradient.as_mut().expect("it was started");
             let (c, t) = (&pair.cotangents, &pair.tangents.slots);
-            weight_gradient(&gated, c, t, T::ONE, false, None, gradient);
+            weight_gradient(&gated, c, t, Share::linear(T::ONE), None, gradient);
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use crate::buffer::Buffer;
 use crate::error::Result;
 use crate::loss::{LossBatch, LossFunction};
 use crate::network::Network;
-use crate::network::map::Given;
+use crate::network::map::{Given, Share};
 use crate::parallel::for_each_chunk;
 use crate::parameters::Parameters;
 use crate::penalty::input_gradient::Norm;
@@ -26,6 +26,21 @@ use crate::penalty::{Direction, Form};
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Rows, Seeds, weight_gradient};
 use crate::trace::Record;
+
+/// Entries that a thread works on at a time.
+const PIECE: usize = 1 << 12;
+
+/// Writes `f` of each pair of entries.
+fn write_each<T: Scalar>(to: &mut [T], (a, b): (&[T], &[T]), f: impl Fn(T, T) -> T + Sync) {
+    let operations = to.len();
+    for_each_chunk(to, PIECE, operations, |i, to| {
+        let piece = i * PIECE..i * PIECE + to.len();
+        let pairs = a[piece.clone()].iter().zip(&b[piece]);
+        to.iter_mut()
+            .zip(pairs)
+            .for_each(|(to, (&a, &b))| *to = f(a, b));
+    });
+}
 
 /// Buffers for the second point `x + h z`.
 #[derive(Clone, Debug, Default)]
@@ -112,7 +127,8 @@ impl<T: Scalar> FiniteStep<T> {
             direction.write(&g[sample * d..(sample + 1) * d], z);
         });
         let h = T::from_f64(step);
-        let moved = Buffer::of(x.iter().zip(&self.z).map(|(&x, &z)| x + h * z));
+        let mut moved = Buffer::zeros(x.len());
+        write_each(&mut moved, (x, &self.z), |x, z| x + h * z);
         let inputs = ArrayView2::from_shape((x.len() / d, d), &moved).expect("whole samples");
         self.record.fill(network, inputs)
     }
@@ -120,13 +136,15 @@ impl<T: Scalar> FiniteStep<T> {
     /// Leaves `g' − g` in `a`.
     fn subtract(&mut self, g: &[T]) {
         let second = self.row.cotangents.at_input();
-        self.a.clear();
-        self.a
-            .extend(second.iter().zip(g).map(|(&second, &g)| second - g));
+        self.a.resize(g.len(), T::ZERO);
+        write_each(&mut self.a, (second, g), |second, g| second - g);
     }
 
     fn scale(&mut self, factor: T) {
-        self.a.iter_mut().for_each(|a| *a *= factor);
+        let operations = self.a.len();
+        for_each_chunk(&mut self.a, PIECE, operations, |_, a| {
+            a.iter_mut().for_each(|a| *a *= factor);
+        });
     }
 
     /// Adds the parameter gradient at this point to `gradient`; if `exact`, leaves the derivative in the point itself at the
@@ -156,10 +174,17 @@ impl<T: Scalar> FiniteStep<T> {
                 let copy = |t: &mut [T]| t.copy_from_slice(&self.first);
                 tangents.forward_behind(&gated, (first, 1), copy);
             }
-            None => tangents.forward(&gated, 1, self.a.iter()),
+            None => tangents.forward(&gated, 1, &self.a),
         }
         let t = &tangents.slots;
-        weight_gradient(&gated, cotangents, t, T::ONE, false, shared, gradient);
+        weight_gradient(
+            &gated,
+            cotangents,
+            t,
+            Share::linear(T::ONE),
+            shared,
+            gradient,
+        );
         let mut f_bar = Buffer::zeros(self.loss.residuals.len());
         let u = tangents.at_output(network);
         add_hessian_times(function, &self.loss, u, &mut f_bar);
@@ -167,7 +192,7 @@ impl<T: Scalar> FiniteStep<T> {
         let seeds = Seeds::PerSample(per_sample(&seeds, 1, network.outputs()));
         self.loss_rows.backward(&gated, seeds, exact);
         let (c, values) = (&self.loss_rows, &self.record.slots);
-        weight_gradient(&gated, c, values, T::ONE, true, None, gradient);
+        weight_gradient(&gated, c, values, Share::affine(), None, gradient);
     }
 
     /// Adds the derivative in `g` to `a`.
@@ -190,8 +215,7 @@ impl<T: Scalar> FiniteStep<T> {
 
     /// Writes the tangents of `−A'` at the shared first layer.
     pub(super) fn opposite_tangents(&self, tangents: &mut [T]) {
-        let pairs = tangents.iter_mut().zip(&self.first);
-        pairs.for_each(|(t, &first)| *t = -first);
+        write_each(tangents, (&self.first, &self.first), |first, _| -first);
     }
 
     /// Adds the shared first layer's part of the derivatives in `g'` and `g`, where `cotangents` are those of `g`.
@@ -203,9 +227,10 @@ impl<T: Scalar> FiniteStep<T> {
         gradient: &mut Parameters<T>,
     ) {
         let node = &network.nodes[first];
-        let second = self.row.cotangents.slots[node.slot].iter();
-        let pairs = second.zip(&cotangents.slots[node.slot]);
-        let difference = Buffer::of(pairs.map(|(&second, &first)| second - first));
+        let second = &self.row.cotangents.slots[node.slot];
+        let mut difference = Buffer::zeros(second.len());
+        let pair = (&second[..], &cotangents.slots[node.slot][..]);
+        write_each(&mut difference, pair, |second, first| second - first);
         let map = node.map.affine().expect("it has a weight");
         let given = Given {
             parameters: network.parameters().values(),
@@ -215,8 +240,7 @@ impl<T: Scalar> FiniteStep<T> {
             given,
             &difference,
             &self.a,
-            T::ONE,
-            false,
+            Share::linear(T::ONE),
             gradient.values_mut(),
         );
     }

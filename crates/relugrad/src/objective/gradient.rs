@@ -11,6 +11,7 @@ use crate::buffer::Buffer;
 use crate::error::Result;
 use crate::loss::{LossBatch, LossFunction};
 use crate::network::Network;
+use crate::network::map::Share;
 use crate::parallel::for_each_chunk;
 use crate::penalty::Form;
 use crate::penalty::input_gradient::Norm;
@@ -53,7 +54,7 @@ impl Objective {
             let gated = Gated::all(network, &workspace.record);
             let gradient = workspace.gradient.as_mut().expect("it was started");
             match shared {
-                None => row.tangents.forward(&gated, 1, a.iter()),
+                None => row.tangents.forward(&gated, 1, &a),
                 Some(first) => {
                     let tangents = |t: &mut [T]| workspace.step.opposite_tangents(t);
                     row.tangents.forward_behind(&gated, (first, 1), tangents);
@@ -63,7 +64,7 @@ impl Objective {
                 }
             }
             let (c, t) = (&row.cotangents, &row.tangents.slots);
-            weight_gradient(&gated, c, t, T::ONE, false, shared, gradient);
+            weight_gradient(&gated, c, t, Share::linear(T::ONE), shared, gradient);
             let u = row.tangents.at_output(network);
             let function = self.loss.function();
             add_hessian_times(function, &workspace.loss, u, &mut workspace.f_bar);

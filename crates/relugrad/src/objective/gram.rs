@@ -22,6 +22,7 @@ use crate::error::Result;
 use crate::jacobian::{grams, symmetrise};
 use crate::loss::LossBatch;
 use crate::network::Network;
+use crate::network::map::Share;
 use crate::parallel::worthwhile;
 use crate::penalty::Penalty;
 use crate::penalty::gram::{GramDerivative, GramPoint, Shared};
@@ -111,7 +112,7 @@ impl Objective {
             }
             let (c, t) = (&pair.cotangents, &pair.tangents.slots);
             let except = first.as_ref().map(|first| first.node);
-            weight_gradient(&gated, c, t, scale, false, except, gradient);
+            weight_gradient(&gated, c, t, Share::linear(scale), except, gradient);
             if let Some(first) = &first {
                 let (mixed, gradient) = (&c.slots[first.slot], gradient.values_mut());
                 let unmixed = common.is_some();
@@ -209,8 +210,7 @@ impl Objective {
                 &gated,
                 cotangents,
                 &tangents.slots,
-                weight,
-                false,
+                Share::linear(weight),
                 None,
                 gradient,
             );

@@ -15,6 +15,7 @@ use super::workspace::{Pair, Workspace, per_sample};
 use crate::error::Result;
 use crate::loss::{Loss, LossBatch};
 use crate::network::Network;
+use crate::network::map::Share;
 use crate::parameters::Parameters;
 use crate::pattern::ActivationPattern;
 use crate::penalty::Direction;
@@ -136,7 +137,7 @@ impl Objective {
             Direction::Gradient { held: false }.pull_back(&g[sample], z, z_bar, a);
         }
         let gated = Gated::all(network, &workspace.record);
-        row.tangents.forward(&gated, 1, a.iter());
+        row.tangents.forward(&gated, 1, &a);
         let u = row.tangents.at_output(network);
         add_hessian_times(
             self.loss.function(),
@@ -146,7 +147,7 @@ impl Objective {
         );
         let gradient = workspace.gradient.as_mut().expect("it was started");
         let (c, t) = (&row.cotangents, &row.tangents.slots);
-        weight_gradient(&gated, c, t, T::ONE, false, None, gradient);
+        weight_gradient(&gated, c, t, Share::linear(T::ONE), None, gradient);
     }
 }
 
@@ -318,10 +319,14 @@ fn sweep_pieces<T: Scalar>(
     let seeds: ArrayView3<T> = per_sample(&seeds, 1, network.outputs());
     pair.cotangents
         .backward(&gated, Seeds::PerSample(seeds), false);
-    pair.tangents
-        .forward(&gated, 1, rows.iter().flat_map(|row| &row.values[0]));
+    let inputs: Vec<T> = rows
+        .iter()
+        .flat_map(|row| &row.values[0])
+        .copied()
+        .collect();
+    pair.tangents.forward(&gated, 1, &inputs);
     let (c, t) = (&pair.cotangents, &pair.tangents.slots);
-    weight_gradient(&gated, c, t, T::ONE, false, None, gradient);
+    weight_gradient(&gated, c, t, Share::linear(T::ONE), None, gradient);
 }
 
 /// The parts of the logits and margins at the crossings, with the cotangents at the input.
@@ -356,5 +361,5 @@ fn sweep_crossings<T: Scalar>(
         values.copied().collect()
     });
     let values: Vec<Vec<T>> = slots.collect();
-    weight_gradient(&gated, cotangents, &values, T::ONE, true, None, gradient);
+    weight_gradient(&gated, cotangents, &values, Share::affine(), None, gradient);
 }

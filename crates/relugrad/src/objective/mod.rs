@@ -15,6 +15,7 @@ use ndarray::ArrayView2;
 use crate::error::{Result, check_non_negative};
 use crate::loss::{Loss, Targets};
 use crate::network::Network;
+use crate::parallel::on_pool;
 use crate::parameters::Parameters;
 use crate::penalty::Penalty;
 use crate::scalar::Scalar;
@@ -213,6 +214,20 @@ impl Objective {
         workspace: &mut Workspace<T>,
         derivatives: bool,
     ) -> Result<()> {
+        let operations = inputs.nrows() * network.parameters().len();
+        on_pool(operations, || {
+            self.evaluate_here(network, inputs, targets, workspace, derivatives)
+        })
+    }
+
+    fn evaluate_here<T: Scalar>(
+        &self,
+        network: &Network<T>,
+        inputs: ArrayView2<T>,
+        targets: &Targets<T>,
+        workspace: &mut Workspace<T>,
+        derivatives: bool,
+    ) -> Result<()> {
         workspace.start(self, network, inputs, targets, derivatives)?;
         let mut plan = std::mem::take(&mut workspace.plan);
         self.plan_into(network.outputs(), &mut plan);
@@ -243,7 +258,7 @@ impl Objective {
         }
         workspace.plan = plan;
         if derivatives {
-            workspace.finish_gradient(network);
+            workspace.finish_gradient(network, self.terms.is_empty());
         }
         workspace.finish_value(self)
     }

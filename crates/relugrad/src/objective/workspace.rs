@@ -9,6 +9,7 @@ use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::loss::{LossBatch, Targets};
 use crate::network::Network;
+use crate::network::map::Share;
 use crate::parameters::Parameters;
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Rows, Seeds, weight_gradient};
@@ -105,7 +106,7 @@ impl<T: Scalar> Workspace<T> {
         self.record.samples
     }
 
-    /// Forward pass, loss, and a gradient of zero.
+    /// Forward pass, loss, and a gradient of zero, though without terms the places of dense weights keep what they hold.
     pub(super) fn start(
         &mut self,
         objective: &Objective,
@@ -137,13 +138,20 @@ impl<T: Scalar> Workspace<T> {
             .extend(self.loss.residuals.iter().map(|r| mean * r));
         let parameters = network.parameters();
         match &mut self.gradient {
-            Some(gradient) if gradient.same_layout(parameters) => gradient.fill_zero(),
+            Some(gradient) if gradient.same_layout(parameters) => {
+                if objective.terms.is_empty() {
+                    clear_for_replacement(network, gradient);
+                } else {
+                    gradient.fill_zero();
+                }
+            }
             gradient => *gradient = Some(parameters.zeros_like()),
         }
     }
 
-    /// Sends the derivative in the logits back through the network.
-    pub(super) fn finish_gradient(&mut self, network: &Network<T>) {
+    /// Sends the derivative in the logits back through the network; if it `is_all`, it replaces dense weights' parts of the
+    /// gradient.
+    pub(super) fn finish_gradient(&mut self, network: &Network<T>, is_all: bool) {
         let gated = Gated::all(network, &self.record);
         let seeds = to_scalar::<T>(&self.f_bar);
         let seeds = per_sample(&seeds, 1, network.outputs());
@@ -155,8 +163,10 @@ impl<T: Scalar> Workspace<T> {
             &gated,
             &self.loss_rows,
             activations,
-            T::ONE,
-            true,
+            Share {
+                replace: is_all,
+                ..Share::affine()
+            },
             None,
             gradient,
         );
@@ -181,6 +191,19 @@ impl<T: Scalar> Workspace<T> {
             check_finite(term.penalty.name(), *mean)?;
         }
         check_finite("the loss", evaluation.loss)
+    }
+}
+
+/// Sets all to 0 but the places of dense weights.
+fn clear_for_replacement<T: Scalar>(network: &Network<T>, gradient: &mut Parameters<T>) {
+    let is_weight = |start: usize| {
+        let mut dense = network.nodes.iter().filter_map(|node| node.map.dense());
+        dense.any(|dense| dense.weight == start)
+    };
+    for array in network.parameters().layout() {
+        if !is_weight(array.range().start) {
+            gradient.values_mut()[array.range()].fill(T::ZERO);
+        }
     }
 }
 

@@ -130,11 +130,18 @@ pub(crate) fn a_b<T: Scalar>(
     );
 }
 
-/// `C ← α Aᵀ B + C`; `a: [n, m]`, `b: [n, k]`, `c: [m, k]`.
-pub(crate) fn at_b<T: Scalar>((m, k): (usize, usize), alpha: T, a: &[T], b: &[T], c: &mut [T]) {
+/// `C ← α Aᵀ B`, or with `C` added; `a: [n, m]`, `b: [n, k]`, `c: [m, k]`.
+pub(crate) fn at_b<T: Scalar>(
+    (m, k): (usize, usize),
+    alpha: T,
+    a: &[T],
+    b: &[T],
+    accumulate: bool,
+    c: &mut [T],
+) {
     let n = a.len() / m;
     let a = view(n, m, a).transpose();
-    multiply(alpha, a, view(n, k, b), true, view_mut(m, k, c));
+    multiply(alpha, a, view(n, k, b), accumulate, view_mut(m, k, c));
 }
 
 /// `C ← A Aᵀ`, with `a: [n, k]`, `c: [n, n]`, for little more than half the price.
@@ -255,7 +262,7 @@ mod tests {
         assert!((0..n * k).all(|x| d[x] == entry(x / k, x % k)));
 
         let mut e = vec![1.0; m * k];
-        at_b((m, k), 0.5, &c, &a, &mut e);
+        at_b((m, k), 0.5, &c, &a, true, &mut e);
         let entry = |i: usize, j: usize| (0..n).map(|l| c[l * m + i] * a[l * k + j]).sum::<f64>();
         assert!((0..m * k).all(|x| e[x] == 1.0 + 0.5 * entry(x / k, x % k)));
     }

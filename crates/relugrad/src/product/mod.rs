@@ -13,6 +13,8 @@ mod scratch;
 mod sparse_rows;
 mod sparse_sum;
 
+use pulp::{Arch, Simd, WithSimd};
+
 use crate::scalar::Scalar;
 
 pub(crate) use convolution::Convolution;
@@ -65,10 +67,22 @@ fn activity<T: Scalar>(a: &[T], rows: usize, columns: usize) -> f64 {
         a.chunks_exact(rows * columns)
             .step_by(samples.div_ceil(16).max(1))
     };
-    let nonzero = looked_at()
-        .flat_map(|sample| &sample[..columns])
-        .filter(|&&entry| entry != T::ZERO);
-    nonzero.count() as f64 / (looked_at().count() * columns).max(1) as f64
+    let first_rows = looked_at().map(|sample| &sample[..columns]);
+    let nonzero = first_rows.map(|row| Arch::new().dispatch(Nonzero(row)));
+    nonzero.sum::<u32>() as f64 / (looked_at().count() * columns).max(1) as f64
+}
+
+/// Counts the entries that are not 0.
+struct Nonzero<'a, T>(&'a [T]);
+
+impl<T: Scalar> WithSimd for Nonzero<'_, T> {
+    type Output = u32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> u32 {
+        let nonzero = self.0.iter().map(|&entry| u32::from(entry != T::ZERO));
+        nonzero.sum()
+    }
 }
 
 /// `C ← A B`, or `C ← A B + C` if `accumulate`; `a: [samples, rows, m]`, `b: [m, k]`, `c: [samples, rows, k]`. Columns
@@ -93,19 +107,23 @@ pub(crate) fn rows_times<T: Scalar>(
     }
 }
 
-/// `C ← α Aᵀ B + C`; `a: [samples, rows, m]`, `b: [samples, rows, k]`, `c: [m, k]`. Samples at which a column of `A` is
-/// zero are skipped where that is faster.
+/// `C ← α Aᵀ B`, or `C ← α Aᵀ B + C` if `accumulate`; `a: [samples, rows, m]`, `b: [samples, rows, k]`, `c: [m, k]`.
+/// Samples at which a column of `A` is zero are skipped where that is faster.
 pub(crate) fn sum_of_products<T: Scalar>(
     (rows, m, k): (usize, usize, usize),
     alpha: T,
     a: &[T],
     b: &[T],
+    accumulate: bool,
     c: &mut [T],
 ) {
-    if activity(a, rows, m) < dense_sum_from((rows, m, k)) {
-        return sparse_sum((rows, m, k), alpha, a, b, false, c);
+    if activity(a, rows, m) >= dense_sum_from((rows, m, k)) {
+        return at_b((m, k), alpha, a, b, accumulate, c);
     }
-    at_b((m, k), alpha, a, b, c);
+    if !accumulate {
+        c.fill(T::ZERO);
+    }
+    sparse_sum((rows, m, k), alpha, a, b, false, c);
 }
 
 /// `C ← α Aᵀ B + C` where that sum is known to be symmetric and `C` is 0; `a, b: [samples, rows, n]`, `c: [n, n]`.

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView2, Axis, s};
+use ndarray::{ArrayView2, Axis};
 
 use super::face::{Face, write_margins};
 use super::frozen::Pass;
@@ -275,13 +275,11 @@ impl<T: Scalar> Sweep<'_, T> {
         let fit = self.fit(1);
         for start in (0..d).step_by(fit) {
             let count = fit.min(d - start);
-            let mut units = Array2::zeros((count, d));
-            units
-                .slice_mut(s![.., start..start + count])
-                .diag_mut()
-                .fill(T::ONE);
+            let mut units = vec![T::ZERO; count * d];
+            let diagonal = units[start..].iter_mut().step_by(d + 1);
+            diagonal.for_each(|entry| *entry = T::ONE);
             let mut rates = Vec::new();
-            rows.forward_seen(&gated, count, units.iter(), |layer, arriving| {
+            rows.forward_seen(&gated, count, &units, |layer, arriving| {
                 let view = view_of.view(layer, &(sample..sample + 1));
                 let sizes = &mut to.sizes[to.starts[layer]..to.starts[layer + 1]];
                 for row in arriving.chunks_exact(arriving.len() / count) {

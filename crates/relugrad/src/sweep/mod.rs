@@ -11,6 +11,7 @@ mod rows;
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
 
 use crate::error::{Result, check_shape};
+use crate::network::map::Share;
 use crate::parameters::Parameters;
 use crate::scalar::Scalar;
 use crate::trace::Trace;
@@ -126,7 +127,9 @@ impl<T: Scalar> Trace<'_, T> {
         let expected = [self.samples(), count, self.network.inputs()];
         check_shape("rows", &expected, rows.shape())?;
         into.output = self.network.output().slot;
-        into.rows.forward(&self.gated(), count, rows.iter());
+        let rows = rows.as_standard_layout();
+        let rows = rows.as_slice().expect("standard layout");
+        into.rows.forward(&self.gated(), count, rows);
         Ok(())
     }
 
@@ -150,7 +153,14 @@ impl<T: Scalar> Trace<'_, T> {
         check_shape("tangents", &expected, &lengths(&tangents.rows))?;
         let mut gradient = self.parameters().zeros_like();
         let (c, t) = (&cotangents.0, &tangents.rows.slots);
-        weight_gradient(&self.gated(), c, t, T::ONE, false, None, &mut gradient);
+        weight_gradient(
+            &self.gated(),
+            c,
+            t,
+            Share::linear(T::ONE),
+            None,
+            &mut gradient,
+        );
         Ok(gradient)
     }
 
@@ -165,7 +175,9 @@ impl<T: Scalar> Trace<'_, T> {
             tangent.shape(),
         )?;
         let mut rows = T::take_rows();
-        rows.forward(&self.gated(), 1, tangent.iter());
+        let tangent = tangent.as_standard_layout();
+        let tangent = tangent.as_slice().expect("standard layout");
+        rows.forward(&self.gated(), 1, tangent);
         let output = rows.at_output(self.network).to_vec();
         T::put_rows(rows);
         Ok(one_row(output, self.network.outputs()))
@@ -201,8 +213,7 @@ impl<T: Scalar> Trace<'_, T> {
             &gated,
             &rows,
             &self.record.slots,
-            T::ONE,
-            true,
+            Share::affine(),
             None,
             &mut gradient,
         );

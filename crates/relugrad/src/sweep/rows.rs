@@ -6,8 +6,9 @@ use ndarray::ArrayView2;
 
 use super::Seeds;
 use crate::buffer::Buffer;
-use crate::network::map::{AffineMap, GateKind, Given, Map};
+use crate::network::map::{AffineMap, GateKind, Given, Map, Share};
 use crate::network::{Network, Node};
+use crate::parallel::on_pool;
 use crate::parameters::Parameters;
 use crate::pattern::{ActivationPattern, LayerView};
 use crate::product::mix_rows;
@@ -73,6 +74,11 @@ impl<T: Scalar> Rows<T> {
         resize_slots(&mut self.slots, network, samples * rows, input);
     }
 
+    /// Multiply-adds of a sweep, if each parameter is one for each row.
+    fn operations(&self, network: &Network<T>) -> usize {
+        self.samples * self.rows * network.parameters().len()
+    }
+
     /// The rows at the input; `[samples, R, D]`.
     pub(crate) fn at_input(&self) -> &[T] {
         &self.slots[0]
@@ -91,15 +97,19 @@ impl<T: Scalar> Rows<T> {
         let known = match seeds {
             Seeds::Shared(seeds) => self.shared_seeds(network, seeds, to_input),
             Seeds::PerSample(seeds) => {
-                fill(&mut self.slots[network.output().slot], seeds.iter());
+                let seeds = seeds.as_standard_layout();
+                let seeds = seeds.as_slice().expect("standard layout");
+                self.slots[network.output().slot].copy_from_slice(seeds);
                 false
             }
         };
-        for (i, node) in network.nodes.iter().enumerate().rev() {
-            if !(known && i == last) {
-                self.node_backward(gated, node, to_input);
+        on_pool(self.operations(network), || {
+            for (i, node) in network.nodes.iter().enumerate().rev() {
+                if !(known && i == last) {
+                    self.node_backward(gated, node, to_input);
+                }
             }
-        }
+        });
     }
 
     /// Writes shared seeds at the output. If that is a dense layer, their product with its weight is the same
@@ -215,14 +225,9 @@ impl<T: Scalar> Rows<T> {
     }
 
     /// Carries tangents from the input forward; `input: [samples, R, D]` is copied.
-    pub(crate) fn forward<'i>(
-        &mut self,
-        gated: &Gated<T>,
-        rows: usize,
-        input: impl Iterator<Item = &'i T>,
-    ) {
+    pub(crate) fn forward(&mut self, gated: &Gated<T>, rows: usize, input: &[T]) {
         self.resize(gated.network, gated.samples.len(), rows, true);
-        fill(&mut self.slots[0], input);
+        self.slots[0].copy_from_slice(input);
         self.carry(gated);
     }
 
@@ -250,15 +255,15 @@ impl<T: Scalar> Rows<T> {
     }
 
     /// Like [`forward`](Self::forward); `visit` is shown what arrives at each layer of gates, `[samples, R, width]`.
-    pub(crate) fn forward_seen<'i>(
+    pub(crate) fn forward_seen(
         &mut self,
         gated: &Gated<T>,
         rows: usize,
-        input: impl Iterator<Item = &'i T>,
+        input: &[T],
         mut visit: impl FnMut(usize, &[T]),
     ) {
         self.resize(gated.network, gated.samples.len(), rows, true);
-        fill(&mut self.slots[0], input);
+        self.slots[0].copy_from_slice(input);
         for node in &gated.network.nodes {
             self.show(gated.network, node, &mut visit);
             self.node_forward(gated, node);
@@ -299,9 +304,11 @@ impl<T: Scalar> Rows<T> {
     }
 
     fn carry(&mut self, gated: &Gated<T>) {
-        for node in &gated.network.nodes {
-            self.node_forward(gated, node);
-        }
+        on_pool(self.operations(gated.network), || {
+            for node in &gated.network.nodes {
+                self.node_forward(gated, node);
+            }
+        });
     }
 
     fn node_forward(&mut self, gated: &Gated<T>, node: &Node) {
@@ -368,15 +375,14 @@ fn multiple_of_identity<T: Scalar>(matrix: &[T], rows: usize) -> Option<T> {
     matrix.iter().enumerate().all(entry).then(|| matrix[0])
 }
 
-/// `gradient += scale · ∂⟨A, V J⟩/∂θ`, with cotangents of seeds `V` and tangents of `A` (or, with `affine`,
+/// Adds a share of `∂⟨A, V J⟩/∂θ` to the gradient, with cotangents of seeds `V` and tangents of `A` (or, with offsets,
 /// activations instead of tangents and the derivative of `⟨V, f⟩`, which biases have a part in), of all parameters but
 /// those of the node `except`.
 pub(crate) fn weight_gradient<T: Scalar>(
     gated: &Gated<T>,
     cotangents: &Rows<T>,
     tangents: &[Vec<T>],
-    scale: T,
-    affine: bool,
+    share: Share<T>,
     except: Option<usize>,
     gradient: &mut Parameters<T>,
 ) {
@@ -389,19 +395,13 @@ pub(crate) fn weight_gradient<T: Scalar>(
         let t = &tangents[gated.network.nodes[node.inputs[0]].slot];
         if let Some(map) = node.map.affine() {
             let rows = cotangents.rows;
-            map.gradient(Given { parameters, rows }, c, t, scale, affine, gradient);
+            map.gradient(Given { parameters, rows }, c, t, share, gradient);
         } else if let Some(gate) = node.map.gate()
             && let GateKind::Slope(slopes) = &gate.kind
         {
             let layer = gated.layer(gate.layer);
-            slopes.slope_gradient(&layer, cotangents.rows, (c, t), scale, gradient);
+            slopes.slope_gradient(&layer, cotangents.rows, (c, t), share.scale, gradient);
         }
-    }
-}
-
-fn fill<'i, T: Scalar>(to: &mut [T], from: impl Iterator<Item = &'i T>) {
-    for (to, &from) in to.iter_mut().zip(from) {
-        *to = from;
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::buffer::Buffer;
 use crate::network::Window;
-use crate::network::map::{AffineMap, Given};
+use crate::network::map::{AffineMap, Given, Share};
 use crate::parallel::for_each_chunk;
 use crate::product::{Convolution, a_b_serial, a_bt_serial, at_b_serial};
 use crate::scalar::Scalar;
@@ -330,22 +330,15 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
         });
     }
 
-    fn gradient(
-        &self,
-        given: Given<T>,
-        c: &[T],
-        t: &[T],
-        scale: T,
-        offset: bool,
-        gradient: &mut [T],
-    ) {
+    fn gradient(&self, given: Given<T>, c: &[T], t: &[T], share: Share<T>, gradient: &mut [T]) {
+        let scale = share.scale;
         let weight = self.weight..self.weight + self.output[0] * self.taps();
         let weight = &mut gradient[weight];
         match self.sparse(c, given.rows) {
             Some(sparse) => sparse.gradient(given.rows, c, t, scale, weight),
             None => self.unfolded_gradient(c, t, scale, weight),
         }
-        let Some(start) = self.bias.filter(|_| offset) else {
+        let Some(start) = self.bias.filter(|_| share.offset) else {
             return;
         };
         let bias = &mut gradient[start..start + self.output[0]];

@@ -1,6 +1,8 @@
 //! The dense affine map `y = W x + b` along the last axis.
 
-use crate::network::map::{AffineMap, Given};
+use pulp::{Arch, Simd, WithSimd};
+
+use crate::network::map::{AffineMap, Given, Share};
 use crate::parallel::for_each_chunk;
 use crate::product::{Right, rows_times, sum_of_products};
 use crate::scalar::Scalar;
@@ -46,26 +48,36 @@ impl<T: Scalar> AffineMap<T> for Dense {
     }
 
     /// `∂/∂W += scale Σ_i c_i t_iᵀ` over all rows, and `∂/∂b += scale Σ_i c_i`.
-    fn gradient(
-        &self,
-        given: Given<T>,
-        c: &[T],
-        t: &[T],
-        scale: T,
-        offset: bool,
-        gradient: &mut [T],
-    ) {
+    fn gradient(&self, given: Given<T>, c: &[T], t: &[T], share: Share<T>, gradient: &mut [T]) {
         let range = self.weight..self.weight + self.inputs * self.outputs;
         let shape = (given.rows, self.outputs, self.inputs);
-        sum_of_products(shape, scale, c, t, &mut gradient[range]);
-        let Some(start) = self.bias.filter(|_| offset) else {
-            return;
-        };
-        let bias = &mut gradient[start..start + self.outputs];
-        for row in c.chunks_exact(self.outputs) {
-            for (sum, &entry) in bias.iter_mut().zip(row) {
-                *sum += scale * entry;
-            }
+        let weight = &mut gradient[range];
+        sum_of_products(shape, share.scale, c, t, !share.replace, weight);
+        if let Some(start) = self.bias.filter(|_| share.offset) {
+            Arch::new().dispatch(AddRows {
+                rows: c,
+                scale: share.scale,
+                sum: &mut gradient[start..start + self.outputs],
+            });
+        }
+    }
+}
+
+/// Adds `scale` times each row to `sum`.
+struct AddRows<'a, T> {
+    rows: &'a [T],
+    scale: T,
+    sum: &'a mut [T],
+}
+
+impl<T: Scalar> WithSimd for AddRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for row in self.rows.chunks_exact(self.sum.len()) {
+            let pairs = self.sum.iter_mut().zip(row);
+            pairs.for_each(|(sum, &entry)| *sum += self.scale * entry);
         }
     }
 }

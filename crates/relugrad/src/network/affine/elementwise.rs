@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::network::map::{AffineMap, Given};
+use crate::network::map::{AffineMap, Given, Share};
 use crate::parallel::for_each_chunk;
 use crate::scalar::Scalar;
 
@@ -146,7 +146,8 @@ impl<T: Scalar> AffineMap<T> for Elementwise {
         });
     }
 
-    fn gradient(&self, _: Given<T>, c: &[T], t: &[T], scale: T, offset: bool, gradient: &mut [T]) {
+    fn gradient(&self, _: Given<T>, c: &[T], t: &[T], share: Share<T>, gradient: &mut [T]) {
+        let Share { scale, offset, .. } = share;
         for (c, t) in c.chunks_exact(self.width).zip(t.chunks_exact(self.width)) {
             for (i, (&c, &t)) in c.iter().zip(t).enumerate() {
                 if let Some(place) = self.scale.as_ref().and_then(|s| s.place(i)) {

@@ -129,18 +129,12 @@ impl SlopeGate {
     }
 
     fn select_sign<T: Scalar>(&self, parameters: &[T], z: &mut [T], words: &mut [u64]) -> Found {
-        let (mut kinks, mut finite) = (0, true);
-        for (w, (z, word)) in z.chunks_mut(WORD).zip(words).enumerate() {
-            let slopes = self.inactive(parameters, w * WORD, z.len());
-            let found = Arch::new().dispatch(SelectWord { z, slopes: &slopes });
-            *word = found.0;
-            kinks += found.1;
-            finite &= found.2;
-        }
-        Found {
-            kinks,
-            broken: !finite,
-        }
+        Arch::new().dispatch(Select {
+            gate: self,
+            parameters,
+            z,
+            words,
+        })
     }
 
     /// Multiplies each of the `rows` rows of each sample by the slopes that its pattern selects.
@@ -155,18 +149,12 @@ impl SlopeGate {
     ) {
         let operations = data.len();
         for_each_chunk(data, rows * self.width, operations, |sample, data| {
-            for w in 0..self.width.div_ceil(WORD) {
-                let start = w * WORD;
-                let length = WORD.min(self.width - start);
-                let slopes = self.selected(parameters, layer.active(sample, w), start, length);
-                for row in data.chunks_exact_mut(self.width) {
-                    let row = &mut row[start..start + length];
-                    Arch::new().dispatch(Scale {
-                        row,
-                        slopes: &slopes,
-                    });
-                }
-            }
+            Arch::new().dispatch(Scale {
+                gate: self,
+                parameters,
+                active: |word| layer.active(sample, word),
+                data,
+            });
         });
     }
 
@@ -219,92 +207,105 @@ impl SlopeGate {
         }
     }
 
-    /// The inactive slopes of `length` units from `start`.
-    fn inactive<T: Scalar>(&self, parameters: &[T], start: usize, length: usize) -> [T; WORD] {
-        let mut slopes = [T::from_f64(self.gate.inactive_slope()); WORD];
-        if self.slopes.is_some() {
-            for (j, slope) in slopes[..length].iter_mut().enumerate() {
-                *slope = self.slope(parameters, start + j);
-            }
-        }
-        slopes
-    }
-
-    /// The slopes of `length` units from `start`, whose bits are in `word`.
-    fn selected<T: Scalar>(
+    /// The inactive slopes of the units of one word, of which there are `length`, where they are learned.
+    fn learned<T: Scalar>(
         &self,
         parameters: &[T],
-        word: u64,
-        start: usize,
-        length: usize,
-    ) -> [T; WORD] {
-        let mut slopes = self.inactive(parameters, start, length);
-        Arch::new().dispatch(Open {
-            word,
-            slopes: &mut slopes,
-        });
-        slopes
+        (word, length): (usize, usize),
+        slopes: &mut [T; WORD],
+    ) {
+        if self.slopes.is_some() {
+            for (j, slope) in slopes[..length].iter_mut().enumerate() {
+                *slope = self.slope(parameters, word * WORD + j);
+            }
+        }
+    }
+}
+
+/// Selects the units of one sample.
+struct Select<'a, T> {
+    gate: &'a SlopeGate,
+    parameters: &'a [T],
+    z: &'a mut [T],
+    words: &'a mut [u64],
+}
+
+impl<T: Scalar> WithSimd for Select<'_, T> {
+    type Output = Found;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Found {
+        let (mut kinks, mut finite) = (0, true);
+        let mut slopes = [T::from_f64(self.gate.gate.inactive_slope()); WORD];
+        for (w, (z, word)) in self.z.chunks_mut(WORD).zip(self.words).enumerate() {
+            self.gate
+                .learned(self.parameters, (w, z.len()), &mut slopes);
+            let found = select_word(z, &slopes);
+            *word = found.0;
+            kinks += found.1;
+            finite &= found.2;
+        }
+        Found {
+            kinks,
+            broken: !finite,
+        }
     }
 }
 
 /// Selects up to [`WORD`] units: their bits, how many are at 0, and whether all are finite. Without branches, since which
 /// units are active is as good as random.
-struct SelectWord<'a, T> {
-    z: &'a mut [T],
-    slopes: &'a [T; WORD],
-}
-
-impl<T: Scalar> WithSimd for SelectWord<'_, T> {
-    type Output = (u64, u32, bool);
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> (u64, u32, bool) {
-        let (mut bits, mut kinks, mut finite) = (0, 0, true);
-        for (j, (z, &slope)) in self.z.iter_mut().zip(self.slopes).enumerate() {
-            let active = *z > T::ZERO;
-            bits |= u64::from(active) << j;
-            kinks += u32::from(*z == T::ZERO);
-            finite &= z.is_finite();
-            *z = if active { *z } else { slope * *z };
-        }
-        (bits, kinks, finite)
+#[inline(always)]
+fn select_word<T: Scalar>(z: &mut [T], slopes: &[T; WORD]) -> (u64, u32, bool) {
+    let (mut bits, mut kinks, mut finite) = (0, 0, true);
+    for (j, (z, &slope)) in z.iter_mut().zip(slopes).enumerate() {
+        let active = *z > T::ZERO;
+        bits |= u64::from(active) << j;
+        kinks += u32::from(*z == T::ZERO);
+        finite &= z.is_finite();
+        *z = if active { *z } else { slope * *z };
     }
+    (bits, kinks, finite)
 }
 
-/// Sets the slopes of the units whose bits are set to 1.
-struct Open<'a, T> {
-    word: u64,
-    slopes: &'a mut [T; WORD],
+/// Multiplies the rows of one sample by the slopes that its pattern selects, of which `active` tells the words.
+struct Scale<'a, T, F> {
+    gate: &'a SlopeGate,
+    parameters: &'a [T],
+    active: F,
+    data: &'a mut [T],
 }
 
-impl<T: Scalar> WithSimd for Open<'_, T> {
+impl<T: Scalar, F: Fn(usize) -> u64> WithSimd for Scale<'_, T, F> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        for (half, slopes) in self.slopes.chunks_exact_mut(WORD / 2).enumerate() {
-            let bits = (self.word >> (half * WORD / 2)) as u32;
-            for (j, slope) in slopes.iter_mut().enumerate() {
-                *slope = if bits >> j & 1 == 1 { T::ONE } else { *slope };
+        let width = self.gate.width;
+        let mut inactive = [T::from_f64(self.gate.gate.inactive_slope()); WORD];
+        for word in 0..width.div_ceil(WORD) {
+            let units = word * WORD..width.min((word + 1) * WORD);
+            self.gate
+                .learned(self.parameters, (word, units.len()), &mut inactive);
+            let slopes = open((self.active)(word), &inactive);
+            for row in self.data.chunks_exact_mut(width) {
+                let pairs = row[units.clone()].iter_mut().zip(&slopes);
+                pairs.for_each(|(entry, &slope)| *entry *= slope);
             }
         }
     }
 }
 
-/// Multiplies entries by slopes.
-struct Scale<'a, T> {
-    row: &'a mut [T],
-    slopes: &'a [T; WORD],
-}
-
-impl<T: Scalar> WithSimd for Scale<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let pairs = self.row.iter_mut().zip(self.slopes);
-        pairs.for_each(|(entry, &slope)| *entry *= slope);
+/// The slopes with 1 for the units whose bits are set.
+#[inline(always)]
+fn open<T: Scalar>(word: u64, inactive: &[T; WORD]) -> [T; WORD] {
+    let mut slopes = *inactive;
+    for (half, slopes) in slopes.chunks_exact_mut(WORD / 2).enumerate() {
+        let bits = (word >> (half * WORD / 2)) as u32;
+        for (j, slope) in slopes.iter_mut().enumerate() {
+            *slope = if bits >> j & 1 == 1 { T::ONE } else { *slope };
+        }
     }
+    slopes
 }
 
 /// One sample of a clip: first the bits of `z > min`, then those of `z ≥ max`.
