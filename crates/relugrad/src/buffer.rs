@@ -17,6 +17,13 @@ impl<T: Scalar> Buffer<T> {
         Buffer(buffer)
     }
 
+    /// So many numbers, whichever they are: all will be written.
+    pub(crate) fn uncleared(length: usize) -> Buffer<T> {
+        let mut buffer = T::kept(|kept| take(kept, length));
+        buffer.resize(length, T::ZERO);
+        Buffer(buffer)
+    }
+
     /// So many zeros.
     pub(crate) fn zeros(length: usize) -> Buffer<T> {
         let mut buffer = Buffer::with_room(length);

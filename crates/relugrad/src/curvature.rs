@@ -12,6 +12,7 @@ use crate::eigen::EigenSolver;
 use crate::error::Result;
 use crate::jacobian::grams;
 use crate::loss::{Loss, LossBatch, LossFunction, Targets, reduced_gram};
+use crate::objective::FirstLayer;
 use crate::parallel::for_each_chunk;
 use crate::penalty::input_gradient::Norm;
 use crate::scalar::Scalar;
@@ -127,8 +128,10 @@ impl<T: Scalar> Curvature<'_, '_, T> {
         }
         let rows = k - usize::from(differences);
         let seeds = seeds.slice(s![..rows, ..]);
-        let mut entries = Buffer::zeros(samples * rows * rows);
-        grams(&self.trace.part(self.trace.all()), seeds, &mut entries);
+        let mut entries = Buffer::uncleared(samples * rows * rows);
+        let first = FirstLayer::for_values(self.trace.network, samples, rows);
+        let part = self.trace.part(self.trace.all());
+        grams(&part, seeds, first, &mut entries);
         let mut reduced = vec![0.0; samples * k * k];
         let operations = 8 * reduced.len();
         for_each_chunk(&mut reduced, k * k, operations, |sample, reduced| {

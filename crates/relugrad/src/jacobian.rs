@@ -5,6 +5,7 @@ use std::ops::Range;
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, s};
 
 use crate::error::{Error, Result};
+use crate::objective::FirstLayer;
 use crate::parallel::for_each_chunk;
 use crate::product::a_bt;
 use crate::scalar::Scalar;
@@ -117,12 +118,15 @@ impl<T: Scalar> Trace<'_, T> {
 
     /// The Gram matrix `G = J Jᵀ` of every sample; `[B, K, K]`, exactly symmetric.
     ///
-    /// Cost: that of [`jacobian`](Self::jacobian) and `K² D` per sample; the Jacobian is not kept.
+    /// Cost: that of [`jacobian`](Self::jacobian) and `K² D` per sample, or, where it is less, `W Wᵀ` of a dense first layer
+    /// with `n` outputs, `K n²/2` and `K² n` per sample instead of what the first layer costs. The Jacobian is not kept.
     pub fn gram(&self) -> Array3<T> {
         let k = self.network.outputs();
         let mut gram = Array3::zeros((self.samples(), k, k));
         let entries = gram.as_slice_mut().expect("standard layout");
-        grams(&self.part(self.all()), Array2::eye(k).view(), entries);
+        let part = self.part(self.all());
+        let first = FirstLayer::for_values(self.network, self.samples(), k);
+        grams(&part, Array2::eye(k).view(), first, entries);
         gram
     }
 
@@ -135,20 +139,31 @@ impl<T: Scalar> Trace<'_, T> {
     }
 }
 
-/// Writes `V J Jᵀ Vᵀ` of every sample, with shared seeds `V: [R, K]`; `grams: [B, R, R]`.
-pub(crate) fn grams<T: Scalar>(gated: &Gated<T>, seeds: ArrayView2<T>, grams: &mut [T]) {
+/// Writes `V J Jᵀ Vᵀ` of every sample, with shared seeds `V: [R, K]`, through `W Wᵀ` of the `first` layer if there is one;
+/// `grams: [B, R, R]`.
+pub(crate) fn grams<T: Scalar>(
+    gated: &Gated<T>,
+    seeds: ArrayView2<T>,
+    first: Option<FirstLayer<T>>,
+    grams: &mut [T],
+) {
     let (r, d) = (seeds.nrows(), gated.network.inputs());
     let row_bytes = gated.network.row_entries() * size_of::<T>();
     let per_block = (SWEEP_MEMORY / (r * row_bytes)).max(1);
     let mut sweep = T::take_rows();
+    let half = first.map(|first| (first, first.half_gram()));
     for samples in blocks(gated.samples.len(), per_block) {
-        let first = gated.samples.start;
+        let start = gated.samples.start;
         let part = Gated {
-            samples: first + samples.start..first + samples.end,
+            samples: start + samples.start..start + samples.end,
             ..gated.clone()
         };
-        sweep.backward(&part, Seeds::Shared(seeds), true);
+        sweep.backward(&part, Seeds::Shared(seeds), half.is_none());
         let grams = &mut grams[samples.start * r * r..samples.end * r * r];
+        if let Some((first, half)) = &half {
+            first.grams(r, &sweep.slots[first.slot], half, grams);
+            continue;
+        }
         for_each_chunk(grams, r * r, samples.len() * r * r * d, |i, gram| {
             let rows = &sweep.at_input()[i * r * d..(i + 1) * r * d];
             a_bt((d, r), rows, rows, false, gram);

@@ -44,6 +44,11 @@ pub(super) fn stages<T: Scalar>(
                 2 * network.inputs() - 1,
             ));
         }
+        Workload::HessianFrobenius => {
+            // The loss sees differences of logits only, so that one row is spared.
+            let rows = network.outputs().max(2) - 1;
+            stages.extend(network.gram_work(samples, rows));
+        }
         _ => stages.push(sweep(
             "cotangents of the Jacobian's rows",
             network.outputs(),

@@ -127,7 +127,7 @@ impl<T: Scalar> FiniteStep<T> {
             direction.write(&g[sample * d..(sample + 1) * d], z);
         });
         let h = T::from_f64(step);
-        let mut moved = Buffer::zeros(x.len());
+        let mut moved = Buffer::uncleared(x.len());
         write_each(&mut moved, (x, &self.z), |x, z| x + h * z);
         let inputs = ArrayView2::from_shape((x.len() / d, d), &moved).expect("whole samples");
         self.record.fill(network, inputs)
@@ -228,7 +228,7 @@ impl<T: Scalar> FiniteStep<T> {
     ) {
         let node = &network.nodes[first];
         let second = &self.row.cotangents.slots[node.slot];
-        let mut difference = Buffer::zeros(second.len());
+        let mut difference = Buffer::uncleared(second.len());
         let pair = (&second[..], &cotangents.slots[node.slot][..]);
         write_each(&mut difference, pair, |second, first| second - first);
         let map = node.map.affine().expect("it has a weight");

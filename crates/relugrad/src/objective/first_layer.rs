@@ -3,16 +3,25 @@
 //! Where all paths from the input pass through one dense layer with weight `W` (`[n, D]`), `J = c W` with the cotangents
 //! `c` at that layer. With `M = W Wᵀ` the tangents of `J` at the layer are `J Wᵀ = c M`, and the layer's part of the
 //! gradient, `2 Σ (Ḡ c)ᵀ J = 2 (Σ (Ḡ c)ᵀ c) W`, needs one `n×n` sum over the batch. For `D` larger than `n` that is less
-//! work than three products with `J` (`docs/theory.md`, T12).
+//! work than three products with `J` (`docs/theory.md`, T12). Values alone need `G = c M cᵀ`, for which half of `M` is
+//! enough.
 
+use crate::buffer::Buffer;
+use crate::jacobian::symmetrise;
 use crate::network::Network;
 use crate::network::affine::Dense;
 use crate::network::map::Map;
-use crate::product::{Right, a_b, gram_of_rows, rows_times, symmetric_sum};
+use crate::parallel::for_each_chunk;
+use crate::product::{
+    Right, a_b, a_bt, gram_of_rows, half_gram_of_rows, rows_times, symmetric_sum,
+};
 use crate::scalar::Scalar;
 
 /// The share of units that are taken to be active when orders are compared.
 const ACTIVE: f64 = 0.6;
+
+/// The price of a symmetric product beside a whole one.
+const HALF: f64 = 0.6;
 
 /// The dense layer that all paths from the input pass through.
 #[derive(Clone, Copy, Debug)]
@@ -77,14 +86,54 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
             self.dense.inputs as f64,
             rows as f64,
         );
-        // Symmetric products at a little more than half.
-        let half = 0.6;
-        let here = half * n * n * d + (1.0 + half) * ACTIVE * rows * n * n + n * n * d;
+        let here = HALF * n * n * d + (1.0 + HALF) * ACTIVE * rows * n * n + n * n * d;
         let there = 2.0 * ACTIVE * rows * n * d + rows * n * d;
         (here, there)
     }
 
-    /// Multiply-adds of this order with all units active.
+    /// The layer, where values of Gram matrices of `rows` rows each take less work through `W Wᵀ`.
+    pub(crate) fn for_values(
+        network: &'n Network<T>,
+        samples: usize,
+        rows: usize,
+    ) -> Option<FirstLayer<'n, T>> {
+        FirstLayer::of(network).filter(|first| {
+            let (n, d) = (first.dense.outputs as f64, first.dense.inputs as f64);
+            let (all, rows) = ((samples * rows) as f64, rows as f64);
+            let here = HALF * n * n * d + all * n * (HALF * ACTIVE * n + rows);
+            let there = all * d * (ACTIVE * n + rows);
+            here < there
+        })
+    }
+
+    /// Writes `c W Wᵀ cᵀ` of each sample from the cotangents `c: [samples, rows, n]` at the layer, with `half` of `W Wᵀ` from
+    /// [`half_gram`](Self::half_gram); `grams: [samples, rows, rows]`.
+    pub(crate) fn grams(&self, rows: usize, c: &[T], half: &[T], grams: &mut [T]) {
+        let n = self.dense.outputs;
+        let mut product = Buffer::uncleared(c.len());
+        rows_times((rows, n, n), c, Right::Lower(half), false, &mut product);
+        for_each_chunk(grams, rows * rows, c.len() * rows, |sample, gram| {
+            let sample = sample * rows * n..(sample + 1) * rows * n;
+            a_bt((n, rows), &product[sample.clone()], &c[sample], false, gram);
+            symmetrise(gram, rows);
+        });
+    }
+
+    /// `L` with zeros above the diagonal and `L + Lᵀ = 2 W Wᵀ`; `[n, n]`.
+    pub(crate) fn half_gram(&self) -> Buffer<T> {
+        let mut half = Buffer::uncleared(self.dense.outputs * self.dense.outputs);
+        half_gram_of_rows(self.dense.inputs, self.weight, &mut half);
+        half
+    }
+
+    /// Multiply-adds of the values of Gram matrices in this order with all units active.
+    pub(crate) fn value_multiply_adds(&self, samples: usize, rows: usize) -> u64 {
+        let (n, d) = (self.dense.outputs as u64, self.dense.inputs as u64);
+        let (all, rows) = ((samples * rows) as u64, rows as u64);
+        n * n * d / 2 + all * n * n / 2 + all * rows * n
+    }
+
+    /// Multiply-adds of a step in this order with all units active.
     pub(crate) fn multiply_adds(&self, rows: usize) -> u64 {
         let (n, d, rows) = (
             self.dense.outputs as u64,

@@ -87,8 +87,13 @@ impl Objective {
             }
             grams_from_tangents(pair.tangents.at_output(network), &seeds.exact, &mut entries);
         } else {
-            let mut rounded = Buffer::zeros(gated.samples.len() * rows * rows);
-            grams(&gated, seeds.rounded.view(), &mut rounded);
+            let mut rounded = Buffer::uncleared(gated.samples.len() * rows * rows);
+            let first = match self.route {
+                Route::Fewest => FirstLayer::for_values(network, gated.samples.len(), rows),
+                Route::AllRows => None,
+                Route::FirstLayerGram => FirstLayer::of(network),
+            };
+            grams(&gated, seeds.rounded.view(), first, &mut rounded);
             entries.extend(rounded.iter().map(|g| g.into_f64()));
         }
         let bars = self.heads(

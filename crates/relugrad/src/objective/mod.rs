@@ -20,6 +20,7 @@ use crate::parameters::Parameters;
 use crate::penalty::Penalty;
 use crate::scalar::Scalar;
 
+pub(crate) use first_layer::FirstLayer;
 pub use plan::Route;
 pub use work::Stage;
 pub use workspace::{Evaluation, Workspace};

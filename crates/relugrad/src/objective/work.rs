@@ -90,6 +90,40 @@ impl Objective {
     }
 }
 
+impl<T: Scalar> Network<T> {
+    /// The parts of Gram matrices `V J Jᵀ Vᵀ` of `rows` shared rows at `samples` samples, as
+    /// [`Trace::gram`](crate::Trace::gram) takes them, counted like [`Objective::work`].
+    pub fn gram_work(&self, samples: usize, rows: usize) -> Vec<Stage> {
+        let (all, first_layer, last) = network_costs(self);
+        let cotangents = |per_row: u64| Stage {
+            name: "cotangents of the Jacobian's rows".to_owned(),
+            rows,
+            multiply_adds: per_row * (rows * samples) as u64,
+        };
+        let products = |name: &str, multiply_adds: u64| Stage {
+            name: name.to_owned(),
+            rows,
+            multiply_adds,
+        };
+        match FirstLayer::for_values(self, samples, rows) {
+            Some(first) => vec![
+                cotangents(all - last - first_layer),
+                products(
+                    "first layer through half of its own Gram matrix",
+                    first.value_multiply_adds(samples, rows),
+                ),
+            ],
+            None => {
+                let products_of_rows = (rows * rows * samples * self.inputs()) as u64;
+                vec![
+                    cotangents(all - last),
+                    products("products of the Jacobian's rows", products_of_rows),
+                ]
+            }
+        }
+    }
+}
+
 /// Multiply-adds of a row: in all layers, in those that read the input, in the last one if it is dense.
 fn network_costs<T: Scalar>(network: &Network<T>) -> (u64, u64, u64) {
     let nodes = network.nodes();
@@ -153,6 +187,14 @@ mod tests {
         let centred = plain.clone().with(Penalty::CurvatureTrace, 1.0).unwrap();
         let rows = centred.work(&Mlp::new(&[8, 12, 3]).build::<f64>(0).unwrap(), 5)[1].rows;
         assert_eq!(rows, 2);
+        let parts = |widths: &[usize]| {
+            let network = Mlp::new(widths).build::<f64>(0).unwrap();
+            let parts = network.gram_work(5, 2);
+            [parts[0].multiply_adds, parts[1].multiply_adds]
+        };
+        assert_eq!(parts(&[8, 12, 3]), [5 * 2 * 96, 5 * 4 * 8]);
+        let half = 12 * 12 * 900 / 2 + 5 * 2 * 12 * 12 / 2 + 5 * 4 * 12;
+        assert_eq!(parts(&[900, 12, 3]), [0, half]);
         let gram = jacobian.route(Route::FirstLayerGram);
         let first = 12 * 12 * 8 / 2 + 15 * 12 * 12 * 3 / 2 + 12 * 12 * 8;
         assert_eq!(total(&gram), total(&plain) + 5 * 3 * (36 + 36) + first);

@@ -152,6 +152,18 @@ pub(crate) fn gram_of_rows<T: Scalar>(k: usize, a: &[T], c: &mut [T]) {
     mirror(n, c);
 }
 
+/// `C ← L` with zeros above the diagonal and `L + Lᵀ = 2 A Aᵀ`: half of a symmetric product, of which `X L Xᵀ` made
+/// symmetric is `X A Aᵀ Xᵀ`; `a: [n, k]`, `c: [n, n]`.
+pub(crate) fn half_gram_of_rows<T: Scalar>(k: usize, a: &[T], c: &mut [T]) {
+    let n = a.len() / k;
+    let a = view(n, k, a);
+    lower_tiles(T::ONE + T::ONE, a, a.transpose(), false, c);
+    for (i, row) in c.chunks_exact_mut(n).enumerate() {
+        row[i] *= T::from_f64(0.5);
+        row[i + 1..].fill(T::ZERO);
+    }
+}
+
 /// `C ← α Aᵀ B + C` on and below the diagonal; `a, b: [depth, n]`, `c: [n, n]`.
 pub(super) fn at_b_lower<T: Scalar>(n: usize, alpha: T, a: &[T], b: &[T], c: &mut [T]) {
     let depth = a.len() / n;
@@ -275,5 +287,10 @@ mod tests {
         gram_of_rows(k, &a, &mut c);
         let entry = |i: usize, j: usize| (0..k).map(|l| a[i * k + l] * a[j * k + l]).sum::<f64>();
         assert!((0..n * n).all(|x| c[x] == entry(x / n, x % n)));
+        let mut half = vec![f64::NAN; n * n];
+        half_gram_of_rows(k, &a, &mut half);
+        let sum = |i: usize, j: usize| half[i * n + j] + half[j * n + i];
+        assert!((0..n * n).all(|x| sum(x / n, x % n) == 2.0 * c[x]));
+        assert!((0..n).all(|i| half[i * n + i + 1..(i + 1) * n].iter().all(|&x| x == 0.0)));
     }
 }

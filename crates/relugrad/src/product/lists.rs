@@ -141,6 +141,11 @@ impl<T: Scalar> Lists<T> {
         self.passes
     }
 
+    /// The pass that a column belongs to.
+    pub(super) fn pass_of(&self, column: usize) -> usize {
+        column / self.pass
+    }
+
     /// Number of groups.
     pub(super) fn groups(&self) -> usize {
         (self.starts.len() - 1) / self.passes * self.shared

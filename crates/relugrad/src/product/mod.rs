@@ -20,6 +20,7 @@ use crate::scalar::Scalar;
 pub(crate) use convolution::Convolution;
 pub(crate) use dense::{
     Multiply, a_b, a_b_serial, a_bt, a_bt_serial, at_b, at_b_serial, gram_of_rows,
+    half_gram_of_rows,
 };
 pub(crate) use lanes::Lanes;
 pub(crate) use panels::Right;
@@ -31,7 +32,7 @@ use sparse_sum::sparse_sum;
 /// The least share of nonzero columns at which a dense product is faster, by rows of each sample.
 fn dense_from<T>((rows, m, k): (usize, usize, usize), a: &[T], b: Right<T>) -> f64 {
     let packing = match b {
-        Right::Plain(_) => 8.0,
+        Right::Plain(_) | Right::Lower(_) => 8.0,
         Right::Transposed(_) => 32.0,
     };
     match rows {
@@ -102,7 +103,7 @@ pub(crate) fn rows_times<T: Scalar>(
         return sparse_rows((rows, m, k), a, b, accumulate, c);
     }
     match b {
-        Right::Plain(b) => a_b((m, k), a, b, accumulate, c),
+        Right::Plain(b) | Right::Lower(b) => a_b((m, k), a, b, accumulate, c),
         Right::Transposed(b) => a_bt((m, k), a, b, accumulate, c),
     }
 }
@@ -188,6 +189,22 @@ mod tests {
     #[test]
     fn sparse_rows_equal_the_definition_for_every_number_of_rows() {
         (1..=13).for_each(|rows| check_sparse_rows((9, rows, 37, 71)));
+    }
+
+    #[test]
+    fn sparse_rows_skip_the_zeros_above_a_diagonal() {
+        for (rows, m) in [(1, 37), (3, 71), (5, 300), (9, 600)] {
+            let (a, mut b) = (gated(5, rows, m), integers(m * m, 5));
+            for l in 0..m {
+                b[l * m + l + 1..(l + 1) * m].fill(0.0);
+            }
+            let expected = product(&a, |l, j| b[l * m + j], m, m);
+            let mut c = vec![1.0; 5 * rows * m];
+            sparse_rows((rows, m, m), &a, Right::Lower(&b), false, &mut c);
+            assert_eq!(c, expected, "{rows} rows of {m}");
+            sparse_rows((rows, m, m), &a, Right::Lower(&b), true, &mut c);
+            assert!(c.iter().zip(&expected).all(|(c, e)| *c == 2.0 * e));
+        }
     }
 
     #[test]

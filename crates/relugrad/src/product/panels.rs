@@ -11,6 +11,8 @@ use crate::scalar::Scalar;
 pub(crate) enum Right<'a, T> {
     /// Row by row; `[m, k]`.
     Plain(&'a [T]),
+    /// The same with zeros above the diagonal; `[m, m]`.
+    Lower(&'a [T]),
     /// Column by column; `[k, m]`.
     Transposed(&'a [T]),
 }
@@ -72,7 +74,7 @@ pub(super) fn pack_here<'p, T: Scalar>(
 /// Writes the panels from the `first` on.
 fn fill<T: Scalar>(b: Right<T>, (m, first, width): (usize, usize, usize), panels: &mut [T]) {
     let b = match b {
-        Right::Plain(b) => b,
+        Right::Plain(b) | Right::Lower(b) => b,
         Right::Transposed(b) => return fill_from_columns(b, (m, first, width), panels),
     };
     match width {
@@ -113,7 +115,7 @@ fn fill_from_rows<T: Scalar, const W: usize>(b: &[T], m: usize, first: usize, pa
 
 fn columns<T>(b: Right<T>, m: usize) -> usize {
     match b {
-        Right::Plain(b) | Right::Transposed(b) => b.len() / m,
+        Right::Plain(b) | Right::Lower(b) | Right::Transposed(b) => b.len() / m,
     }
 }
 

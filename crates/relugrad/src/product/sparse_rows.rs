@@ -77,10 +77,12 @@ const PASS: usize = 24 << 10;
 /// Columns that one pass goes through for a group.
 const GROUP_PASS: usize = 256;
 
-/// Bytes of the rows whose lists a thread goes through again for every panel: they stay in the second cache.
-const LISTED: usize = 512 << 10;
+/// Bytes of the rows whose lists a thread goes through again for every panel: the lists, of about half of them, stay in the
+/// second cache.
+const LISTED: usize = 1 << 20;
 
-/// `C ← A B`, or `C ← A B + C` if `accumulate`; `a: [samples, rows, m]`, `b: [m, k]`, `c: [samples, rows, k]`.
+/// `C ← A B`, or `C ← A B + C` if `accumulate`; `a: [samples, rows, m]`, `b: [m, k]`, `c: [samples, rows, k]`. Of a lower
+/// triangle the zeros above the diagonal are left out.
 pub(super) fn sparse_rows<T: Scalar>(
     (rows, m, k): (usize, usize, usize),
     a: &[T],
@@ -105,6 +107,7 @@ pub(super) fn sparse_rows<T: Scalar>(
             shape: (rows, m, k),
             cut,
             lower: None,
+            triangular: matches!(b, Right::Lower(_)),
             accumulate,
             c,
         });
@@ -128,7 +131,7 @@ pub(super) fn sparse_row<T: Scalar>(m: usize, a: &[T], b: Right<T>, accumulate: 
     }
     let found = a.iter().enumerate().filter(|(_, a)| **a != T::ZERO);
     match b {
-        Right::Plain(b) => {
+        Right::Plain(b) | Right::Lower(b) => {
             for (l, &a) in found {
                 let row = &b[l * c.len()..(l + 1) * c.len()];
                 c.iter_mut().zip(row).for_each(|(c, &b)| *c += a * b);
@@ -156,6 +159,7 @@ pub(crate) fn mix_rows<T: Scalar>(rows: usize, k: usize, m: &[T], c: &mut [T]) {
         shape: (rows, rows, k),
         cut,
         lower: None,
+        triangular: false,
         accumulate: false,
         c,
     });
@@ -194,6 +198,7 @@ pub(super) fn sums<T: Scalar>(
             shape: (1, depth, k),
             cut,
             lower: lower.then_some(units.start),
+            triangular: false,
             accumulate: true,
             c,
         });
@@ -210,6 +215,8 @@ struct Product<'a, T> {
     cut: Cut,
     /// If only what is on and below the diagonal is wanted: which row of `C` is the first here.
     lower: Option<usize>,
+    /// Whether `B` is 0 above its diagonal.
+    triangular: bool,
     accumulate: bool,
     c: &'a mut [T],
 }
@@ -250,11 +257,17 @@ impl<T: Scalar> Product<'_, T> {
             let above = self
                 .lower
                 .map_or(0, |first| columns.start.saturating_sub(first));
-            for pass in 0..self.lists.passes() {
+            let least = if self.triangular { columns.start } else { 0 };
+            let first = self.lists.pass_of(least);
+            for pass in first..self.lists.passes() {
                 for group in above..self.lists.groups() {
-                    let (listed, entries) = self.lists.list::<R>(group, pass);
+                    let (mut listed, mut entries) = self.lists.list::<R>(group, pass);
+                    if self.triangular && pass == first {
+                        let zeros = listed.partition_point(|&l| (l as usize) < least);
+                        (listed, entries) = (&listed[zeros..], &entries[zeros..]);
+                    }
                     let sums = sum::<T, S, R, V>(simd, listed, entries, panel);
-                    let accumulate = self.accumulate || pass > 0;
+                    let accumulate = self.accumulate || pass > first;
                     self.store(simd, &sums, group, columns.clone(), accumulate);
                 }
             }

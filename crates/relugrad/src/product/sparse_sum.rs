@@ -48,7 +48,9 @@ pub(super) fn sparse_sum<T: Scalar>(
     let width = vectors(registers()) * lanes::<T>();
     let mut scratch = Scratch::<T>::take();
     let panels = pack(Right::Plain(b), b.len() / k, width, &mut scratch.panels);
-    let chunk = m.div_ceil(pieces(m)).min(MOST_UNITS);
+    // The parts of a lower triangle are of unequal size, so there are more of them.
+    let count = if lower { 2 * pieces(m) } else { pieces(m) };
+    let chunk = m.div_ceil(count).min(MOST_UNITS);
     let operations = c.len() * (a.len() / m);
     for_each_chunk(c, chunk * k, operations, |i, c| {
         let units = i * chunk..i * chunk + c.len() / k;
@@ -174,13 +176,12 @@ impl<T: Scalar> Units<T> {
         b: &[[T::Vector<S>; V]],
         c: &mut [[T::Vector<S>; V]],
     ) {
-        let groups = self.starts[sample]..self.starts[sample + 1];
+        let mut groups = self.starts[sample]..self.starts[sample + 1];
+        let skipped = |units: &[u32; UNITS]| (units[UNITS - 1] as usize) < above;
+        groups.start += self.groups[groups.clone()].partition_point(skipped);
         let entries = &self.entries[groups.start * b.len()..groups.end * b.len()];
         let entries = entries.chunks_exact(b.len());
         for (units, entries) in self.groups[groups].iter().zip(entries) {
-            if (units[UNITS - 1] as usize) < above {
-                continue;
-            }
             let sums = products(simd, entries, b);
             for u in 0..UNITS {
                 // A panic here would keep the sums out of the registers; there is room for every unit.

@@ -8,7 +8,7 @@ use super::Seeds;
 use crate::buffer::Buffer;
 use crate::network::map::{AffineMap, GateKind, Given, Map, Share};
 use crate::network::{Network, Node};
-use crate::parallel::on_pool;
+use crate::parallel::{for_each_chunk, on_pool};
 use crate::parameters::Parameters;
 use crate::pattern::{ActivationPattern, LayerView};
 use crate::product::mix_rows;
@@ -126,7 +126,7 @@ impl<T: Scalar> Rows<T> {
         }
         let input = &network.nodes[output.inputs[0]];
         if to_input || input.depends_on_parameters {
-            let mut product = Buffer::zeros(self.rows * dense.inputs);
+            let mut product = Buffer::uncleared(self.rows * dense.inputs);
             let parameters = network.parameters().values();
             let given = Given {
                 parameters,
@@ -351,7 +351,7 @@ impl<T: Scalar> Rows<T> {
             let slot = &mut self.slots[node.slot];
             let operations = slot.len() * rows;
             let length = rows * node.width;
-            crate::parallel::for_each_chunk(slot, length, operations, |sample, c| {
+            for_each_chunk(slot, length, operations, |sample, c| {
                 let matrix = &matrices[sample * rows * rows..(sample + 1) * rows * rows];
                 if let Some(factor) = multiple_of_identity(matrix, rows) {
                     return c.iter_mut().for_each(|c| *c *= factor);
@@ -407,7 +407,8 @@ pub(crate) fn weight_gradient<T: Scalar>(
 
 /// Fills `to` with copies of `block`.
 fn repeat<T: Scalar>(block: &[T], to: &mut [T]) {
-    for copy in to.chunks_exact_mut(block.len()) {
+    let operations = to.len();
+    for_each_chunk(to, block.len(), operations, |_, copy| {
         copy.copy_from_slice(block);
-    }
+    });
 }
