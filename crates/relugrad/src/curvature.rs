@@ -129,8 +129,8 @@ impl<T: Scalar> Curvature<'_, '_, T> {
         let rows = k - usize::from(differences);
         let seeds = seeds.slice(s![..rows, ..]);
         let mut entries = Buffer::uncleared(samples * rows * rows);
-        let first = FirstLayer::for_values(self.trace.network, samples, rows);
         let part = self.trace.part(self.trace.all());
+        let first = FirstLayer::for_values(&part, rows);
         grams(&part, seeds, first, &mut entries);
         let mut reduced = vec![0.0; samples * k * k];
         let operations = 8 * reduced.len();

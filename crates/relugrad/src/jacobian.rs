@@ -125,7 +125,7 @@ impl<T: Scalar> Trace<'_, T> {
         let mut gram = Array3::zeros((self.samples(), k, k));
         let entries = gram.as_slice_mut().expect("standard layout");
         let part = self.part(self.all());
-        let first = FirstLayer::for_values(self.network, self.samples(), k);
+        let first = FirstLayer::for_values(&part, k);
         grams(&part, Array2::eye(k).view(), first, entries);
         gram
     }

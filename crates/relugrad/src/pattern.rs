@@ -91,6 +91,15 @@ impl<'a> LayerView<'a> {
         }
     }
 
+    /// The share of all units of all samples that are active.
+    pub(crate) fn active_share(&self) -> f64 {
+        let per_sample = self.planes * self.words();
+        let samples = self.bits.len() / per_sample;
+        let words = (0..samples).flat_map(|i| (0..self.words()).map(move |word| (i, word)));
+        let active = words.map(|(i, word)| self.active(i, word).count_ones() as usize);
+        active.sum::<usize>() as f64 / (samples * self.units) as f64
+    }
+
     /// The winners of a sample.
     pub(crate) fn sample_choices(&self, sample: usize) -> &'a [u32] {
         &self.choices[sample * self.units..(sample + 1) * self.units]

@@ -18,16 +18,17 @@ pub(super) fn stages<T: Scalar>(
     workload: Workload,
     objective: Option<&Objective>,
     problem: &Problem<T>,
-) -> Vec<Stage> {
-    let (network, samples) = (&problem.network, problem.inputs.nrows());
+) -> Result<Vec<Stage>> {
+    let network = &problem.network;
+    let trace = network.trace(problem.inputs.view())?;
     if let Some(objective) = objective {
-        return objective.work(network, samples);
+        return Ok(objective.work(&trace));
     }
     let plain = Objective::new(match network.outputs() {
         1 => Loss::Logistic,
         _ => Loss::softmax_cross_entropy(),
     });
-    let forward = plain.work(network, samples).remove(0);
+    let forward = plain.work(&trace).remove(0);
     let sweep = |name: &str, rows: usize| Stage {
         name: name.to_owned(),
         rows,
@@ -47,14 +48,14 @@ pub(super) fn stages<T: Scalar>(
         Workload::HessianFrobenius => {
             // The loss sees differences of logits only, so that one row is spared.
             let rows = network.outputs().max(2) - 1;
-            stages.extend(network.gram_work(samples, rows));
+            stages.extend(trace.gram_work(rows));
         }
         _ => stages.push(sweep(
             "cotangents of the Jacobian's rows",
             network.outputs(),
         )),
     }
-    stages
+    Ok(stages)
 }
 
 /// Floating-point operations of stages.

@@ -68,7 +68,7 @@ fn bench<T: Scalar>(arguments: &Arguments) -> Result<(), Failure> {
     }
     for &workload in &arguments.workload {
         let mut runner = Runner::new(workload, &problem, arguments)?;
-        let stages = explain::stages(workload, runner.objective(), &problem);
+        let stages = explain::stages(workload, runner.objective(), &problem)?;
         let operations = explain::operations(&stages);
         let measured = measure(&mut runner, (workload, operations), arguments.repeat)?;
         if arguments.json {

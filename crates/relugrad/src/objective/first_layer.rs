@@ -10,15 +10,13 @@ use crate::buffer::Buffer;
 use crate::jacobian::symmetrise;
 use crate::network::Network;
 use crate::network::affine::Dense;
-use crate::network::map::Map;
+use crate::network::map::{GateKind, Map};
 use crate::parallel::for_each_chunk;
 use crate::product::{
     Right, a_b, a_bt, gram_of_rows, half_gram_of_rows, rows_times, symmetric_sum,
 };
 use crate::scalar::Scalar;
-
-/// The share of units that are taken to be active when orders are compared.
-const ACTIVE: f64 = 0.6;
+use crate::sweep::Gated;
 
 /// The price of a symmetric product beside a whole one.
 const HALF: f64 = 0.6;
@@ -79,31 +77,41 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
         })
     }
 
-    /// Multiply-adds with `rows` rows in all: of this order, and of the one through `J`.
-    pub(crate) fn costs(&self, rows: usize) -> (f64, f64) {
-        let (n, d, rows) = (
-            self.dense.outputs as f64,
-            self.dense.inputs as f64,
-            rows as f64,
-        );
-        let here = HALF * n * n * d + (1.0 + HALF) * ACTIVE * rows * n * n + n * n * d;
-        let there = 2.0 * ACTIVE * rows * n * d + rows * n * d;
+    /// Multiply-adds of a step with `rows` rows for each sample: of this order, and of the one through `J`.
+    pub(crate) fn costs(&self, gated: &Gated<T>, rows: usize) -> (f64, f64) {
+        let (n, d) = (self.dense.outputs as f64, self.dense.inputs as f64);
+        let rows = (gated.samples.len() * rows) as f64;
+        let active_rows = self.active(gated) * rows;
+        let here = HALF * n * n * d + (1.0 + HALF) * active_rows * n * n + n * n * d;
+        // The Jacobian has no zeros to be left out on its way back to the layer.
+        let there = (2.0 * active_rows + rows) * n * d;
         (here, there)
     }
 
     /// The layer, where values of Gram matrices of `rows` rows each take less work through `W Wᵀ`.
-    pub(crate) fn for_values(
-        network: &'n Network<T>,
-        samples: usize,
-        rows: usize,
-    ) -> Option<FirstLayer<'n, T>> {
-        FirstLayer::of(network).filter(|first| {
+    pub(crate) fn for_values(gated: &Gated<'n, T>, rows: usize) -> Option<FirstLayer<'n, T>> {
+        FirstLayer::of(gated.network).filter(|first| {
             let (n, d) = (first.dense.outputs as f64, first.dense.inputs as f64);
-            let (all, rows) = ((samples * rows) as f64, rows as f64);
-            let here = HALF * n * n * d + all * n * (HALF * ACTIVE * n + rows);
-            let there = all * d * (ACTIVE * n + rows);
+            let (all, rows) = ((gated.samples.len() * rows) as f64, rows as f64);
+            let active = first.active(gated);
+            let here = HALF * n * n * d + all * n * (HALF * active * n + rows);
+            let there = all * d * (active * n + rows);
             here < there
         })
+    }
+
+    /// The share of its units that are active behind gates that close the others; 1 behind any others.
+    fn active(&self, gated: &Gated<T>) -> f64 {
+        let behind = gated.network.nodes[self.node + 1..].iter();
+        let gates = behind
+            .filter(|node| node.slot == self.slot)
+            .find_map(|node| node.map.gate());
+        match gates.map(|gates| (gates.layer, &gates.kind)) {
+            Some((layer, GateKind::Slope(slope))) if slope.inactive_is_constant() => {
+                gated.pattern.view(layer, &gated.samples).active_share()
+            }
+            _ => 1.0,
+        }
     }
 
     /// Writes `c W Wᵀ cᵀ` of each sample from the cotangents `c: [samples, rows, n]` at the layer, with `half` of `W Wᵀ` from
@@ -245,13 +253,24 @@ mod tests {
     }
 
     #[test]
-    fn it_is_less_work_for_many_features() {
-        let less = |widths: &[usize]| {
-            let network = Mlp::new(widths).build::<f32>(0).unwrap();
-            let (here, there) = FirstLayer::of(&network).unwrap().costs(1280);
+    fn it_is_less_work_for_many_features_and_few_active_units() {
+        // Inputs of ones make all biases' signs those of the units, so they choose the active units.
+        let less = |widths: &[usize], active: usize| {
+            let mut network = Mlp::new(widths).build::<f32>(0).unwrap();
+            let (d, n) = (widths[0], widths[1]);
+            let bias = &mut network.parameters_mut().values_mut()[n * d..n * d + n];
+            let sign = |unit: usize| if unit < active { 1e3 } else { -1e3 };
+            let units = bias.iter_mut().enumerate();
+            units.for_each(|(unit, bias)| *bias = sign(unit));
+            let trace = network.trace(Array2::ones((128, d)).view()).unwrap();
+            let (gated, first) = (trace.part(trace.all()), FirstLayer::of(&network).unwrap());
+            assert_eq!(first.active(&gated), active as f64 / n as f64);
+            let (here, there) = first.costs(&gated, 10);
             here < there
         };
-        assert!(less(&[784, 512, 512, 10]));
-        assert!(!less(&[32, 512, 512, 10]));
+        assert!(less(&[784, 512, 512, 10], 512));
+        assert!(less(&[300, 512, 512, 10], 128));
+        assert!(!less(&[300, 512, 512, 10], 384));
+        assert!(!less(&[32, 512, 512, 10], 128));
     }
 }

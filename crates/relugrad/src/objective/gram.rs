@@ -71,8 +71,7 @@ impl Objective {
         let gated = Gated::all(network, &workspace.record);
         let rows = seeds.exact.nrows();
         let mut entries = Buffer::with_room(gated.samples.len() * rows * rows);
-        let first =
-            FirstLayer::of(network).filter(|first| self.through(first, gated.samples.len() * rows));
+        let first = FirstLayer::of(network).filter(|first| self.through(first, &gated, rows));
         if derivatives {
             let shared = Seeds::Shared(seeds.rounded.view());
             pair.cotangents.backward(&gated, shared, first.is_none());
@@ -89,7 +88,7 @@ impl Objective {
         } else {
             let mut rounded = Buffer::uncleared(gated.samples.len() * rows * rows);
             let first = match self.route {
-                Route::Fewest => FirstLayer::for_values(network, gated.samples.len(), rows),
+                Route::Fewest => FirstLayer::for_values(&gated, rows),
                 Route::AllRows => None,
                 Route::FirstLayerGram => FirstLayer::of(network),
             };
@@ -128,9 +127,14 @@ impl Objective {
         Ok(())
     }
 
-    /// Whether the Gram stage with `rows` rows in all takes the order without the Jacobian.
-    pub(super) fn through<T: Scalar>(&self, first: &FirstLayer<T>, rows: usize) -> bool {
-        let (here, there) = first.costs(rows);
+    /// Whether the Gram stage with `rows` rows for each sample takes the order without the Jacobian.
+    pub(super) fn through<T: Scalar>(
+        &self,
+        first: &FirstLayer<T>,
+        gated: &Gated<T>,
+        rows: usize,
+    ) -> bool {
+        let (here, there) = first.costs(gated, rows);
         match self.route {
             Route::Fewest => here < there,
             Route::AllRows => false,

@@ -6,6 +6,7 @@ use super::plan::Rows;
 use crate::network::Network;
 use crate::penalty::Form;
 use crate::scalar::Scalar;
+use crate::trace::Trace;
 
 /// One part of an evaluation: so many multiply-adds, as if every unit were active.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,12 +20,14 @@ pub struct Stage {
 }
 
 impl Objective {
-    /// The parts of a value with its parameter gradient on `samples` samples, in the order in which they run.
+    /// The parts of a value with its parameter gradient on the batch of a trace, in the order in which they run.
     ///
-    /// The multiply-adds are those of dense layers and convolutions in the order that is taken, with all units active;
-    /// gates that are off spare some of them. Gates, losses and `K×K` matrices are not counted, nor are penalties on
+    /// The multiply-adds are those of dense layers and convolutions in the order that is taken, which depends on the share of
+    /// active units, but counted as if all were active; gates that are off spare some of them. Gates, losses and `K×K` matrices are not counted, nor are penalties on
     /// hyperplanes, whose work depends on where the samples are.
-    pub fn work<T: Scalar>(&self, network: &Network<T>, samples: usize) -> Vec<Stage> {
+    pub fn work<T: Scalar>(&self, trace: &Trace<T>) -> Vec<Stage> {
+        let (network, samples) = (trace.network(), trace.samples());
+        let gated = trace.part(trace.all());
         let (all, first, last) = network_costs(network);
         let plan = self.plan(network.outputs());
         let mut stages = Vec::new();
@@ -59,7 +62,7 @@ impl Objective {
             } else {
                 last
             };
-            let order = FirstLayer::of(network).filter(|first| self.through(first, rows * samples));
+            let order = FirstLayer::of(network).filter(|first| self.through(first, &gated, rows));
             let through = if order.is_some() { first } else { 0 };
             add(
                 "cotangents of the Jacobian's rows",
@@ -90,11 +93,12 @@ impl Objective {
     }
 }
 
-impl<T: Scalar> Network<T> {
-    /// The parts of Gram matrices `V J Jᵀ Vᵀ` of `rows` shared rows at `samples` samples, as
-    /// [`Trace::gram`](crate::Trace::gram) takes them, counted like [`Objective::work`].
-    pub fn gram_work(&self, samples: usize, rows: usize) -> Vec<Stage> {
-        let (all, first_layer, last) = network_costs(self);
+impl<T: Scalar> Trace<'_, T> {
+    /// The parts of Gram matrices `V J Jᵀ Vᵀ` of `rows` shared rows, as [`gram`](Self::gram) takes them, counted like
+    /// [`Objective::work`].
+    pub fn gram_work(&self, rows: usize) -> Vec<Stage> {
+        let samples = self.samples();
+        let (all, first_layer, last) = network_costs(self.network());
         let cotangents = |per_row: u64| Stage {
             name: "cotangents of the Jacobian's rows".to_owned(),
             rows,
@@ -105,7 +109,7 @@ impl<T: Scalar> Network<T> {
             rows,
             multiply_adds,
         };
-        match FirstLayer::for_values(self, samples, rows) {
+        match FirstLayer::for_values(&self.part(self.all()), rows) {
             Some(first) => vec![
                 cotangents(all - last - first_layer),
                 products(
@@ -114,7 +118,7 @@ impl<T: Scalar> Network<T> {
                 ),
             ],
             None => {
-                let products_of_rows = (rows * rows * samples * self.inputs()) as u64;
+                let products_of_rows = (rows * rows * samples * self.network().inputs()) as u64;
                 vec![
                     cotangents(all - last),
                     products("products of the Jacobian's rows", products_of_rows),
@@ -146,11 +150,18 @@ fn network_costs<T: Scalar>(network: &Network<T>) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Direction, Loss, Mlp, Objective, Penalty, Route};
+    use crate::{Direction, Loss, Mlp, Objective, Penalty, Route, Trace};
+    use ndarray::Array2;
+
+    /// What `f` makes of a trace of five samples.
+    fn traced<R>(widths: &[usize], f: impl FnOnce(&Trace<f64>) -> R) -> R {
+        let network = Mlp::new(widths).build::<f64>(0).unwrap();
+        let inputs = Array2::from_shape_fn((5, widths[0]), |(i, j)| ((3 * i + j) as f64).sin());
+        f(&network.trace(inputs.view()).unwrap())
+    }
 
     fn total(objective: &Objective) -> u64 {
-        let network = Mlp::new(&[8, 12, 3]).build::<f64>(0).unwrap();
-        let stages = objective.work(&network, 5);
+        let stages = traced(&[8, 12, 3], |trace| objective.work(trace));
         stages.iter().map(|stage| stage.multiply_adds).sum()
     }
 
@@ -185,16 +196,15 @@ mod tests {
         // The seeds are the identity, so the last layer's cotangents are for nothing.
         assert_eq!(total(&jacobian), total(&plain) + 5 * 3 * (96 + 132 + 132));
         let centred = plain.clone().with(Penalty::CurvatureTrace, 1.0).unwrap();
-        let rows = centred.work(&Mlp::new(&[8, 12, 3]).build::<f64>(0).unwrap(), 5)[1].rows;
+        let rows = traced(&[8, 12, 3], |trace| centred.work(trace)[1].rows);
         assert_eq!(rows, 2);
         let parts = |widths: &[usize]| {
-            let network = Mlp::new(widths).build::<f64>(0).unwrap();
-            let parts = network.gram_work(5, 2);
+            let parts = traced(widths, |trace| trace.gram_work(2));
             [parts[0].multiply_adds, parts[1].multiply_adds]
         };
         assert_eq!(parts(&[8, 12, 3]), [5 * 2 * 96, 5 * 4 * 8]);
-        let half = 12 * 12 * 900 / 2 + 5 * 2 * 12 * 12 / 2 + 5 * 4 * 12;
-        assert_eq!(parts(&[900, 12, 3]), [0, half]);
+        let half = 4 * 4 * 900 / 2 + 5 * 2 * 4 * 4 / 2 + 5 * 4 * 4;
+        assert_eq!(parts(&[900, 4, 3]), [0, half]);
         let gram = jacobian.route(Route::FirstLayerGram);
         let first = 12 * 12 * 8 / 2 + 15 * 12 * 12 * 3 / 2 + 12 * 12 * 8;
         assert_eq!(total(&gram), total(&plain) + 5 * 3 * (36 + 36) + first);
