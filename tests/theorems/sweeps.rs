@@ -579,6 +579,9 @@ fn gram_order_through_the_first_layer_gives_the_same_gradient() {
         let gamma = gram_of(&w);
         let order = chain(&[&b, &gamma, &transpose(&b)]).concat();
         residual.equal_all("B₁ΓB₁ᵀ", &order, &at.gram.concat(), at.a * at.a, at.units)?;
+        let lower = lower_half(&gamma);
+        let order = symmetric_part(&chain(&[&b, &lower, &transpose(&b)])).concat();
+        residual.equal_all("B₁LB₁ᵀ", &order, &at.gram.concat(), at.a * at.a, at.units)?;
         let (left, right) = (
             product_transposed(&w, &at.j).concat(),
             product(&gamma, &transpose(&b)).concat(),
@@ -590,6 +593,22 @@ fn gram_order_through_the_first_layer_gives_the_same_gradient() {
         let size = (at.a * at.a + 1.0) * frobenius(&g_bar) * (1.0 + frobenius(&b)).powi(2);
         residual.equal_all("∂φ/∂W₁", &found[..exact.len()], &exact, size, at.units)
     });
+}
+
+/// The lower triangular `L` with `L + Lᵀ = 2 M`.
+fn lower_half(m: &Matrix) -> Matrix {
+    let entry = |i: usize, j: usize| match i.cmp(&j) {
+        Ordering::Greater => 2.0 * m[i][j],
+        Ordering::Equal => m[i][j],
+        Ordering::Less => 0.0,
+    };
+    let row = |i: usize| (0..m.len()).map(|j| entry(i, j)).collect();
+    (0..m.len()).map(row).collect()
+}
+
+/// `(M + Mᵀ)/2`.
+fn symmetric_part(m: &Matrix) -> Matrix {
+    multiple(0.5, &plus(m, 1.0, &transpose(m)))
 }
 
 /// T12 where the input also bypasses the first layer: `B₁ΓB₁ᵀ ≠ G`.

@@ -85,6 +85,11 @@ impl Eigen {
         &self.vectors[i * size..(i + 1) * size]
     }
 
+    /// The unit eigenvectors of the first `count` eigenvalues, one after another.
+    pub(crate) fn vectors(&self, count: usize) -> &[f64] {
+        &self.vectors[..count * self.values.len()]
+    }
+
     /// How many eigenvalues of a positive semidefinite matrix differ from 0 by more than rounding noise.
     ///
     /// Its entries are accurate to `epsilon`, and its rank is known to be at most `rank`.

@@ -183,11 +183,28 @@ fn blocks(total: usize, length: usize) -> impl Iterator<Item = Range<usize>> {
 /// `M ← (M + Mᵀ)/2`.
 pub(crate) fn symmetrise<T: Scalar>(matrix: &mut [T], size: usize) {
     let half = T::from_f64(0.5);
-    for i in 0..size {
-        for j in 0..i {
-            let mean = half * (matrix[i * size + j] + matrix[j * size + i]);
-            matrix[i * size + j] = mean;
-            matrix[j * size + i] = mean;
+    for_each_pair(size, |below, above| {
+        let mean = half * (matrix[below] + matrix[above]);
+        (matrix[below], matrix[above]) = (mean, mean);
+    });
+}
+
+/// `M ← Mᵀ`.
+pub(crate) fn transpose<T: Scalar>(matrix: &mut [T], size: usize) {
+    for_each_pair(size, |below, above| matrix.swap(below, above));
+}
+
+/// Calls `f` with the places of each entry below the diagonal and of its mirror image, block by block for the sake of the
+/// cache.
+fn for_each_pair(size: usize, mut f: impl FnMut(usize, usize)) {
+    const BLOCK: usize = 16;
+    for top in (0..size).step_by(BLOCK) {
+        for left in (0..=top).step_by(BLOCK) {
+            for i in top..size.min(top + BLOCK) {
+                for j in left..i.min(left + BLOCK) {
+                    f(i * size + j, j * size + i);
+                }
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ mod targets;
 
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
+use crate::jacobian::{symmetrise, transpose};
 use crate::scalar::Scalar;
 
 pub use targets::Targets;
@@ -110,24 +111,11 @@ pub(crate) fn reduced_gram(
     reduced: &mut [f64],
 ) {
     let k = state.len() / 2;
-    let mut product = Buffer::zeros(k * k);
+    let mut product = Buffer::uncleared(k * k);
     function.factor_transposed_times(state, gram, &mut product);
     transpose(&mut product, k);
     function.factor_transposed_times(state, &product, reduced);
-    for i in 0..k {
-        for j in 0..i {
-            let mean = 0.5 * (reduced[i * k + j] + reduced[j * k + i]);
-            (reduced[i * k + j], reduced[j * k + i]) = (mean, mean);
-        }
-    }
-}
-
-fn transpose(matrix: &mut [f64], size: usize) {
-    for i in 0..size {
-        for j in 0..i {
-            matrix.swap(i * size + j, j * size + i);
-        }
-    }
+    symmetrise(reduced, k);
 }
 
 /// A loss evaluated on a batch, in `f64`. Buffers are reused.

@@ -1,5 +1,7 @@
 //! `ℓ = log Σ_k exp f_k − Σ_k t_k f_k`.
 
+use pulp::{Arch, Simd, WithSimd};
+
 use super::LossFunction;
 use crate::buffer::Buffer;
 
@@ -95,22 +97,40 @@ impl LossFunction for SoftmaxCrossEntropy {
 /// `out_k = a_k (v_k − pᵀ v)` for every row `v`, counted from its entry for the most likely class: if that class is
 /// almost certain then the difference would otherwise lose all digits.
 fn scaled_from_mean(p: &[f64], a: &[f64], rows: &[f64], out: &mut [f64]) {
-    let (k, top) = (p.len(), argmax(p));
-    for (v, out) in rows.chunks_exact(k).zip(out.chunks_exact_mut(k)) {
-        let origin = v[top];
-        let mean = mean_from(origin, p, v);
-        for (out, (a, v)) in out.iter_mut().zip(a.iter().zip(v)) {
-            *out = a * ((v - origin) - mean);
+    Arch::new().dispatch(ScaledFromMean { p, a, rows, out });
+}
+
+struct ScaledFromMean<'a> {
+    p: &'a [f64],
+    a: &'a [f64],
+    rows: &'a [f64],
+    out: &'a mut [f64],
+}
+
+impl WithSimd for ScaledFromMean<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let (k, top) = (self.p.len(), argmax(self.p));
+        let rows = self.rows.chunks_exact(k);
+        for (v, out) in rows.zip(self.out.chunks_exact_mut(k)) {
+            let origin = v[top];
+            let mean = mean_from(origin, self.p, v);
+            for (out, (a, v)) in out.iter_mut().zip(self.a.iter().zip(v)) {
+                *out = a * ((v - origin) - mean);
+            }
         }
     }
 }
 
-/// `Σ_k p_k (v_k − origin)`, in four sums that do not wait for each other.
+/// `Σ_k p_k (v_k − origin)`, in eight sums that do not wait for each other.
+#[inline(always)]
 fn mean_from(origin: f64, p: &[f64], v: &[f64]) -> f64 {
-    let ((p, p_rest), (v, v_rest)) = (p.as_chunks::<4>(), v.as_chunks::<4>());
-    let mut sums = [0.0; 4];
+    let ((p, p_rest), (v, v_rest)) = (p.as_chunks::<8>(), v.as_chunks::<8>());
+    let mut sums = [0.0; 8];
     for (p, v) in p.iter().zip(v) {
-        for i in 0..4 {
+        for i in 0..8 {
             sums[i] += p[i] * (v[i] - origin);
         }
     }

@@ -21,6 +21,9 @@ use crate::sweep::Gated;
 /// The price of a symmetric product beside a whole one.
 const HALF: f64 = 0.6;
 
+/// The price of a multiply-add in a product that leaves out inactive units, beside one in a dense product.
+const SPARSE: f64 = 1.2;
+
 /// The dense layer that all paths from the input pass through.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FirstLayer<'n, T> {
@@ -81,7 +84,7 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
     pub(crate) fn costs(&self, gated: &Gated<T>, rows: usize) -> (f64, f64) {
         let (n, d) = (self.dense.outputs as f64, self.dense.inputs as f64);
         let rows = (gated.samples.len() * rows) as f64;
-        let active_rows = self.active(gated) * rows;
+        let active_rows = self.active_cost(gated) * rows;
         let here = HALF * n * n * d + (1.0 + HALF) * active_rows * n * n + n * n * d;
         // The Jacobian has no zeros to be left out on its way back to the layer.
         let there = (2.0 * active_rows + rows) * n * d;
@@ -93,11 +96,17 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
         FirstLayer::of(gated.network).filter(|first| {
             let (n, d) = (first.dense.outputs as f64, first.dense.inputs as f64);
             let (all, rows) = ((gated.samples.len() * rows) as f64, rows as f64);
-            let active = first.active(gated);
+            let active = first.active_cost(gated);
             let here = HALF * n * n * d + all * n * (HALF * active * n + rows);
             let there = all * d * (active * n + rows);
             here < there
         })
+    }
+
+    /// What a product with its units as columns costs beside a dense one: as much as the share of them that are active, and a
+    /// little more; all of it if they are not behind gates that close the others.
+    fn active_cost(&self, gated: &Gated<T>) -> f64 {
+        (SPARSE * self.active(gated)).min(1.0)
     }
 
     /// The share of its units that are active behind gates that close the others; 1 behind any others.

@@ -29,7 +29,7 @@ use crate::penalty::gram::{GramDerivative, GramPoint, Shared};
 use crate::penalty::input_gradient::Norm;
 use crate::product::{a_b_serial, a_bt_serial, at_b_serial};
 use crate::scalar::Scalar;
-use crate::sweep::{Gated, Seeds, weight_gradient};
+use crate::sweep::{Gated, Seeds, multiple_of_identity, weight_gradient};
 
 /// What the terms make of the Gram matrices of a batch.
 struct Heads<'a> {
@@ -276,11 +276,9 @@ fn grams_from_tangents<T: Scalar>(tangents: &[T], seeds: &Array2<f64>, grams: &m
 
 /// `m` if all of the matrices `[samples, rows, rows]` are `m I`: then nothing need be mixed.
 fn common_multiple_of_identity(matrices: &[f64], rows: usize) -> Option<f64> {
-    let entry = |(i, &entry): (usize, &f64)| {
-        let diagonal = (i % (rows * rows)).is_multiple_of(rows + 1);
-        entry == if diagonal { matrices[0] } else { 0.0 }
-    };
-    matrices.iter().enumerate().all(entry).then(|| matrices[0])
+    let mut each = matrices.chunks_exact(rows * rows);
+    let common = |matrix: &[f64]| multiple_of_identity(matrix, rows) == Some(matrices[0]);
+    each.all(common).then(|| matrices[0])
 }
 
 /// Makes a matrix that is a multiple of the identity up to rounding one exactly: most of the work with it is spared then.

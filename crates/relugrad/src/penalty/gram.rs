@@ -7,6 +7,7 @@ use std::cell::{OnceCell, RefCell};
 use crate::buffer::Buffer;
 use crate::eigen::{Eigen, EigenSolver};
 use crate::error::Result;
+use crate::jacobian::transpose;
 use crate::loss::{LossFunction, reduced_gram};
 
 /// One sample as all of its Gram penalties see it; what several of them need is computed once.
@@ -133,9 +134,19 @@ impl GramDerivative {
     }
 }
 
-/// `aᵀ b`, or `tr(Aᵀ B)`.
+/// `aᵀ b`, or `tr(Aᵀ B)`, in eight sums that do not wait for each other.
 pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let mut sums = [0.0; 8];
+    for (a, b) in a.iter().zip(b) {
+        for i in 0..8 {
+            sums[i] += a[i] * b[i];
+        }
+    }
+    for (sum, (a, b)) in sums.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+        *sum += a * b;
+    }
+    sums.iter().sum()
 }
 
 /// `tr M`.
@@ -145,7 +156,9 @@ pub(crate) fn trace(m: &[f64], size: usize) -> f64 {
 
 /// `Mᵀ`.
 pub(crate) fn transposed(m: &[f64], size: usize) -> Buffer<f64> {
-    Buffer::of((0..m.len()).map(|i| m[i % size * size + i / size]))
+    let mut transposed = Buffer::of(m.iter().copied());
+    transpose(&mut transposed, size);
+    transposed
 }
 
 /// `to += scale · from`.

@@ -1,7 +1,9 @@
 //! Norms of the Jacobian `J`, all of them functions of `G = J Jᵀ`.
 
 use super::gram::{GramDerivative, GramPoint, add, add_outer, dot, trace, transposed};
+use crate::buffer::Buffer;
 use crate::error::Result;
+use crate::product::at_b_serial;
 
 /// `‖J‖_F² = tr G`; `∂/∂G = I`.
 pub(super) fn frobenius(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
@@ -29,10 +31,13 @@ pub(super) fn nuclear(point: &GramPoint, derivative: Option<&mut GramDerivative>
     let count = eigen.nonzero(point.rank, point.epsilon);
     let roots = eigen.values[..count].iter().map(|value| value.sqrt());
     if let Some(bar) = derivative {
-        for (i, root) in roots.clone().enumerate() {
-            let u = eigen.vector(i);
-            add_outer(&mut bar.g, 0.5 * bar.weight / root, u, u);
+        let (k, u) = (point.outputs(), eigen.vectors(count));
+        let mut scaled = Buffer::with_room(u.len());
+        for (u, root) in u.chunks_exact(k).zip(roots.clone()) {
+            let factor = 0.5 * bar.weight / root;
+            scaled.extend(u.iter().map(|u| factor * u));
         }
+        at_b_serial((count, k, k), &scaled, u, true, &mut bar.g);
     }
     Ok(roots.sum())
 }

@@ -129,7 +129,8 @@ impl<T: Scalar> Lists<T> {
                     4 => gather::<T, 4>(group, columns, listed, &mut self.entries),
                     5 => gather::<T, 5>(group, columns, listed, &mut self.entries),
                     6 => gather::<T, 6>(group, columns, listed, &mut self.entries),
-                    _ => unreachable!("groups have 2 to 6 rows"),
+                    10 => gather::<T, 10>(group, columns, listed, &mut self.entries),
+                    _ => unreachable!("groups have 2 to 6 rows, or 10"),
                 }
             }
             start = end;

@@ -1,6 +1,6 @@
 //! `C = A B` where all rows of a sample in `A` have the same zero columns, as behind a ReLU.
 //!
-//! The rows of a sample are taken in groups of up to six. Of each group the columns that are not zero are listed with
+//! The rows of a sample are taken in groups of up to six, or ten at a time. Of each group the columns that are not zero are listed with
 //! their entries; the kernel adds up the rows of `B` that the list selects, of which a panel's part stays in the cache
 //! for all samples, and keeps the sums in registers. Every entry of `C` sums pass by pass in the order of the
 //! columns of `A`, so its bits depend on nothing but `A` and `B`.
@@ -16,20 +16,29 @@ use super::scratch::Scratch;
 use crate::parallel::{for_each_chunk, pieces};
 use crate::scalar::Scalar;
 
-/// The most rows in a group.
+/// The most rows in a group, but for those of [`TEN`].
 const MOST_ROWS: usize = 6;
+
+/// With 32 registers a group of so many rows reads the panel and the lists less often, if there are many columns.
+const TEN: usize = 10;
 
 /// Sums that a processor can work on at once: two multiply-adds begin in every cycle and each takes four.
 const AT_ONCE: usize = 8;
 
 /// The most vectors in a panel's width: as many as the registers hold sums of a group.
 fn most_vectors(size: usize) -> usize {
-    if size <= 2 || registers() >= 32 { 4 } else { 2 }
+    match (size, registers()) {
+        (..=2, _) | (..=MOST_ROWS, 32..) => 4,
+        _ => 2,
+    }
 }
 
 /// Rows in a group: the number that takes the least time, in which rows that fill up the last group count, and sums that are
 /// fewer than the processor can work on at once count as so many.
-fn group_size(rows: usize) -> usize {
+fn group_size(rows: usize, columns: usize) -> usize {
+    if rows.is_multiple_of(TEN) && columns >= GROUP_PASS && registers() >= 32 {
+        return TEN;
+    }
     let time = |size: usize| {
         let vectors = most_vectors(size);
         rows.div_ceil(size) * (size * vectors).max(AT_ONCE) / vectors
@@ -48,8 +57,9 @@ struct Cut {
 }
 
 impl Cut {
-    fn of<T: Scalar>(rows: usize, k: usize) -> Cut {
-        let size = group_size(rows);
+    /// For `rows` rows of a sample and a right factor `[m, k]`.
+    fn of<T: Scalar>(rows: usize, m: usize, k: usize) -> Cut {
+        let size = group_size(rows, m);
         let needed = k.div_ceil(lanes::<T>()).next_power_of_two();
         Cut {
             size,
@@ -90,7 +100,7 @@ pub(super) fn sparse_rows<T: Scalar>(
     accumulate: bool,
     c: &mut [T],
 ) {
-    let cut = Cut::of::<T>(rows, k);
+    let cut = Cut::of::<T>(rows, m, k);
     let mut scratch = Scratch::<T>::take();
     let panels = pack(b, m, cut.width::<T>(), &mut scratch.panels);
     let samples = c.len() / (rows * k);
@@ -101,7 +111,7 @@ pub(super) fn sparse_rows<T: Scalar>(
         let a = &a[i * chunk * rows * m..][..count * rows * m];
         let mut own = Scratch::<T>::take();
         own.lists.fill(a, (rows, m), cut.size, cut.pass::<T>());
-        Arch::new().dispatch(Product {
+        Product {
             lists: &own.lists,
             panels,
             shape: (rows, m, k),
@@ -110,7 +120,8 @@ pub(super) fn sparse_rows<T: Scalar>(
             triangular: matches!(b, Right::Lower(_)),
             accumulate,
             c,
-        });
+        }
+        .run();
         own.put();
     });
     scratch.put();
@@ -148,12 +159,12 @@ pub(super) fn sparse_row<T: Scalar>(m: usize, a: &[T], b: Right<T>, accumulate: 
 
 /// `C ← M C` on this thread, with `m: [rows, rows]`, `c: [rows, k]`.
 pub(crate) fn mix_rows<T: Scalar>(rows: usize, k: usize, m: &[T], c: &mut [T]) {
-    let cut = Cut::of::<T>(rows, k);
+    let cut = Cut::of::<T>(rows, rows, k);
     let mut own = Scratch::<T>::take();
     let panels = pack_here(Right::Plain(c), rows, cut.width::<T>(), &mut own.panels);
     let pass = cut.pass::<T>();
     own.lists.fill(m, (rows, rows), cut.size, pass);
-    Arch::new().dispatch(Product {
+    Product {
         lists: &own.lists,
         panels,
         shape: (rows, rows, k),
@@ -162,7 +173,8 @@ pub(crate) fn mix_rows<T: Scalar>(rows: usize, k: usize, m: &[T], c: &mut [T]) {
         triangular: false,
         accumulate: false,
         c,
-    });
+    }
+    .run();
     own.put();
 }
 
@@ -178,7 +190,7 @@ pub(super) fn sums<T: Scalar>(
 ) {
     let depth = a.len() / m;
     let mut scratch = Scratch::<T>::take();
-    let cut = Cut::of::<T>(1, k);
+    let cut = Cut::of::<T>(1, depth, k);
     let panels = pack(
         Right::Plain(b),
         depth,
@@ -192,7 +204,7 @@ pub(super) fn sums<T: Scalar>(
         let mut own = Scratch::<T>::take();
         let pass = cut.pass::<T>();
         own.lists.fill_transposed(alpha, a, m, units.clone(), pass);
-        Arch::new().dispatch(Product {
+        Product {
             lists: &own.lists,
             panels,
             shape: (1, depth, k),
@@ -201,7 +213,8 @@ pub(super) fn sums<T: Scalar>(
             triangular: false,
             accumulate: true,
             c,
-        });
+        }
+        .run();
         own.put();
     });
     scratch.put();
@@ -221,30 +234,26 @@ struct Product<'a, T> {
     c: &'a mut [T],
 }
 
-impl<T: Scalar> WithSimd for Product<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
+impl<T: Scalar> Product<'_, T> {
+    /// Computes it, with a function of its own for each size of a group and each width of a panel.
+    fn run(self) {
         match self.cut.vectors {
-            1 => self.wide::<S, 1>(simd),
-            2 => self.wide::<S, 2>(simd),
-            _ => self.wide::<S, 4>(simd),
+            1 => self.wide::<1>(),
+            2 => self.wide::<2>(),
+            _ => self.wide::<4>(),
         }
     }
-}
 
-impl<T: Scalar> Product<'_, T> {
-    /// The product in panels of `V` vectors.
-    #[inline(always)]
-    fn wide<S: Simd, const V: usize>(&mut self, simd: S) {
+    fn wide<const V: usize>(self) {
+        let arch = Arch::new();
         match self.cut.size {
-            1 => self.sized::<S, 1, V>(simd),
-            2 => self.sized::<S, 2, V>(simd),
-            3 => self.sized::<S, 3, V>(simd),
-            4 => self.sized::<S, 4, V>(simd),
-            5 => self.sized::<S, 5, V>(simd),
-            _ => self.sized::<S, 6, V>(simd),
+            1 => arch.dispatch(Sized::<T, 1, V>(self)),
+            2 => arch.dispatch(Sized::<T, 2, V>(self)),
+            3 => arch.dispatch(Sized::<T, 3, V>(self)),
+            4 => arch.dispatch(Sized::<T, 4, V>(self)),
+            5 => arch.dispatch(Sized::<T, 5, V>(self)),
+            6 => arch.dispatch(Sized::<T, 6, V>(self)),
+            _ => arch.dispatch(Sized::<T, TEN, V>(self)),
         }
     }
 
@@ -320,6 +329,18 @@ pub(super) fn write<T: Scalar, S: Simd, const V: usize>(
         .for_each(|(to, &sum)| *to = sum);
     for (to, &sum) in to.iter_mut().zip(&buffer) {
         *to = if accumulate { *to + sum } else { sum };
+    }
+}
+
+/// A product in groups of `R` rows and panels of `V` vectors.
+struct Sized<'a, T, const R: usize, const V: usize>(Product<'a, T>);
+
+impl<T: Scalar, const R: usize, const V: usize> WithSimd for Sized<'_, T, R, V> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        self.0.sized::<S, R, V>(simd);
     }
 }
 

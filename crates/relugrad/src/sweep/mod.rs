@@ -16,7 +16,7 @@ use crate::parameters::Parameters;
 use crate::scalar::Scalar;
 use crate::trace::Trace;
 
-pub(crate) use rows::{Gated, Rows, Source, weight_gradient};
+pub(crate) use rows::{Gated, Rows, Source, multiple_of_identity, weight_gradient};
 
 /// Where the rows of a backward sweep start, at the logits.
 #[derive(Clone, Copy, Debug)]

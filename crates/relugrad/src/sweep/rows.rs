@@ -363,16 +363,15 @@ impl<T: Scalar> Rows<T> {
 }
 
 /// `m` if the matrix is `m I`.
-fn multiple_of_identity<T: Scalar>(matrix: &[T], rows: usize) -> Option<T> {
-    let entry = |(i, &entry): (usize, &T)| {
-        entry
-            == if i % (rows + 1) == 0 {
-                matrix[0]
-            } else {
-                T::ZERO
-            }
+pub(crate) fn multiple_of_identity<T: Scalar>(matrix: &[T], rows: usize) -> Option<T> {
+    let m = matrix[0];
+    let is_multiple = |(i, row): (usize, &[T])| {
+        let expected = |j: usize| if i == j { m } else { T::ZERO };
+        let mut entries = row.iter().enumerate();
+        entries.all(|(j, &entry)| entry == expected(j))
     };
-    matrix.iter().enumerate().all(entry).then(|| matrix[0])
+    let mut matrix_rows = matrix.chunks_exact(rows).enumerate();
+    matrix_rows.all(is_multiple).then_some(m)
 }
 
 /// Adds a share of `∂⟨A, V J⟩/∂θ` to the gradient, with cotangents of seeds `V` and tangents of `A` (or, with offsets,
