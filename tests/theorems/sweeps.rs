@@ -1,5 +1,7 @@
 //! T4 to T14: sweeps and parameter gradients (`docs/theory.md`, sections 2 and 3).
 
+use std::cmp::Ordering;
+
 use ndarray::{Array3, Axis};
 use proptest::prelude::*;
 use relugrad::{Loss, Penalty, Route, Seeds};

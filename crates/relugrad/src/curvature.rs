@@ -111,9 +111,17 @@ impl<T: Scalar> Curvature<'_, '_, T> {
     }
 
     /// `Lᵀ G L` with `S = L Lᵀ` of each sample, computed when it is first asked for.
+    ///
+    /// Not while the cell is locked: a thread that waits for parts of the work may take up another task that asks for it.
     fn reduced(&self) -> impl Iterator<Item = &[f64]> {
         let k = self.size();
-        let reduced = self.reduced.get_or_init(|| self.compute_reduced());
+        let reduced = match self.reduced.get() {
+            Some(reduced) => reduced,
+            None => {
+                let computed = self.compute_reduced();
+                self.reduced.get_or_init(|| computed)
+            }
+        };
         reduced.chunks_exact(k * k)
     }
 
@@ -246,8 +254,25 @@ impl<T: Scalar> Curvature<'_, '_, T> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Builder, Loss};
-    use ndarray::array;
+    use crate::{Builder, Loss, Mlp};
+    use ndarray::{Array2, array};
+    use rayon::prelude::*;
+
+    #[test]
+    fn it_can_be_asked_by_tasks_that_wait_for_each_other() {
+        let network = Mlp::new(&[64, 128, 128, 10]).build::<f32>(0).unwrap();
+        let inputs = Array2::from_shape_fn((64, 64), |(i, j)| ((i * 7 + j) as f32).sin());
+        let trace = network.trace(inputs.view()).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(16).build();
+        pool.unwrap().install(|| {
+            for _ in 0..200 {
+                let curvature = trace.curvature(&Loss::softmax_cross_entropy()).unwrap();
+                let tasks = (0..64).into_par_iter();
+                let sums = tasks.map(|_| curvature.trace().sum()).collect::<Vec<_>>();
+                assert!(sums.iter().all(|sum| *sum == sums[0]));
+            }
+        });
+    }
 
     #[test]
     fn two_classes_by_hand() {

@@ -1,9 +1,9 @@
 //! `C = A B` where all rows of a sample in `A` have the same zero columns, as behind a ReLU.
 //!
-//! The rows of a sample are taken in groups of up to six, or ten at a time. Of each group the columns that are not zero are listed with
-//! their entries; the kernel adds up the rows of `B` that the list selects, of which a panel's part stays in the cache
-//! for all samples, and keeps the sums in registers. Every entry of `C` sums pass by pass in the order of the
-//! columns of `A`, so its bits depend on nothing but `A` and `B`.
+//! The rows of a sample are taken in groups of up to six, or ten at a time. Of each group the columns that are not zero
+//! are listed with their entries; the kernel adds up the rows of `B` that the list selects, of which a panel's part
+//! stays in the cache for all samples, and keeps the sums in registers. Every entry of `C` sums pass by pass in the
+//! order of the columns of `A`, so its bits depend on nothing but `A` and `B`.
 
 use std::ops::Range;
 
