@@ -118,6 +118,22 @@ pub(crate) fn reduced_gram(
     symmetrise(reduced, k);
 }
 
+/// `Σ_i f(a_i, b_i)`, in eight sums that do not wait for each other.
+#[inline(always)]
+pub(crate) fn sum_of_pairs(a: &[f64], b: &[f64], f: impl Fn(f64, f64) -> f64) -> f64 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let mut sums = [0.0; 8];
+    for (a, b) in a.iter().zip(b) {
+        for i in 0..8 {
+            sums[i] += f(a[i], b[i]);
+        }
+    }
+    for (sum, (&a, &b)) in sums.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+        *sum += f(a, b);
+    }
+    sums.iter().sum()
+}
+
 /// A loss evaluated on a batch, in `f64`. Buffers are reused.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LossBatch {

@@ -2,7 +2,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::LossFunction;
+use super::{LossFunction, sum_of_pairs};
 use crate::buffer::Buffer;
 
 /// The state is `p` followed by `1 − p`, the latter summed from the other classes where `p` is the largest, so
@@ -116,28 +116,12 @@ impl WithSimd for ScaledFromMean<'_> {
         let rows = self.rows.chunks_exact(k);
         for (v, out) in rows.zip(self.out.chunks_exact_mut(k)) {
             let origin = v[top];
-            let mean = mean_from(origin, self.p, v);
+            let mean = sum_of_pairs(self.p, v, |p, v| p * (v - origin));
             for (out, (a, v)) in out.iter_mut().zip(self.a.iter().zip(v)) {
                 *out = a * ((v - origin) - mean);
             }
         }
     }
-}
-
-/// `Σ_k p_k (v_k − origin)`, in eight sums that do not wait for each other.
-#[inline(always)]
-fn mean_from(origin: f64, p: &[f64], v: &[f64]) -> f64 {
-    let ((p, p_rest), (v, v_rest)) = (p.as_chunks::<8>(), v.as_chunks::<8>());
-    let mut sums = [0.0; 8];
-    for (p, v) in p.iter().zip(v) {
-        for i in 0..8 {
-            sums[i] += p[i] * (v[i] - origin);
-        }
-    }
-    for (sum, (p, v)) in sums.iter_mut().zip(p_rest.iter().zip(v_rest)) {
-        *sum += p * (v - origin);
-    }
-    sums.iter().sum()
 }
 
 fn argmax(values: &[f64]) -> usize {

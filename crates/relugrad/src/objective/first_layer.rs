@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn it_is_less_work_for_many_features_and_few_active_units() {
-        // Inputs of ones make all biases' signs those of the units, so they choose the active units.
+        // The biases are so large that their signs decide which units are active.
         let less = |widths: &[usize], active: usize| {
             let mut network = Mlp::new(widths).build::<f32>(0).unwrap();
             let (d, n) = (widths[0], widths[1]);

@@ -19,6 +19,7 @@ use crate::parallel::on_pool;
 use crate::parameters::Parameters;
 use crate::penalty::Penalty;
 use crate::scalar::Scalar;
+use plan::Plan;
 
 pub(crate) use first_layer::FirstLayer;
 pub use plan::Route;
@@ -217,29 +218,30 @@ impl Objective {
     ) -> Result<()> {
         let operations = inputs.nrows() * network.parameters().len();
         on_pool(operations, || {
-            self.evaluate_here(network, inputs, targets, workspace, derivatives)
+            workspace.start(self, network, inputs, targets, derivatives)?;
+            let mut plan = std::mem::take(&mut workspace.plan);
+            self.plan_into(network.outputs(), &mut plan);
+            self.gradient_stage(&plan, network, workspace, derivatives)?;
+            self.gram_stage(&plan, network, workspace, derivatives)?;
+            self.geometry_stage(&plan, network, workspace, derivatives)?;
+            workspace.plan = plan;
+            if derivatives {
+                workspace.finish_gradient(network, self.terms.is_empty());
+            }
+            workspace.finish_value(self)
         })
     }
 
-    fn evaluate_here<T: Scalar>(
+    /// Values of the plan's geometric terms and, with `derivatives`, their parts of `f̄` and of the gradient.
+    fn geometry_stage<T: Scalar>(
         &self,
+        plan: &Plan,
         network: &Network<T>,
-        inputs: ArrayView2<T>,
-        targets: &Targets<T>,
         workspace: &mut Workspace<T>,
         derivatives: bool,
     ) -> Result<()> {
-        workspace.start(self, network, inputs, targets, derivatives)?;
-        let mut plan = std::mem::take(&mut workspace.plan);
-        self.plan_into(network.outputs(), &mut plan);
-        self.gradient_stage(&plan, network, workspace, derivatives)?;
-        self.gram_stage(&plan, network, workspace, derivatives)?;
         for &term in &plan.geometry {
-            workspace
-                .evaluation
-                .sample_penalties
-                .row_mut(term)
-                .fill(0.0);
+            workspace.evaluation.term_mut(term).fill(0.0);
             match &self.terms[term].penalty {
                 Penalty::CureKinks { step, direction } => {
                     self.kink_term(term, (*step, *direction), network, workspace, derivatives)?;
@@ -257,10 +259,6 @@ impl Objective {
                 _ => unreachable!("not a geometric penalty"),
             }
         }
-        workspace.plan = plan;
-        if derivatives {
-            workspace.finish_gradient(network, self.terms.is_empty());
-        }
-        workspace.finish_value(self)
+        Ok(())
     }
 }

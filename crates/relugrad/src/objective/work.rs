@@ -23,7 +23,8 @@ impl Objective {
     /// The parts of a value with its parameter gradient on the batch of a trace, in the order in which they run.
     ///
     /// The multiply-adds are those of dense layers and convolutions in the order that is taken, which depends on the share of
-    /// active units, but counted as if all were active; gates that are off spare some of them. Gates, losses and `K×K` matrices are not counted, nor are penalties on
+    /// active units, but counted as if all were active; gates that are off spare some of them. Gates, losses and `K×K`
+    /// matrices are not counted, nor are penalties on
     /// hyperplanes, whose work depends on where the samples are.
     pub fn work<T: Scalar>(&self, trace: &Trace<T>) -> Vec<Stage> {
         let (network, samples) = (trace.network(), trace.samples());

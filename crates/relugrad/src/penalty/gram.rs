@@ -8,7 +8,7 @@ use crate::buffer::Buffer;
 use crate::eigen::{Eigen, EigenSolver};
 use crate::error::Result;
 use crate::jacobian::transpose;
-use crate::loss::{LossFunction, reduced_gram};
+use crate::loss::{LossFunction, reduced_gram, sum_of_pairs};
 
 /// One sample as all of its Gram penalties see it; what several of them need is computed once.
 pub(crate) struct GramPoint<'a> {
@@ -134,19 +134,9 @@ impl GramDerivative {
     }
 }
 
-/// `aᵀ b`, or `tr(Aᵀ B)`, in eight sums that do not wait for each other.
+/// `aᵀ b`, or `tr(Aᵀ B)`.
 pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    let mut sums = [0.0; 8];
-    for (a, b) in a.iter().zip(b) {
-        for i in 0..8 {
-            sums[i] += a[i] * b[i];
-        }
-    }
-    for (sum, (a, b)) in sums.iter_mut().zip(a_rest.iter().zip(b_rest)) {
-        *sum += a * b;
-    }
-    sums.iter().sum()
+    sum_of_pairs(a, b, |a, b| a * b)
 }
 
 /// `tr M`.
