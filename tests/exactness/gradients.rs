@@ -42,7 +42,7 @@ fn smooth(case: &Case, penalty: &Penalty) -> bool {
 fn check(case: &Case, penalty: &Penalty, residual: &Residual) -> Result<(), TestCaseError> {
     prop_assume!(smooth(case, penalty));
     let gradient = penalty_gradient(case, penalty, Route::Fewest);
-    let others = [Route::AllRows, Route::FirstLayerGram];
+    let others = [Route::AllRows, Route::FirstLayerGram, Route::SubsetSums];
     let others = others.map(|route| penalty_gradient(case, penalty, route));
     let length = norm(&gradient);
     let random = unit(&entries(gradient.len(), 1.0, &mut case.random()));

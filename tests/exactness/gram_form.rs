@@ -39,7 +39,12 @@ fn check(
     a: impl Fn(usize) -> Matrix,
 ) -> TestCaseResult {
     let expected = row_form(case, a);
-    for route in [Route::Fewest, Route::AllRows, Route::FirstLayerGram] {
+    for route in [
+        Route::Fewest,
+        Route::AllRows,
+        Route::FirstLayerGram,
+        Route::SubsetSums,
+    ] {
         let found = penalty_gradient(case, penalty, route);
         residual.within(
             penalty.name(),

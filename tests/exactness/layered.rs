@@ -130,7 +130,7 @@ fn all_rows_and_the_fewest_give_the_same_gradients() {
                 )
                 .unwrap()
             };
-            for route in [Route::Fewest, Route::FirstLayerGram] {
+            for route in [Route::Fewest, Route::FirstLayerGram, Route::SubsetSums] {
                 let difference = far(&gradient(Route::AllRows), &gradient(route));
                 assert!(difference < 1e-10, "{penalty} of {seed}: {difference:e}");
             }

@@ -97,7 +97,12 @@ fn second_points_are_regular(penalty: &Penalty, case: &Case) -> bool {
 
 #[test]
 fn penalties_equal_their_definitions() {
-    let routes = vec![Route::Fewest, Route::AllRows, Route::FirstLayerGram];
+    let routes = vec![
+        Route::Fewest,
+        Route::AllRows,
+        Route::FirstLayerGram,
+        Route::SubsetSums,
+    ];
     property(
         (Shapes::any().cases(), prop::sample::select(routes)),
         |(case, route), residual| {

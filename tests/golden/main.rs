@@ -157,6 +157,13 @@ fn penalties_without_the_jacobian() {
 }
 
 #[test]
+fn penalties_through_subset_sums() {
+    cases()
+        .iter()
+        .for_each(|case| penalties::<f64>(case, Route::SubsetSums));
+}
+
+#[test]
 fn penalties_in_f32() {
     cases()
         .iter()

@@ -164,13 +164,23 @@ pub(crate) fn grams<T: Scalar>(
             first.grams(r, &sweep.slots[first.slot], half, grams);
             continue;
         }
-        for_each_chunk(grams, r * r, samples.len() * r * r * d, |i, gram| {
-            let rows = &sweep.at_input()[i * r * d..(i + 1) * r * d];
-            a_bt((d, r), rows, rows, false, gram);
-            symmetrise(gram, r);
-        });
+        products_of_rows((r, d), sweep.at_input(), sweep.at_input(), grams);
     }
     T::put_rows(sweep);
+}
+
+/// Writes `A Bᵀ` of every sample, which is known to be symmetric; `a, b: [samples, R, width]`, `grams: [samples, R, R]`.
+pub(crate) fn products_of_rows<T: Scalar>(
+    (r, width): (usize, usize),
+    a: &[T],
+    b: &[T],
+    grams: &mut [T],
+) {
+    for_each_chunk(grams, r * r, a.len() * r, |sample, gram| {
+        let rows = sample * r * width..(sample + 1) * r * width;
+        a_bt((width, r), &a[rows.clone()], &b[rows], false, gram);
+        symmetrise(gram, r);
+    });
 }
 
 /// Cuts `0..total` into ranges of `length`; the last may be shorter.

@@ -91,6 +91,26 @@ impl<'a> LayerView<'a> {
         }
     }
 
+    /// At which samples each unit is active: `[words, units]`, sample `b` in bit `b mod 64` of word `b / 64`.
+    pub(crate) fn samples_of_units(&self, to: &mut Vec<u64>) {
+        let samples = self.bits.len() / (self.planes * self.words());
+        to.clear();
+        to.resize(samples.div_ceil(WORD) * self.units, 0);
+        for (i, units) in to.chunks_exact_mut(self.units).enumerate() {
+            for (word, units) in units.chunks_mut(WORD).enumerate() {
+                let of_sample = |sample: usize| match sample < samples {
+                    true => self.active(sample, word),
+                    false => 0,
+                };
+                let active: [u64; WORD] = std::array::from_fn(|j| of_sample(i * WORD + j));
+                for (unit, to) in units.iter_mut().enumerate() {
+                    let bits = active.iter().enumerate();
+                    *to = bits.map(|(j, active)| (active >> unit & 1) << j).sum();
+                }
+            }
+        }
+    }
+
     /// The share of all units of all samples that are active.
     pub(crate) fn active_share(&self) -> f64 {
         let per_sample = self.planes * self.words();

@@ -100,7 +100,7 @@ impl Objective {
         }
         pair.tangents.forward(&gated, count, &a);
         let (c, t) = (&pair.cotangents, &pair.tangents.slots);
-        weight_gradient(&gated, c, t, Share::linear(T::ONE), None, gradient);
+        weight_gradient(&gated, c, t, Share::linear(T::ONE), gated.nodes(), gradient);
         pair.cotangents.backward_from(&gated, 1, &margins, false);
         let activations = &workspace.record.slots;
         weight_gradient(
@@ -108,7 +108,7 @@ impl Objective {
             &pair.cotangents,
             activations,
             Share::affine(),
-            None,
+            gated.nodes(),
             gradient,
         );
     }
@@ -158,7 +158,7 @@ impl Objective {
             pair.tangents.forward(&gated, k, &a);
             let gradient = workspace.gradient.as_mut().expect("it was started");
             let (c, t) = (&pair.cotangents, &pair.tangents.slots);
-            weight_gradient(&gated, c, t, Share::linear(T::ONE), None, gradient);
+            weight_gradient(&gated, c, t, Share::linear(T::ONE), gated.nodes(), gradient);
         }
         Ok(())
     }

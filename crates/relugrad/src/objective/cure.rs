@@ -172,19 +172,14 @@ impl<T: Scalar> FiniteStep<T> {
                 self.first.resize(self.record.samples * node.width, T::ZERO);
                 map.apply(given, &[&self.a], false, &mut self.first);
                 let copy = |t: &mut [T]| t.copy_from_slice(&self.first);
-                tangents.forward_behind(&gated, (first, 1), copy);
+                tangents.forward_behind(&gated, first..gated.nodes().end, 1, copy);
             }
             None => tangents.forward(&gated, 1, &self.a),
         }
         let t = &tangents.slots;
-        weight_gradient(
-            &gated,
-            cotangents,
-            t,
-            Share::linear(T::ONE),
-            shared,
-            gradient,
-        );
+        let (linear, nodes) = (Share::linear(T::ONE), gated.nodes());
+        let behind = shared.map_or(0, |first| first + 1)..nodes.end;
+        weight_gradient(&gated, cotangents, t, linear, behind, gradient);
         let mut f_bar = Buffer::zeros(self.loss.residuals.len());
         let u = tangents.at_output(network);
         add_hessian_times(function, &self.loss, u, &mut f_bar);
@@ -192,7 +187,7 @@ impl<T: Scalar> FiniteStep<T> {
         let seeds = Seeds::PerSample(per_sample(&seeds, 1, network.outputs()));
         self.loss_rows.backward(&gated, seeds, exact);
         let (c, values) = (&self.loss_rows, &self.record.slots);
-        weight_gradient(&gated, c, values, Share::affine(), None, gradient);
+        weight_gradient(&gated, c, values, Share::affine(), nodes, gradient);
     }
 
     /// Adds the derivative in `g` to `a`.

@@ -6,23 +6,18 @@
 //! work than three products with `J` (`docs/theory.md`, T12). Values alone need `G = c M cᵀ`, for which half of `M` is
 //! enough.
 
+use super::order::{active_share, sparse_cost};
 use crate::buffer::Buffer;
-use crate::jacobian::symmetrise;
+use crate::jacobian::products_of_rows;
 use crate::network::Network;
 use crate::network::affine::Dense;
-use crate::network::map::{GateKind, Map};
-use crate::parallel::for_each_chunk;
-use crate::product::{
-    Right, a_b, a_bt, gram_of_rows, half_gram_of_rows, rows_times, symmetric_sum,
-};
+use crate::network::map::Map;
+use crate::product::{Right, a_b, gram_of_rows, half_gram_of_rows, rows_times, symmetric_sum};
 use crate::scalar::Scalar;
 use crate::sweep::Gated;
 
 /// The price of a symmetric product beside a whole one.
 const HALF: f64 = 0.6;
-
-/// The price of a multiply-add in a product that leaves out inactive units, beside one in a dense product.
-const SPARSE: f64 = 1.2;
 
 /// The dense layer that all paths from the input pass through.
 #[derive(Clone, Copy, Debug)]
@@ -103,24 +98,9 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
         })
     }
 
-    /// What a product with its units as columns costs beside a dense one: as much as the share of them that are active, and a
-    /// little more; all of it if they are not behind gates that close the others.
+    /// What a product with its units as columns costs beside a dense one.
     fn active_cost(&self, gated: &Gated<T>) -> f64 {
-        (SPARSE * self.active(gated)).min(1.0)
-    }
-
-    /// The share of its units that are active behind gates that close the others; 1 behind any others.
-    fn active(&self, gated: &Gated<T>) -> f64 {
-        let behind = gated.network.nodes[self.node + 1..].iter();
-        let gates = behind
-            .filter(|node| node.slot == self.slot)
-            .find_map(|node| node.map.gate());
-        match gates.map(|gates| (gates.layer, &gates.kind)) {
-            Some((layer, GateKind::Slope(slope))) if slope.inactive_is_constant() => {
-                gated.pattern.view(layer, &gated.samples).active_share()
-            }
-            _ => 1.0,
-        }
+        sparse_cost(active_share(gated, self.slot))
     }
 
     /// Writes `c W Wᵀ cᵀ` of each sample from the cotangents `c: [samples, rows, n]` at the layer, with `half` of `W Wᵀ` from
@@ -129,11 +109,7 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
         let n = self.dense.outputs;
         let mut product = Buffer::uncleared(c.len());
         rows_times((rows, n, n), c, Right::Lower(half), false, &mut product);
-        for_each_chunk(grams, rows * rows, c.len() * rows, |sample, gram| {
-            let sample = sample * rows * n..(sample + 1) * rows * n;
-            a_bt((n, rows), &product[sample.clone()], &c[sample], false, gram);
-            symmetrise(gram, rows);
-        });
+        products_of_rows((rows, n), &product, c, grams);
     }
 
     /// `L` with zeros above the diagonal and `L + Lᵀ = 2 W Wᵀ`; `[n, n]`.
@@ -273,7 +249,7 @@ mod tests {
             units.for_each(|(unit, bias)| *bias = sign(unit));
             let trace = network.trace(Array2::ones((128, d)).view()).unwrap();
             let (gated, first) = (trace.part(trace.all()), FirstLayer::of(&network).unwrap());
-            assert_eq!(first.active(&gated), active as f64 / n as f64);
+            assert_eq!(active_share(&gated, first.slot), active as f64 / n as f64);
             let (here, there) = first.costs(&gated, 10);
             here < there
         };

@@ -57,14 +57,16 @@ impl Objective {
                 None => row.tangents.forward(&gated, 1, &a),
                 Some(first) => {
                     let tangents = |t: &mut [T]| workspace.step.opposite_tangents(t);
-                    row.tangents.forward_behind(&gated, (first, 1), tangents);
+                    let nodes = first..gated.nodes().end;
+                    row.tangents.forward_behind(&gated, nodes, 1, tangents);
                     workspace
                         .step
                         .first_gradient(network, first, &row.cotangents, gradient);
                 }
             }
             let (c, t) = (&row.cotangents, &row.tangents.slots);
-            weight_gradient(&gated, c, t, Share::linear(T::ONE), shared, gradient);
+            let nodes = shared.map_or(0, |first| first + 1)..gated.nodes().end;
+            weight_gradient(&gated, c, t, Share::linear(T::ONE), nodes, gradient);
             let u = row.tangents.at_output(network);
             let function = self.loss.function();
             add_hessian_times(function, &workspace.loss, u, &mut workspace.f_bar);

@@ -4,49 +4,28 @@
 //! logits. With the summed derivative `Ḡ` of all penalties the part of the parameter gradient is
 //! `2 Σ (V Ḡ Vᵀ c_l) t_{l−1}ᵀ`, and `r̄`, `S̄` join the derivative in the logits.
 
-use std::cell::{Cell, RefCell};
-
 use ndarray::Array2;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use rayon::prelude::*;
 
+use super::Objective;
 use super::first_layer::FirstLayer;
-use super::plan::{Plan, Route, Rows};
+use super::heads::{Heads, random_rows};
+use super::order::Order;
+use super::plan::{Plan, Route, Rows, SharedSeeds};
 use super::workspace::{Pair, Workspace, per_sample, to_scalar};
-use super::{Objective, Term};
 use crate::buffer::Buffer;
-use crate::eigen::EigenSolver;
 use crate::error::Result;
 use crate::jacobian::{grams, symmetrise};
-use crate::loss::LossBatch;
 use crate::network::Network;
 use crate::network::map::Share;
-use crate::parallel::worthwhile;
+use crate::parameters::Parameters;
 use crate::penalty::Penalty;
-use crate::penalty::gram::{GramDerivative, GramPoint, Shared};
 use crate::penalty::input_gradient::Norm;
-use crate::product::{a_b_serial, a_bt_serial, at_b_serial};
+use crate::product::a_bt_serial;
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Seeds, multiple_of_identity, weight_gradient};
-
-/// What the terms make of the Gram matrices of a batch.
-struct Heads<'a> {
-    terms: &'a [Term],
-    /// Which of them are functions of the Gram matrix.
-    gram: &'a [usize],
-    /// Random rows of the projected penalties among these, `[B, m, K]`, one after the other.
-    projections: Buffer<f64>,
-    /// The seeds `V`; `[R, K]`.
-    seeds: &'a Array2<f64>,
-    loss: &'a LossBatch,
-    function: &'static dyn crate::loss::LossFunction,
-    /// Upper bound on the rank of `G`, and the relative accuracy of its entries.
-    rank: usize,
-    epsilon: f64,
-    derivatives: bool,
-}
 
 impl Objective {
     /// Values of the plan's Gram terms and, with `derivatives`, their parts of `f̄` and of the gradient.
@@ -70,76 +49,29 @@ impl Objective {
         seeds.fill(plan.rows, network.outputs());
         let gated = Gated::all(network, &workspace.record);
         let rows = seeds.exact.nrows();
+        let order = Order::of(self, network, &gated, rows);
         let mut entries = Buffer::with_room(gated.samples.len() * rows * rows);
-        let first = FirstLayer::of(network).filter(|first| self.through(first, &gated, rows));
         if derivatives {
-            let shared = Seeds::Shared(seeds.rounded.view());
-            pair.cotangents.backward(&gated, shared, first.is_none());
-            if let Some(first) = &first {
-                let (c, buffers) = (&pair.cotangents.slots[first.slot], &mut pair.first);
-                pair.tangents
-                    .forward_behind(&gated, (first.node, rows), |tangents| {
-                        first.tangents(rows, c, buffers, tangents);
-                    });
-            } else {
-                pair.tangents.forward_from(&gated, &mut pair.cotangents);
-            }
-            grams_from_tangents(pair.tangents.at_output(network), &seeds.exact, &mut entries);
+            pair.sweep(&gated, &order, &seeds, &mut entries);
         } else {
-            let mut rounded = Buffer::uncleared(gated.samples.len() * rows * rows);
             let first = match self.route {
-                Route::Fewest => FirstLayer::for_values(&gated, rows),
+                Route::Fewest | Route::SubsetSums => FirstLayer::for_values(&gated, rows),
                 Route::AllRows => None,
                 Route::FirstLayerGram => FirstLayer::of(network),
             };
-            grams(&gated, seeds.rounded.view(), first, &mut rounded);
-            entries.extend(rounded.iter().map(|g| g.into_f64()));
+            let grams_into =
+                |rounded: &mut [T]| grams(&gated, seeds.rounded.view(), first, rounded);
+            exact(gated.samples.len() * rows * rows, grams_into, &mut entries);
         }
-        let bars = self.heads(
-            plan,
-            &seeds.exact,
-            network,
-            workspace,
-            derivatives,
-            &entries,
-        )?;
+        let exact_seeds = &seeds.exact;
+        let bars = self.heads(plan, exact_seeds, network, workspace, derivatives, &entries)?;
         if derivatives {
             let gated = Gated::all(network, &workspace.record);
             let gradient = workspace.gradient.as_mut().expect("it was started");
-            let common = common_multiple_of_identity(&bars, rows);
-            let scale = T::from_f64(2.0 * common.unwrap_or(1.0));
-            if common.is_none() {
-                if let Some(first) = &first {
-                    pair.first.keep(&pair.cotangents.slots[first.slot]);
-                }
-                pair.cotangents.mix(network, &to_scalar::<T>(&bars));
-            }
-            let (c, t) = (&pair.cotangents, &pair.tangents.slots);
-            let except = first.as_ref().map(|first| first.node);
-            weight_gradient(&gated, c, t, Share::linear(scale), except, gradient);
-            if let Some(first) = &first {
-                let (mixed, gradient) = (&c.slots[first.slot], gradient.values_mut());
-                let unmixed = common.is_some();
-                first.add_gradient((rows, unmixed), mixed, scale, &mut pair.first, gradient);
-            }
+            pair.add_gradient(&gated, &order, &seeds, &bars, gradient);
         }
         (workspace.gram, workspace.seeds) = (pair, seeds);
         Ok(())
-    }
-
-    /// Whether the Gram stage with `rows` rows for each sample takes the order without the Jacobian.
-    pub(super) fn through<T: Scalar>(
-        &self,
-        first: &FirstLayer<T>,
-        gated: &Gated<T>,
-        rows: usize,
-    ) -> bool {
-        let (here, there) = first.costs(gated, rows);
-        match self.route {
-            Route::Fewest => here < there,
-            Route::AllRows => false,
-            Route::FirstLayerGram => true,
-        }
     }
 
     /// Evaluates all Gram terms on `grams: [B, R, R]`, adds to `f̄`, and returns `V Ḡ Vᵀ: [B, R, R]`.
@@ -211,7 +143,7 @@ impl Objective {
             workspace.evaluation.sample_penalties[(term, sample)] = value;
         }
         if derivatives {
-            tangents.forward_from(&gated, cotangents);
+            tangents.forward_from(&gated, cotangents, gated.nodes().end);
             let weight = 2.0 * scale * self.terms[term].lambda / samples as f64;
             let gradient = workspace.gradient.as_mut().expect("it was started");
             let weight = T::from_f64(weight);
@@ -220,7 +152,7 @@ impl Objective {
                 cotangents,
                 &tangents.slots,
                 Share::linear(weight),
-                None,
+                gated.nodes(),
                 gradient,
             );
         }
@@ -243,12 +175,86 @@ impl Objective {
     }
 }
 
-/// Random rows that a penalty needs for each sample.
-fn random_rows(penalty: &Penalty) -> usize {
-    match penalty {
-        Penalty::JacobianProjected { rows, .. } => *rows,
-        _ => 0,
+impl<T: Scalar> Pair<T> {
+    /// Carries the rows of all seeds backward and forward, as far as the `order` wants them, and appends the Gram matrices of
+    /// those at the input, `[B, R, R]`.
+    fn sweep(
+        &mut self,
+        gated: &Gated<T>,
+        order: &Order<T>,
+        seeds: &SharedSeeds<T>,
+        entries: &mut Buffer<f64>,
+    ) {
+        let Pair {
+            cotangents,
+            tangents,
+            first: buffers,
+            ..
+        } = self;
+        let (rows, end) = (seeds.exact.nrows(), order.others(gated.network).end);
+        let shared = Seeds::Shared(seeds.rounded.view());
+        cotangents.backward(gated, shared, order.first.is_none());
+        if let Some(first) = &order.first {
+            let c = &cotangents.slots[first.slot];
+            tangents.forward_behind(gated, first.node..end, rows, |tangents| {
+                first.tangents(rows, c, buffers, tangents);
+            });
+        } else {
+            tangents.forward_from(gated, cotangents, end);
+        }
+        match &order.last {
+            Some(last) => {
+                let grams = |rounded: &mut [T]| last.grams(cotangents, tangents, rounded);
+                exact(gated.samples.len() * rows * rows, grams, entries);
+            }
+            None => grams_from_tangents(tangents.at_output(gated.network), &seeds.exact, entries),
+        }
     }
+
+    /// Adds the penalties' part of the gradient, with `bars: V Ḡ Vᵀ`.
+    fn add_gradient(
+        &mut self,
+        gated: &Gated<T>,
+        order: &Order<T>,
+        seeds: &SharedSeeds<T>,
+        bars: &[f64],
+        gradient: &mut Parameters<T>,
+    ) {
+        let rows = seeds.exact.nrows();
+        let common = common_multiple_of_identity(bars, rows);
+        let scale = T::from_f64(2.0 * common.unwrap_or(1.0));
+        let nodes = order.others(gated.network);
+        if common.is_none() {
+            if let Some(first) = &order.first {
+                self.first.keep(&self.cotangents.slots[first.slot]);
+            }
+            let matrices = to_scalar::<T>(bars);
+            self.cotangents
+                .mix(&gated.network.nodes[..nodes.end], &matrices);
+            if let Some(last) = &order.last {
+                last.mix(&mut self.tangents, &matrices);
+            }
+        }
+        let (c, t) = (&self.cotangents, &self.tangents.slots);
+        weight_gradient(gated, c, t, Share::linear(scale), nodes, gradient);
+        let gradient = gradient.values_mut();
+        if let Some(first) = &order.first {
+            let mixed = &c.slots[first.slot];
+            let unmixed = common.is_some();
+            first.add_gradient((rows, unmixed), mixed, scale, &mut self.first, gradient);
+        }
+        if let Some(last) = &order.last {
+            let (seeds, selected) = (seeds.rounded.view(), &mut self.selected);
+            last.add_gradient(gated, seeds, &self.tangents, scale, selected, gradient);
+        }
+    }
+}
+
+/// Appends so many numbers that `write` writes in the network's precision.
+fn exact<T: Scalar>(length: usize, write: impl FnOnce(&mut [T]), to: &mut Buffer<f64>) {
+    let mut rounded = Buffer::uncleared(length);
+    write(&mut rounded);
+    to.extend(rounded.iter().map(|entry| entry.into_f64()));
 }
 
 /// `G̃ = V G Vᵀ` in `f64` from the tangents `V G` at the logits; `[B, R, K]` becomes `[B, R, R]`.
@@ -279,150 +285,4 @@ fn common_multiple_of_identity(matrices: &[f64], rows: usize) -> Option<f64> {
     let mut each = matrices.chunks_exact(rows * rows);
     let common = |matrix: &[f64]| multiple_of_identity(matrix, rows) == Some(matrices[0]);
     each.all(common).then(|| matrices[0])
-}
-
-/// Makes a matrix that is a multiple of the identity up to rounding one exactly: most of the work with it is spared then.
-fn clean(matrix: &mut [f64], size: usize) {
-    let m = matrix[0];
-    let near = |(i, &entry): (usize, &f64)| {
-        let exact = if i % (size + 1) == 0 { m } else { 0.0 };
-        (entry - exact).abs() <= 1e-14 * m.abs()
-    };
-    if matrix.iter().enumerate().all(near) {
-        matrix.fill(0.0);
-        matrix
-            .iter_mut()
-            .step_by(size + 1)
-            .for_each(|entry| *entry = m);
-    }
-}
-
-/// What a thread needs to work on one sample after another.
-type Tools = (GramDerivative, RefCell<EigenSolver>);
-
-thread_local! {
-    static TOOLS: Cell<Option<Tools>> = const { Cell::new(None) };
-}
-
-/// A thread's tools while it uses them; they are kept from one evaluation to the next.
-struct Desk(Option<Tools>);
-
-impl Desk {
-    /// With tools for `K` logits.
-    fn new(outputs: usize) -> Desk {
-        let fits = |(derivative, _): &Tools| derivative.r.len() == outputs;
-        let new = || {
-            let solver = RefCell::new(EigenSolver::new(outputs));
-            (GramDerivative::zeros(outputs), solver)
-        };
-        Desk(Some(TOOLS.take().filter(fits).unwrap_or_else(new)))
-    }
-}
-
-impl Drop for Desk {
-    fn drop(&mut self) {
-        TOOLS.set(self.0.take());
-    }
-}
-
-impl Heads<'_> {
-    /// Values `[B, terms]`, `V Ḡ Vᵀ` `[B, R, R]` and parts of `f̄` `[B, K]`, the last two empty without derivatives.
-    fn evaluate(&self, grams: &[f64]) -> Result<[Buffer<f64>; 3]> {
-        let (r, k) = self.seeds.dim();
-        let samples = grams.len() / (r * r);
-        let mut values = Buffer::zeros(samples * self.gram.len());
-        let mut bars = Buffer::zeros(samples * r * r);
-        let mut f_bars = Buffer::zeros(samples * k);
-        // A term takes a few products of K×K matrices, or an eigenproblem.
-        let operations = 8 * samples * k * k * k * self.gram.len();
-        let together = if worthwhile(operations) { 1 } else { samples };
-        let parts = values
-            .par_chunks_mut(self.gram.len())
-            .zip(bars.par_chunks_mut(r * r))
-            .zip(f_bars.par_chunks_mut(k))
-            .zip(grams.par_chunks(r * r))
-            .enumerate()
-            .with_min_len(together);
-        parts.try_for_each_init(
-            || Desk::new(k),
-            |desk, (sample, (((values, bar), f_bar), gram))| {
-                let mut full = Buffer::with_room(if r == k { 0 } else { k * k });
-                let gram = if r == k {
-                    gram
-                } else {
-                    full.resize(k * k, 0.0);
-                    self.fill(gram, &mut full);
-                    &full
-                };
-                let (derivative, solver) = desk.0.as_mut().expect("tools lie on it");
-                derivative.reset();
-                self.sample((sample, gram), solver, values, derivative)?;
-                if self.derivatives {
-                    self.finish(sample, derivative, bar, f_bar);
-                }
-                Ok(())
-            },
-        )?;
-        Ok([values, bars, f_bars])
-    }
-
-    /// Writes `Vᵀ G̃ V`: `G` for the identity, `C G C` for centred rows.
-    fn fill(&self, gram: &[f64], full: &mut [f64]) {
-        let (r, k) = self.seeds.dim();
-        let mut product = Buffer::zeros(r * k);
-        a_b_serial((r, r, k), gram, self.seeds(), false, &mut product);
-        at_b_serial((r, k, k), self.seeds(), &product, false, full);
-    }
-
-    fn seeds(&self) -> &[f64] {
-        self.seeds.as_slice().expect("seeds are contiguous")
-    }
-
-    fn sample(
-        &self,
-        (sample, g): (usize, &[f64]),
-        solver: &RefCell<EigenSolver>,
-        values: &mut [f64],
-        derivative: &mut GramDerivative,
-    ) -> Result<()> {
-        let point = GramPoint {
-            g,
-            r: self.loss.residual(sample),
-            loss: self.function,
-            state: self.loss.state(sample),
-            rank: self.rank,
-            epsilon: self.epsilon,
-            solver,
-            shared: Shared::default(),
-        };
-        let (samples, mut projections) = (self.loss.values.len(), &self.projections[..]);
-        for (i, term) in self.gram.iter().map(|&i| &self.terms[i]).enumerate() {
-            let length = random_rows(&term.penalty) * point.outputs();
-            let (all, rest) = projections.split_at(samples * length);
-            let rows = &all[sample * length..(sample + 1) * length];
-            projections = rest;
-            derivative.weight = term.lambda / samples as f64;
-            let derivative = self.derivatives.then_some(&mut *derivative);
-            values[i] = term.penalty.gram_value(&point, rows, derivative)?;
-        }
-        Ok(())
-    }
-
-    /// Writes `V Ḡ Vᵀ` and `S r̄ + ∂⟨S̄, S⟩/∂f`.
-    fn finish(&self, sample: usize, bar: &GramDerivative, out: &mut [f64], f_bar: &mut [f64]) {
-        let state = self.loss.state(sample);
-        let (r, k) = self.seeds.dim();
-        if r == k {
-            out.copy_from_slice(&bar.g);
-        } else {
-            let mut product = Buffer::zeros(r * k);
-            a_b_serial((r, k, k), self.seeds(), &bar.g, false, &mut product);
-            a_bt_serial((r, k, r), &product, self.seeds(), false, out);
-            clean(out, r);
-        }
-        self.function.hessian_pullback(state, &bar.s, f_bar);
-        let product = &mut Buffer::zeros(k);
-        self.function.hessian_times(state, &bar.r, product);
-        f_bar.iter_mut().zip(&**product).for_each(|(f, s)| *f += s);
-    }
 }

@@ -147,7 +147,7 @@ impl Objective {
         );
         let gradient = workspace.gradient.as_mut().expect("it was started");
         let (c, t) = (&row.cotangents, &row.tangents.slots);
-        weight_gradient(&gated, c, t, Share::linear(T::ONE), None, gradient);
+        weight_gradient(&gated, c, t, Share::linear(T::ONE), gated.nodes(), gradient);
     }
 }
 
@@ -326,7 +326,7 @@ fn sweep_pieces<T: Scalar>(
         .collect();
     pair.tangents.forward(&gated, 1, &inputs);
     let (c, t) = (&pair.cotangents, &pair.tangents.slots);
-    weight_gradient(&gated, c, t, Share::linear(T::ONE), None, gradient);
+    weight_gradient(&gated, c, t, Share::linear(T::ONE), gated.nodes(), gradient);
 }
 
 /// The parts of the logits and margins at the crossings, with the cotangents at the input.
@@ -361,5 +361,12 @@ fn sweep_crossings<T: Scalar>(
         values.copied().collect()
     });
     let values: Vec<Vec<T>> = slots.collect();
-    weight_gradient(&gated, cotangents, &values, Share::affine(), None, gradient);
+    weight_gradient(
+        &gated,
+        cotangents,
+        &values,
+        Share::affine(),
+        gated.nodes(),
+        gradient,
+    );
 }

@@ -10,7 +10,8 @@ use crate::scalar::Scalar;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Route {
     /// The least work. The fewest rows: one for penalties of the input gradient alone, `m` for the projected Jacobian alone, and
-    /// `K − 1` where only differences of logits matter. No Jacobian where the first layer's own Gram matrix is less work.
+    /// `K − 1` where only differences of logits matter. No Jacobian where the first layer's own Gram matrix is less work, and
+    /// no tangents behind the last hidden layer where sums over subsets of samples are.
     #[default]
     Fewest,
     /// `K` rows for every penalty that is a function of the Gram matrix, and the Jacobian itself. CURE's two points share
@@ -19,6 +20,9 @@ pub enum Route {
     /// The fewest rows, and no Jacobian for penalties of the Gram matrix wherever all paths pass through a dense first
     /// layer, even if that is more work.
     FirstLayerGram,
+    /// The fewest rows, and for penalties of the Gram matrix the last two layers through sums over subsets of samples wherever
+    /// a network ends in dense layers with ReLUs or clips between them, even if that is more work.
+    SubsetSums,
 }
 
 /// The sweeps of one evaluation. Terms are given by their index.

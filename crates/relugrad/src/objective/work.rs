@@ -2,8 +2,9 @@
 
 use super::Objective;
 use super::first_layer::FirstLayer;
+use super::order::Order;
 use super::plan::Rows;
-use crate::network::Network;
+use crate::network::{Network, Node};
 use crate::penalty::Form;
 use crate::scalar::Scalar;
 use crate::trace::Trace;
@@ -63,22 +64,36 @@ impl Objective {
             } else {
                 last
             };
-            let order = FirstLayer::of(network).filter(|first| self.through(first, &gated, rows));
-            let through = if order.is_some() { first } else { 0 };
+            let order = Order::of(self, network, &gated, rows);
+            let through = if order.first.is_some() { first } else { 0 };
+            let of_node = |node: &Node| node.multiply_adds() as u64;
+            let behind = network.nodes()[order.others(network).end..].iter();
+            let ends = behind.map(of_node).sum::<u64>();
+            let rest = all - through - ends;
             add(
                 "cotangents of the Jacobian's rows",
                 rows,
                 all - spared - through,
             );
-            add("tangents of the Jacobian's rows", rows, all - through);
-            add("weight gradient of the Gram penalties", rows, all - through);
-            if let Some(order) = order {
-                let here = order.multiply_adds(rows * samples);
+            add("tangents of the Jacobian's rows", rows, rest);
+            add("weight gradient of the Gram penalties", rows, rest);
+            let mut add = |name: &str, multiply_adds: u64| {
                 stages.push(Stage {
-                    name: "first layer through its own Gram matrix".to_owned(),
+                    name: name.to_owned(),
                     rows,
-                    multiply_adds: here,
+                    multiply_adds,
                 });
+            };
+            if let Some(first) = order.first {
+                let multiply_adds = first.multiply_adds(rows * samples);
+                add("first layer through its own Gram matrix", multiply_adds);
+            }
+            if let Some(last) = order.last {
+                let multiply_adds = last.multiply_adds(samples, rows);
+                add(
+                    "last layers through sums over subsets of samples",
+                    multiply_adds,
+                );
             }
         }
         let mut add = |name: &str, per_row: u64| {

@@ -66,6 +66,8 @@ pub(super) struct Pair<T> {
     pub(super) cotangents: Rows<T>,
     pub(super) tangents: Rows<T>,
     pub(super) first: FirstLayerBuffers<T>,
+    /// At which samples the last layers' units are active.
+    pub(super) selected: Vec<u64>,
 }
 
 impl Evaluation {
@@ -167,7 +169,7 @@ impl<T: Scalar> Workspace<T> {
                 replace: is_all,
                 ..Share::affine()
             },
-            None,
+            gated.nodes(),
             gradient,
         );
     }

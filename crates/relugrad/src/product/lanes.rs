@@ -2,7 +2,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// A number type with its vectors. Every method compiles to one instruction where there are vectors, and to plain
+/// A number type with its vectors. Nearly every method compiles to one instruction where there are vectors, and to plain
 /// arithmetic where there are none.
 pub trait Lanes: Copy + Send + Sync + 'static {
     /// A vector register.
@@ -25,6 +25,9 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     /// `a + b`.
     fn plus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
 
+    /// The sum of a vector's numbers.
+    fn total<S: Simd>(simd: S, a: Self::Vector<S>) -> Self;
+
     /// All whole vectors of a slice.
     fn vectors<S: Simd>(values: &[Self]) -> &[Self::Vector<S>];
 
@@ -33,7 +36,7 @@ pub trait Lanes: Copy + Send + Sync + 'static {
 }
 
 macro_rules! lanes {
-    ($number:ty, $vector:ident, $lanes:ident, $splat:ident, $fused:ident, $add:ident, $slice:ident, $slice_mut:ident) => {
+    ($number:ty, $vector:ident, $lanes:ident, $splat:ident, $fused:ident, $add:ident, $total:ident, $slice:ident, $slice_mut:ident) => {
         impl Lanes for $number {
             type Vector<S: Simd> = S::$vector;
 
@@ -63,6 +66,11 @@ macro_rules! lanes {
             }
 
             #[inline(always)]
+            fn total<S: Simd>(simd: S, a: S::$vector) -> Self {
+                simd.$total(a)
+            }
+
+            #[inline(always)]
             fn vectors<S: Simd>(values: &[Self]) -> &[S::$vector] {
                 S::$slice(values).0
             }
@@ -82,6 +90,7 @@ lanes!(
     splat_f32s,
     mul_add_e_f32s,
     add_f32s,
+    reduce_sum_f32s,
     as_simd_f32s,
     as_mut_simd_f32s
 );
@@ -92,6 +101,7 @@ lanes!(
     splat_f64s,
     mul_add_e_f64s,
     add_f64s,
+    reduce_sum_f64s,
     as_simd_f64s,
     as_mut_simd_f64s
 );

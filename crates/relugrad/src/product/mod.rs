@@ -1,7 +1,8 @@
 //! The matrix products that every sweep is made of.
 //!
 //! All matrices are row-major slices. Dense products are a library's ([`dense`]); products with the many zeros that are
-//! left by gates skip them ([`sparse_rows`], [`sparse_sum`]). Which of them is taken depends on the numbers alone, and
+//! left by gates skip them ([`sparse_rows`], [`sparse_sum`]), or select from tables if the gates' zeros and ones are a factor
+//! of their own ([`subset_sums`]). Which of them is taken depends on the numbers alone, and
 //! every entry sums in one order, so the bits do not depend on the number of threads.
 
 mod convolution;
@@ -12,6 +13,7 @@ mod panels;
 mod scratch;
 mod sparse_rows;
 mod sparse_sum;
+mod subset_sums;
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -28,6 +30,7 @@ pub(crate) use scratch::Kept;
 pub(crate) use sparse_rows::mix_rows;
 use sparse_rows::{sparse_row, sparse_rows};
 use sparse_sum::sparse_sum;
+pub(crate) use subset_sums::{SelectedSums, subset_sums_cost};
 
 /// The least share of nonzero columns at which a dense product is faster, by rows of each sample.
 fn dense_from<T>((rows, m, k): (usize, usize, usize), a: &[T], b: Right<T>) -> f64 {

@@ -153,14 +153,8 @@ impl<T: Scalar> Trace<'_, T> {
         check_shape("tangents", &expected, &lengths(&tangents.rows))?;
         let mut gradient = self.parameters().zeros_like();
         let (c, t) = (&cotangents.0, &tangents.rows.slots);
-        weight_gradient(
-            &self.gated(),
-            c,
-            t,
-            Share::linear(T::ONE),
-            None,
-            &mut gradient,
-        );
+        let (gated, share) = (self.gated(), Share::linear(T::ONE));
+        weight_gradient(&gated, c, t, share, gated.nodes(), &mut gradient);
         Ok(gradient)
     }
 
@@ -214,7 +208,7 @@ impl<T: Scalar> Trace<'_, T> {
             &rows,
             &self.record.slots,
             Share::affine(),
-            None,
+            gated.nodes(),
             &mut gradient,
         );
         Ok(gradient)

@@ -62,6 +62,11 @@ impl<'a, T: Scalar> Gated<'a, T> {
         }
     }
 
+    /// All nodes of the network.
+    pub(crate) fn nodes(&self) -> Range<usize> {
+        0..self.network.nodes.len()
+    }
+
     fn layer(&self, layer: usize) -> LayerView<'a> {
         self.pattern.view(layer, &self.samples)
     }
@@ -228,28 +233,30 @@ impl<T: Scalar> Rows<T> {
     pub(crate) fn forward(&mut self, gated: &Gated<T>, rows: usize, input: &[T]) {
         self.resize(gated.network, gated.samples.len(), rows, true);
         self.slots[0].copy_from_slice(input);
-        self.carry(gated);
+        self.carry(gated, gated.nodes().end);
     }
 
-    /// Like [`forward`](Self::forward) from the rows that `from` has at the input, which it gives away.
-    pub(crate) fn forward_from(&mut self, gated: &Gated<T>, from: &mut Rows<T>) {
+    /// Like [`forward`](Self::forward) from the rows that `from` has at the input, which it gives away, through the nodes
+    /// before `end`.
+    pub(crate) fn forward_from(&mut self, gated: &Gated<T>, from: &mut Rows<T>, end: usize) {
         self.resize(gated.network, gated.samples.len(), from.rows, true);
         std::mem::swap(&mut self.slots[0], &mut from.slots[0]);
-        self.carry(gated);
+        self.carry(gated, end);
     }
 
-    /// Carries tangents forward from those of `first`, a dense layer that reads the input and through which all paths
-    /// go; `tangents` writes them, `[samples, R, width]`.
+    /// Carries tangents forward from those of the first of some nodes, a dense layer that reads the input and through which
+    /// all paths go, through the others; `tangents` writes them, `[samples, R, width]`.
     pub(crate) fn forward_behind(
         &mut self,
         gated: &Gated<T>,
-        (first, rows): (usize, usize),
+        nodes: Range<usize>,
+        rows: usize,
         tangents: impl FnOnce(&mut [T]),
     ) {
         let network = gated.network;
         self.resize(network, gated.samples.len(), rows, false);
-        tangents(&mut self.slots[network.nodes[first].slot]);
-        for node in &gated.network.nodes[first + 1..] {
+        tangents(&mut self.slots[network.nodes[nodes.start].slot]);
+        for node in network.nodes[nodes].iter().skip(1) {
             self.node_forward(gated, node);
         }
     }
@@ -303,9 +310,9 @@ impl<T: Scalar> Rows<T> {
         }
     }
 
-    fn carry(&mut self, gated: &Gated<T>) {
+    fn carry(&mut self, gated: &Gated<T>, end: usize) {
         on_pool(self.operations(gated.network), || {
-            for node in &gated.network.nodes {
+            for node in &gated.network.nodes[..end] {
                 self.node_forward(gated, node);
             }
         });
@@ -339,26 +346,26 @@ impl<T: Scalar> Rows<T> {
         self.slots[node.slot] = out;
     }
 
-    /// Replaces the rows `c` of each sample by `M c`, with one `R×R` matrix per sample, at every node that
-    /// has parameters. `matrices: [samples, R, R]`.
-    pub(crate) fn mix(&mut self, network: &Network<T>, matrices: &[T]) {
-        let rows = self.rows;
-        for node in network
-            .nodes
-            .iter()
-            .filter(|node| node.map.has_parameters())
-        {
-            let slot = &mut self.slots[node.slot];
-            let operations = slot.len() * rows;
-            let length = rows * node.width;
-            for_each_chunk(slot, length, operations, |sample, c| {
-                let matrix = &matrices[sample * rows * rows..(sample + 1) * rows * rows];
-                if let Some(factor) = multiple_of_identity(matrix, rows) {
-                    return c.iter_mut().for_each(|c| *c *= factor);
-                }
-                mix_rows(rows, node.width, matrix, c);
-            });
+    /// Replaces the rows `c` of each sample by `M c`, with one `R×R` matrix per sample, at those of some nodes that
+    /// have parameters. `matrices: [samples, R, R]`.
+    pub(crate) fn mix(&mut self, nodes: &[Node], matrices: &[T]) {
+        for node in nodes.iter().filter(|node| node.map.has_parameters()) {
+            self.mix_slot((node.slot, node.width), matrices);
         }
+    }
+
+    /// The same in one buffer of some width.
+    pub(crate) fn mix_slot(&mut self, (slot, width): (usize, usize), matrices: &[T]) {
+        let rows = self.rows;
+        let slot = &mut self.slots[slot];
+        let operations = slot.len() * rows;
+        for_each_chunk(slot, rows * width, operations, |sample, c| {
+            let matrix = &matrices[sample * rows * rows..(sample + 1) * rows * rows];
+            if let Some(factor) = multiple_of_identity(matrix, rows) {
+                return c.iter_mut().for_each(|c| *c *= factor);
+            }
+            mix_rows(rows, width, matrix, c);
+        });
     }
 }
 
@@ -375,21 +382,20 @@ pub(crate) fn multiple_of_identity<T: Scalar>(matrix: &[T], rows: usize) -> Opti
 }
 
 /// Adds a share of `∂⟨A, V J⟩/∂θ` to the gradient, with cotangents of seeds `V` and tangents of `A` (or, with offsets,
-/// activations instead of tangents and the derivative of `⟨V, f⟩`, which biases have a part in), of all parameters but
-/// those of the node `except`.
+/// activations instead of tangents and the derivative of `⟨V, f⟩`, which biases have a part in), of the parameters of some
+/// nodes.
 pub(crate) fn weight_gradient<T: Scalar>(
     gated: &Gated<T>,
     cotangents: &Rows<T>,
     tangents: &[Vec<T>],
     share: Share<T>,
-    except: Option<usize>,
+    nodes: Range<usize>,
     gradient: &mut Parameters<T>,
 ) {
     let parameters = gated.network.parameters().values();
     let gradient = gradient.values_mut();
-    let nodes = gated.network.nodes.iter().enumerate();
-    let wanted = nodes.filter(|(i, node)| node.map.has_parameters() && Some(*i) != except);
-    for (_, node) in wanted {
+    let nodes = gated.network.nodes[nodes].iter();
+    for node in nodes.filter(|node| node.map.has_parameters()) {
         let c = &cotangents.slots[node.slot];
         let t = &tangents[gated.network.nodes[node.inputs[0]].slot];
         if let Some(map) = node.map.affine() {

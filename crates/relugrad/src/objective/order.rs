@@ -1,0 +1,79 @@
+//! In which order the factors of a Gram stage are multiplied.
+
+use std::ops::Range;
+
+use super::Objective;
+use super::first_layer::FirstLayer;
+use super::last_layers::LastLayers;
+use super::plan::Route;
+use crate::network::Network;
+use crate::network::map::GateKind;
+use crate::scalar::Scalar;
+use crate::sweep::Gated;
+
+/// Which layers of a step take an order of their own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Order<'n, T> {
+    /// The first layer through its own Gram matrix, so that there is no Jacobian.
+    pub(super) first: Option<FirstLayer<'n, T>>,
+    /// The last two layers through sums over subsets of samples.
+    pub(super) last: Option<LastLayers<'n, T>>,
+}
+
+impl<'n, T: Scalar> Order<'n, T> {
+    /// The order of a step of an objective with `rows` shared rows for each sample.
+    pub(super) fn of(
+        objective: &Objective,
+        network: &'n Network<T>,
+        gated: &Gated<T>,
+        rows: usize,
+    ) -> Order<'n, T> {
+        let less = |(here, there): (f64, f64)| here < there;
+        let route = objective.route;
+        let first = FirstLayer::of(network).filter(|first| match route {
+            Route::Fewest | Route::SubsetSums => less(first.costs(gated, rows)),
+            Route::AllRows => false,
+            Route::FirstLayerGram => true,
+        });
+        // What arrives at the first layer are no tangents in its Gram order.
+        let apart = |node: usize| first.is_none_or(|first| first.node != node);
+        let last = LastLayers::of(network).filter(|last| {
+            apart(last.node)
+                && match route {
+                    Route::Fewest | Route::FirstLayerGram => less(last.costs(gated, rows)),
+                    Route::AllRows => false,
+                    Route::SubsetSums => true,
+                }
+        });
+        Order { first, last }
+    }
+
+    /// The nodes behind the first layer and before the last ones, whose parts of the gradient come from cotangents and tangents.
+    pub(super) fn others(&self, network: &Network<T>) -> Range<usize> {
+        let start = self.first.map_or(0, |first| first.node + 1);
+        start..self.last.map_or(network.nodes.len(), |last| last.node)
+    }
+}
+
+/// The price of a multiply-add in a product that leaves out inactive units, beside one in a dense product.
+const SPARSE: f64 = 1.2;
+
+/// What a product with units as columns costs beside a dense one: as much as the share of them that are active, and a little
+/// more.
+pub(super) fn sparse_cost(active: f64) -> f64 {
+    (SPARSE * active).min(1.0)
+}
+
+/// The share of a buffer's units that are active behind gates that close the others; 1 behind any others.
+pub(super) fn active_share<T: Scalar>(gated: &Gated<T>, slot: usize) -> f64 {
+    let nodes = gated.network.nodes.iter();
+    let gates = nodes
+        .filter(|node| node.slot == slot)
+        .find_map(|node| node.map.gate());
+    match gates.map(|gates| (gates.layer, &gates.kind)) {
+        Some((layer, GateKind::Slope(slope))) if slope.inactive_is_constant() => {
+            gated.pattern.view(layer, &gated.samples).active_share()
+        }
+        _ => 1.0,
+    }
+}
