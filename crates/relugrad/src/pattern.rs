@@ -98,11 +98,10 @@ impl<'a> LayerView<'a> {
         to.resize(samples.div_ceil(WORD) * self.units, 0);
         for (i, units) in to.chunks_exact_mut(self.units).enumerate() {
             for (word, units) in units.chunks_mut(WORD).enumerate() {
-                let of_sample = |sample: usize| match sample < samples {
-                    true => self.active(sample, word),
-                    false => 0,
-                };
-                let active: [u64; WORD] = std::array::from_fn(|j| of_sample(i * WORD + j));
+                let mut active = [0; WORD];
+                for (sample, active) in (i * WORD..samples).zip(&mut active) {
+                    *active = self.active(sample, word);
+                }
                 for (unit, to) in units.iter_mut().enumerate() {
                     let bits = active.iter().enumerate();
                     *to = bits.map(|(j, active)| (active >> unit & 1) << j).sum();

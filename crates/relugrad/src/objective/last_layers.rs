@@ -15,7 +15,7 @@ use crate::jacobian::products_of_rows;
 use crate::network::Network;
 use crate::network::affine::Dense;
 use crate::network::map::{GateKind, Map};
-use crate::product::{SelectedSums, a_b_serial, at_b, subset_sums_cost};
+use crate::product::{SelectedSums, a_b_serial, at_b, subset_sums_cost, subset_tables};
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Rows};
 
@@ -87,8 +87,8 @@ impl<'n, T: Scalar> LastLayers<'n, T> {
     /// Multiply-adds of a step in this order, each selected sum as one.
     pub(super) fn multiply_adds(&self, samples: usize, rows: usize) -> u64 {
         let (m, k) = (self.inner.outputs as u64, self.inner.inputs as u64);
+        let tables = subset_tables(samples) as u64;
         let (samples, rows) = (samples as u64, rows as u64);
-        let tables = samples.div_ceil(4);
         rows * m * k * (tables + 2) + samples * rows * rows * k
     }
 
@@ -109,8 +109,8 @@ impl<'n, T: Scalar> LastLayers<'n, T> {
         t.mix_slot((self.slot, self.inner.inputs), matrices);
     }
 
-    /// Adds both layers' parts of the gradient, times `scale`, from tangents that are mixed; `seeds: [R, K]`, `at_samples` is
-    /// memory.
+    /// Adds both layers' parts of the gradient, times `scale`, from tangents that are mixed; `seeds: [R, K]`; `selected` is
+    /// memory that is used again.
     pub(super) fn add_gradient(
         &self,
         gated: &Gated<T>,

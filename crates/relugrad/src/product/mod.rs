@@ -30,7 +30,7 @@ pub(crate) use scratch::Kept;
 pub(crate) use sparse_rows::mix_rows;
 use sparse_rows::{sparse_row, sparse_rows};
 use sparse_sum::sparse_sum;
-pub(crate) use subset_sums::{SelectedSums, subset_sums_cost};
+pub(crate) use subset_sums::{SelectedSums, subset_sums_cost, subset_tables};
 
 /// The least share of nonzero columns at which a dense product is faster, by rows of each sample.
 fn dense_from<T>((rows, m, k): (usize, usize, usize), a: &[T], b: Right<T>) -> f64 {

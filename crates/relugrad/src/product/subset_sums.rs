@@ -58,10 +58,15 @@ pub(crate) struct SelectedSums<'a, T> {
     pub(crate) inner: &'a [T],
 }
 
+/// The tables that so many samples take for each row and column.
+pub(crate) fn subset_tables(samples: usize) -> usize {
+    samples.div_ceil(GROUP)
+}
+
 /// What the contractions cost in dense multiply-adds for each row and each column: measured, a selection costs as much as a
 /// multiply-add, a contraction as much as 8, and to make a table as much as 28.
 pub(crate) fn subset_sums_cost(samples: usize, units: usize) -> f64 {
-    let (tables, units) = (samples.div_ceil(GROUP) as f64, units as f64);
+    let (tables, units) = (subset_tables(samples) as f64, units as f64);
     tables * (1.1 * units + 28.0) + 8.0 * units * samples.div_ceil(WORD) as f64
 }
 
