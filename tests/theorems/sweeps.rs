@@ -597,6 +597,66 @@ fn gram_order_through_the_first_layer_gives_the_same_gradient() {
     });
 }
 
+/// **T12** at the other end: `G = c F Jᵀ`, and with `τ = Ḡ J Fᵀ` the last layers' gradients are `2 d_j Σ_r U_rj τ_r` and
+/// `2 d_j W_j · τ_r`.
+#[test]
+fn last_layers_share_the_sums_of_mixed_tangents() {
+    property(dense_chains(), |case, residual| {
+        let case = with_gates(case, &GateKind::Relu);
+        let (at, x) = (Setting::new(&case), point(&case));
+        let nodes = &case.graph.nodes;
+        let [
+            ..,
+            Op::Dense {
+                from, weight: w, ..
+            },
+            _,
+            Op::Dense { weight: u, .. },
+        ] = &nodes[..]
+        else {
+            panic!("the chain ends in dense layers around a gate");
+        };
+        let (c, f) = (
+            case.graph.sensitivity(*from, &x.pattern),
+            &x.jacobians[*from],
+        );
+        let f_j = transpose(&product_transposed(&at.j, f));
+        let order = product(&c, &f_j).concat();
+        residual.equal_all("cFJᵀ", &order, &at.gram.concat(), at.a * at.a, at.units)?;
+        let g_bar = symmetric(at.k, &mut case.random());
+        let tau = product(&g_bar, &transpose(&f_j));
+        let open = x.pattern.last().expect("it has a gate");
+        let closed_or = |j: usize, row: Vec<f64>| scaled(2.0 * open[j] as f64, &row);
+        let inner = |j: usize| {
+            let u_j: Vec<f64> = u.iter().map(|row| row[j]).collect();
+            closed_or(j, transposed_times(&tau, &u_j))
+        };
+        let of_w: Matrix = (0..w.len()).map(inner).collect();
+        let of_u: Matrix = (0..w.len())
+            .map(|j| closed_or(j, times(&tau, &w[j])))
+            .collect();
+        let network = case.network();
+        let weights = network.parameters().layout().iter();
+        let weights: Vec<_> = weights.filter(|info| info.shape().len() == 2).collect();
+        let [.., w_info, u_info] = &weights[..] else {
+            panic!("it has two weights");
+        };
+        let a = multiple(2.0, &product(&g_bar, &at.j));
+        let found = rows_gradient(&case, &identity(at.k), &a);
+        let factors = (1.0 + frobenius(w) + frobenius(u)) * (1.0 + frobenius(f));
+        let size = (at.a * at.a + 1.0) * frobenius(&g_bar) * factors.powi(2);
+        let of_u = transpose(&of_u).concat();
+        residual.equal_all(
+            "∂φ/∂W",
+            &found[w_info.range()],
+            &of_w.concat(),
+            size,
+            at.units,
+        )?;
+        residual.equal_all("∂φ/∂U", &found[u_info.range()], &of_u, size, at.units)
+    });
+}
+
 /// The lower triangular `L` with `L + Lᵀ = 2 M`.
 fn lower_half(m: &Matrix) -> Matrix {
     let entry = |i: usize, j: usize| match i.cmp(&j) {
