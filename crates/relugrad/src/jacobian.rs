@@ -72,7 +72,7 @@ impl<T: Scalar> Trace<'_, T> {
         let identity = Array2::eye(self.network.outputs());
         sweep.slots.resize_with(self.network.slots.len(), Vec::new);
         sweep.slots[0] = std::mem::take(jacobian).into_raw_vec_and_offset().0;
-        sweep.backward(&self.part(self.all()), Seeds::Shared(identity.view()), true);
+        sweep.backward(&self.part(self.all()), Seeds::Shared(identity.view()), 0..1);
         let rows = std::mem::take(&mut sweep.slots[0]);
         *jacobian = Array3::from_shape_vec(shape, rows).expect("K rows of D for each sample");
         T::put_rows(sweep);
@@ -103,7 +103,7 @@ impl<T: Scalar> Trace<'_, T> {
             let gated = self.part(samples.clone());
             for rows in blocks(k, rows_per_block) {
                 let seeds = Seeds::Shared(identity.slice(s![rows.clone(), ..]));
-                sweep.backward(&gated, seeds, true);
+                sweep.backward(&gated, seeds, 0..1);
                 let shape = (samples.len(), rows.len(), d);
                 visit(JacobianBlock {
                     samples: samples.clone(),
@@ -158,10 +158,11 @@ pub(crate) fn grams<T: Scalar>(
             samples: start + samples.start..start + samples.end,
             ..gated.clone()
         };
-        sweep.backward(&part, Seeds::Shared(seeds), half.is_none());
+        let wanted = first.map_or(0..1, |first| 1..first.node + 1);
+        sweep.backward(&part, Seeds::Shared(seeds), wanted);
         let grams = &mut grams[samples.start * r * r..samples.end * r * r];
         if let Some((first, half)) = &half {
-            first.grams(r, &sweep.slots[first.slot], half, grams);
+            first.grams(&part, &sweep, half, grams);
             continue;
         }
         products_of_rows((r, d), sweep.at_input(), sweep.at_input(), grams);

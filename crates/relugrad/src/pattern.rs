@@ -82,6 +82,16 @@ impl<'a> LayerView<'a> {
         self.units.div_ceil(WORD)
     }
 
+    /// Number of gates.
+    pub(crate) fn units(&self) -> usize {
+        self.units
+    }
+
+    /// Number of samples of gates with slopes.
+    pub(crate) fn samples(&self) -> usize {
+        self.bits.len() / (self.planes * self.words())
+    }
+
     /// The bits of the active units in word `word` of a sample: of a clip, those that are not beyond the upper bound.
     pub(crate) fn active(&self, sample: usize, word: usize) -> u64 {
         let start = sample * self.planes * self.words() + word;
@@ -93,7 +103,7 @@ impl<'a> LayerView<'a> {
 
     /// At which samples each unit is active: `[words, units]`, sample `b` in bit `b mod 64` of word `b / 64`.
     pub(crate) fn samples_of_units(&self, to: &mut Vec<u64>) {
-        let samples = self.bits.len() / (self.planes * self.words());
+        let samples = self.samples();
         to.clear();
         to.resize(samples.div_ceil(WORD) * self.units, 0);
         for (i, units) in to.chunks_exact_mut(self.units).enumerate() {
@@ -112,8 +122,7 @@ impl<'a> LayerView<'a> {
 
     /// The share of all units of all samples that are active.
     pub(crate) fn active_share(&self) -> f64 {
-        let per_sample = self.planes * self.words();
-        let samples = self.bits.len() / per_sample;
+        let samples = self.samples();
         let words = (0..samples).flat_map(|i| (0..self.words()).map(move |word| (i, word)));
         let active = words.map(|(i, word)| self.active(i, word).count_ones() as usize);
         active.sum::<usize>() as f64 / (samples * self.units) as f64

@@ -12,6 +12,7 @@ use crate::parallel::{for_each_chunk, on_pool};
 use crate::parameters::Parameters;
 use crate::pattern::ActivationPattern;
 use crate::scalar::Scalar;
+use crate::sweep::Gated;
 
 /// What one forward pass leaves behind: the values of all nodes and the pattern. Buffers are reused.
 #[derive(Clone, Debug, Default)]
@@ -82,13 +83,12 @@ impl<T: Scalar> Record<T> {
         } else if let Some(map) = node.map.affine::<T>()
             && !in_place
         {
-            let given = Given {
-                parameters,
-                rows: 1,
-            };
+            let given = Given::new(parameters, 1);
             let value = |&input: &usize| self.value(network, input);
             // Nearly all have one input, for which nothing need be allocated.
             if let [input] = &node.inputs[..] {
+                let slot = network.nodes[*input].slot;
+                let given = given.behind(Gated::all(network, self).closing(slot));
                 map.apply(given, &[value(input)], true, &mut out);
             } else {
                 let inputs: Vec<&[T]> = node.inputs.iter().map(value).collect();

@@ -6,7 +6,7 @@ mod problem;
 mod workload;
 
 use std::io::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use peak_alloc::PeakAlloc;
@@ -25,8 +25,11 @@ use crate::interrupt;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// Runs before the timed ones.
-const WARM_UP: usize = 2;
+/// Runs before the timed ones that make all buffers.
+const FIRST_RUNS: usize = 2;
+
+/// How long further runs go on before the timed ones: caches fill, and the system gives every thread a processor of its own.
+const WARM_UP: Duration = Duration::from_millis(100);
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -91,10 +94,14 @@ fn measure<T: Scalar>(
 ) -> Result<Measurement, Failure> {
     let before = MEMORY.current_usage();
     MEMORY.reset_peak_usage();
-    for _ in 0..WARM_UP {
+    for _ in 0..FIRST_RUNS {
         runner.run()?;
     }
     let bytes = MEMORY.peak_usage().saturating_sub(before);
+    let start = Instant::now();
+    while start.elapsed() < WARM_UP && !interrupt::requested() {
+        runner.run()?;
+    }
     let mut times = Vec::with_capacity(repeat);
     let warm = MEMORY.current_usage();
     MEMORY.reset_peak_usage();

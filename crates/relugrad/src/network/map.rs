@@ -3,6 +3,7 @@
 
 use super::affine::{Add, Concat, Conv2d, Dense, Elementwise, Gather, Mean, Reshape};
 use super::gates::{MaxGate, SlopeGate};
+use crate::pattern::LayerView;
 use crate::scalar::Scalar;
 
 /// What all operations of a sweep have in common.
@@ -12,6 +13,24 @@ pub(crate) struct Given<'a, T> {
     pub(crate) parameters: &'a [T],
     /// Rows of each sample; what a gate has made 0 in one of them is 0 in all.
     pub(crate) rows: usize,
+    /// Gates that have made 0 what they close of the rows that are multiplied, if they are known.
+    pub(crate) gates: Option<LayerView<'a>>,
+}
+
+impl<'a, T> Given<'a, T> {
+    /// `rows` rows of each sample, of which nothing is known.
+    pub(crate) fn new(parameters: &'a [T], rows: usize) -> Given<'a, T> {
+        Given {
+            parameters,
+            rows,
+            gates: None,
+        }
+    }
+
+    /// The same rows behind gates, if there are any.
+    pub(crate) fn behind(self, gates: Option<LayerView<'a>>) -> Given<'a, T> {
+        Given { gates, ..self }
+    }
 }
 
 /// Which share of a parameter gradient is wanted.

@@ -132,7 +132,8 @@ impl Objective {
         let weight = self.sample_weight(term, workspace);
         let gated = Gated::all(network, &workspace.record);
         let cotangents = &mut workspace.geometry.cotangents;
-        cotangents.backward(&gated, Seeds::Shared(ndarray::Array2::eye(k).view()), true);
+        let identity = ndarray::Array2::eye(k);
+        cotangents.backward(&gated, Seeds::Shared(identity.view()), gated.nodes());
         let derivatives = derivatives && weight > 0.0;
         let mut a = vec![T::ZERO; if derivatives { samples * k * d } else { 0 }];
         let logits = workspace.record.logits(network);

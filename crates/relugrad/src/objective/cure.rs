@@ -164,10 +164,7 @@ impl<T: Scalar> FiniteStep<T> {
         } = &mut self.row;
         match shared.map(|first| (first, &network.nodes[first])) {
             Some((first, node)) => {
-                let given = Given {
-                    parameters: network.parameters().values(),
-                    rows: 1,
-                };
+                let given = Given::new(network.parameters().values(), 1);
                 let map = node.map.affine().expect("it has a weight");
                 self.first.resize(self.record.samples * node.width, T::ZERO);
                 map.apply(given, &[&self.a], false, &mut self.first);
@@ -185,7 +182,8 @@ impl<T: Scalar> FiniteStep<T> {
         add_hessian_times(function, &self.loss, u, &mut f_bar);
         let seeds = to_scalar::<T>(&f_bar);
         let seeds = Seeds::PerSample(per_sample(&seeds, 1, network.outputs()));
-        self.loss_rows.backward(&gated, seeds, exact);
+        let start = usize::from(!exact);
+        self.loss_rows.backward(&gated, seeds, start..nodes.end);
         let (c, values) = (&self.loss_rows, &self.record.slots);
         weight_gradient(&gated, c, values, Share::affine(), nodes, gradient);
     }
@@ -227,10 +225,7 @@ impl<T: Scalar> FiniteStep<T> {
         let pair = (&second[..], &cotangents.slots[node.slot][..]);
         write_each(&mut difference, pair, |second, first| second - first);
         let map = node.map.affine().expect("it has a weight");
-        let given = Given {
-            parameters: network.parameters().values(),
-            rows: 1,
-        };
+        let given = Given::new(network.parameters().values(), 1);
         map.gradient(
             given,
             &difference,

@@ -12,9 +12,11 @@ use crate::jacobian::products_of_rows;
 use crate::network::Network;
 use crate::network::affine::Dense;
 use crate::network::map::Map;
-use crate::product::{Right, a_b, gram_of_rows, half_gram_of_rows, rows_times, symmetric_sum};
+use crate::product::{
+    Left, Right, a_b, gram_of_rows, half_gram_of_rows, rows_times, symmetric_sum,
+};
 use crate::scalar::Scalar;
-use crate::sweep::Gated;
+use crate::sweep::{Gated, Rows};
 
 /// The price of a symmetric product beside a whole one.
 const HALF: f64 = 0.6;
@@ -103,13 +105,26 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
         sparse_cost(active_share(gated, self.slot))
     }
 
-    /// Writes `c W Wᵀ cᵀ` of each sample from the cotangents `c: [samples, rows, n]` at the layer, with `half` of `W Wᵀ` from
+    /// Writes `c W Wᵀ cᵀ` of each sample from the cotangents `c` at the layer, with `half` of `W Wᵀ` from
     /// [`half_gram`](Self::half_gram); `grams: [samples, rows, rows]`.
-    pub(crate) fn grams(&self, rows: usize, c: &[T], half: &[T], grams: &mut [T]) {
-        let n = self.dense.outputs;
-        let mut product = Buffer::uncleared(c.len());
-        rows_times((rows, n, n), c, Right::Lower(half), false, &mut product);
-        products_of_rows((rows, n), &product, c, grams);
+    pub(crate) fn grams(
+        &self,
+        gated: &Gated<T>,
+        cotangents: &Rows<T>,
+        half: &[T],
+        grams: &mut [T],
+    ) {
+        let (n, c) = (self.dense.outputs, self.left(gated, cotangents));
+        let mut product = Buffer::uncleared(c.entries().len());
+        rows_times(c, n, Right::Lower(half), false, &mut product);
+        products_of_rows((c.rows, n), &product, c.entries(), grams);
+    }
+
+    /// Rows at the layer as a factor.
+    fn left<'a>(&self, gated: &Gated<'a, T>, rows: &'a Rows<T>) -> Left<'a, T> {
+        debug_assert!(rows.are_whole(gated, self.slot));
+        let gates = rows.closed_by(gated, self.slot);
+        Left::of(&rows.slots[self.slot], rows.rows, self.dense.outputs).behind(gates)
     }
 
     /// `L` with zeros above the diagonal and `L + Lᵀ = 2 W Wᵀ`; `[n, n]`.
@@ -136,32 +151,27 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
         n * n * d / 2 + rows * n * n + rows * n * n / 2 + n * n * d
     }
 
-    /// The tangents of `J` at the layer, `c W Wᵀ`, from its cotangents `c: [samples, rows, n]`.
+    /// The tangents of `J` at the layer, `c W Wᵀ`, from its cotangents `c`.
     pub(crate) fn tangents(
         &self,
-        rows: usize,
-        c: &[T],
+        gated: &Gated<T>,
+        cotangents: &Rows<T>,
         buffers: &mut FirstLayerBuffers<T>,
         tangents: &mut [T],
     ) {
         let (n, d) = (self.dense.outputs, self.dense.inputs);
         buffers.gram.resize(n * n, T::ZERO);
         gram_of_rows(d, self.weight, &mut buffers.gram);
-        rows_times(
-            (rows, n, n),
-            c,
-            Right::Plain(&buffers.gram),
-            false,
-            tangents,
-        );
+        let c = self.left(gated, cotangents);
+        rows_times(c, n, Right::Plain(&buffers.gram), false, tangents);
     }
 
     /// Adds `scale (Σ (Ḡ c)ᵀ c) W` to the gradient, from `mixed: Ḡ c` and the `c` that the buffers keep, or from `c` twice
-    /// if it is unmixed.
+    /// if it is `unmixed`.
     pub(crate) fn add_gradient(
         &self,
-        (rows, unmixed): (usize, bool),
-        mixed: &[T],
+        gated: &Gated<T>,
+        (mixed, unmixed): (&Rows<T>, bool),
         scale: T,
         buffers: &mut FirstLayerBuffers<T>,
         gradient: &mut [T],
@@ -169,8 +179,13 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
         let (n, d) = (self.dense.outputs, self.dense.inputs);
         buffers.sum.clear();
         buffers.sum.resize(n * n, T::ZERO);
-        let c = if unmixed { mixed } else { &buffers.unmixed };
-        symmetric_sum((rows, n), scale, mixed, c, &mut buffers.sum);
+        let mixed = self.left(gated, mixed);
+        let c = if unmixed {
+            mixed.entries()
+        } else {
+            &buffers.unmixed
+        };
+        symmetric_sum(mixed, scale, c, &mut buffers.sum);
         let weight = self.dense.weight..self.dense.weight + n * d;
         a_b(
             (n, d),

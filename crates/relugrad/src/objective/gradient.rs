@@ -114,7 +114,8 @@ pub(super) fn residual_row<T: Scalar>(
 ) {
     let seeds = to_scalar::<T>(&loss.residuals);
     let seeds = Seeds::PerSample(per_sample(&seeds, 1, network.outputs()));
-    rows.backward(&Gated::all(network, record), seeds, true);
+    let gated = Gated::all(network, record);
+    rows.backward(&gated, seeds, gated.nodes());
 }
 
 /// `f̄ += S u` at every sample.

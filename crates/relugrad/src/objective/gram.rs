@@ -136,7 +136,7 @@ impl Objective {
             ..
         } = &mut workspace.gram;
         let seeds = Seeds::PerSample(per_sample(&projection, rows, k));
-        cotangents.backward(&gated, seeds, true);
+        cotangents.backward(&gated, seeds, gated.nodes());
         let at_input = cotangents.at_input().chunks_exact(rows * network.inputs());
         for (sample, rows) in at_input.enumerate() {
             let value = scale * Norm::Squared.value(rows);
@@ -193,11 +193,11 @@ impl<T: Scalar> Pair<T> {
         } = self;
         let (rows, end) = (seeds.exact.nrows(), order.others(gated.network).end);
         let shared = Seeds::Shared(seeds.rounded.view());
-        cotangents.backward(gated, shared, order.first.is_none());
+        let start = usize::from(order.first.is_some());
+        cotangents.backward(gated, shared, start..end);
         if let Some(first) = &order.first {
-            let c = &cotangents.slots[first.slot];
             tangents.forward_behind(gated, first.node..end, rows, |tangents| {
-                first.tangents(rows, c, buffers, tangents);
+                first.tangents(gated, cotangents, buffers, tangents);
             });
         } else {
             tangents.forward_from(gated, cotangents, end);
@@ -239,9 +239,8 @@ impl<T: Scalar> Pair<T> {
         weight_gradient(gated, c, t, Share::linear(scale), nodes, gradient);
         let gradient = gradient.values_mut();
         if let Some(first) = &order.first {
-            let mixed = &c.slots[first.slot];
-            let unmixed = common.is_some();
-            first.add_gradient((rows, unmixed), mixed, scale, &mut self.first, gradient);
+            let mixed = (c, common.is_some());
+            first.add_gradient(gated, mixed, scale, &mut self.first, gradient);
         }
         if let Some(last) = &order.last {
             let (seeds, selected) = (seeds.rounded.view(), &mut self.selected);

@@ -318,7 +318,7 @@ fn sweep_pieces<T: Scalar>(
     let seeds: Vec<T> = rows.iter().flat_map(|row| &row.seed).copied().collect();
     let seeds: ArrayView3<T> = per_sample(&seeds, 1, network.outputs());
     pair.cotangents
-        .backward(&gated, Seeds::PerSample(seeds), false);
+        .backward(&gated, Seeds::PerSample(seeds), gated.behind_input());
     let inputs: Vec<T> = rows
         .iter()
         .flat_map(|row| &row.values[0])

@@ -7,7 +7,6 @@ use super::first_layer::FirstLayer;
 use super::last_layers::LastLayers;
 use super::plan::Route;
 use crate::network::Network;
-use crate::network::map::GateKind;
 use crate::scalar::Scalar;
 use crate::sweep::Gated;
 
@@ -66,14 +65,6 @@ pub(super) fn sparse_cost(active: f64) -> f64 {
 
 /// The share of a buffer's units that are active behind gates that close the others; 1 behind any others.
 pub(super) fn active_share<T: Scalar>(gated: &Gated<T>, slot: usize) -> f64 {
-    let nodes = gated.network.nodes.iter();
-    let gates = nodes
-        .filter(|node| node.slot == slot)
-        .find_map(|node| node.map.gate());
-    match gates.map(|gates| (gates.layer, &gates.kind)) {
-        Some((layer, GateKind::Slope(slope))) if slope.inactive_is_constant() => {
-            gated.pattern.view(layer, &gated.samples).active_share()
-        }
-        _ => 1.0,
-    }
+    let gates = gated.closing(slot);
+    gates.map_or(1.0, |gates| gates.active_share())
 }

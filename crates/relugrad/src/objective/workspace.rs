@@ -158,7 +158,7 @@ impl<T: Scalar> Workspace<T> {
         let seeds = to_scalar::<T>(&self.f_bar);
         let seeds = per_sample(&seeds, 1, network.outputs());
         self.loss_rows
-            .backward(&gated, Seeds::PerSample(seeds), false);
+            .backward(&gated, Seeds::PerSample(seeds), gated.behind_input());
         let gradient = self.gradient.as_mut().expect("it was started");
         let activations = &self.record.slots;
         weight_gradient(

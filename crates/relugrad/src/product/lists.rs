@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::left::Left;
 use crate::scalar::Scalar;
 
 /// Rows in groups, and the columns that are not zero in one of the rows of a sample, with their entries in each group.
@@ -42,22 +43,15 @@ impl<T: Scalar> Lists<T> {
         self.starts.push(0);
     }
 
-    /// The lists of `a: [samples, rows, columns]` in groups of `size` rows.
-    pub(super) fn fill(
-        &mut self,
-        a: &[T],
-        (rows, columns): (usize, usize),
-        size: usize,
-        pass: usize,
-    ) {
-        if size == 1 {
-            self.start(columns, pass, 1);
-            return a.chunks_exact(columns).for_each(|row| self.push_row(row));
+    /// The lists of some samples of `A` in groups of `size` rows.
+    pub(super) fn fill(&mut self, a: &Left<T>, samples: Range<usize>, size: usize, pass: usize) {
+        if size == 1 && a.is_unknown() {
+            self.start(a.columns, pass, 1);
+            let rows = samples.flat_map(|sample| a.sample(sample).chunks_exact(a.columns));
+            return rows.for_each(|row| self.push_row(row));
         }
-        self.start(columns, pass, rows.div_ceil(size));
-        for sample in a.chunks_exact(rows * columns) {
-            self.push(sample, columns, size);
-        }
+        self.start(a.columns, pass, a.rows.div_ceil(size));
+        samples.for_each(|sample| self.push(a, sample, size));
     }
 
     /// The lists of `α Aᵀ`, of the columns `units` of `a: [depth, m]`.
@@ -113,24 +107,25 @@ impl<T: Scalar> Lists<T> {
     }
 
     /// Adds the rows of a sample in groups of `size`, of which the last may be smaller.
-    fn push(&mut self, sample: &[T], columns: usize, size: usize) {
+    fn push(&mut self, a: &Left<T>, sample: usize, size: usize) {
         let mut start = self.columns.len();
-        let rows = sample.chunks_exact(columns);
-        find(rows, columns, &mut self.found, &mut self.columns);
+        let columns = a.columns;
+        a.list(sample, 0..columns, &mut self.found, &mut self.columns);
         for pass in 1..=self.passes {
             let before = |&column: &u32| (column as usize) < pass * self.pass;
             let end = start + self.columns[start..].partition_point(before);
             self.starts.push(end);
             let listed = &self.columns[start..end];
-            for group in sample.chunks(size * columns) {
+            for group in a.sample(sample).chunks(size * columns) {
                 match size {
+                    1 => gather::<T, 1>(group, columns, listed, &mut self.entries),
                     2 => gather::<T, 2>(group, columns, listed, &mut self.entries),
                     3 => gather::<T, 3>(group, columns, listed, &mut self.entries),
                     4 => gather::<T, 4>(group, columns, listed, &mut self.entries),
                     5 => gather::<T, 5>(group, columns, listed, &mut self.entries),
                     6 => gather::<T, 6>(group, columns, listed, &mut self.entries),
                     10 => gather::<T, 10>(group, columns, listed, &mut self.entries),
-                    _ => unreachable!("groups have 2 to 6 rows, or 10"),
+                    _ => unreachable!("groups have 1 to 6 rows, or 10"),
                 }
             }
             start = end;

@@ -8,14 +8,13 @@
 mod convolution;
 mod dense;
 mod lanes;
+mod left;
 mod lists;
 mod panels;
 mod scratch;
 mod sparse_rows;
 mod sparse_sum;
 mod subset_sums;
-
-use pulp::{Arch, Simd, WithSimd};
 
 use crate::scalar::Scalar;
 
@@ -25,6 +24,7 @@ pub(crate) use dense::{
     half_gram_of_rows,
 };
 pub(crate) use lanes::Lanes;
+pub(crate) use left::Left;
 pub(crate) use panels::Right;
 pub(crate) use scratch::Kept;
 pub(crate) use sparse_rows::mix_rows;
@@ -32,25 +32,36 @@ use sparse_rows::{sparse_row, sparse_rows};
 use sparse_sum::sparse_sum;
 pub(crate) use subset_sums::{SelectedSums, subset_sums_cost, subset_tables};
 
+/// Rows of each sample from which on a product with lists is the faster one but for few zeros.
+const MANY_ROWS: usize = 4;
+
+/// The least share of nonzero columns at which a dense product is faster than one with lists of [`MANY_ROWS`] or more.
+const DENSE_FROM: f64 = 0.95;
+
+/// Whether products of so many rows for each sample take lists if such a share of columns is not zero, whatever else they are.
+pub(crate) fn takes_lists(rows: usize, activity: f64) -> bool {
+    rows >= MANY_ROWS && activity < DENSE_FROM
+}
+
 /// The least share of nonzero columns at which a dense product is faster, by rows of each sample.
-fn dense_from<T>((rows, m, k): (usize, usize, usize), a: &[T], b: Right<T>) -> f64 {
+fn dense_from<T>(a: Left<T>, k: usize, b: Right<T>) -> f64 {
     let packing = match b {
         Right::Plain(_) | Right::Lower(_) => 8.0,
         Right::Transposed(_) => 32.0,
     };
-    match rows {
-        1 => single_rows(k, packing / (a.len() / m) as f64),
+    match a.rows {
+        1 => single_rows(k, packing / a.samples as f64),
         2 | 3 => 0.75,
-        _ => 0.95,
+        _ => DENSE_FROM,
     }
 }
 
 /// The same for sums over samples.
-fn dense_sum_from((rows, m, k): (usize, usize, usize)) -> f64 {
-    if rows == 1 {
-        single_rows(k, 8.0 / m as f64)
+fn dense_sum_from<T>(a: Left<T>, k: usize) -> f64 {
+    if a.rows == 1 {
+        single_rows(k, 8.0 / a.columns as f64)
     } else {
-        0.95
+        DENSE_FROM
     }
 }
 
@@ -64,84 +75,57 @@ fn single_rows(k: usize, packing: f64) -> f64 {
 /// matrix once, so nothing is packed.
 const SINGLE_ROW: f64 = 0.1;
 
-/// The share of the columns of `a: [samples, rows, columns]` that are not zero, from the first row of a few samples.
-fn activity<T: Scalar>(a: &[T], rows: usize, columns: usize) -> f64 {
-    let samples = a.len() / (rows * columns);
-    let looked_at = || {
-        a.chunks_exact(rows * columns)
-            .step_by(samples.div_ceil(16).max(1))
-    };
-    let first_rows = looked_at().map(|sample| &sample[..columns]);
-    let nonzero = first_rows.map(|row| Arch::new().dispatch(Nonzero(row)));
-    nonzero.sum::<u32>() as f64 / (looked_at().count() * columns).max(1) as f64
-}
-
-/// Counts the entries that are not 0.
-struct Nonzero<'a, T>(&'a [T]);
-
-impl<T: Scalar> WithSimd for Nonzero<'_, T> {
-    type Output = u32;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> u32 {
-        let nonzero = self.0.iter().map(|&entry| u32::from(entry != T::ZERO));
-        nonzero.sum()
-    }
-}
-
 /// `C ← A B`, or `C ← A B + C` if `accumulate`; `a: [samples, rows, m]`, `b: [m, k]`, `c: [samples, rows, k]`. Columns
-/// of `A` that are zero at a sample are skipped where that is faster.
+/// of `A` that are zero at a sample are skipped where that is faster, and always where they are not yet zero.
 pub(crate) fn rows_times<T: Scalar>(
-    (rows, m, k): (usize, usize, usize),
-    a: &[T],
+    a: Left<T>,
+    k: usize,
     b: Right<T>,
     accumulate: bool,
     c: &mut [T],
 ) {
-    let activity = activity(a, rows, m);
-    if a.len() == m && activity < SINGLE_ROW {
-        return sparse_row(m, a, b, accumulate, c);
+    let activity = a.activity();
+    let Some(entries) = a.closed() else {
+        return sparse_rows(a, k, b, accumulate, c);
+    };
+    if entries.len() == a.columns && activity < SINGLE_ROW {
+        return sparse_row(entries, b, accumulate, c);
     }
-    if activity < dense_from((rows, m, k), a, b) {
-        return sparse_rows((rows, m, k), a, b, accumulate, c);
+    if activity < dense_from(a, k, b) {
+        return sparse_rows(a, k, b, accumulate, c);
     }
     match b {
-        Right::Plain(b) | Right::Lower(b) => a_b((m, k), a, b, accumulate, c),
-        Right::Transposed(b) => a_bt((m, k), a, b, accumulate, c),
+        Right::Plain(b) | Right::Lower(b) => a_b((a.columns, k), entries, b, accumulate, c),
+        Right::Transposed(b) => a_bt((a.columns, k), entries, b, accumulate, c),
     }
 }
 
 /// `C ← α Aᵀ B`, or `C ← α Aᵀ B + C` if `accumulate`; `a: [samples, rows, m]`, `b: [samples, rows, k]`, `c: [m, k]`.
 /// Samples at which a column of `A` is zero are skipped where that is faster.
 pub(crate) fn sum_of_products<T: Scalar>(
-    (rows, m, k): (usize, usize, usize),
+    a: Left<T>,
+    k: usize,
     alpha: T,
-    a: &[T],
     b: &[T],
     accumulate: bool,
     c: &mut [T],
 ) {
-    if activity(a, rows, m) >= dense_sum_from((rows, m, k)) {
-        return at_b((m, k), alpha, a, b, accumulate, c);
+    if a.activity() >= dense_sum_from(a, k) {
+        return at_b((a.columns, k), alpha, a.entries(), b, accumulate, c);
     }
     if !accumulate {
         c.fill(T::ZERO);
     }
-    sparse_sum((rows, m, k), alpha, a, b, false, c);
+    sparse_sum(a, k, alpha, b, false, c);
 }
 
 /// `C ← α Aᵀ B + C` where that sum is known to be symmetric and `C` is 0; `a, b: [samples, rows, n]`, `c: [n, n]`.
-pub(crate) fn symmetric_sum<T: Scalar>(
-    (rows, n): (usize, usize),
-    alpha: T,
-    a: &[T],
-    b: &[T],
-    c: &mut [T],
-) {
-    if activity(a, rows, n) < dense_sum_from((rows, n, n)) {
-        sparse_sum((rows, n, n), alpha, a, b, true, c);
+pub(crate) fn symmetric_sum<T: Scalar>(a: Left<T>, alpha: T, b: &[T], c: &mut [T]) {
+    let n = a.columns;
+    if a.activity() < dense_sum_from(a, n) {
+        sparse_sum(a, n, alpha, b, true, c);
     } else {
-        dense::at_b_lower(n, alpha, a, b, c);
+        dense::at_b_lower(n, alpha, a.entries(), b, c);
     }
     dense::mirror(n, c);
 }
@@ -179,13 +163,19 @@ mod tests {
         let (a, b) = (gated(samples, rows, m), integers(m * k, 5));
         let expected = product(&a, |l, j| b[l * k + j], m, k);
         let mut c = vec![1.0; samples * rows * k];
-        sparse_rows((rows, m, k), &a, Right::Plain(&b), true, &mut c);
+        sparse_rows(Left::of(&a, rows, m), k, Right::Plain(&b), true, &mut c);
         assert!(
             c.iter().zip(&expected).all(|(c, e)| *c == e + 1.0),
             "{rows} rows of {m}"
         );
         let expected = product(&a, |l, j| b[j * m + l], m, k);
-        sparse_rows((rows, m, k), &a, Right::Transposed(&b), false, &mut c);
+        sparse_rows(
+            Left::of(&a, rows, m),
+            k,
+            Right::Transposed(&b),
+            false,
+            &mut c,
+        );
         assert_eq!(c, expected, "{rows} rows of {m}, transposed");
     }
 
@@ -203,9 +193,10 @@ mod tests {
             }
             let expected = product(&a, |l, j| b[l * m + j], m, m);
             let mut c = vec![1.0; 5 * rows * m];
-            sparse_rows((rows, m, m), &a, Right::Lower(&b), false, &mut c);
+            let left = Left::of(&a, rows, m);
+            sparse_rows(left, m, Right::Lower(&b), false, &mut c);
             assert_eq!(c, expected, "{rows} rows of {m}");
-            sparse_rows((rows, m, m), &a, Right::Lower(&b), true, &mut c);
+            sparse_rows(left, m, Right::Lower(&b), true, &mut c);
             assert!(c.iter().zip(&expected).all(|(c, e)| *c == 2.0 * e));
         }
     }
@@ -225,10 +216,10 @@ mod tests {
         let (m, k) = (37, 71);
         let (a, b) = (gated(1, 1, m), integers(m * k, 5));
         let mut c = vec![1.0; k];
-        sparse_row(m, &a, Right::Plain(&b), true, &mut c);
+        sparse_row(&a, Right::Plain(&b), true, &mut c);
         let expected = product(&a, |l, j| b[l * k + j], m, k);
         assert!(c.iter().zip(&expected).all(|(c, e)| *c == e + 1.0));
-        sparse_row(m, &a, Right::Transposed(&b), false, &mut c);
+        sparse_row(&a, Right::Transposed(&b), false, &mut c);
         assert_eq!(c, product(&a, |l, j| b[j * m + l], m, k));
     }
 
@@ -242,7 +233,7 @@ mod tests {
         ] {
             let (a, b) = (gated(samples, rows, m), integers(samples * rows * k, 5));
             let mut c = vec![1.0; m * k];
-            sparse_sum((rows, m, k), 2.0, &a, &b, false, &mut c);
+            sparse_sum(Left::of(&a, rows, m), k, 2.0, &b, false, &mut c);
             let entry = |i: usize, j: usize| {
                 (0..samples * rows)
                     .map(|l| a[l * m + i] * b[l * k + j])
@@ -257,7 +248,7 @@ mod tests {
         for (rows, n) in [(3, 70), (5, 300)] {
             for a in [gated(20, rows, n), integers(20 * rows * n, 3)] {
                 let mut c = vec![0.0; n * n];
-                symmetric_sum((rows, n), 0.5, &a, &a, &mut c);
+                symmetric_sum(Left::of(&a, rows, n), 0.5, &a, &mut c);
                 let entry = |i: usize, j: usize| {
                     (0..20 * rows)
                         .map(|l| a[l * n + i] * a[l * n + j])

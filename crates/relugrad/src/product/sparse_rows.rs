@@ -10,6 +10,7 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::lanes::{MOST_LANES, lanes, registers};
+use super::left::Left;
 use super::lists::Lists;
 use super::panels::{Right, pack, pack_here};
 use super::scratch::Scratch;
@@ -94,23 +95,22 @@ const LISTED: usize = 1 << 20;
 /// `C ← A B`, or `C ← A B + C` if `accumulate`; `a: [samples, rows, m]`, `b: [m, k]`, `c: [samples, rows, k]`. Of a lower
 /// triangle the zeros above the diagonal are left out.
 pub(super) fn sparse_rows<T: Scalar>(
-    (rows, m, k): (usize, usize, usize),
-    a: &[T],
+    a: Left<T>,
+    k: usize,
     b: Right<T>,
     accumulate: bool,
     c: &mut [T],
 ) {
+    let (rows, m) = (a.rows, a.columns);
     let cut = Cut::of::<T>(rows, m, k);
     let mut scratch = Scratch::<T>::take();
     let panels = pack(b, m, cut.width::<T>(), &mut scratch.panels);
-    let samples = c.len() / (rows * k);
-    let chunk = chunk(samples, rows * m * size_of::<T>());
+    let chunk = chunk(a.samples, rows * m * size_of::<T>());
     let operations = c.len() * m;
     for_each_chunk(c, chunk * rows * k, operations, |i, c| {
-        let count = c.len() / (rows * k);
-        let a = &a[i * chunk * rows * m..][..count * rows * m];
+        let samples = i * chunk..i * chunk + c.len() / (rows * k);
         let mut own = Scratch::<T>::take();
-        own.lists.fill(a, (rows, m), cut.size, cut.pass::<T>());
+        own.lists.fill(&a, samples, cut.size, cut.pass::<T>());
         Product {
             lists: &own.lists,
             panels,
@@ -136,7 +136,7 @@ fn chunk(samples: usize, bytes: usize) -> usize {
 }
 
 /// The same for a single row with few entries that are not zero: not worth packing `B`.
-pub(super) fn sparse_row<T: Scalar>(m: usize, a: &[T], b: Right<T>, accumulate: bool, c: &mut [T]) {
+pub(super) fn sparse_row<T: Scalar>(a: &[T], b: Right<T>, accumulate: bool, c: &mut [T]) {
     if !accumulate {
         c.fill(T::ZERO);
     }
@@ -150,7 +150,7 @@ pub(super) fn sparse_row<T: Scalar>(m: usize, a: &[T], b: Right<T>, accumulate: 
         }
         Right::Transposed(b) => {
             let found: Vec<(usize, T)> = found.map(|(l, &a)| (l, a)).collect();
-            for (c, row) in c.iter_mut().zip(b.chunks_exact(m)) {
+            for (c, row) in c.iter_mut().zip(b.chunks_exact(a.len())) {
                 found.iter().for_each(|&(l, a)| *c += a * row[l]);
             }
         }
@@ -163,7 +163,8 @@ pub(crate) fn mix_rows<T: Scalar>(rows: usize, k: usize, m: &[T], c: &mut [T]) {
     let mut own = Scratch::<T>::take();
     let panels = pack_here(Right::Plain(c), rows, cut.width::<T>(), &mut own.panels);
     let pass = cut.pass::<T>();
-    own.lists.fill(m, (rows, rows), cut.size, pass);
+    own.lists
+        .fill(&Left::of(m, rows, rows), 0..1, cut.size, pass);
     Product {
         lists: &own.lists,
         panels,

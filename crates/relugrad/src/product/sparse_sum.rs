@@ -11,7 +11,7 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::lanes::{lanes, registers};
-use super::lists::find;
+use super::left::Left;
 use super::panels::{Aligned, Right, pack};
 use super::scratch::Scratch;
 use super::sparse_rows::{sums, write};
@@ -35,15 +35,16 @@ const LEAST_ROWS: usize = 4;
 /// `C ← α Aᵀ B + C`; `a: [samples, rows, m]`, `b: [samples, rows, k]`, `c: [m, k]`; if `lower`, at least what is on and
 /// below the diagonal.
 pub(super) fn sparse_sum<T: Scalar>(
-    (rows, m, k): (usize, usize, usize),
+    a: Left<T>,
+    k: usize,
     alpha: T,
-    a: &[T],
     b: &[T],
     lower: bool,
     c: &mut [T],
 ) {
+    let (rows, m) = (a.rows, a.columns);
     if rows < LEAST_ROWS {
-        return sums((m, k), alpha, a, b, lower, c);
+        return sums((m, k), alpha, a.entries(), b, lower, c);
     }
     let width = vectors(registers()) * lanes::<T>();
     let mut scratch = Scratch::<T>::take();
@@ -51,11 +52,11 @@ pub(super) fn sparse_sum<T: Scalar>(
     // The parts of a lower triangle are of unequal size, so there are more of them.
     let count = if lower { 2 * pieces(m) } else { pieces(m) };
     let chunk = m.div_ceil(count).min(MOST_UNITS);
-    let operations = c.len() * (a.len() / m);
+    let operations = c.len() * a.samples * rows;
     for_each_chunk(c, chunk * k, operations, |i, c| {
         let units = i * chunk..i * chunk + c.len() / k;
         let mut own = Scratch::<T>::take();
-        own.units.fill(alpha, a, (rows, m), units.clone());
+        own.units.fill(alpha, &a, units.clone());
         let Scratch {
             units: active,
             sums,
@@ -88,21 +89,21 @@ pub(crate) struct Units<T> {
 }
 
 impl<T: Scalar> Units<T> {
-    /// Lists the columns `units` of `α a: [samples, rows, m]`, counted from the first of them.
-    fn fill(&mut self, alpha: T, a: &[T], (rows, m): (usize, usize), units: Range<usize>) {
+    /// Lists the columns `units` of `α A`, counted from the first of them.
+    fn fill(&mut self, alpha: T, a: &Left<T>, units: Range<usize>) {
         self.starts.clear();
         self.groups.clear();
         self.entries.clear();
         self.starts.push(0);
-        for sample in a.chunks_exact(rows * m) {
-            let part = || sample.chunks_exact(m).map(|row| &row[units.clone()]);
+        for sample in 0..a.samples {
+            let rows = a.sample(sample).chunks_exact(a.columns);
             self.listed.clear();
-            find(part(), units.len(), &mut self.found, &mut self.listed);
+            a.list(sample, units.clone(), &mut self.found, &mut self.listed);
             for listed in self.listed.chunks(UNITS) {
                 let mut group = [units.len() as u32; UNITS];
                 group[..listed.len()].copy_from_slice(listed);
                 self.groups.push(group);
-                for row in part() {
+                for row in rows.clone().map(|row| &row[units.clone()]) {
                     let entry = |unit: u32| row.get(unit as usize).map_or(T::ZERO, |&a| alpha * a);
                     self.entries.push(group.map(entry));
                 }

@@ -101,15 +101,7 @@ impl<T: Scalar> Pass<T> {
             && !in_place
         {
             let inputs: Vec<&[T]> = node.inputs.iter().map(|&i| value(i)).collect();
-            map.apply(
-                Given {
-                    parameters,
-                    rows: 1,
-                },
-                &inputs,
-                affine,
-                &mut out,
-            );
+            map.apply(Given::new(parameters, 1), &inputs, affine, &mut out);
         }
         self.slots[node.slot] = out;
     }

@@ -218,7 +218,7 @@ impl<T: Scalar> Arrangement<'_, T> {
                 .iter()
                 .map(|&i| &slots[nodes[i].slot][..])
                 .collect();
-            map.apply(Given { parameters, rows }, &inputs, rows == 1, &mut out);
+            map.apply(Given::new(parameters, rows), &inputs, rows == 1, &mut out);
             slots[node.slot] = out;
         }
     }

@@ -241,7 +241,7 @@ impl<T: Scalar> Walk<'_, T> {
     pub(super) fn fresh_jacobian(&mut self) -> Array2<T> {
         let mut rows = std::mem::take(&mut self.rows);
         let (k, d) = (self.network.outputs(), self.network.inputs());
-        rows.backward(&self.gated(), Seeds::Shared(Array2::eye(k).view()), true);
+        rows.backward(&self.gated(), Seeds::Shared(Array2::eye(k).view()), 0..1);
         let jacobian = Array2::from_shape_vec((k, d), rows.at_input().to_vec());
         self.rows = rows;
         jacobian.expect("K rows of D")

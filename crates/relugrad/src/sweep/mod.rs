@@ -6,6 +6,7 @@
 //! if `c` are the cotangents of `V J` and `t` the tangents of `A`, then the derivative of `⟨A, V J⟩` with
 //! respect to `W_l` is `Σ c_l t_{l−1}ᵀ`.
 
+mod backward;
 mod rows;
 
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
@@ -16,7 +17,8 @@ use crate::parameters::Parameters;
 use crate::scalar::Scalar;
 use crate::trace::Trace;
 
-pub(crate) use rows::{Gated, Rows, Source, multiple_of_identity, weight_gradient};
+pub(crate) use backward::Source;
+pub(crate) use rows::{Gated, Rows, multiple_of_identity, weight_gradient};
 
 /// Where the rows of a backward sweep start, at the logits.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +104,8 @@ impl<T: Scalar> Trace<'_, T> {
     /// [`Error::Shape`](crate::Error::Shape).
     pub fn cotangents_into(&self, seeds: Seeds<T>, into: &mut Cotangents<T>) -> Result<()> {
         seeds.check(self.samples(), self.network.outputs())?;
-        into.0.backward(&self.gated(), seeds, true);
+        let gated = self.gated();
+        into.0.backward(&gated, seeds, gated.nodes());
         Ok(())
     }
 
@@ -186,7 +189,7 @@ impl<T: Scalar> Trace<'_, T> {
         check_shape("cotangent", &expected, cotangent.shape())?;
         let mut rows = T::take_rows();
         let seeds = Seeds::PerSample(cotangent.insert_axis(Axis(1)));
-        rows.backward(&self.gated(), seeds, true);
+        rows.backward(&self.gated(), seeds, 0..1);
         let input = rows.at_input().to_vec();
         T::put_rows(rows);
         Ok(one_row(input, self.network.inputs()))
@@ -201,7 +204,7 @@ impl<T: Scalar> Trace<'_, T> {
         check_shape("cotangent", &expected, cotangent.shape())?;
         let (gated, mut rows) = (self.gated(), Rows::default());
         let seeds = Seeds::PerSample(cotangent.insert_axis(Axis(1)));
-        rows.backward(&gated, seeds, false);
+        rows.backward(&gated, seeds, gated.behind_input());
         let mut gradient = self.parameters().zeros_like();
         weight_gradient(
             &gated,

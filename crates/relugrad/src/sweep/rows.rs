@@ -2,11 +2,7 @@
 
 use std::ops::Range;
 
-use ndarray::ArrayView2;
-
-use super::Seeds;
-use crate::buffer::Buffer;
-use crate::network::map::{AffineMap, GateKind, Given, Map, Share};
+use crate::network::map::{GateKind, Given, Share};
 use crate::network::{Network, Node};
 use crate::parallel::{for_each_chunk, on_pool};
 use crate::parameters::Parameters;
@@ -21,27 +17,10 @@ pub struct Rows<T> {
     pub(crate) samples: usize,
     pub(crate) rows: usize,
     pub(crate) slots: Vec<Vec<T>>,
-}
-
-/// Where cotangents start: entries of a node's rows, `[samples, R, width]`, by their place.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Source<T> {
-    pub(crate) node: usize,
-    pub(crate) entries: Vec<(usize, T)>,
-}
-
-impl<T: Scalar> Source<T> {
-    /// Those of the same node as one.
-    pub(crate) fn together(sources: Vec<Source<T>>) -> Vec<Source<T>> {
-        let mut joined: Vec<Source<T>> = Vec::new();
-        for source in sources {
-            match joined.iter_mut().find(|other| other.node == source.node) {
-                Some(other) => other.entries.extend(source.entries),
-                None => joined.push(source),
-            }
-        }
-        joined
-    }
+    /// The nodes whose rows are complete; others hold anything.
+    pub(super) wanted: Range<usize>,
+    /// Whether all rows have come through gates, where gates share their slot.
+    pub(super) gated: bool,
 }
 
 /// The pattern of some samples of a batch: which linear network each of them sees.
@@ -67,20 +46,53 @@ impl<'a, T: Scalar> Gated<'a, T> {
         0..self.network.nodes.len()
     }
 
-    fn layer(&self, layer: usize) -> LayerView<'a> {
+    /// All nodes but the input.
+    pub(crate) fn behind_input(&self) -> Range<usize> {
+        1..self.network.nodes.len()
+    }
+
+    pub(super) fn layer(&self, layer: usize) -> LayerView<'a> {
         self.pattern.view(layer, &self.samples)
+    }
+
+    /// Gates that work in a slot and close what is inactive, if there are any.
+    pub(crate) fn closing(&self, slot: usize) -> Option<LayerView<'a>> {
+        let nodes = self.network.nodes.iter().filter(|node| node.slot == slot);
+        let mut gates = nodes.filter_map(|node| node.map.gate());
+        let closing = gates.find(|gates| match &gates.kind {
+            GateKind::Slope(slope) => slope.inactive_is_constant(),
+            GateKind::Max(_) => false,
+        });
+        closing.map(|gates| self.layer(gates.layer))
     }
 }
 
 impl<T: Scalar> Rows<T> {
-    /// Makes room at every node, at the input only if wanted.
-    fn resize(&mut self, network: &Network<T>, samples: usize, rows: usize, input: bool) {
-        (self.samples, self.rows) = (samples, rows);
-        resize_slots(&mut self.slots, network, samples * rows, input);
+    /// Makes room at every node, at the input only if that is wanted.
+    pub(super) fn resize(
+        &mut self,
+        network: &Network<T>,
+        (samples, rows): (usize, usize),
+        wanted: Range<usize>,
+    ) {
+        (self.samples, self.rows, self.gated) = (samples, rows, true);
+        resize_slots(&mut self.slots, network, samples * rows, wanted.start == 0);
+        self.wanted = wanted;
+    }
+
+    /// The gates that all rows of a slot have come through.
+    pub(crate) fn closed_by<'a>(&self, gated: &Gated<'a, T>, slot: usize) -> Option<LayerView<'a>> {
+        gated.closing(slot).filter(|_| self.gated)
+    }
+
+    /// Whether the rows of a slot are complete.
+    pub(crate) fn are_whole(&self, gated: &Gated<T>, slot: usize) -> bool {
+        let nodes = &gated.network.nodes[self.wanted.clone()];
+        nodes.iter().any(|node| node.slot == slot)
     }
 
     /// Multiply-adds of a sweep, if each parameter is one for each row.
-    fn operations(&self, network: &Network<T>) -> usize {
+    pub(super) fn operations(&self, network: &Network<T>) -> usize {
         self.samples * self.rows * network.parameters().len()
     }
 
@@ -94,144 +106,9 @@ impl<T: Scalar> Rows<T> {
         &self.slots[network.output().slot]
     }
 
-    /// Carries cotangents from the logits backward, down to the input only if `to_input`.
-    pub(crate) fn backward(&mut self, gated: &Gated<T>, seeds: Seeds<T>, to_input: bool) {
-        let network = gated.network;
-        self.resize(network, gated.samples.len(), seeds.rows(), to_input);
-        let last = network.nodes.len() - 1;
-        let known = match seeds {
-            Seeds::Shared(seeds) => self.shared_seeds(network, seeds, to_input),
-            Seeds::PerSample(seeds) => {
-                let seeds = seeds.as_standard_layout();
-                let seeds = seeds.as_slice().expect("standard layout");
-                self.slots[network.output().slot].copy_from_slice(seeds);
-                false
-            }
-        };
-        on_pool(self.operations(network), || {
-            for (i, node) in network.nodes.iter().enumerate().rev() {
-                if !(known && i == last) {
-                    self.node_backward(gated, node, to_input);
-                }
-            }
-        });
-    }
-
-    /// Writes shared seeds at the output. If that is a dense layer, their product with its weight is the same
-    /// for every sample, so it is formed once; the result tells whether that was done.
-    fn shared_seeds(&mut self, network: &Network<T>, seeds: ArrayView2<T>, to_input: bool) -> bool {
-        let output = network.output();
-        let seeds = Buffer::of(seeds.iter().copied());
-        repeat(&seeds, &mut self.slots[output.slot]);
-        let Map::Dense(dense) = &output.map else {
-            return false;
-        };
-        if dense.outputs != output.width {
-            return false;
-        }
-        let input = &network.nodes[output.inputs[0]];
-        if to_input || input.depends_on_parameters {
-            let mut product = Buffer::uncleared(self.rows * dense.inputs);
-            let parameters = network.parameters().values();
-            let given = Given {
-                parameters,
-                rows: self.rows,
-            };
-            dense.transpose(given, 0, &seeds, false, &mut product);
-            repeat(&product, &mut self.slots[input.slot]);
-        }
-        true
-    }
-
-    /// Carries cotangents backward that start at several nodes, down to the input only if `to_input`.
-    pub(crate) fn backward_from(
-        &mut self,
-        gated: &Gated<T>,
-        rows: usize,
-        sources: &[Source<T>],
-        to_input: bool,
-    ) {
-        let network = gated.network;
-        self.resize(network, gated.samples.len(), rows, to_input);
-        self.clear(to_input);
-        let last = sources.iter().map(|source| source.node).max();
-        for i in (0..=last.unwrap_or(0)).rev() {
-            let node = &network.nodes[i];
-            for source in sources.iter().filter(|source| source.node == i) {
-                let slot = &mut self.slots[node.slot];
-                source.entries.iter().for_each(|&(at, c)| slot[at] += c);
-            }
-            self.node_backward(gated, node, to_input);
-        }
-    }
-
-    /// Carries the derivatives of every value of one node back to the input: `[samples, width, D]` arrive there.
-    ///
-    /// Those of a dense layer begin with its weight, which is the same for every sample.
-    pub(crate) fn backward_units(&mut self, gated: &Gated<T>, node: usize) {
-        let (network, samples) = (gated.network, gated.samples.len());
-        let (at, width) = (&network.nodes[node], network.nodes[node].width);
-        let Some(dense) = at.map.dense().filter(|dense| dense.outputs == width) else {
-            let one = |i: usize| (i * width + i % width, T::ONE);
-            let entries = (0..samples * width).map(one).collect();
-            return self.backward_from(gated, width, &[Source { node, entries }], true);
-        };
-        self.resize(network, samples, width, true);
-        self.clear(true);
-        let weight = dense.weight..dense.weight + width * dense.inputs;
-        let below = &mut self.slots[network.nodes[at.inputs[0]].slot];
-        repeat(&network.parameters().values()[weight], below);
-        for below in network.nodes[..node].iter().rev() {
-            self.node_backward(gated, below, true);
-        }
-    }
-
-    /// Sets all rows to 0, those at the input only if `input`.
-    fn clear(&mut self, input: bool) {
-        let skipped = usize::from(!input);
-        for slot in &mut self.slots[skipped..] {
-            slot.fill(T::ZERO);
-        }
-    }
-
-    fn node_backward(&mut self, gated: &Gated<T>, node: &Node, to_input: bool) {
-        let (network, rows) = (gated.network, self.rows);
-        let parameters = network.parameters().values();
-        if node.in_place(&network.nodes) {
-            if let Some(gate) = node.map.gate() {
-                let out = &mut self.slots[node.slot];
-                gate.tangent(parameters, &gated.layer(gate.layer), rows, None, out);
-            }
-            return;
-        }
-        let out = std::mem::take(&mut self.slots[node.slot]);
-        let branches = node.inputs.iter().zip(&node.accumulate);
-        for (branch, (&input, &accumulate)) in branches.enumerate() {
-            let input = &network.nodes[input];
-            if !to_input && !input.depends_on_parameters {
-                continue;
-            }
-            let mut below = std::mem::take(&mut self.slots[input.slot]);
-            if let Some(map) = node.map.affine() {
-                map.transpose(
-                    Given { parameters, rows },
-                    branch,
-                    &out,
-                    accumulate,
-                    &mut below,
-                );
-            } else if let Some(gate) = node.map.gate() {
-                let layer = gated.layer(gate.layer);
-                gate.cotangent(parameters, &layer, rows, &out, accumulate, &mut below);
-            }
-            self.slots[input.slot] = below;
-        }
-        self.slots[node.slot] = out;
-    }
-
     /// Carries tangents from the input forward; `input: [samples, R, D]` is copied.
     pub(crate) fn forward(&mut self, gated: &Gated<T>, rows: usize, input: &[T]) {
-        self.resize(gated.network, gated.samples.len(), rows, true);
+        self.resize(gated.network, (gated.samples.len(), rows), gated.nodes());
         self.slots[0].copy_from_slice(input);
         self.carry(gated, gated.nodes().end);
     }
@@ -239,7 +116,7 @@ impl<T: Scalar> Rows<T> {
     /// Like [`forward`](Self::forward) from the rows that `from` has at the input, which it gives away, through the nodes
     /// before `end`.
     pub(crate) fn forward_from(&mut self, gated: &Gated<T>, from: &mut Rows<T>, end: usize) {
-        self.resize(gated.network, gated.samples.len(), from.rows, true);
+        self.resize(gated.network, (gated.samples.len(), from.rows), 0..end);
         std::mem::swap(&mut self.slots[0], &mut from.slots[0]);
         self.carry(gated, end);
     }
@@ -254,7 +131,7 @@ impl<T: Scalar> Rows<T> {
         tangents: impl FnOnce(&mut [T]),
     ) {
         let network = gated.network;
-        self.resize(network, gated.samples.len(), rows, false);
+        self.resize(network, (gated.samples.len(), rows), nodes.clone());
         tangents(&mut self.slots[network.nodes[nodes.start].slot]);
         for node in network.nodes[nodes].iter().skip(1) {
             self.node_forward(gated, node);
@@ -269,7 +146,7 @@ impl<T: Scalar> Rows<T> {
         input: &[T],
         mut visit: impl FnMut(usize, &[T]),
     ) {
-        self.resize(gated.network, gated.samples.len(), rows, true);
+        self.resize(gated.network, (gated.samples.len(), rows), gated.nodes());
         self.slots[0].copy_from_slice(input);
         for node in &gated.network.nodes {
             self.show(gated.network, node, &mut visit);
@@ -287,8 +164,8 @@ impl<T: Scalar> Rows<T> {
         mut visit: impl FnMut(usize, &[T]),
     ) {
         let network = gated.network;
-        self.resize(network, 1, 1, true);
-        self.clear(true);
+        self.resize(network, (1, 1), gated.nodes());
+        self.clear();
         self.slots[network.nodes[from].slot][unit] = value;
         let mut reached = vec![false; network.nodes.len()];
         reached[from] = true;
@@ -331,12 +208,10 @@ impl<T: Scalar> Rows<T> {
         } else if let Some(map) = node.map.affine::<T>()
             && !in_place
         {
-            let given = Given {
-                parameters,
-                rows: self.rows,
-            };
+            let given = Given::new(parameters, self.rows);
             // Nearly all have one input, for which nothing need be allocated.
             if let [input] = node.inputs[..] {
+                let given = given.behind(self.closed_by(gated, nodes[input].slot));
                 map.apply(given, &[below(input)], false, &mut out);
             } else {
                 let inputs: Vec<&[T]> = node.inputs.iter().map(|&input| below(input)).collect();
@@ -396,11 +271,13 @@ pub(crate) fn weight_gradient<T: Scalar>(
     let gradient = gradient.values_mut();
     let nodes = gated.network.nodes[nodes].iter();
     for node in nodes.filter(|node| node.map.has_parameters()) {
+        debug_assert!(cotangents.are_whole(gated, node.slot), "{}", node.name);
         let c = &cotangents.slots[node.slot];
         let t = &tangents[gated.network.nodes[node.inputs[0]].slot];
         if let Some(map) = node.map.affine() {
-            let rows = cotangents.rows;
-            map.gradient(Given { parameters, rows }, c, t, share, gradient);
+            let given = Given::new(parameters, cotangents.rows);
+            let given = given.behind(cotangents.closed_by(gated, node.slot));
+            map.gradient(given, c, t, share, gradient);
         } else if let Some(gate) = node.map.gate()
             && let GateKind::Slope(slopes) = &gate.kind
         {
@@ -411,7 +288,7 @@ pub(crate) fn weight_gradient<T: Scalar>(
 }
 
 /// Fills `to` with copies of `block`.
-fn repeat<T: Scalar>(block: &[T], to: &mut [T]) {
+pub(super) fn repeat<T: Scalar>(block: &[T], to: &mut [T]) {
     let operations = to.len();
     for_each_chunk(to, block.len(), operations, |_, copy| {
         copy.copy_from_slice(block);

@@ -4,7 +4,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::network::map::{AffineMap, Given, Share};
 use crate::parallel::for_each_chunk;
-use crate::product::{Right, rows_times, sum_of_products};
+use crate::product::{Left, Right, rows_times, sum_of_products};
 use crate::scalar::Scalar;
 
 /// A dense layer; its weight is `[outputs, inputs]`. Parameters are slices of the flat vector.
@@ -22,6 +22,18 @@ impl Dense {
     fn weight<'p, T>(&self, parameters: &'p [T]) -> &'p [T] {
         &parameters[self.weight..self.weight + self.inputs * self.outputs]
     }
+
+    /// `c W`, added to `below` if `accumulate`.
+    pub(crate) fn transpose_of<T: Scalar>(
+        &self,
+        c: Left<T>,
+        parameters: &[T],
+        accumulate: bool,
+        below: &mut [T],
+    ) {
+        let weight = Right::Plain(self.weight(parameters));
+        rows_times(c, self.inputs, weight, accumulate, below);
+    }
 }
 
 impl<T: Scalar> AffineMap<T> for Dense {
@@ -37,22 +49,21 @@ impl<T: Scalar> AffineMap<T> for Dense {
             accumulate = true;
         }
         let weight = Right::Transposed(self.weight(parameters));
-        let shape = (given.rows, self.inputs, self.outputs);
-        rows_times(shape, inputs[0], weight, accumulate, out);
+        let rows = Left::of(inputs[0], given.rows, self.inputs).behind(given.gates);
+        rows_times(rows, self.outputs, weight, accumulate, out);
     }
 
     fn transpose(&self, given: Given<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
-        let weight = Right::Plain(self.weight(given.parameters));
-        let shape = (given.rows, self.outputs, self.inputs);
-        rows_times(shape, c, weight, accumulate, below);
+        let rows = Left::of(c, given.rows, self.outputs).behind(given.gates);
+        self.transpose_of(rows, given.parameters, accumulate, below);
     }
 
     /// `∂/∂W += scale Σ_i c_i t_iᵀ` over all rows, and `∂/∂b += scale Σ_i c_i`.
     fn gradient(&self, given: Given<T>, c: &[T], t: &[T], share: Share<T>, gradient: &mut [T]) {
         let range = self.weight..self.weight + self.inputs * self.outputs;
-        let shape = (given.rows, self.outputs, self.inputs);
+        let rows = Left::of(c, given.rows, self.outputs).behind(given.gates);
         let weight = &mut gradient[range];
-        sum_of_products(shape, share.scale, c, t, !share.replace, weight);
+        sum_of_products(rows, self.inputs, share.scale, t, !share.replace, weight);
         if let Some(start) = self.bias.filter(|_| share.offset) {
             Arch::new().dispatch(AddRows {
                 rows: c,

@@ -15,8 +15,8 @@ use pulp::Arch;
 
 use self::kernels::{Scatter, Sums};
 use self::runs::Runs;
-use super::activity;
 use super::lanes::lanes;
+use super::left::Left;
 use super::panels::{lines, room};
 use super::scratch::Scratch;
 use crate::parallel::for_each_chunk;
@@ -92,7 +92,7 @@ impl Convolution {
             return false;
         }
         let lost = Runs::of::<T>(self).padded() as f64 / self.run() as f64;
-        activity(c, rows, self.outputs()) * lost < ADVANTAGE
+        Left::of(c, rows, self.outputs()).activity() * lost < ADVANTAGE
     }
 
     /// `below ← Σ_o c[o] W[o]` at every position, or with `below` added; `c: [samples, rows, outputs]`.

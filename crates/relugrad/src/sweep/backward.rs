@@ -1,0 +1,209 @@
+//! Cotangents: rows that are carried from the logits, or from any nodes, back to the input.
+
+use std::ops::Range;
+
+use ndarray::ArrayView2;
+
+use super::Seeds;
+use super::rows::{Gated, Rows, repeat};
+use crate::buffer::Buffer;
+use crate::network::Node;
+use crate::network::affine::Dense;
+use crate::network::map::{AffineMap, Given};
+use crate::parallel::on_pool;
+use crate::pattern::LayerView;
+use crate::product::{Left, takes_lists};
+use crate::scalar::Scalar;
+
+/// Where cotangents start: entries of a node's rows, `[samples, R, width]`, by their place.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Source<T> {
+    pub(crate) node: usize,
+    pub(crate) entries: Vec<(usize, T)>,
+}
+
+impl<T: Scalar> Source<T> {
+    /// Those of the same node as one.
+    pub(crate) fn together(sources: Vec<Source<T>>) -> Vec<Source<T>> {
+        let mut joined: Vec<Source<T>> = Vec::new();
+        for source in sources {
+            match joined.iter_mut().find(|other| other.node == source.node) {
+                Some(other) => other.entries.extend(source.entries),
+                None => joined.push(source),
+            }
+        }
+        joined
+    }
+}
+
+/// A slot and the rows of each sample in it, `[R, width]`, where they are the same for all samples and not written there.
+type Shared<T> = Option<(usize, Buffer<T>)>;
+
+impl<T: Scalar> Rows<T> {
+    /// Carries cotangents from the logits backward, as far as the nodes whose rows are `wanted`. Others may hold anything.
+    pub(crate) fn backward(&mut self, gated: &Gated<T>, seeds: Seeds<T>, wanted: Range<usize>) {
+        let network = gated.network;
+        self.resize(network, (gated.samples.len(), seeds.rows()), wanted);
+        let (rest, shared) = match seeds {
+            Seeds::Shared(seeds) => self.shared_seeds(gated, seeds),
+            Seeds::PerSample(seeds) => {
+                let seeds = seeds.as_standard_layout();
+                let seeds = seeds.as_slice().expect("standard layout");
+                self.slots[network.output().slot].copy_from_slice(seeds);
+                (gated.nodes(), None)
+            }
+        };
+        on_pool(self.operations(network), || {
+            let nodes = rest.rev();
+            nodes.for_each(|node| self.node_backward(gated, node, &shared));
+        });
+    }
+
+    /// Writes shared seeds at the output. If that is a dense layer, their product with its weight is the same for every sample,
+    /// so it is formed once, and written for every sample only where it is wanted or gates have to close it at once. Returns
+    /// through which nodes cotangents are still to be carried, and what is not written.
+    fn shared_seeds(
+        &mut self,
+        gated: &Gated<T>,
+        seeds: ArrayView2<T>,
+    ) -> (Range<usize>, Shared<T>) {
+        let (network, nodes) = (gated.network, gated.nodes());
+        let output = network.output();
+        let seeds = Buffer::of(seeds.iter().copied());
+        repeat(&seeds, &mut self.slots[output.slot]);
+        let Some(dense) = whole_dense(output) else {
+            return (nodes, None);
+        };
+        let (rest, input) = (0..nodes.end - 1, &network.nodes[output.inputs[0]]);
+        if !self.is_carried_to(input) {
+            return (rest, None);
+        }
+        let mut product = Buffer::uncleared(self.rows * dense.inputs);
+        let given = Given::new(network.parameters().values(), self.rows);
+        dense.transpose(given, 0, &seeds, false, &mut product);
+        let mut in_slot = rest
+            .clone()
+            .filter(|&i| network.nodes[i].slot == input.slot);
+        let first = in_slot.next().expect("the input is one of them");
+        if self.closing_later(gated, first).is_some() {
+            return (rest, Some((input.slot, product)));
+        }
+        repeat(&product, &mut self.slots[input.slot]);
+        (rest, None)
+    }
+
+    /// Whether cotangents are wanted at a node, or at one that it depends on.
+    fn is_carried_to(&self, node: &Node) -> bool {
+        self.wanted.start == 0 || node.depends_on_parameters
+    }
+
+    /// The gates behind a dense layer whose rows are not wanted, if its product with them lists the columns that are open, so that
+    /// the others need not be closed.
+    fn closing_later<'a>(&self, gated: &Gated<'a, T>, node: usize) -> Option<LayerView<'a>> {
+        let (nodes, at) = (&gated.network.nodes, &gated.network.nodes[node]);
+        if !self.gated || node < self.wanted.end || whole_dense(at).is_none() {
+            return None;
+        }
+        let in_slot = nodes[node..].iter().filter(|other| other.slot == at.slot);
+        let layers = in_slot.filter(|other| other.map.gate().is_some()).count();
+        let gates = gated.closing(at.slot).filter(|_| layers == 1)?;
+        takes_lists(self.rows, gates.active_share()).then_some(gates)
+    }
+
+    /// Carries cotangents backward that start at several nodes, down to the input only if `to_input`.
+    pub(crate) fn backward_from(
+        &mut self,
+        gated: &Gated<T>,
+        rows: usize,
+        sources: &[Source<T>],
+        to_input: bool,
+    ) {
+        let network = gated.network;
+        let wanted = usize::from(!to_input)..network.nodes.len();
+        self.resize(network, (gated.samples.len(), rows), wanted);
+        self.clear();
+        let last = sources.iter().map(|source| source.node).max();
+        for i in (0..=last.unwrap_or(0)).rev() {
+            for source in sources.iter().filter(|source| source.node == i) {
+                let slot = &mut self.slots[network.nodes[i].slot];
+                source.entries.iter().for_each(|&(at, c)| slot[at] += c);
+            }
+            self.node_backward(gated, i, &None);
+        }
+    }
+
+    /// Carries the derivatives of every value of one node back to the input: `[samples, width, D]` arrive there.
+    ///
+    /// Those of a dense layer begin with its weight, which is the same for every sample.
+    pub(crate) fn backward_units(&mut self, gated: &Gated<T>, node: usize) {
+        let (network, samples) = (gated.network, gated.samples.len());
+        let (at, width) = (&network.nodes[node], network.nodes[node].width);
+        let Some(dense) = at.map.dense().filter(|dense| dense.outputs == width) else {
+            let one = |i: usize| (i * width + i % width, T::ONE);
+            let entries = (0..samples * width).map(one).collect();
+            return self.backward_from(gated, width, &[Source { node, entries }], true);
+        };
+        self.resize(network, (samples, width), gated.nodes());
+        self.clear();
+        let weight = dense.weight..dense.weight + width * dense.inputs;
+        let below = &mut self.slots[network.nodes[at.inputs[0]].slot];
+        repeat(&network.parameters().values()[weight], below);
+        (0..node)
+            .rev()
+            .for_each(|below| self.node_backward(gated, below, &None));
+    }
+
+    /// Sets all rows to 0, so that rows may start at any node, in front of its gates.
+    pub(super) fn clear(&mut self) {
+        self.gated = false;
+        let skipped = usize::from(self.wanted.start > 0);
+        for slot in &mut self.slots[skipped..] {
+            slot.fill(T::ZERO);
+        }
+    }
+
+    fn node_backward(&mut self, gated: &Gated<T>, i: usize, shared: &Shared<T>) {
+        let (network, rows) = (gated.network, self.rows);
+        let (node, parameters) = (&network.nodes[i], network.parameters().values());
+        if node.in_place(&network.nodes) {
+            if let Some(gate) = node.map.gate()
+                && self.closing_later(gated, node.inputs[0]).is_none()
+            {
+                let out = &mut self.slots[node.slot];
+                gate.tangent(parameters, &gated.layer(gate.layer), rows, None, out);
+            }
+            return;
+        }
+        let out = std::mem::take(&mut self.slots[node.slot]);
+        let branches = node.inputs.iter().zip(&node.accumulate);
+        for (branch, (&input, &accumulate)) in branches.enumerate() {
+            let input = &network.nodes[input];
+            if !self.is_carried_to(input) {
+                continue;
+            }
+            let mut below = std::mem::take(&mut self.slots[input.slot]);
+            if let Some(dense) = node.map.dense()
+                && let Some(gates) = self.closing_later(gated, i)
+            {
+                let shared = shared.as_ref().filter(|(slot, _)| *slot == node.slot);
+                let c = shared.map_or(&out[..], |(_, rows)| rows);
+                let c = Left::before(gates, c, rows);
+                dense.transpose_of(c, parameters, accumulate, &mut below);
+            } else if let Some(map) = node.map.affine() {
+                let given = Given::new(parameters, rows).behind(self.closed_by(gated, node.slot));
+                map.transpose(given, branch, &out, accumulate, &mut below);
+            } else if let Some(gate) = node.map.gate() {
+                let layer = gated.layer(gate.layer);
+                gate.cotangent(parameters, &layer, rows, &out, accumulate, &mut below);
+            }
+            self.slots[input.slot] = below;
+        }
+        self.slots[node.slot] = out;
+    }
+}
+
+/// The map of a node that is a dense layer of all its inputs.
+fn whole_dense(node: &Node) -> Option<&Dense> {
+    let dense = node.map.dense();
+    dense.filter(|dense| dense.outputs == node.width)
+}
