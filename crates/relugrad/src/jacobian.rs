@@ -7,7 +7,6 @@ use ndarray::{Array2, Array3, ArrayView2, ArrayView3, s};
 use crate::error::{Error, Result};
 use crate::objective::FirstLayer;
 use crate::parallel::for_each_chunk;
-use crate::product::a_bt;
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Seeds};
 use crate::trace::Trace;
@@ -179,7 +178,7 @@ pub(crate) fn products_of_rows<T: Scalar>(
 ) {
     for_each_chunk(grams, r * r, a.len() * r, |sample, gram| {
         let rows = sample * r * width..(sample + 1) * r * width;
-        a_bt((width, r), &a[rows.clone()], &b[rows], false, gram);
+        T::a_bt((width, r), &a[rows.clone()], &b[rows], false, gram);
         symmetrise(gram, r);
     });
 }

@@ -32,6 +32,16 @@ pub(crate) fn for_each_chunk<T: Send>(
     operations: usize,
     f: impl Fn(usize, &mut [T]) + Sync + Send,
 ) {
+    // One function for all `f`, so that sharing out is compiled once.
+    share_out(data, length, operations, &f);
+}
+
+fn share_out<T: Send>(
+    data: &mut [T],
+    length: usize,
+    operations: usize,
+    f: &(dyn Fn(usize, &mut [T]) + Sync),
+) {
     if worthwhile(operations) {
         data.par_chunks_mut(length)
             .enumerate()

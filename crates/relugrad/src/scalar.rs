@@ -2,7 +2,7 @@
 
 use ndarray::NdFloat;
 
-use crate::product::{Kept, Lanes, Multiply};
+use crate::product::{Kept, Lanes, Multiply, Products};
 
 mod sealed {
     pub trait Sealed {}
@@ -11,7 +11,7 @@ mod sealed {
 }
 
 /// `f32` for training, `f64` for theorems. The trait is sealed: no other type implements it.
-pub trait Scalar: NdFloat + Default + Lanes + Multiply + Kept + sealed::Sealed {
+pub trait Scalar: NdFloat + Default + Lanes + Multiply + Products + Kept + sealed::Sealed {
     /// The number 0.
     const ZERO: Self;
     /// The number 1.

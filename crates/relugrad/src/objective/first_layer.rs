@@ -12,9 +12,7 @@ use crate::jacobian::products_of_rows;
 use crate::network::Network;
 use crate::network::affine::Dense;
 use crate::network::map::Map;
-use crate::product::{
-    Left, Right, a_b, gram_of_rows, half_gram_of_rows, rows_times, symmetric_sum,
-};
+use crate::product::{Left, Right};
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Rows};
 
@@ -116,7 +114,7 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
     ) {
         let (n, c) = (self.dense.outputs, self.left(gated, cotangents));
         let mut product = Buffer::uncleared(c.entries().len());
-        rows_times(c, n, Right::Lower(half), false, &mut product);
+        T::rows_times(c, n, Right::Lower(half), false, &mut product);
         products_of_rows((c.rows, n), &product, c.entries(), grams);
     }
 
@@ -130,7 +128,7 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
     /// `L` with zeros above the diagonal and `L + Lᵀ = 2 W Wᵀ`; `[n, n]`.
     pub(crate) fn half_gram(&self) -> Buffer<T> {
         let mut half = Buffer::uncleared(self.dense.outputs * self.dense.outputs);
-        half_gram_of_rows(self.dense.inputs, self.weight, &mut half);
+        T::half_gram_of_rows(self.dense.inputs, self.weight, &mut half);
         half
     }
 
@@ -161,9 +159,9 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
     ) {
         let (n, d) = (self.dense.outputs, self.dense.inputs);
         buffers.gram.resize(n * n, T::ZERO);
-        gram_of_rows(d, self.weight, &mut buffers.gram);
+        T::gram_of_rows(d, self.weight, &mut buffers.gram);
         let c = self.left(gated, cotangents);
-        rows_times(c, n, Right::Plain(&buffers.gram), false, tangents);
+        T::rows_times(c, n, Right::Plain(&buffers.gram), false, tangents);
     }
 
     /// Adds `scale (Σ (Ḡ c)ᵀ c) W` to the gradient, from `mixed: Ḡ c` and the `c` that the buffers keep, or from `c` twice
@@ -185,9 +183,9 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
         } else {
             &buffers.unmixed
         };
-        symmetric_sum(mixed, scale, c, &mut buffers.sum);
+        T::symmetric_sum(mixed, scale, c, &mut buffers.sum);
         let weight = self.dense.weight..self.dense.weight + n * d;
-        a_b(
+        T::a_b(
             (n, d),
             &buffers.sum,
             self.weight,

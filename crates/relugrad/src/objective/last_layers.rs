@@ -15,7 +15,7 @@ use crate::jacobian::products_of_rows;
 use crate::network::Network;
 use crate::network::affine::Dense;
 use crate::network::map::{GateKind, Map};
-use crate::product::{SelectedSums, a_b_serial, at_b, subset_sums_cost, subset_tables};
+use crate::product::{SelectedSums, a_b_serial, subset_sums_cost, subset_tables};
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Rows};
 
@@ -144,8 +144,9 @@ impl<'n, T: Scalar> LastLayers<'n, T> {
             inner: self.weight(self.inner),
         };
         let mut outer_sums = Buffer::uncleared(r * m);
-        sums.contract(&mut gradient[self.inner.weight..][..m * k], &mut outer_sums);
+        let inner = &mut gradient[self.inner.weight..][..m * k];
+        T::contract(sums, inner, &mut outer_sums);
         let outer = &mut gradient[self.outer.weight..][..outputs * m];
-        at_b((outputs, m), scale, seeds, &outer_sums, true, outer);
+        T::at_b((outputs, m), scale, seeds, &outer_sums, true, outer);
     }
 }

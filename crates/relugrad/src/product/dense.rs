@@ -99,8 +99,8 @@ fn tiled<T: Scalar>(
     );
 }
 
-/// `C ← A Bᵀ`, or with `C` added; `a: [n, k]`, `b: [m, k]`, `c: [n, m]`.
-pub(crate) fn a_bt<T: Scalar>(
+/// [`Products::a_bt`](super::Products::a_bt).
+pub(super) fn a_bt<T: Scalar>(
     (k, m): (usize, usize),
     a: &[T],
     b: &[T],
@@ -112,8 +112,8 @@ pub(crate) fn a_bt<T: Scalar>(
     multiply(T::ONE, view(n, k, a), b, accumulate, view_mut(n, m, c));
 }
 
-/// `C ← A B`, or with `C` added; `a: [n, m]`, `b: [m, k]`, `c: [n, k]`.
-pub(crate) fn a_b<T: Scalar>(
+/// [`Products::a_b`](super::Products::a_b).
+pub(super) fn a_b<T: Scalar>(
     (m, k): (usize, usize),
     a: &[T],
     b: &[T],
@@ -130,8 +130,8 @@ pub(crate) fn a_b<T: Scalar>(
     );
 }
 
-/// `C ← α Aᵀ B`, or with `C` added; `a: [n, m]`, `b: [n, k]`, `c: [m, k]`.
-pub(crate) fn at_b<T: Scalar>(
+/// [`Products::at_b`](super::Products::at_b).
+pub(super) fn at_b<T: Scalar>(
     (m, k): (usize, usize),
     alpha: T,
     a: &[T],
@@ -144,17 +144,16 @@ pub(crate) fn at_b<T: Scalar>(
     multiply(alpha, a, view(n, k, b), accumulate, view_mut(m, k, c));
 }
 
-/// `C ← A Aᵀ`, with `a: [n, k]`, `c: [n, n]`, for little more than half the price.
-pub(crate) fn gram_of_rows<T: Scalar>(k: usize, a: &[T], c: &mut [T]) {
+/// [`Products::gram_of_rows`](super::Products::gram_of_rows).
+pub(super) fn gram_of_rows<T: Scalar>(k: usize, a: &[T], c: &mut [T]) {
     let n = a.len() / k;
     let a = view(n, k, a);
     lower_tiles(T::ONE, a, a.transpose(), false, c);
     mirror(n, c);
 }
 
-/// `C ← L` with zeros above the diagonal and `L + Lᵀ = 2 A Aᵀ`: half of a symmetric product, of which `X L Xᵀ` made
-/// symmetric is `X A Aᵀ Xᵀ`; `a: [n, k]`, `c: [n, n]`.
-pub(crate) fn half_gram_of_rows<T: Scalar>(k: usize, a: &[T], c: &mut [T]) {
+/// [`Products::half_gram_of_rows`](super::Products::half_gram_of_rows).
+pub(super) fn half_gram_of_rows<T: Scalar>(k: usize, a: &[T], c: &mut [T]) {
     let n = a.len() / k;
     let a = view(n, k, a);
     lower_tiles(T::ONE + T::ONE, a, a.transpose(), false, c);

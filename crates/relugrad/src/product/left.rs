@@ -11,7 +11,7 @@ use crate::scalar::Scalar;
 
 /// The left factor `A: [samples, rows, columns]` of a product; all rows of a sample have the same zero columns.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Left<'a, T> {
+pub struct Left<'a, T> {
     entries: &'a [T],
     pub(super) samples: usize,
     pub(crate) rows: usize,

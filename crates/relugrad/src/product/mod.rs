@@ -5,6 +5,7 @@
 //! of their own ([`subset_sums`]). Which of them is taken depends on the numbers alone, and
 //! every entry sums in one order, so the bits do not depend on the number of threads.
 
+mod compiled;
 mod convolution;
 mod dense;
 mod lanes;
@@ -18,19 +19,19 @@ mod subset_sums;
 
 use crate::scalar::Scalar;
 
+pub(crate) use compiled::Products;
 pub(crate) use convolution::Convolution;
-pub(crate) use dense::{
-    Multiply, a_b, a_b_serial, a_bt, a_bt_serial, at_b, at_b_serial, gram_of_rows,
-    half_gram_of_rows,
-};
+pub(crate) use dense::{Multiply, a_b_serial, a_bt_serial, at_b_serial};
 pub(crate) use lanes::Lanes;
 pub(crate) use left::Left;
 pub(crate) use panels::Right;
 pub(crate) use scratch::Kept;
-pub(crate) use sparse_rows::mix_rows;
+pub(crate) use subset_sums::SelectedSums;
+pub(crate) use subset_sums::{subset_sums_cost, subset_tables};
+
+use dense::{a_b, a_bt, at_b};
 use sparse_rows::{sparse_row, sparse_rows};
 use sparse_sum::sparse_sum;
-pub(crate) use subset_sums::{SelectedSums, subset_sums_cost, subset_tables};
 
 /// Rows of each sample from which on a product with lists is the faster one but for few zeros.
 const MANY_ROWS: usize = 4;
@@ -75,15 +76,8 @@ fn single_rows(k: usize, packing: f64) -> f64 {
 /// matrix once, so nothing is packed.
 const SINGLE_ROW: f64 = 0.1;
 
-/// `C ← A B`, or `C ← A B + C` if `accumulate`; `a: [samples, rows, m]`, `b: [m, k]`, `c: [samples, rows, k]`. Columns
-/// of `A` that are zero at a sample are skipped where that is faster, and always where they are not yet zero.
-pub(crate) fn rows_times<T: Scalar>(
-    a: Left<T>,
-    k: usize,
-    b: Right<T>,
-    accumulate: bool,
-    c: &mut [T],
-) {
+/// [`Products::rows_times`].
+fn rows_times<T: Scalar>(a: Left<T>, k: usize, b: Right<T>, accumulate: bool, c: &mut [T]) {
     let activity = a.activity();
     let Some(entries) = a.closed() else {
         return sparse_rows(a, k, b, accumulate, c);
@@ -100,9 +94,8 @@ pub(crate) fn rows_times<T: Scalar>(
     }
 }
 
-/// `C ← α Aᵀ B`, or `C ← α Aᵀ B + C` if `accumulate`; `a: [samples, rows, m]`, `b: [samples, rows, k]`, `c: [m, k]`.
-/// Samples at which a column of `A` is zero are skipped where that is faster.
-pub(crate) fn sum_of_products<T: Scalar>(
+/// [`Products::sum_of_products`].
+fn sum_of_products<T: Scalar>(
     a: Left<T>,
     k: usize,
     alpha: T,
@@ -119,8 +112,8 @@ pub(crate) fn sum_of_products<T: Scalar>(
     sparse_sum(a, k, alpha, b, false, c);
 }
 
-/// `C ← α Aᵀ B + C` where that sum is known to be symmetric and `C` is 0; `a, b: [samples, rows, n]`, `c: [n, n]`.
-pub(crate) fn symmetric_sum<T: Scalar>(a: Left<T>, alpha: T, b: &[T], c: &mut [T]) {
+/// [`Products::symmetric_sum`].
+fn symmetric_sum<T: Scalar>(a: Left<T>, alpha: T, b: &[T], c: &mut [T]) {
     let n = a.columns;
     if a.activity() < dense_sum_from(a, n) {
         sparse_sum(a, n, alpha, b, true, c);

@@ -8,7 +8,7 @@ use crate::scalar::Scalar;
 
 /// The right factor `B: [m, k]` of a product.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Right<'a, T> {
+pub enum Right<'a, T> {
     /// Row by row; `[m, k]`.
     Plain(&'a [T]),
     /// The same with zeros above the diagonal; `[m, m]`.

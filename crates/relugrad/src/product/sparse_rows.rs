@@ -157,8 +157,8 @@ pub(super) fn sparse_row<T: Scalar>(a: &[T], b: Right<T>, accumulate: bool, c: &
     }
 }
 
-/// `C ← M C` on this thread, with `m: [rows, rows]`, `c: [rows, k]`.
-pub(crate) fn mix_rows<T: Scalar>(rows: usize, k: usize, m: &[T], c: &mut [T]) {
+/// [`Products::mix_rows`](super::Products::mix_rows).
+pub(super) fn mix_rows<T: Scalar>(rows: usize, k: usize, m: &[T], c: &mut [T]) {
     let cut = Cut::of::<T>(rows, rows, k);
     let mut own = Scratch::<T>::take();
     let panels = pack_here(Right::Plain(c), rows, cut.width::<T>(), &mut own.panels);

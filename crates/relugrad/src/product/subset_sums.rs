@@ -45,7 +45,7 @@ type Vectors<T, S> = [<T as Lanes>::Vector<S>; VECTORS];
 type Block<T, S> = [[Vectors<T, S>; SUBSETS]; BLOCK];
 
 /// The factors of the sums `S_r = Σ_b Z_b T_{b,r}ᵀ`, and of their contractions.
-pub(crate) struct SelectedSums<'a, T> {
+pub struct SelectedSums<'a, T> {
     /// Rows `R` of each sample, units `m`, columns `k`.
     pub(crate) shape: (usize, usize, usize),
     /// At which samples each unit is selected; `[words, m]`, sample `b` in bit `b mod 64` of word `b / 64`.
@@ -73,7 +73,7 @@ pub(crate) fn subset_sums_cost(samples: usize, units: usize) -> f64 {
 impl<T: Scalar> SelectedSums<'_, T> {
     /// `∂/∂W` and `∂/∂U` of `Σ_r,j,i U_rj W_ji S_rji`: adds `Σ_r U_rj S_rji` to `inner: [m, k]`, writes `Σ_i W_ji S_rji` to
     /// `outer: [R, m]`.
-    pub(crate) fn contract(&self, inner: &mut [T], outer: &mut [T]) {
+    pub(super) fn contract(self, inner: &mut [T], outer: &mut [T]) {
         let (r, m, k) = self.shape;
         let width = VECTORS * lanes::<T>();
         let mut rows = Scratch::<T>::take();

@@ -7,7 +7,6 @@ use crate::network::{Network, Node};
 use crate::parallel::{for_each_chunk, on_pool};
 use crate::parameters::Parameters;
 use crate::pattern::{ActivationPattern, LayerView};
-use crate::product::mix_rows;
 use crate::scalar::Scalar;
 use crate::trace::{Record, resize_slots};
 
@@ -239,7 +238,7 @@ impl<T: Scalar> Rows<T> {
             if let Some(factor) = multiple_of_identity(matrix, rows) {
                 return c.iter_mut().for_each(|c| *c *= factor);
             }
-            mix_rows(rows, width, matrix, c);
+            T::mix_rows(rows, width, matrix, c);
         });
     }
 }

@@ -283,7 +283,7 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
         if let Some(direct) = direct {
             let start = self.bias.filter(|_| offset);
             let bias = start.map(|start| &parameters[start..start + self.output[0]]);
-            return direct.apply(weights, bias, inputs[0], out);
+            return T::convolve(&direct, weights, bias, inputs[0], out);
         }
         let operations = out.len() * self.taps();
         for_each_chunk(out, self.outputs(), operations, |row, out| {
@@ -306,7 +306,7 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
         let (m, p, taps) = (self.outputs(), self.positions(), self.taps());
         let (weights, rows) = (self.weights(parameters), self.group_outputs());
         if let Some(sparse) = self.sparse(c, given.rows) {
-            return sparse.transpose(given.rows, weights, c, accumulate, below);
+            return T::convolve_back(&sparse, given.rows, weights, c, accumulate, below);
         }
         let operations = c.len() * taps;
         for_each_chunk(below, self.inputs(), operations, |row, below| {
@@ -335,7 +335,7 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
         let weight = self.weight..self.weight + self.output[0] * self.taps();
         let weight = &mut gradient[weight];
         match self.sparse(c, given.rows) {
-            Some(sparse) => sparse.gradient(given.rows, c, t, scale, weight),
+            Some(sparse) => T::convolution_gradient(&sparse, given.rows, c, t, scale, weight),
             None => self.unfolded_gradient(c, t, scale, weight),
         }
         let Some(start) = self.bias.filter(|_| share.offset) else {

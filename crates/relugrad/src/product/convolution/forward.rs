@@ -99,7 +99,7 @@ impl Convolution {
     }
 
     /// `out ← W ∗ input + bias`, row by row, for a stride of 1.
-    pub(crate) fn apply<T: Scalar>(
+    pub(in crate::product) fn apply<T: Scalar>(
         &self,
         weight: &[T],
         bias: Option<&[T]>,

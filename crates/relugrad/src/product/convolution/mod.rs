@@ -26,7 +26,7 @@ pub(crate) use taps::Taps;
 
 /// A convolution in one group whose kernel is not dilated across.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Convolution {
+pub struct Convolution {
     /// Channels, height and width of the input.
     pub(crate) input: [usize; 3],
     /// Channels, height and width of the output.
@@ -96,7 +96,7 @@ impl Convolution {
     }
 
     /// `below ← Σ_o c[o] W[o]` at every position, or with `below` added; `c: [samples, rows, outputs]`.
-    pub(crate) fn transpose<T: Scalar>(
+    pub(in crate::product) fn transpose<T: Scalar>(
         &self,
         rows: usize,
         weight: &[T],
@@ -140,7 +140,7 @@ impl Convolution {
     }
 
     /// Adds `scale Σ c[o, p] t[under p]` over all rows and positions to the gradient of the weight.
-    pub(crate) fn gradient<T: Scalar>(
+    pub(in crate::product) fn gradient<T: Scalar>(
         &self,
         rows: usize,
         c: &[T],
