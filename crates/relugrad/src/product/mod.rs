@@ -126,22 +126,32 @@ fn symmetric_sum<T: Scalar>(a: Left<T>, alpha: T, b: &[T], c: &mut [T]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::WORD;
+    use crate::pattern::LayerView;
 
     /// Entries that are small integers, so every sum is exact.
     pub(super) fn integers(length: usize, step: usize) -> Vec<f64> {
         (0..length).map(|i| ((i * step) % 7) as f64 - 3.0).collect()
     }
 
-    /// `[samples, rows, columns]` with about half of the columns zero at each sample.
-    fn gated(samples: usize, rows: usize, columns: usize) -> Vec<f64> {
-        let mut a = integers(samples * rows * columns, 3);
+    /// Whether a column is zero at a sample, as about half of them are.
+    fn is_closed(sample: usize, column: usize) -> bool {
+        (sample * 31 + column * 17) % 5 < 3
+    }
+
+    /// `a: [samples, rows, columns]` with zeros in closed columns.
+    fn closed(mut a: Vec<f64>, rows: usize, columns: usize) -> Vec<f64> {
         for (i, entry) in a.iter_mut().enumerate() {
-            let (sample, column) = (i / (rows * columns), i % columns);
-            if (sample * 31 + column * 17) % 5 < 3 {
+            if is_closed(i / (rows * columns), i % columns) {
                 *entry = 0.0;
             }
         }
         a
+    }
+
+    /// `[samples, rows, columns]` with about half of the columns zero at each sample.
+    fn gated(samples: usize, rows: usize, columns: usize) -> Vec<f64> {
+        closed(integers(samples * rows * columns, 3), rows, columns)
     }
 
     fn product(a: &[f64], b: impl Fn(usize, usize) -> f64, m: usize, k: usize) -> Vec<f64> {
@@ -202,6 +212,52 @@ mod tests {
     #[test]
     fn sparse_rows_equal_the_definition_for_every_width_of_a_panel() {
         (1..=40).for_each(|k| check_sparse_rows((5, 5, 37, k)));
+    }
+
+    /// The bits of the units that [`gated`] leaves open.
+    fn open(samples: usize, units: usize) -> Vec<u64> {
+        let words = units.div_ceil(WORD);
+        let mut bits = vec![0; samples * words];
+        for (sample, unit) in (0..samples).flat_map(|b| (0..units).map(move |j| (b, j))) {
+            let is_open = u64::from(!is_closed(sample, unit));
+            bits[sample * words + unit / WORD] |= is_open << (unit % WORD);
+        }
+        bits
+    }
+
+    #[test]
+    fn gates_close_columns_that_hold_anything() {
+        for (rows, m) in [(1, 37), (4, 64), (5, 129), (10, 300)] {
+            let (samples, k) = (7, 23);
+            let (bits, b) = (open(samples, m), integers(m * k, 5));
+            let gates = LayerView::new(m, 1, &bits, &[]);
+            let mut c = vec![1.0; samples * rows * k];
+            let mut check = |left, zeroed: &[f64]| {
+                let expected = product(zeroed, |l, j| b[l * k + j], m, k);
+                rows_times(left, k, Right::Plain(&b), false, &mut c);
+                assert_eq!(c, expected, "{rows} rows of {m}");
+            };
+            let (all, zeroed) = (integers(samples * rows * m, 3), gated(samples, rows, m));
+            check(Left::of(&zeroed, rows, m).behind(Some(gates)), &zeroed);
+            check(Left::before(gates, &all, rows), &zeroed);
+            let one = &all[..rows * m];
+            let same = closed(one.repeat(samples), rows, m);
+            check(Left::before(gates, one, rows), &same);
+        }
+    }
+
+    #[test]
+    fn sums_take_open_units_from_the_pattern() {
+        for (samples, rows, m, k) in [(40, 3, 37, 71), (30, 10, 130, 65)] {
+            let (a, b) = (gated(samples, rows, m), integers(samples * rows * k, 5));
+            let bits = open(samples, m);
+            let gates = LayerView::new(m, 1, &bits, &[]);
+            let (mut found, mut told) = (vec![1.0; m * k], vec![1.0; m * k]);
+            let left = Left::of(&a, rows, m);
+            sum_of_products(left, k, 2.0, &b, true, &mut found);
+            sum_of_products(left.behind(Some(gates)), k, 2.0, &b, true, &mut told);
+            assert_eq!(found, told);
+        }
     }
 
     #[test]

@@ -207,3 +207,58 @@ fn whole_dense(node: &Node) -> Option<&Dense> {
     let dense = node.map.dense();
     dense.filter(|dense| dense.outputs == node.width)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Builder, Gate, Mlp, Network};
+    use ndarray::Array2;
+
+    /// Dense layers with gates of several kinds, two of them in one buffer, and a sum of branches.
+    fn branched() -> Network<f64> {
+        let weight = |n: usize, m: usize| {
+            Array2::from_shape_fn((n, m), |(i, j)| ((i * 5 + j * 3 + n) as f64).sin())
+        };
+        let mut builder = Builder::new();
+        let x = builder.input(6).unwrap();
+        let first = builder.dense(x, weight(70, 6), None).unwrap();
+        let first = builder.relu(first).unwrap();
+        let clip = Gate::Clip { min: 0.0, max: 1.5 };
+        let first = builder.gate(first, clip).unwrap();
+        let second = builder.dense(first, weight(70, 70), None).unwrap();
+        let second = builder.gate(second, clip).unwrap();
+        let sum = builder.sum(&[first, second]).unwrap();
+        let third = builder.dense(sum, weight(65, 70), None).unwrap();
+        let third = builder.relu(third).unwrap();
+        let third = builder.flatten(third).unwrap();
+        let logits = builder.dense(third, weight(5, 65), None).unwrap();
+        builder.build(logits).unwrap()
+    }
+
+    #[test]
+    fn rows_that_nobody_reads_change_nothing() {
+        let mlp = |gate| Mlp::new(&[6, 70, 65, 5]).gate(gate).build(1).unwrap();
+        let clip = Gate::Clip {
+            min: -1.0,
+            max: 1.0,
+        };
+        let gates = [Gate::Relu, clip, Gate::Abs, Gate::LeakyRelu { slope: 0.1 }];
+        let mut networks: Vec<Network<f64>> = gates.map(mlp).into();
+        networks.push(branched());
+        for network in networks {
+            let inputs = Array2::from_shape_fn((9, 6), |(i, j)| ((i * 6 + j) as f64).sin());
+            let trace = network.trace(inputs.view()).unwrap();
+            let gated = trace.part(trace.all());
+            let seeds = Array2::from_shape_fn((5, 5), |(i, j)| ((i * 5 + j) as f64).cos());
+            let (mut all, mut some) = (Rows::default(), Rows::default());
+            all.backward(&gated, Seeds::Shared(seeds.view()), gated.nodes());
+            for end in 1..=gated.nodes().end {
+                some.backward(&gated, Seeds::Shared(seeds.view()), 0..end);
+                for node in &network.nodes[..end] {
+                    let (all, some) = (&all.slots[node.slot], &some.slots[node.slot]);
+                    assert_eq!(all, some, "{} of {end} nodes", node.name);
+                }
+            }
+        }
+    }
+}
