@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u16).range(0..=1024))]
     pub(super) threads: u16,
 
-    /// Timed runs of each workload
+    /// Timed runs of each workload, after two that make its buffers and a tenth of a second of others
     #[arg(long, value_name = "N", default_value = "21", value_parser = count)]
     pub(super) repeat: usize,
 
