@@ -12,7 +12,6 @@ use crate::parallel::{for_each_chunk, on_pool};
 use crate::parameters::Parameters;
 use crate::pattern::ActivationPattern;
 use crate::scalar::Scalar;
-use crate::sweep::Gated;
 
 /// What one forward pass leaves behind: the values of all nodes and the pattern. Buffers are reused.
 #[derive(Clone, Debug, Default)]
@@ -87,8 +86,6 @@ impl<T: Scalar> Record<T> {
             let value = |&input: &usize| self.value(network, input);
             // Nearly all have one input, for which nothing need be allocated.
             if let [input] = &node.inputs[..] {
-                let slot = network.nodes[*input].slot;
-                let given = given.behind(Gated::all(network, self).closing(slot));
                 map.apply(given, &[value(input)], true, &mut out);
             } else {
                 let inputs: Vec<&[T]> = node.inputs.iter().map(value).collect();
@@ -238,5 +235,32 @@ impl<'n, T: Scalar> Trace<'n, T> {
 
     pub(crate) fn parameters(&self) -> &Parameters<T> {
         self.network.parameters()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Gate, Mlp};
+    use ndarray::Array2;
+
+    #[test]
+    fn clipped_units_count_with_their_bound() {
+        let (n, k, samples) = (300, 400, 256);
+        let clip = Gate::Clip { min: 0.0, max: 2.0 };
+        let mlp = Mlp::new(&[2, n, k]).gate(clip);
+        let mut network = mlp.build::<f64>(0).unwrap();
+        // All units are beyond the bound, so none is active.
+        network.parameters_mut().values_mut()[2 * n..3 * n].fill(1e3);
+        let logits = network.forward(Array2::ones((samples, 2)).view()).unwrap();
+        let weight = &network.parameters().values()[3 * n..3 * n + n * k];
+        for row in logits.rows() {
+            for (logit, weights) in row.iter().zip(weight.chunks_exact(n)) {
+                let expected = 2.0 * weights.iter().sum::<f64>();
+                assert!(
+                    (logit - expected).abs() < 1e-11,
+                    "{logit} is not {expected}"
+                );
+            }
+        }
     }
 }

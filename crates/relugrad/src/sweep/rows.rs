@@ -54,7 +54,8 @@ impl<'a, T: Scalar> Gated<'a, T> {
         self.pattern.view(layer, &self.samples)
     }
 
-    /// Gates that work in a slot and close what is inactive, if there are any.
+    /// Gates that work in a slot and through which no derivative of an inactive unit passes, if there are any. Values are another
+    /// matter: a clipped unit has that of its bound.
     pub(crate) fn closing(&self, slot: usize) -> Option<LayerView<'a>> {
         let nodes = self.network.nodes.iter().filter(|node| node.slot == slot);
         let mut gates = nodes.filter_map(|node| node.map.gate());
