@@ -45,31 +45,33 @@ pub(crate) fn takes_lists(rows: usize, activity: f64) -> bool {
 }
 
 /// The least share of nonzero columns at which a dense product is faster, by rows of each sample.
-fn dense_from<T>(a: Left<T>, k: usize, b: Right<T>) -> f64 {
+fn dense_from<T: Scalar>(a: Left<T>, k: usize, b: Right<T>) -> f64 {
     let packing = match b {
         Right::Plain(_) | Right::Lower(_) => 8.0,
-        Right::Transposed(_) => 32.0,
+        Right::Transposed(_) => 12.0,
     };
     match a.rows {
-        1 => single_rows(k, packing / a.samples as f64),
+        1 => single_rows(a, k, packing / a.samples as f64),
         2 | 3 => 0.75,
         _ => DENSE_FROM,
     }
 }
 
 /// The same for sums over samples.
-fn dense_sum_from<T>(a: Left<T>, k: usize) -> f64 {
+fn dense_sum_from<T: Scalar>(a: Left<T>, k: usize) -> f64 {
     if a.rows == 1 {
-        single_rows(k, 8.0 / a.columns as f64)
+        single_rows(a, k, 8.0 / a.columns as f64)
     } else {
         DENSE_FROM
     }
 }
 
 /// The same for one row: with a load for every multiply-add a sparse product runs at little more than half of a dense one's speed,
-/// a list takes as long to make as 120 multiply-adds for each of its entries, and the right factor has to be packed.
-fn single_rows(k: usize, packing: f64) -> f64 {
-    0.5 * (1.0 - 120.0 / k as f64 - packing)
+/// each entry of a list takes as long as so many multiply-adds, more where zeros have to be found, and the right factor has to be
+/// packed.
+fn single_rows<T: Scalar>(a: Left<T>, k: usize, packing: f64) -> f64 {
+    let listing = if a.is_unknown() { 120.0 } else { 48.0 };
+    0.5 * (1.0 - listing / k as f64 - packing)
 }
 
 /// The share of nonzero entries below which a row's product with a matrix skips the others; it reads each row of the
