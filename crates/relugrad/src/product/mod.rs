@@ -30,6 +30,7 @@ pub(crate) use subset_sums::SelectedSums;
 pub(crate) use subset_sums::{subset_sums_cost, subset_tables};
 
 use dense::{a_b, a_bt, at_b};
+use lanes::registers;
 use sparse_rows::{sparse_row, sparse_rows};
 use sparse_sum::sparse_sum;
 
@@ -51,7 +52,7 @@ fn dense_from<T: Scalar>(a: Left<T>, k: usize, b: Right<T>) -> f64 {
         Right::Transposed(_) => 12.0,
     };
     match a.rows {
-        1 => single_rows(a, k, packing / a.samples as f64),
+        1 => single_rows(SINGLE_ROWS, a, k, packing / a.samples as f64),
         2 | 3 => 0.75,
         _ => DENSE_FROM,
     }
@@ -60,18 +61,21 @@ fn dense_from<T: Scalar>(a: Left<T>, k: usize, b: Right<T>) -> f64 {
 /// The same for sums over samples.
 fn dense_sum_from<T: Scalar>(a: Left<T>, k: usize) -> f64 {
     if a.rows == 1 {
-        single_rows(a, k, 8.0 / a.columns as f64)
+        let speed = if registers() < 32 { 0.6 } else { SINGLE_ROWS };
+        single_rows(speed, a, k, 8.0 / a.columns as f64)
     } else {
         DENSE_FROM
     }
 }
 
-/// The same for one row: with a load for every multiply-add a sparse product runs at little more than half of a dense one's speed,
-/// each entry of a list takes as long as so many multiply-adds, more where zeros have to be found, and the right factor has to be
-/// packed.
-fn single_rows<T: Scalar>(a: Left<T>, k: usize, packing: f64) -> f64 {
+/// Speed of a product with lists of single rows, in which every multiply-add needs a load, as a share of a dense one's.
+const SINGLE_ROWS: f64 = 0.5;
+
+/// The same for one row and such a `speed`: each entry of a list takes as long as so many multiply-adds, more where zeros have to be
+/// found, and the right factor has to be packed.
+fn single_rows<T: Scalar>(speed: f64, a: Left<T>, k: usize, packing: f64) -> f64 {
     let listing = if a.is_unknown() { 120.0 } else { 48.0 };
-    0.5 * (1.0 - listing / k as f64 - packing)
+    speed * (1.0 - listing / k as f64 - packing)
 }
 
 /// The share of nonzero entries below which a row's product with a matrix skips the others; it reads each row of the
