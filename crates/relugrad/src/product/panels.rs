@@ -80,12 +80,16 @@ fn fill<T: Scalar>(b: Right<T>, (m, first, width): (usize, usize, usize), panels
     match width {
         1 => fill_from_rows::<T, 1>(b, m, first, panels),
         2 => fill_from_rows::<T, 2>(b, m, first, panels),
+        3 => fill_from_rows::<T, 3>(b, m, first, panels),
         4 => fill_from_rows::<T, 4>(b, m, first, panels),
+        6 => fill_from_rows::<T, 6>(b, m, first, panels),
         8 => fill_from_rows::<T, 8>(b, m, first, panels),
+        12 => fill_from_rows::<T, 12>(b, m, first, panels),
         16 => fill_from_rows::<T, 16>(b, m, first, panels),
+        24 => fill_from_rows::<T, 24>(b, m, first, panels),
         32 => fill_from_rows::<T, 32>(b, m, first, panels),
         64 => fill_from_rows::<T, 64>(b, m, first, panels),
-        _ => unreachable!("panels are 1, 2 or 4 vectors of up to 16 numbers wide"),
+        _ => unreachable!("panels are 1 to 4 vectors of up to 16 numbers wide"),
     }
 }
 

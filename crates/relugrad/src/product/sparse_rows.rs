@@ -30,6 +30,7 @@ const AT_ONCE: usize = 8;
 fn most_vectors(size: usize) -> usize {
     match (size, registers()) {
         (..=2, _) | (..=MOST_ROWS, 32..) => 4,
+        (3, _) => 3,
         _ => 2,
     }
 }
@@ -241,6 +242,7 @@ impl<T: Scalar> Product<'_, T> {
         match self.cut.vectors {
             1 => self.wide::<1>(),
             2 => self.wide::<2>(),
+            3 => Arch::new().dispatch(Sized::<T, 3, 3>(self)),
             _ => self.wide::<4>(),
         }
     }
