@@ -52,7 +52,7 @@ fn dense_from<T: Scalar>(a: Left<T>, k: usize, b: Right<T>) -> f64 {
         Right::Transposed(_) => 12.0,
     };
     match a.rows {
-        1 => single_rows(SINGLE_ROWS, a, k, packing / a.samples as f64),
+        1 => single_rows(ROW_SPEED, a, k, packing / a.samples as f64),
         2 | 3 => 0.75,
         _ => DENSE_FROM,
     }
@@ -61,7 +61,11 @@ fn dense_from<T: Scalar>(a: Left<T>, k: usize, b: Right<T>) -> f64 {
 /// The same for sums over samples.
 fn dense_sum_from<T: Scalar>(a: Left<T>, k: usize) -> f64 {
     if a.rows == 1 {
-        let speed = if registers() < 32 { 0.6 } else { SINGLE_ROWS };
+        let speed = if registers() < 32 {
+            SUM_SPEED
+        } else {
+            ROW_SPEED
+        };
         single_rows(speed, a, k, 8.0 / a.columns as f64)
     } else {
         DENSE_FROM
@@ -69,7 +73,10 @@ fn dense_sum_from<T: Scalar>(a: Left<T>, k: usize) -> f64 {
 }
 
 /// Speed of a product with lists of single rows, in which every multiply-add needs a load, as a share of a dense one's.
-const SINGLE_ROWS: f64 = 0.5;
+const ROW_SPEED: f64 = 0.5;
+
+/// The same for a sum over samples of single rows with less than 32 registers.
+const SUM_SPEED: f64 = 0.6;
 
 /// The same for one row and such a `speed`: each entry of a list takes as long as so many multiply-adds, more where zeros have to be
 /// found, and the right factor has to be packed.

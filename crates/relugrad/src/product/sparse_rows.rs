@@ -242,6 +242,7 @@ impl<T: Scalar> Product<'_, T> {
         match self.cut.vectors {
             1 => self.wide::<1>(),
             2 => self.wide::<2>(),
+            // Only groups of three have panels of three vectors.
             3 => Arch::new().dispatch(Sized::<T, 3, 3>(self)),
             _ => self.wide::<4>(),
         }
