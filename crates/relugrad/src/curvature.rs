@@ -193,7 +193,7 @@ impl<T: Scalar> Curvature<'_, '_, T> {
     /// [`Error::Eigenvalues`](crate::Error::Eigenvalues).
     pub fn spectral_norm(&self) -> Result<Array1<f64>> {
         let mut solver = EigenSolver::new(self.size());
-        let norm = |m: &[f64]| Ok(solver.solve(m)?.values[0].max(0.0));
+        let norm = |m: &[f64]| Ok(solver.largest(m)?.0.max(0.0));
         self.reduced().map(norm).collect()
     }
 

@@ -133,6 +133,11 @@ impl Heads<'_> {
         at_b_serial((r, k, k), self.seeds(), &product, false, full);
     }
 
+    /// Those that are functions of the Gram matrix.
+    fn terms(&self) -> impl Iterator<Item = &Term> {
+        self.gram.iter().map(|&i| &self.terms[i])
+    }
+
     fn seeds(&self) -> &[f64] {
         self.seeds.as_slice().expect("seeds are contiguous")
     }
@@ -152,10 +157,13 @@ impl Heads<'_> {
             rank: self.rank,
             epsilon: self.epsilon,
             solver,
+            all_pairs: self
+                .terms()
+                .any(|term| term.penalty == Penalty::JacobianNuclear),
             shared: Shared::default(),
         };
         let (samples, mut projections) = (self.loss.values.len(), &self.projections[..]);
-        for (i, term) in self.gram.iter().map(|&i| &self.terms[i]).enumerate() {
+        for (i, term) in self.terms().enumerate() {
             let length = random_rows(&term.penalty) * point.outputs();
             let (all, rest) = projections.split_at(samples * length);
             let rows = &all[sample * length..(sample + 1) * length];

@@ -32,19 +32,20 @@ pub(super) fn frobenius(point: &GramPoint, derivative: Option<&mut GramDerivativ
 /// `‖H‖₂ = λ_max(Lᵀ G L)`, `S = L Lᵀ`. With its unit eigenvector `u` and `q = L u`: `∂/∂G = q qᵀ` and
 /// `∂/∂S = (G q)(G q)ᵀ / λ`.
 pub(super) fn spectral(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> Result<f64> {
-    let eigen = point.reduced_eigen()?;
-    let largest = eigen.values[0].max(0.0);
-    if let Some(bar) = derivative
-        && largest > 0.0
-    {
-        let q = point.factor_times(eigen.vector(0));
-        // Divided before it is squared: 1/λ can overflow for a saturated sample.
-        let (mut gq, root) = (point.g_times(&q), largest.sqrt());
-        gq.iter_mut().for_each(|entry| *entry /= root);
-        add_outer(&mut bar.g, bar.weight, &q, &q);
-        add_outer(&mut bar.s, bar.weight, &gq, &gq);
-    }
-    Ok(largest)
+    point.with_largest_reduced(|value, u| {
+        let largest = value.max(0.0);
+        if let Some(bar) = derivative
+            && largest > 0.0
+        {
+            let q = point.factor_times(u);
+            // Divided before it is squared: 1/λ can overflow for a saturated sample.
+            let (mut gq, root) = (point.g_times(&q), largest.sqrt());
+            gq.iter_mut().for_each(|entry| *entry /= root);
+            add_outer(&mut bar.g, bar.weight, &q, &q);
+            add_outer(&mut bar.s, bar.weight, &gq, &gq);
+        }
+        largest
+    })
 }
 
 /// `‖H z‖² = N/D` along `z = g/‖g‖`, with `a = G r`, `b = S a`, `c = G b`, `d = S c`, `N = bᵀc`, `D = rᵀa`.

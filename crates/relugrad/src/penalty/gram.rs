@@ -23,6 +23,8 @@ pub(crate) struct GramPoint<'a> {
     pub(crate) rank: usize,
     pub(crate) epsilon: f64,
     pub(crate) solver: &'a RefCell<EigenSolver>,
+    /// Whether a penalty needs all eigenpairs of `G`.
+    pub(crate) all_pairs: bool,
     pub(crate) shared: Shared,
 }
 
@@ -79,7 +81,7 @@ impl GramPoint<'_> {
         self.shared.sgs.get_or_init(sgs)
     }
 
-    /// The eigenvalues of `G`.
+    /// All eigenpairs of `G`.
     pub(crate) fn eigen(&self) -> Result<&Eigen> {
         if self.shared.eigen.get().is_none() {
             let solved = self.solver.borrow_mut().solve(self.g)?;
@@ -88,11 +90,24 @@ impl GramPoint<'_> {
         Ok(self.shared.eigen.get().expect("it was just filled"))
     }
 
-    /// The eigenvalues of `Lᵀ G L`, with `S = L Lᵀ`.
-    pub(crate) fn reduced_eigen(&self) -> Result<Eigen> {
+    /// Calls `f` with the largest eigenvalue of `G` and its unit eigenvector.
+    pub(crate) fn with_largest<R>(&self, f: impl FnOnce(f64, &[f64]) -> R) -> Result<R> {
+        if self.all_pairs {
+            let eigen = self.eigen()?;
+            return Ok(f(eigen.values[0], eigen.vector(0)));
+        }
+        let mut solver = self.solver.borrow_mut();
+        let (value, vector) = solver.largest(self.g)?;
+        Ok(f(value, vector))
+    }
+
+    /// Calls `f` with the largest eigenvalue of `Lᵀ G L`, `S = L Lᵀ`, and its unit eigenvector.
+    pub(crate) fn with_largest_reduced<R>(&self, f: impl FnOnce(f64, &[f64]) -> R) -> Result<R> {
         let mut reduced = Buffer::zeros(self.g.len());
         reduced_gram(self.loss, self.state, self.g, &mut reduced);
-        self.solver.borrow_mut().solve(&reduced)
+        let mut solver = self.solver.borrow_mut();
+        let (value, vector) = solver.largest(&reduced)?;
+        Ok(f(value, vector))
     }
 
     /// `L u`, with `S = L Lᵀ`.

@@ -16,12 +16,12 @@ pub(super) fn frobenius(point: &GramPoint, derivative: Option<&mut GramDerivativ
 
 /// `‖J‖₂² = λ_max(G)`; `∂/∂G = u uᵀ` with its unit eigenvector.
 pub(super) fn spectral(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> Result<f64> {
-    let eigen = point.eigen()?;
-    if let Some(bar) = derivative {
-        let u = eigen.vector(0);
-        add_outer(&mut bar.g, bar.weight, u, u);
-    }
-    Ok(eigen.values[0].max(0.0))
+    point.with_largest(|value, u| {
+        if let Some(bar) = derivative {
+            add_outer(&mut bar.g, bar.weight, u, u);
+        }
+        value.max(0.0)
+    })
 }
 
 /// `‖J‖_* = Σ √λ_i(G)`; `∂/∂G = ½ Σ λ_i^{−½} u_i u_iᵀ` over the eigenvalues that are not 0 to rounding:
