@@ -32,7 +32,7 @@ impl<T: Scalar> Record<T> {
         self.pattern.resize(network, self.samples);
         self.kinks.clear();
         self.kinks.resize(self.samples, 0);
-        resize_slots(&mut self.slots, network, self.samples, true);
+        resize_slots(&mut self.slots, network, self.samples, |_| true);
         self.copy_inputs(inputs)?;
         for node in &network.nodes {
             self.step(network, node)?;
@@ -122,19 +122,18 @@ impl<T: Scalar> Record<T> {
     }
 }
 
-/// Makes room for `rows` rows in the buffer of every slot, in that of the input only if wanted.
+/// Makes room for `rows` rows in the buffers of the slots that are `used`; others stay as they are.
 pub(crate) fn resize_slots<T: Scalar>(
     slots: &mut Vec<Vec<T>>,
     network: &Network<T>,
     rows: usize,
-    input: bool,
+    used: impl Fn(usize) -> bool,
 ) {
     slots.resize_with(network.slots.len(), Vec::new);
     for (i, (slot, width)) in slots.iter_mut().zip(&network.slots).enumerate() {
-        if i == network.nodes[0].slot && !input {
-            continue;
+        if used(i) {
+            slot.resize(rows * width, T::ZERO);
         }
-        slot.resize(rows * width, T::ZERO);
     }
 }
 

@@ -37,7 +37,7 @@ impl<T: Scalar> Pass<T> {
         input: ArrayView1<T>,
         affine: bool,
     ) {
-        crate::trace::resize_slots(&mut self.slots, network, 1, true);
+        crate::trace::resize_slots(&mut self.slots, network, 1, |_| true);
         let pairs = self.slots[0].iter_mut().zip(input);
         pairs.for_each(|(to, &from)| *to = from);
         self.arriving.resize_with(pattern.0.layers(), Vec::new);

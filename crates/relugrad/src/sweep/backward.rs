@@ -7,9 +7,9 @@ use ndarray::ArrayView2;
 use super::Seeds;
 use super::rows::{Gated, Rows, repeat};
 use crate::buffer::Buffer;
-use crate::network::Node;
 use crate::network::affine::Dense;
 use crate::network::map::{AffineMap, Given};
+use crate::network::{Network, Node};
 use crate::parallel::on_pool;
 use crate::pattern::LayerView;
 use crate::product::{Left, takes_lists};
@@ -43,10 +43,11 @@ impl<T: Scalar> Rows<T> {
     /// Carries cotangents from the logits backward, as far as the nodes whose rows are `wanted`. Others may hold anything.
     pub(crate) fn backward(&mut self, gated: &Gated<T>, seeds: Seeds<T>, wanted: Range<usize>) {
         let network = gated.network;
-        self.resize(network, (gated.samples.len(), seeds.rows()), wanted);
+        self.begin((gated.samples.len(), seeds.rows()), wanted);
         let (rest, shared) = match seeds {
             Seeds::Shared(seeds) => self.shared_seeds(gated, seeds),
             Seeds::PerSample(seeds) => {
+                self.make_room_backward(network, None);
                 let seeds = seeds.as_standard_layout();
                 let seeds = seeds.as_slice().expect("standard layout");
                 self.slots[network.output().slot].copy_from_slice(seeds);
@@ -69,6 +70,8 @@ impl<T: Scalar> Rows<T> {
     ) -> (Range<usize>, Shared<T>) {
         let (network, nodes) = (gated.network, gated.nodes());
         let output = network.output();
+        let unwritten = self.unwritten(gated);
+        self.make_room_backward(network, unwritten);
         let seeds = Buffer::of(seeds.iter().copied());
         repeat(&seeds, &mut self.slots[output.slot]);
         let Some(dense) = whole_dense(output) else {
@@ -81,15 +84,32 @@ impl<T: Scalar> Rows<T> {
         let mut product = Buffer::uncleared(self.rows * dense.inputs);
         let given = Given::new(network.parameters().values(), self.rows);
         dense.transpose(given, 0, &seeds, false, &mut product);
-        let mut in_slot = rest
-            .clone()
-            .filter(|&i| network.nodes[i].slot == input.slot);
-        let first = in_slot.next().expect("the input is one of them");
-        if self.closing_later(gated, first).is_some() {
-            return (rest, Some((input.slot, product)));
+        if let Some(slot) = unwritten {
+            return (rest, Some((slot, product)));
         }
         repeat(&product, &mut self.slots[input.slot]);
         (rest, None)
+    }
+
+    /// The slot in front of a dense output where cotangents of shared seeds need not be written for every sample.
+    fn unwritten(&self, gated: &Gated<T>) -> Option<usize> {
+        let (network, output) = (gated.network, gated.network.output());
+        whole_dense(output)?;
+        let input = &network.nodes[output.inputs[0]];
+        let first = network
+            .nodes
+            .iter()
+            .position(|node| node.slot == input.slot)?;
+        let is_closed_later = self.closing_later(gated, first).is_some();
+        (is_closed_later && self.is_carried_to(input)).then_some(input.slot)
+    }
+
+    /// Makes room at every node, at the input only if that is wanted, and not in a slot that stays `unwritten`.
+    fn make_room_backward(&mut self, network: &Network<T>, unwritten: Option<usize>) {
+        let not_wanted = (self.wanted.start > 0).then_some(network.nodes[0].slot);
+        self.make_room(network, |slot| {
+            Some(slot) != not_wanted && Some(slot) != unwritten
+        });
     }
 
     /// Whether cotangents are wanted at a node, or at one that it depends on.
@@ -120,7 +140,8 @@ impl<T: Scalar> Rows<T> {
     ) {
         let network = gated.network;
         let wanted = usize::from(!to_input)..network.nodes.len();
-        self.resize(network, (gated.samples.len(), rows), wanted);
+        self.begin((gated.samples.len(), rows), wanted);
+        self.make_room_backward(network, None);
         self.clear();
         let last = sources.iter().map(|source| source.node).max();
         for i in (0..=last.unwrap_or(0)).rev() {
@@ -143,7 +164,8 @@ impl<T: Scalar> Rows<T> {
             let entries = (0..samples * width).map(one).collect();
             return self.backward_from(gated, width, &[Source { node, entries }], true);
         };
-        self.resize(network, (samples, width), gated.nodes());
+        self.begin((samples, width), gated.nodes());
+        self.make_room_backward(network, None);
         self.clear();
         let weight = dense.weight..dense.weight + width * dense.inputs;
         let below = &mut self.slots[network.nodes[at.inputs[0]].slot];

@@ -68,16 +68,22 @@ impl<'a, T: Scalar> Gated<'a, T> {
 }
 
 impl<T: Scalar> Rows<T> {
-    /// Makes room at every node, at the input only if that is wanted.
-    pub(super) fn resize(
-        &mut self,
-        network: &Network<T>,
-        (samples, rows): (usize, usize),
-        wanted: Range<usize>,
-    ) {
-        (self.samples, self.rows, self.gated) = (samples, rows, true);
-        resize_slots(&mut self.slots, network, samples * rows, wanted.start == 0);
+    /// Begins a sweep of so many `(samples, rows)`.
+    pub(super) fn begin(&mut self, size: (usize, usize), wanted: Range<usize>) {
+        (self.samples, self.rows, self.gated) = (size.0, size.1, true);
         self.wanted = wanted;
+    }
+
+    /// Makes room in the slots that are `used`.
+    pub(super) fn make_room(&mut self, network: &Network<T>, used: impl Fn(usize) -> bool) {
+        resize_slots(&mut self.slots, network, self.samples * self.rows, used);
+    }
+
+    /// Begins a sweep forward: only nodes whose rows are wanted have room.
+    fn begin_forward(&mut self, network: &Network<T>, size: (usize, usize), wanted: Range<usize>) {
+        self.begin(size, wanted.clone());
+        let nodes = &network.nodes[wanted];
+        self.make_room(network, |slot| nodes.iter().any(|node| node.slot == slot));
     }
 
     /// The gates that all rows of a slot have come through.
@@ -108,7 +114,7 @@ impl<T: Scalar> Rows<T> {
 
     /// Carries tangents from the input forward; `input: [samples, R, D]` is copied.
     pub(crate) fn forward(&mut self, gated: &Gated<T>, rows: usize, input: &[T]) {
-        self.resize(gated.network, (gated.samples.len(), rows), gated.nodes());
+        self.begin_forward(gated.network, (gated.samples.len(), rows), gated.nodes());
         self.slots[0].copy_from_slice(input);
         self.carry(gated, gated.nodes().end);
     }
@@ -116,7 +122,7 @@ impl<T: Scalar> Rows<T> {
     /// Like [`forward`](Self::forward) from the rows that `from` has at the input, which it gives away, through the nodes
     /// before `end`.
     pub(crate) fn forward_from(&mut self, gated: &Gated<T>, from: &mut Rows<T>, end: usize) {
-        self.resize(gated.network, (gated.samples.len(), from.rows), 0..end);
+        self.begin_forward(gated.network, (gated.samples.len(), from.rows), 0..end);
         std::mem::swap(&mut self.slots[0], &mut from.slots[0]);
         self.carry(gated, end);
     }
@@ -131,7 +137,7 @@ impl<T: Scalar> Rows<T> {
         tangents: impl FnOnce(&mut [T]),
     ) {
         let network = gated.network;
-        self.resize(network, (gated.samples.len(), rows), nodes.clone());
+        self.begin_forward(network, (gated.samples.len(), rows), nodes.clone());
         tangents(&mut self.slots[network.nodes[nodes.start].slot]);
         for node in network.nodes[nodes].iter().skip(1) {
             self.node_forward(gated, node);
@@ -146,7 +152,7 @@ impl<T: Scalar> Rows<T> {
         input: &[T],
         mut visit: impl FnMut(usize, &[T]),
     ) {
-        self.resize(gated.network, (gated.samples.len(), rows), gated.nodes());
+        self.begin_forward(gated.network, (gated.samples.len(), rows), gated.nodes());
         self.slots[0].copy_from_slice(input);
         for node in &gated.network.nodes {
             self.show(gated.network, node, &mut visit);
@@ -164,7 +170,7 @@ impl<T: Scalar> Rows<T> {
         mut visit: impl FnMut(usize, &[T]),
     ) {
         let network = gated.network;
-        self.resize(network, (1, 1), gated.nodes());
+        self.begin_forward(network, (1, 1), gated.nodes());
         self.clear();
         self.slots[network.nodes[from].slot][unit] = value;
         let mut reached = vec![false; network.nodes.len()];
