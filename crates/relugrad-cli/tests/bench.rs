@@ -170,7 +170,10 @@ fn bad_input_is_named() {
         let message = failure(&arguments);
         assert!(message.contains(expected), "{message}");
     }
-    assert!(failure(&["--net", "nonsense"]).contains("`nonsense` is no network"));
+    let missing = failure(&["--net", "missing.onnx"]);
+    assert!(missing.contains("`missing.onnx` is neither a file nor a network"));
+    assert!(failure(&["--lambda", "-1"]).contains("at least 0"));
+    assert!(failure(&["--step", "-2"]).contains("positive"));
     assert!(failure(&["--net", "4-0-2"]).contains("error"));
     assert!(failure(&["--workload", "jacobain"]).contains("jacobian"));
     assert!(failure(&["--check"]).contains("--json"));

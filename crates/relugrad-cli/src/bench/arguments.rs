@@ -11,7 +11,8 @@ use crate::values::{count, non_negative, positive};
 ///
 /// A `step` is the value and all parameter gradients of softmax cross-entropy plus lambda times a penalty, means over the
 /// batch, with buffers reused from step to step; the others compute their arrays from the inputs on. Weights, inputs and
-/// labels are random unless --weights gives them. The first runs are not counted.
+/// labels are random unless --weights gives them. The first runs are not counted. MiB is the most memory in use beyond network,
+/// data and the room that the library of dense products reserves for every thread, twice a thread's share of the last cache.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   relugrad bench
@@ -58,11 +59,11 @@ pub(crate) struct Arguments {
     pub(super) seed: u64,
 
     /// Weight lambda of the penalty in a step
-    #[arg(long, value_name = "WEIGHT", default_value = "0.1", value_parser = non_negative)]
+    #[arg(long, value_name = "WEIGHT", default_value = "0.1", allow_negative_numbers = true, value_parser = non_negative)]
     pub(super) lambda: f64,
 
     /// CURE's step h, along z = sign(g)/‖sign(g)‖ held constant
-    #[arg(long, value_name = "H", default_value = "1.5", value_parser = positive)]
+    #[arg(long, value_name = "H", default_value = "1.5", allow_negative_numbers = true, value_parser = positive)]
     pub(super) step: f64,
 
     /// Directory of parameters and inputs in raw files

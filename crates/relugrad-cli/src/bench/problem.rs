@@ -57,7 +57,9 @@ fn network(net: &str, seed: u64) -> Result<Network<f32>> {
     match widths {
         Some(widths) if widths.len() > 1 => Ok(Mlp::new(&widths).build(seed)?),
         _ if Path::new(net).exists() => Ok(relugrad_io::load_model(net)?.network().cast()),
-        _ => bail!("`{net}` is no network; give widths such as 784-512-10, lenet, or a model file"),
+        _ => bail!(
+            "`{net}` is neither a file nor a network; give widths such as 784-512-10, lenet, or a model file"
+        ),
     }
 }
 
