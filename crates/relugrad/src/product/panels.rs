@@ -89,7 +89,7 @@ fn fill<T: Scalar>(b: Right<T>, (m, first, width): (usize, usize, usize), panels
         24 => fill_from_rows::<T, 24>(b, m, first, panels),
         32 => fill_from_rows::<T, 32>(b, m, first, panels),
         64 => fill_from_rows::<T, 64>(b, m, first, panels),
-        _ => unreachable!("panels are 1 to 4 vectors of up to 16 numbers wide"),
+        _ => unreachable!("panels are 1 to 4 vectors of up to 16 numbers or 8 of up to 8 wide"),
     }
 }
 

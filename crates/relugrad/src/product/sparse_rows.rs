@@ -26,9 +26,11 @@ const TEN: usize = 10;
 /// Sums that a processor can work on at once: two multiply-adds begin in every cycle and each takes four.
 const AT_ONCE: usize = 8;
 
-/// The most vectors in a panel's width: as many as the registers hold sums of a group.
+/// The most vectors in a panel's width: as many as the registers hold sums of a group, for a single row as many as can be worked on
+/// at once.
 fn most_vectors(size: usize) -> usize {
     match (size, registers()) {
+        (1, ..32) => AT_ONCE,
         (..=2, _) | (..=MOST_ROWS, 32..) => 4,
         (3, _) => 3,
         _ => 2,
@@ -45,7 +47,8 @@ fn group_size(rows: usize, columns: usize) -> usize {
         let vectors = most_vectors(size);
         rows.div_ceil(size) * (size * vectors).max(AT_ONCE) / vectors
     };
-    let sizes = (1..=MOST_ROWS.min(rows)).rev();
+    // A group of one reads the panel for every row.
+    let sizes = (2..=MOST_ROWS.min(rows)).rev();
     sizes.min_by_key(|&size| time(size)).unwrap_or(1)
 }
 
@@ -54,7 +57,7 @@ fn group_size(rows: usize, columns: usize) -> usize {
 struct Cut {
     /// Rows in a group.
     size: usize,
-    /// Vectors in a panel's width: as many as the registers hold sums of a group, and no more than `B` is wide.
+    /// Vectors in a panel's width: the most for such a group, but no more than `B` is wide.
     vectors: usize,
 }
 
@@ -244,6 +247,8 @@ impl<T: Scalar> Product<'_, T> {
             2 => self.wide::<2>(),
             // Only groups of three have panels of three vectors.
             3 => Arch::new().dispatch(Sized::<T, 3, 3>(self)),
+            // Only single rows have panels of eight.
+            AT_ONCE => Arch::new().dispatch(Sized::<T, 1, AT_ONCE>(self)),
             _ => self.wide::<4>(),
         }
     }
