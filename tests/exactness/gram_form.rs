@@ -7,7 +7,7 @@ use ndarray::{Array2, Array3};
 use proptest::prop_assume;
 use proptest::test_runner::TestCaseResult;
 use relugrad::{Cotangents, Penalty, Route, Seeds, Tangents};
-use relugrad_tests::cases::{Case, Losses, Shapes};
+use relugrad_tests::cases::{Case, Losses, ROUTES, Shapes};
 use relugrad_tests::graph::array;
 use relugrad_tests::matrix::{
     Matrix, add, centring, flatten, frobenius, multiple, norm, product, product_transposed, scaled,
@@ -39,12 +39,7 @@ fn check(
     a: impl Fn(usize) -> Matrix,
 ) -> TestCaseResult {
     let expected = row_form(case, a);
-    for route in [
-        Route::Fewest,
-        Route::AllRows,
-        Route::FirstLayerGram,
-        Route::SubsetSums,
-    ] {
+    for route in ROUTES {
         let found = penalty_gradient(case, penalty, route);
         residual.within(
             penalty.name(),

@@ -130,9 +130,7 @@ fn penalties_and_gradients_agree_to_single_rounding() {
     property(strategy, |(case, penalty), residual| {
         let case = rounded(case);
         prop_assume!(case.distance_from_kinks() > 1e-4 && well_conditioned(&case, &penalty));
-        let objective = Objective::new(case.loss)
-            .with(penalty.clone(), 1.0)
-            .unwrap();
+        let objective = case.objective(&penalty, case.route());
         let (wide, narrow) = (
             gradient::<f64>(&case, &objective),
             gradient::<f32>(&case, &objective),

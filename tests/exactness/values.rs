@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use relugrad::{Direction, Objective, Penalty, Route};
-use relugrad_tests::cases::{Case, Shapes};
+use relugrad_tests::cases::{Case, ROUTES, Shapes};
 use relugrad_tests::geometry::{boundaries, hyperplanes};
 use relugrad_tests::matrix::{frobenius, norm};
 use relugrad_tests::penalty::{second_point, value};
@@ -97,14 +97,8 @@ fn second_points_are_regular(penalty: &Penalty, case: &Case) -> bool {
 
 #[test]
 fn penalties_equal_their_definitions() {
-    let routes = vec![
-        Route::Fewest,
-        Route::AllRows,
-        Route::FirstLayerGram,
-        Route::SubsetSums,
-    ];
     property(
-        (Shapes::any().cases(), prop::sample::select(routes)),
+        (Shapes::any().cases(), prop::sample::select(&ROUTES[..])),
         |(case, route), residual| {
             for penalty in penalties() {
                 if !second_points_are_regular(&penalty, &case) {

@@ -300,6 +300,11 @@ impl Case {
         widths.sum::<usize>() as f64 * f64::EPSILON
     }
 
+    /// The route by which the engine is held to theorems at this case; of many cases all are.
+    pub fn route(&self) -> Route {
+        ROUTES[(self.seed % ROUTES.len() as u64) as usize]
+    }
+
     /// An objective of one penalty with weight 1.
     pub fn objective(&self, penalty: &Penalty, route: Route) -> Objective {
         let objective = Objective::new(self.loss).route(route);
@@ -308,6 +313,14 @@ impl Case {
             .expect("the options are in range")
     }
 }
+
+/// Every route that an objective can be told to take.
+pub const ROUTES: [Route; 4] = [
+    Route::Fewest,
+    Route::AllRows,
+    Route::FirstLayerGram,
+    Route::SubsetSums,
+];
 
 /// Largest difference of two logits: beyond it products of a few small probabilities underflow.
 const LARGEST_RANGE: f64 = 80.0;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use relugrad::{Loss, Objective, Penalty};
+use relugrad::{Loss, Penalty};
 use relugrad_tests::cases::{Case, Losses, Shapes, label_target};
 use relugrad_tests::golden::OwnedTargets;
 use relugrad_tests::graph::{Graph, Op};
@@ -73,12 +73,10 @@ impl Setting {
         }
     }
 
-    /// The engine's value of a penalty at the first sample.
+    /// The engine's value of a penalty at the first sample, by the route of the case.
     pub(crate) fn value(&self, penalty: &Penalty) -> f64 {
-        let objective = Objective::new(self.case.loss)
-            .with(penalty.clone(), 1.0)
-            .unwrap();
         let case = &self.case;
+        let objective = case.objective(penalty, case.route());
         let found = objective.value(&case.network(), case.batch().view(), &case.owned.view());
         found.unwrap().sample_penalties[(0, 0)]
     }

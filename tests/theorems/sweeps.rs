@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use ndarray::{Array3, Axis};
 use proptest::prelude::*;
-use relugrad::{Loss, Penalty, Route, Seeds};
+use relugrad::{Loss, Penalty, Seeds};
 use relugrad_tests::cases::{Case, Shapes};
 use relugrad_tests::difference::{derivative, holding_step, slope};
 use relugrad_tests::graph::{GateKind, Op, array};
@@ -354,6 +354,7 @@ fn logit_cotangent_joins_the_backward_pass_of_the_loss() {
         let loss = logit_gradient(&case, &at.r);
         let sum = add(&loss, lambda, &add(&row_part, 1.0, &logit_part));
         let objective = relugrad::Objective::new(case.loss)
+            .route(case.route())
             .with(Penalty::CurvatureTrace, lambda)
             .unwrap();
         let found = objective
@@ -384,7 +385,7 @@ fn counter_logit_cotangent_joins_the_backward_pass_of_the_loss() {
         let at = Setting::new(&case);
         let (row_part, logit_part) = trace_parts(&at);
         prop_assume!(norm(&logit_part) > 1e-3 * norm(&row_part) && norm(&row_part) > 0.0);
-        let exact = penalty_gradient(&case, &Penalty::CurvatureTrace, Route::Fewest);
+        let exact = penalty_gradient(&case, &Penalty::CurvatureTrace, case.route());
         prop_assert!(relative_error(&row_part, &exact) > 1e-4);
         Ok(())
     });
@@ -526,7 +527,7 @@ fn random_unit_seeds_estimate_the_frobenius_norm_without_bias() {
             rows: 1,
             seed: draw.seed,
         };
-        let objective = case.objective(&penalty, Route::Fewest);
+        let objective = case.objective(&penalty, case.route());
         let found = objective
             .value(&case.network(), case.batch().view(), &case.owned.view())
             .unwrap();
