@@ -20,17 +20,17 @@ pub(super) struct Lanczos {
 }
 
 impl Lanczos {
-    /// For `size×size` matrices.
+    /// For `size×size` matrices, with room for as many steps as any of them can take.
     pub(super) fn new(size: usize) -> Lanczos {
         let mut random = ChaCha8Rng::seed_from_u64(0);
         let mut start: Vec<f64> = (0..size).map(|_| random.random_range(-1.0..1.0)).collect();
         normalise(&mut start);
         Lanczos {
             start,
-            basis: Vec::new(),
-            next: Vec::new(),
-            projected: Tridiagonal::default(),
-            vector: Vec::new(),
+            basis: Vec::with_capacity(size * (size + 1)),
+            next: Vec::with_capacity(size),
+            projected: Tridiagonal::with_room(size),
+            vector: Vec::with_capacity(size),
         }
     }
 

@@ -1,10 +1,9 @@
 //! The largest eigenvalue of a symmetric tridiagonal matrix that grows by a row at a time.
 
 /// A symmetric tridiagonal matrix with entries around 1 and its largest eigenpair.
-#[derive(Clone, Debug, Default)]
 pub(super) struct Tridiagonal {
     diagonal: Vec<f64>,
-    /// What couples each row to the next; it may hold one entry for the row that comes next.
+    /// What couples each row to the next.
     beside: Vec<f64>,
     /// The largest eigenvalue, or a bound above it since rows were added.
     largest: f64,
@@ -15,7 +14,20 @@ pub(super) struct Tridiagonal {
 }
 
 impl Tridiagonal {
-    /// No rows.
+    /// No rows, but room for so many.
+    pub(super) fn with_room(rows: usize) -> Tridiagonal {
+        let room = || Vec::with_capacity(rows);
+        Tridiagonal {
+            diagonal: room(),
+            beside: room(),
+            largest: 0.0,
+            down: room(),
+            up: room(),
+            vector: room(),
+        }
+    }
+
+    /// Takes all rows away.
     pub(super) fn clear(&mut self) {
         self.diagonal.clear();
         self.beside.clear();
@@ -132,7 +144,7 @@ mod tests {
     /// Eigenvalues 2 cos(iπ/(n+1)) and eigenvectors sin(ijπ/(n+1)) of the matrix with ones beside a diagonal of zeros.
     #[test]
     fn chain_has_its_known_largest_pair_at_every_length() {
-        let mut chain = Tridiagonal::default();
+        let mut chain = Tridiagonal::with_room(1);
         for n in 1..=60 {
             chain.push(1.0, 0.0);
             // Bounds of several rows are as good a start.
@@ -153,7 +165,7 @@ mod tests {
     /// Rows far below the largest eigenvalue: the vector's entries fall by the ratio β/(λ − α), far below rounding.
     #[test]
     fn small_entries_of_the_vector_are_accurate() {
-        let mut matrix = Tridiagonal::default();
+        let mut matrix = Tridiagonal::with_room(1);
         matrix.push(0.0, 1.0);
         for _ in 1..12 {
             matrix.push(1e-3, 0.0);
@@ -166,7 +178,7 @@ mod tests {
 
     #[test]
     fn rows_without_coupling_are_no_trouble() {
-        let mut matrix = Tridiagonal::default();
+        let mut matrix = Tridiagonal::with_room(1);
         for diagonal in [1.0, 3.0, 3.0, 2.0, 0.0] {
             matrix.push(0.0, diagonal);
         }

@@ -16,7 +16,7 @@ pub struct Rows<T> {
     pub(crate) samples: usize,
     pub(crate) rows: usize,
     pub(crate) slots: Vec<Vec<T>>,
-    /// The nodes whose rows are complete; others hold anything.
+    /// The nodes whose rows are complete; others hold anything, or nothing.
     pub(super) wanted: Range<usize>,
     /// Whether all rows have come through gates, where gates share their slot.
     pub(super) gated: bool,
