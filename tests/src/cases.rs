@@ -302,7 +302,7 @@ impl Case {
 
     /// The route by which the engine is held to theorems at this case; of many cases all are.
     pub fn route(&self) -> Route {
-        ROUTES[(self.seed % ROUTES.len() as u64) as usize]
+        route(self.seed)
     }
 
     /// An objective of one penalty with weight 1.
@@ -321,6 +321,11 @@ pub const ROUTES: [Route; 4] = [
     Route::FirstLayerGram,
     Route::SubsetSums,
 ];
+
+/// One of them by a seed.
+pub fn route(seed: u64) -> Route {
+    ROUTES[(seed % ROUTES.len() as u64) as usize]
+}
 
 /// Largest difference of two logits: beyond it products of a few small probabilities underflow.
 const LARGEST_RANGE: f64 = 80.0;
