@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::limits::Size;
+
 /// The reason why a model cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -39,6 +41,22 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong.
         problem: Box<Error>,
+    },
+
+    /// A file that asks for more memory than one file may take.
+    #[error(
+        "{what} needs {} of memory, but only {} are left of the {} that this file may take; --file-memory SIZE allows \
+         more", Size(*.needed), Size(*.left), Size(*.limit)
+    )]
+    Memory {
+        /// What it is needed for.
+        what: String,
+        /// How many bytes.
+        needed: u64,
+        /// How many bytes are left.
+        left: u64,
+        /// How many bytes all that is made from the file may take.
+        limit: u64,
     },
 
     /// The file is shorter or longer than its header says.

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod error;
+mod limits;
 mod model;
 mod native;
 mod nnet;
@@ -10,6 +11,7 @@ mod state;
 mod whole_file;
 
 pub use error::{Error, Result};
+pub use limits::{Budget, Limits};
 pub use model::{Format, Model, load_model};
 pub use native::{
     Checkpoint, FORMAT, MAX_WIDTH, Metadata, from_bytes, load, save, save_over, to_bytes,

@@ -18,6 +18,7 @@ use std::path::{Component, Path, PathBuf};
 use prost::Message;
 
 use crate::error::{Error, Result};
+use crate::limits::{Budget, Limits};
 use crate::model::Model;
 use proto::{ModelProto, TensorProto};
 
@@ -40,8 +41,9 @@ pub fn load_onnx(path: impl AsRef<Path>) -> Result<Model> {
         source,
     })?;
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    let external = |tensor: &TensorProto| external(&folder, tensor);
-    read(&bytes, &external).map_err(|problem| problem.in_file(path))
+    let budget = Limits::of_process().budget(bytes.len() as u64);
+    let external = |tensor: &TensorProto| external(&folder, tensor, &budget);
+    read(&bytes, &budget, &external).map_err(|problem| problem.in_file(path))
 }
 
 /// Reads the network of the bytes of an ONNX file, which must hold all tensors itself.
@@ -50,7 +52,8 @@ pub fn load_onnx(path: impl AsRef<Path>) -> Result<Model> {
 /// [`Error::NotOnnx`], [`Error::OnnxGraph`], [`Error::OnnxNode`], [`Error::OnnxTensor`], [`Error::NotFinite`], and
 /// [`Error::Network`].
 pub fn onnx_from_bytes(bytes: &[u8]) -> Result<Model> {
-    read(bytes, &|tensor| {
+    let budget = Limits::of_process().budget(bytes.len() as u64);
+    read(bytes, &budget, &|tensor| {
         Err(Error::OnnxTensor {
             tensor: tensor.name.clone(),
             problem: "its numbers are in another file; read the model from its path".into(),
@@ -58,7 +61,11 @@ pub fn onnx_from_bytes(bytes: &[u8]) -> Result<Model> {
     })
 }
 
-fn read(bytes: &[u8], external: &dyn Fn(&TensorProto) -> Result<Vec<u8>>) -> Result<Model> {
+fn read(
+    bytes: &[u8],
+    budget: &Budget,
+    external: &dyn Fn(&TensorProto) -> Result<Vec<u8>>,
+) -> Result<Model> {
     let model = ModelProto::decode(bytes).map_err(|error| Error::NotOnnx {
         reason: error.to_string(),
     })?;
@@ -92,7 +99,7 @@ fn read(bytes: &[u8], external: &dyn Fn(&TensorProto) -> Result<Vec<u8>>) -> Res
             "its operators are of version {opset}, and {OLDEST_OPSET} is the oldest that is read; export it again"
         )));
     }
-    import::Importer::new(graph, opset, external).run()
+    import::Importer::new(graph, opset, budget, external).run()
 }
 
 fn graph_error(problem: impl Into<String>) -> Error {
@@ -102,7 +109,7 @@ fn graph_error(problem: impl Into<String>) -> Error {
 }
 
 /// The bytes of a tensor in a file beside the model.
-fn external(folder: &Path, tensor: &TensorProto) -> Result<Vec<u8>> {
+fn external(folder: &Path, tensor: &TensorProto, budget: &Budget) -> Result<Vec<u8>> {
     let problem = |problem: String| Error::OnnxTensor {
         tensor: tensor.name.clone(),
         problem,
@@ -149,6 +156,11 @@ fn external(folder: &Path, tensor: &TensorProto) -> Result<Vec<u8>> {
             "its file ends before its {length} bytes do"
         )));
     }
+    // What stands in a file beside the model counts as the model's own.
+    budget.grow(length);
+    budget.take(length, || {
+        format!("tensor `{}` in {}", tensor.name, path.display())
+    })?;
     file.seek(SeekFrom::Start(offset)).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(length).read_to_end(&mut bytes).map_err(failed)?;

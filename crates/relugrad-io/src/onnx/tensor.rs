@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::proto::TensorProto;
 use crate::error::{Error, Result};
+use crate::limits::Budget;
 
 /// The most entries of a constant that a file may ask to be made up.
 pub(super) const MAX_ENTRIES: usize = 1 << 24;
@@ -92,6 +93,7 @@ impl Tensor {
 /// Reads a tensor; `external` finds bytes that are in another file.
 pub(super) fn decode(
     proto: &TensorProto,
+    budget: &Budget,
     external: &dyn Fn(&TensorProto) -> Result<Vec<u8>>,
 ) -> Result<Tensor> {
     let problem = |problem: String| Error::OnnxTensor {
@@ -104,7 +106,9 @@ pub(super) fn decode(
             proto.dims
         ))
     })?;
-    let expected: usize = dims.iter().product();
+    let expected = budget.array(&dims, size_of::<f64>(), || {
+        format!("tensor `{}` of dimensions {dims:?}", proto.name)
+    })?;
     let external = (proto.data_location == 1)
         .then(|| external(proto))
         .transpose()?;

@@ -71,12 +71,12 @@ impl<'a> Importer<'a> {
                 let at = self.axis(call, call.integer("axis", 0)?, first.dims.len())?;
                 let taken = self.indices(call, &index, first.dims[at])?;
                 let dims = [&first.dims[..at], &index.dims, &first.dims[at + 1..]].concat();
-                check_size(call, &dims)?;
+                self.pay(call, &dims)?;
                 Ok(first.picked(dims, &taken_places(&first.dims, at, &taken)))
             }
             "Concat" => self.joined(call, inputs),
             "Expand" | "ConstantOfShape" => self.filled(call, inputs),
-            "Add" | "Sub" | "Mul" | "Div" | "Neg" | "Sqrt" | "Relu" | "Abs" => arithmetic(call, inputs),
+            "Add" | "Sub" | "Mul" | "Div" | "Neg" | "Sqrt" | "Relu" | "Abs" => self.arithmetic(call, inputs),
             "ReduceProd" => {
                 let product = first.values.iter().product();
                 let dims = if call.flag("keepdims", true)? { vec![1; first.dims.len()] } else { Vec::new() };
@@ -89,7 +89,7 @@ impl<'a> Importer<'a> {
     /// What a Constant node holds.
     fn literal(&self, call: Call) -> Result<Tensor> {
         if let Some(proto) = call.tensor("value")? {
-            return tensor::decode(proto, self.external);
+            return tensor::decode(proto, self.budget, self.external);
         }
         let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
         if let Some(values) = call.floats("value_floats")? {
@@ -149,7 +149,9 @@ impl<'a> Importer<'a> {
             inputs[0].clone()
         } else {
             match call.tensor("value")? {
-                Some(proto) => tensor::decode(proto, self.external)?.reshaped_scalar(call)?,
+                Some(proto) => {
+                    tensor::decode(proto, self.budget, self.external)?.reshaped_scalar(call)?
+                }
                 None => Tensor::new(Vec::new(), vec![0.0], false),
             }
         };
@@ -165,9 +167,59 @@ impl<'a> Importer<'a> {
             .collect();
         let dims = target.and_then(|target| broadcast(&value.dims, &target));
         let dims = dims.ok_or_else(|| call.error("its dimensions do not go together"))?;
-        check_size(call, &dims)?;
+        self.pay(call, &dims)?;
         let places = broadcast_places(&value.dims, &dims);
         Ok(value.picked(dims, &places))
+    }
+
+    /// Pays for a constant of these dimensions, with the places that its entries come from.
+    pub(super) fn pay(&self, call: Call, dims: &[usize]) -> Result<()> {
+        let size = 2 * size_of::<usize>() + size_of::<f64>();
+        let what = || {
+            call.error(format!("a constant of dimensions {dims:?}"))
+                .to_string()
+        };
+        self.budget.array(dims, size, what).map(|_| ())
+    }
+
+    fn arithmetic(&self, call: Call, inputs: &[Tensor]) -> Result<Tensor> {
+        let first = &inputs[0];
+        let Some(second) = inputs.get(1) else {
+            let values = first.values.iter().map(|&v| match call.operator() {
+                "Neg" => -v,
+                "Sqrt" => v.sqrt(),
+                "Abs" => v.abs(),
+                _ => v.max(0.0),
+            });
+            return Ok(Tensor::new(
+                first.dims.clone(),
+                values.collect(),
+                first.integer,
+            ));
+        };
+        let dims = broadcast(&first.dims, &second.dims)
+            .ok_or_else(|| call.error("its constants have dimensions that do not go together"))?;
+        self.pay(call, &dims)?;
+        let (left, right) = (
+            broadcast_places(&first.dims, &dims),
+            broadcast_places(&second.dims, &dims),
+        );
+        let integer = first.integer && second.integer;
+        let values = left.iter().zip(&right).map(|(&i, &j)| {
+            let (a, b) = (first.values[i], second.values[j]);
+            match call.operator() {
+                "Add" => a + b,
+                "Sub" => a - b,
+                "Mul" => a * b,
+                _ if integer => (a / b).trunc(),
+                _ => a / b,
+            }
+        });
+        let values: Vec<f64> = values.collect();
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err(call.error("it gives a number that is not finite"));
+        }
+        Ok(Tensor::new(dims, values, integer))
     }
 }
 
@@ -178,52 +230,4 @@ impl Tensor {
         }
         Ok(self.reshaped(Vec::new()))
     }
-}
-
-fn check_size(call: Call, dims: &[usize]) -> Result<()> {
-    let total = dims.iter().try_fold(1usize, |p, &n| p.checked_mul(n));
-    if total.is_some_and(|total| total <= tensor::MAX_ENTRIES) {
-        return Ok(());
-    }
-    Err(call.error(format!("its dimensions {dims:?} are too large")))
-}
-
-fn arithmetic(call: Call, inputs: &[Tensor]) -> Result<Tensor> {
-    let first = &inputs[0];
-    let Some(second) = inputs.get(1) else {
-        let values = first.values.iter().map(|&v| match call.operator() {
-            "Neg" => -v,
-            "Sqrt" => v.sqrt(),
-            "Abs" => v.abs(),
-            _ => v.max(0.0),
-        });
-        return Ok(Tensor::new(
-            first.dims.clone(),
-            values.collect(),
-            first.integer,
-        ));
-    };
-    let dims = broadcast(&first.dims, &second.dims)
-        .ok_or_else(|| call.error("its constants have dimensions that do not go together"))?;
-    check_size(call, &dims)?;
-    let (left, right) = (
-        broadcast_places(&first.dims, &dims),
-        broadcast_places(&second.dims, &dims),
-    );
-    let integer = first.integer && second.integer;
-    let values = left.iter().zip(&right).map(|(&i, &j)| {
-        let (a, b) = (first.values[i], second.values[j]);
-        match call.operator() {
-            "Add" => a + b,
-            "Sub" => a - b,
-            "Mul" => a * b,
-            _ if integer => (a / b).trunc(),
-            _ => a / b,
-        }
-    });
-    let values: Vec<f64> = values.collect();
-    if values.iter().any(|v| !v.is_finite()) {
-        return Err(call.error("it gives a number that is not finite"));
-    }
-    Ok(Tensor::new(dims, values, integer))
 }

@@ -18,11 +18,14 @@ use super::tensor::{Tensor, type_name};
 use super::values::{Activation, Value, sample_shape};
 use super::{graph_error, tensor};
 use crate::error::{Error, Result};
+use crate::limits::Budget;
 use crate::model::{Contribution, Model, Weight};
 
 /// A graph that is being read.
 pub(super) struct Importer<'a> {
     graph: &'a GraphProto,
+    /// What is left for all that the file asks for.
+    budget: &'a Budget,
     external: &'a dyn Fn(&TensorProto) -> Result<Vec<u8>>,
     opset: i64,
     builder: Builder<f64>,
@@ -44,10 +47,12 @@ impl<'a> Importer<'a> {
     pub(super) fn new(
         graph: &'a GraphProto,
         opset: i64,
+        budget: &'a Budget,
         external: &'a dyn Fn(&TensorProto) -> Result<Vec<u8>>,
     ) -> Importer<'a> {
         Importer {
             graph,
+            budget,
             external,
             opset,
             builder: Builder::new(),
@@ -175,7 +180,7 @@ impl<'a> Importer<'a> {
             if !self.readers.contains_key(proto.name.as_str()) && !needed.iter().any(reads) {
                 continue;
             }
-            let mut tensor = tensor::decode(proto, self.external)?;
+            let mut tensor = tensor::decode(proto, self.budget, self.external)?;
             if !tensor.integer {
                 if let Some(i) = tensor.values.iter().position(|v| !v.is_finite()) {
                     return Err(Error::NotFinite {

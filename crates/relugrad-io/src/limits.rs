@@ -1,0 +1,199 @@
+//! How much memory a file may ask for.
+//!
+//! A file of a few bytes can ask for terabytes: a shape in a header, a constant that is to be made up, a stream that
+//! unfolds without end. So whatever is made from a file is paid from one [`Budget`] before it is allocated.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::OnceLock;
+
+use crate::error::{Error, Result};
+
+/// What every file may take, however short it is.
+const FREE: u64 = 64 << 20;
+
+/// What a file may take for each of its bytes. Half-precision weights, widened to eight bytes and folded several times,
+/// take 40; the digits of MNIST, compressed, unfolded and widened, 40.
+const TIMES: u64 = 64;
+
+/// What a node costs with its name and its tables, besides its numbers.
+const NODE: u64 = 2048;
+
+static OF_PROCESS: OnceLock<Limits> = OnceLock::new();
+
+/// How much one file may ask for.
+///
+/// By default all that is made from a file may take 64 MiB and 64 times the length of the file: enough for every file
+/// whose numbers stand in it, and not for one that only asks for them.
+///
+/// ```
+/// let limits = relugrad_io::Limits { memory: Some(1 << 20) };
+/// let budget = limits.budget(500);
+/// assert!(budget.array(&[100, 100], 8, || "the weight".into()).is_ok());
+/// let error = budget.array(&[1000, 1000], 8, || "the weight".into()).unwrap_err();
+/// assert!(error.to_string().contains("--file-memory"));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of memory for all that is made from one file; `None` for the default.
+    pub memory: Option<u64>,
+}
+
+impl Limits {
+    /// The limits for all files that this process reads from now on; they can be set once, as at the start of a program.
+    ///
+    /// Returns whether they are in force, which they are not if others were set before.
+    pub fn set_for_process(self) -> bool {
+        *OF_PROCESS.get_or_init(|| self) == self
+    }
+
+    /// The limits that were set for the process, or the default.
+    pub fn of_process() -> Limits {
+        OF_PROCESS.get().copied().unwrap_or_default()
+    }
+
+    /// What a file of `length` bytes may take.
+    pub fn budget(self, length: u64) -> Budget {
+        let growth = if self.memory.is_some() { 0 } else { TIMES };
+        let limit = self.memory.unwrap_or(FREE);
+        let limit = limit.saturating_add(length.saturating_mul(growth));
+        Budget {
+            limit: Cell::new(limit),
+            left: Cell::new(limit),
+            growth,
+        }
+    }
+}
+
+/// What is left for the things that one file asks for.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    limit: Cell<u64>,
+    left: Cell<u64>,
+    /// What one byte more of the file adds.
+    growth: u64,
+}
+
+impl Budget {
+    /// Pays for `bytes` that are about to be allocated for `what`.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if less is left.
+    pub fn take(&self, bytes: u64, what: impl FnOnce() -> String) -> Result<()> {
+        match self.left.get().checked_sub(bytes) {
+            Some(left) => {
+                self.left.set(left);
+                Ok(())
+            }
+            None => Err(Error::Memory {
+                what: what(),
+                needed: bytes,
+                left: self.left.get(),
+                limit: self.limit.get(),
+            }),
+        }
+    }
+
+    /// Pays for an array of this shape, with `size` bytes an entry, and returns the number of its entries.
+    ///
+    /// An axis of length 0 does not make the others free: what goes through them one by one takes its time too.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if less is left.
+    pub fn array(
+        &self,
+        shape: &[usize],
+        size: usize,
+        what: impl FnOnce() -> String,
+    ) -> Result<usize> {
+        let bytes = shape
+            .iter()
+            .map(|&n| n.max(1) as u64)
+            .fold(size as u64, u64::saturating_mul);
+        self.take(bytes, what)?;
+        Ok(shape.iter().product())
+    }
+
+    /// Pays for so many nodes of a network.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if less is left.
+    pub fn nodes(&self, count: usize) -> Result<()> {
+        self.take((count as u64).saturating_mul(NODE), || {
+            format!("a network of {count} nodes")
+        })
+    }
+
+    /// Adds what the file may take for so many bytes more of it, as when it is read piece by piece.
+    pub fn grow(&self, bytes: u64) {
+        let more = bytes.saturating_mul(self.growth);
+        self.limit.set(self.limit.get().saturating_add(more));
+        self.left.set(self.left.get().saturating_add(more));
+    }
+}
+
+/// A number of bytes in words.
+pub(crate) struct Size(pub(crate) u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        match self.0 {
+            u64::MAX => write!(f, "more than 16 EiB"),
+            bytes if bytes < 1024 => write!(f, "{bytes} bytes"),
+            bytes => {
+                let power = bytes.ilog2() / 10;
+                let number = bytes as f64 / (1u64 << (10 * power)) as f64;
+                let rounded = (number * 10.0).round() / 10.0;
+                write!(f, "{rounded} {}", UNITS[power as usize - 1])
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(result: Result<impl Sized>) -> String {
+        match result {
+            Ok(_) => panic!("it was accepted"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn one_budget_is_for_everything_together() {
+        let budget = Limits { memory: Some(1000) }.budget(1 << 40);
+        let part = || "the part".into();
+        assert_eq!(budget.array(&[10, 5], 8, part).unwrap(), 50);
+        assert_eq!(budget.array(&[75], 8, part).unwrap(), 75);
+        assert_eq!(
+            refused(budget.array(&[1], 8, part)),
+            "the part needs 8 bytes of memory, but only 0 bytes are left of the 1000 bytes that this file may take; \
+             --file-memory SIZE allows more"
+        );
+    }
+
+    #[test]
+    fn an_empty_array_with_huge_axes_is_not_free() {
+        let budget = Limits::default().budget(100);
+        let text = refused(budget.array(&[0, 1 << 40], 8, || "it".into()));
+        assert!(text.contains("it needs 8 TiB of memory"), "{text}");
+        let text = refused(budget.array(&[usize::MAX, usize::MAX], 8, || "it".into()));
+        assert!(text.contains("more than 16 EiB"), "{text}");
+        assert_eq!(budget.array(&[0, 5], 8, || "it".into()).unwrap(), 0);
+    }
+
+    #[test]
+    fn the_default_grows_with_the_file_and_a_given_limit_does_not() {
+        let budget = Limits::default().budget(0);
+        assert!(budget.take(FREE + TIMES, String::new).is_err());
+        budget.grow(1);
+        assert!(budget.take(FREE + TIMES, String::new).is_ok());
+        let fixed = Limits { memory: Some(1) }.budget(1 << 50);
+        fixed.grow(1 << 50);
+        assert!(fixed.take(2, String::new).is_err());
+        assert!(budget.nodes(usize::MAX).is_err());
+    }
+}
