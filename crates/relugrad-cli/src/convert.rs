@@ -9,6 +9,7 @@ use relugrad_io::{Format, Metadata, onnx_to_bytes, to_bytes, write_whole};
 
 use crate::failure::Failure;
 use crate::model::ModelFile;
+use crate::print;
 
 /// Write a model in another format
 ///
@@ -73,15 +74,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let model = arguments.model.load()?;
     for note in model.notes() {
-        println!("note: {note}");
+        print::line(format_args!("note: {note}"));
     }
     let mut network = model.network().clone();
     if arguments.fold_batch_norm {
         let (folded, left) = network.fold_batch_norm().map_err(anyhow::Error::from)?;
         for name in left {
-            println!(
+            print::line(format_args!(
                 "note: the batch normalisation `{name}` stays; it has no neighbour that can take it in exactly"
-            );
+            ));
         }
         network = folded;
     }
@@ -102,13 +103,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
                 .filter(|(wide, narrow)| narrow.into_f64() != **wide)
                 .count();
             if lost > 0 {
-                println!("note: {lost} weights were rounded to f32");
+                print::line(format_args!("note: {lost} weights were rounded to f32"));
             }
             encode(&rounded, format, metadata)
         }
     }?;
     write_whole(&arguments.output, &bytes, arguments.overwrite).map_err(anyhow::Error::from)?;
-    println!("{}: {} bytes", arguments.output.display(), bytes.len());
+    let (path, size) = (arguments.output.display(), bytes.len());
+    print::line(format_args!("{path}: {size} bytes"));
     Ok(())
 }
 

@@ -1,6 +1,8 @@
-//! How a command ends when it does not succeed.
+//! How a command ends.
 
 use std::process::ExitCode;
+
+use crate::{interrupt, print};
 
 /// Why a command did not do what was asked.
 #[derive(Debug)]
@@ -9,27 +11,44 @@ pub(crate) enum Failure {
     Usage(anyhow::Error),
     /// Something failed; exit code 1.
     Failed(anyhow::Error),
-    /// The user interrupted it; exit code 130.
-    Interrupted,
-    /// Nobody reads the output any more; exit code 0, as for a pipe into `head`.
-    OutputClosed,
+    /// The user interrupted it; exit code 130. The text says what was finished.
+    Interrupted(String),
+}
+
+/// Says on the standard error why a command did not succeed, and returns its exit code. One that did all the same failed
+/// if what it printed got lost.
+pub(crate) fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
+    let lost = print::tell_lost();
+    match outcome {
+        Ok(()) if lost => ExitCode::FAILURE,
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
 }
 
 impl Failure {
-    /// Prints one line to the standard error and returns the exit code.
-    pub(crate) fn report(&self) -> ExitCode {
+    fn report(&self) -> ExitCode {
         match self {
             Failure::Usage(error) => {
-                eprintln!("error: {error:#}\n\nFor more information, try '--help'.");
+                print::note(format_args!(
+                    "error: {error:#}\n\nFor more information, try '--help'."
+                ));
                 ExitCode::from(2)
             }
             Failure::Failed(error) => {
-                eprintln!("error: {error:#}");
+                print::note(format_args!("error: {error:#}"));
                 ExitCode::FAILURE
             }
-            Failure::Interrupted => ExitCode::from(130),
-            Failure::OutputClosed => ExitCode::SUCCESS,
+            Failure::Interrupted(finished) => {
+                print::note(format_args!("interrupted: {finished}"));
+                ExitCode::from(interrupt::EXIT_CODE)
+            }
         }
+    }
+
+    /// An interrupt before there was anything to keep.
+    pub(crate) fn nothing_finished() -> Failure {
+        Failure::Interrupted("nothing was finished".into())
     }
 }
 
@@ -42,14 +61,5 @@ impl From<anyhow::Error> for Failure {
 impl From<relugrad_train::Error> for Failure {
     fn from(error: relugrad_train::Error) -> Failure {
         Failure::Failed(error.into())
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Failure {
-        match error.kind() {
-            std::io::ErrorKind::BrokenPipe => Failure::OutputClosed,
-            _ => Failure::Failed(error.into()),
-        }
     }
 }

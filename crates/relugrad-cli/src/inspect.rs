@@ -1,7 +1,5 @@
 //! `relugrad inspect`.
 
-use std::io::Write;
-
 use clap::Args;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use ndarray::{ArrayD, Axis};
@@ -10,6 +8,7 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::model::ModelFile;
+use crate::print;
 
 /// Show the layers of a model, their shapes, parameters, gates and multiply-adds
 ///
@@ -33,7 +32,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = arguments.model.load()?;
     let network = model.network();
     let warnings = warnings(network);
-    let mut stdout = std::io::stdout().lock();
     if arguments.json {
         let layers: Vec<_> = network
             .nodes()
@@ -47,24 +45,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             "multiply_adds": multiply_adds(network), "layers": layers,
             "notes": model.notes(), "warnings": warnings,
         });
-        writeln!(stdout, "{json}")?;
+        print::line(json);
         return Ok(());
     }
-    writeln!(stdout, "{}", table(network))?;
-    writeln!(
-        stdout,
+    print::line(table(network));
+    print::line(format_args!(
         "{} inputs, {} logits, {} parameters, {} gates, {} multiply-adds",
         network.inputs(),
         network.outputs(),
         network.parameters().len(),
         network.gates(),
         multiply_adds(network)
-    )?;
+    ));
     for note in model.notes() {
-        writeln!(stdout, "note: {note}")?;
+        print::line(format_args!("note: {note}"));
     }
     for warning in warnings {
-        writeln!(stdout, "warning: {warning}")?;
+        print::line(format_args!("warning: {warning}"));
     }
     Ok(())
 }

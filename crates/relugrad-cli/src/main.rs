@@ -1,5 +1,8 @@
 //! The `relugrad` command.
 
+// Printing must not panic: `print` does it.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 mod bench;
 mod compare;
 mod convert;
@@ -10,6 +13,7 @@ mod failure;
 mod inspect;
 mod interrupt;
 mod model;
+mod print;
 mod regions;
 mod report;
 mod train;
@@ -19,13 +23,15 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use failure::{Failure, exit_code};
 
 /// Exact derivatives and regularizers of ReLU networks.
 #[derive(Debug, Parser)]
 #[command(
     version,
     about,
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. An output that nobody reads on, as in \
+                  `relugrad … | head`, is no failure; one that cannot be written is."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -46,7 +52,21 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().command {
+    match Arguments::try_parse() {
+        Ok(arguments) => exit_code(run(arguments.command)),
+        Err(message) => match (message.use_stderr(), print::clap(&message)) {
+            (true, _) => ExitCode::from(2),
+            (false, arrived) => match arrived {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::FAILURE,
+            },
+        },
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    interrupt::listen()?;
+    match command {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments),
@@ -56,9 +76,5 @@ fn main() -> ExitCode {
         Command::Regions(arguments) => regions::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
     }
 }

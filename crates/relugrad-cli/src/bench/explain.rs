@@ -1,6 +1,6 @@
 //! What a workload is made of: `--explain`.
 
-use std::io::Write;
+use std::fmt::Write;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -63,13 +63,13 @@ pub(super) fn operations(stages: &[Stage]) -> u64 {
     stages.iter().map(|stage| 2 * stage.multiply_adds).sum()
 }
 
-/// Prints the stages, the activity of every layer of gates, and what share of the machine's rate was reached.
-pub(super) fn print<T: Scalar>(
-    out: &mut impl Write,
+/// The stages, the activity of every layer of gates, and what share of the machine's rate was reached.
+pub(super) fn text<T: Scalar>(
     stages: &[Stage],
     problem: &Problem<T>,
     median: f64,
-) -> Result<()> {
+) -> Result<String> {
+    let mut out = String::new();
     for stage in stages {
         writeln!(
             out,
@@ -109,13 +109,13 @@ pub(super) fn print<T: Scalar>(
         operations(stages) as f64 / median * 1e-6,
         product_rate::<T>()?,
     );
-    writeln!(
+    write!(
         out,
         "    {rate:.0} GFLOP/s if every unit were active, {:.0} % of this machine's {peak:.0} GFLOP/s in a product of \
          {SIDE}x{SIDE} matrices",
         100.0 * rate / peak
     )?;
-    Ok(())
+    Ok(out)
 }
 
 /// The rate of a large dense product, in GFLOP/s.

@@ -5,7 +5,6 @@ mod explain;
 mod problem;
 mod workload;
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -20,7 +19,7 @@ use problem::Problem;
 use workload::Runner;
 
 use crate::failure::Failure;
-use crate::interrupt;
+use crate::print;
 
 /// Counts what is allocated, so that the memory that a workload needs can be told.
 #[global_allocator]
@@ -38,7 +37,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .num_threads(arguments.threads.into())
         .build()
         .context("cannot start threads")?;
-    interrupt::listen()?;
     pool.install(|| match arguments.dtype {
         Precision::F64 => bench::<f64>(arguments),
         Precision::F32 => bench::<f32>(arguments),
@@ -61,32 +59,34 @@ struct Measurement {
 fn bench<T: Scalar>(arguments: &Arguments) -> Result<(), Failure> {
     let problem = Problem::<T>::new(arguments)?;
     prepare_threads::<T>()?;
-    let mut out = std::io::stdout();
-    if !arguments.json {
-        let header = ["workload", "median ms", "min ms", "GFLOP", "GFLOP/s", "MiB"];
-        let [name, columns @ ..] = header;
-        write!(out, "{name:26}")?;
-        columns
-            .iter()
-            .try_for_each(|column| write!(out, "{column:>11}"))?;
-        writeln!(out)?;
-    }
+    let mut header = (!arguments.json).then(header);
     for &workload in &arguments.workload {
+        if print::is_lost() {
+            break;
+        }
         let mut runner = Runner::new(workload, &problem, arguments)?;
         let stages = explain::stages(workload, runner.objective(), &problem)?;
         let operations = explain::operations(&stages);
         let measured = measure(&mut runner, (workload, operations), arguments.repeat)?;
         if arguments.json {
             let check = arguments.check.then(|| runner.check());
-            writeln!(out, "{}", measured.json(&arguments.net, check))?;
-        } else {
-            writeln!(out, "{}", measured.line())?;
-            if arguments.explain {
-                explain::print(&mut out, &stages, &problem, measured.quantile(0.5))?;
-            }
+            print::line(measured.json(&arguments.net, check));
+            continue;
+        }
+        // The header comes with the first result: what is printed is finished.
+        header.take().into_iter().for_each(print::line);
+        print::line(measured.line());
+        if arguments.explain {
+            print::line(explain::text(&stages, &problem, measured.quantile(0.5))?);
         }
     }
     Ok(())
+}
+
+fn header() -> String {
+    let columns = ["median ms", "min ms", "GFLOP", "GFLOP/s", "MiB"];
+    let columns = columns.map(|column| format!("{column:>11}"));
+    format!("{:26}{}", "workload", columns.concat())
 }
 
 /// Has every thread multiply matrices, so that what the library of products reserves there, of which most is never touched, does not
@@ -110,16 +110,13 @@ fn measure<T: Scalar>(
     }
     let bytes = MEMORY.peak_usage().saturating_sub(before);
     let start = Instant::now();
-    while start.elapsed() < WARM_UP && !interrupt::requested() {
+    while start.elapsed() < WARM_UP {
         runner.run()?;
     }
     let mut times = Vec::with_capacity(repeat);
     let warm = MEMORY.current_usage();
     MEMORY.reset_peak_usage();
     for _ in 0..repeat {
-        if interrupt::requested() {
-            return Err(Failure::Interrupted);
-        }
         let start = Instant::now();
         runner.run()?;
         times.push(1e3 * start.elapsed().as_secs_f64());

@@ -40,10 +40,9 @@ impl Follower {
 
     /// Ends the comparison after an interrupt, or when a result cannot be saved.
     fn flow(&self) -> ControlFlow<()> {
-        if self.failure.is_some() || interrupt::requested() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
+        match self.failure.is_none() && interrupt::go_on() {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
         }
     }
 }

@@ -5,7 +5,6 @@ mod follower;
 mod output;
 mod progress;
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -16,7 +15,7 @@ use follower::Follower;
 use output::Output;
 
 use crate::failure::Failure;
-use crate::{interrupt, report};
+use crate::{interrupt, print, report};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -36,11 +35,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             plans.push(plan);
         }
     }
-    interrupt::listen()?;
+    interrupt::keep();
     for plan in &plans {
+        if print::is_lost() && arguments.out.is_none() {
+            break;
+        }
         let name = format!("{} {}", plan.data.train.name(), plan.model);
         if several && !arguments.json {
-            println!("\n{name}");
+            print::line(format_args!("\n{name}"));
         }
         // A folder's name has no separators of paths, nor of lists.
         let folder = name.replace([' ', ':', ',', '/', '\\'], "-");
@@ -67,26 +69,21 @@ fn run_plan(arguments: &Arguments, plan: &Plan, out: Option<PathBuf>) -> Result<
     let mut follower = Follower::new(output);
     let comparison = compare(plan, earlier, &mut follower)?;
     follower.finish(&comparison)?;
-    print(arguments, &comparison)?;
+    show(arguments, &comparison)?;
     match comparison.complete {
         true => Ok(()),
-        false => Err(Failure::Interrupted),
+        false => Err(Failure::Interrupted(format!(
+            "{} of the planned runs are finished; go on with --out and --resume",
+            comparison.runs.len()
+        ))),
     }
 }
 
-fn print(arguments: &Arguments, comparison: &Comparison) -> Result<(), Failure> {
-    let mut stdout = std::io::stdout().lock();
+fn show(arguments: &Arguments, comparison: &Comparison) -> Result<(), Failure> {
     if arguments.json {
-        let json = serde_json::to_string(comparison).context("cannot write JSON")?;
-        writeln!(stdout, "{json}")?;
+        print::line(serde_json::to_string(comparison).context("cannot write JSON")?);
     } else if !comparison.runs.is_empty() {
-        writeln!(stdout, "{}", report::table::text(comparison))?;
-    }
-    if !comparison.complete {
-        eprintln!(
-            "interrupted: {} of the planned runs are finished; go on with --out and --resume",
-            comparison.runs.len()
-        );
+        print::line(report::table::text(comparison));
     }
     Ok(())
 }

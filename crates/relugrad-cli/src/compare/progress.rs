@@ -7,6 +7,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use relugrad_train::compare::Run;
 use relugrad_train::{EpochReport, StepReport};
 
+use crate::print;
+
 /// How often plain lines tell of an unfinished run.
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -106,7 +108,7 @@ impl Progress {
     /// Prints a line unless a bar is shown.
     fn line(&mut self, line: &str) {
         if !self.terminal {
-            eprintln!("{line}");
+            print::note(line);
             self.last_line = Instant::now();
         }
     }

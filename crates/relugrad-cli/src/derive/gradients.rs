@@ -10,7 +10,6 @@ use relugrad_io::Model;
 use super::results::objective;
 use super::{Arguments, Request};
 use crate::failure::Failure;
-use crate::interrupt;
 
 /// Adds `value/NAME` and `grad/NAME/PARAMETER` for every name that was asked for.
 pub(super) fn write<T: Scalar + WritableElement, W: Write + Seek>(
@@ -46,9 +45,6 @@ pub(super) fn write<T: Scalar + WritableElement, W: Write + Seek>(
             let gradient = workspace.gradient().expect("it was just computed");
             let pairs = sum.values_mut().iter_mut().zip(gradient.values());
             pairs.for_each(|(sum, g)| *sum += share * g.into_f64());
-            if interrupt::requested() {
-                return Err(Failure::Interrupted);
-            }
         }
         let value = Array0::from_elem((), T::from_f64(value));
         npz.add_array(format!("value/{name}"), &value)

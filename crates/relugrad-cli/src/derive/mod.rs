@@ -5,7 +5,7 @@ mod gradients;
 mod npy;
 mod results;
 
-use std::io::{Cursor, Write};
+use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -19,7 +19,7 @@ use arguments::Precision;
 use results::Results;
 
 use crate::failure::Failure;
-use crate::interrupt;
+use crate::print;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -35,15 +35,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .context("cannot start threads")?;
     let model = arguments.model.load()?;
     for note in model.notes() {
-        eprintln!("note: {note}");
+        print::note(format_args!("note: {note}"));
     }
-    interrupt::listen()?;
-    let bytes = pool.install(|| match arguments.dtype {
+    let (bytes, summary) = pool.install(|| match arguments.dtype {
         Precision::F64 => derive::<f64>(&model, arguments),
         Precision::F32 => derive::<f32>(&model, arguments),
     })?;
     relugrad_io::write_whole(&arguments.out, &bytes, arguments.overwrite)
         .map_err(anyhow::Error::from)?;
+    print::line(summary);
     Ok(())
 }
 
@@ -56,10 +56,11 @@ struct Request<T> {
     loss: Loss,
 }
 
+/// The file, and what is in it in a line.
 fn derive<T: Scalar + WritableElement>(
     model: &Model,
     arguments: &Arguments,
-) -> Result<Vec<u8>, Failure> {
+) -> Result<(Vec<u8>, String), Failure> {
     let network: Network<T> = model.network().cast();
     let request = Request::<T>::read(&network, arguments)?;
     let mut npz = NpzWriter::new(Cursor::new(Vec::new()));
@@ -68,15 +69,14 @@ fn derive<T: Scalar + WritableElement>(
     let labels = results.labels();
     gradients::write(model, &network, &request, labels, arguments, &mut npz)?;
     let bytes = npz.finish().map_err(anyhow::Error::from)?.into_inner();
-    writeln!(
-        std::io::stdout(),
+    let summary = format!(
         "{} inputs of {} features, {} logits: {}",
         request.inputs.nrows(),
         network.inputs(),
         network.outputs(),
         arguments.out.display()
-    )?;
-    Ok(bytes)
+    );
+    Ok((bytes, summary))
 }
 
 impl<T: Scalar> Request<T> {

@@ -11,7 +11,6 @@ use relugrad::{Loss, Network, Objective, Penalty, Scalar, Targets, Trace};
 use super::arguments::Array;
 use super::{Arguments, Request};
 use crate::failure::Failure;
-use crate::interrupt;
 
 /// Everything that was asked for; what was left out is empty.
 #[derive(Default)]
@@ -67,9 +66,6 @@ impl<T: Scalar + WritableElement> Results<T> {
                 skip,
             };
             results.add(network, &group)?;
-            if interrupt::requested() {
-                return Err(Failure::Interrupted);
-            }
         }
         Ok(results)
     }

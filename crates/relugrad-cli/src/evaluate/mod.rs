@@ -5,7 +5,7 @@ mod files;
 mod page;
 mod tables;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::ops::ControlFlow;
 
 use anyhow::Context;
@@ -17,7 +17,7 @@ use relugrad_train::robustness::{Evaluated, evaluate};
 pub(crate) use arguments::Arguments;
 
 use crate::failure::Failure;
-use crate::interrupt;
+use crate::{interrupt, print};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         files::prepare(folder, arguments.overwrite)?;
     }
     let model = arguments.model.load()?;
-    interrupt::listen()?;
+    interrupt::keep();
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(arguments.threads.into())
         .build()
@@ -52,9 +52,9 @@ fn run_in<T: Scalar + ndarray_npy::WritableElement>(
     let mut follow = |part: usize, parts: usize| {
         bar.set_length(parts as u64);
         bar.set_position(part as u64);
-        match interrupt::requested() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        match interrupt::go_on() {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
         }
     };
     let found = evaluate(network, data, &arguments.evaluation(), &mut follow);
@@ -64,18 +64,15 @@ fn run_in<T: Scalar + ndarray_npy::WritableElement>(
         adversarial,
     }) = found?
     else {
-        return Err(Failure::Interrupted);
+        return Err(Failure::nothing_finished());
     };
     if let Some(folder) = &arguments.out {
         files::write(folder, arguments, &report, &adversarial, data)?;
     }
-    let mut stdout = std::io::stdout().lock();
-    if arguments.json {
-        let json = serde_json::to_string(&report).context("cannot write JSON")?;
-        writeln!(stdout, "{json}")?;
-    } else {
-        writeln!(stdout, "{}", tables::text(&report))?;
-    }
+    print::line(match arguments.json {
+        true => serde_json::to_string(&report).context("cannot write JSON")?,
+        false => tables::text(&report),
+    });
     Ok(())
 }
 

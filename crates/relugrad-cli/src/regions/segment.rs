@@ -1,7 +1,5 @@
 //! The loss along a segment, printed and drawn.
 
-use std::io::Write;
-
 use anyhow::Context;
 use relugrad::Network;
 use relugrad_train::data::Dataset;
@@ -11,6 +9,7 @@ use serde_json::json;
 use super::drawing::{Axes, Canvas, class_colour};
 use super::{Arguments, sample, write};
 use crate::failure::Failure;
+use crate::print;
 use crate::report::short;
 
 /// Points over the whole segment, besides two for each stretch.
@@ -46,12 +45,10 @@ pub(super) fn run(
         let text = serde_json::to_string(&all).context("cannot write JSON")? + "\n";
         write(path, &text, arguments.overwrite)?;
     }
-    let mut stdout = std::io::stdout().lock();
-    if arguments.json {
-        writeln!(stdout, "{all}")?;
-    } else {
-        writeln!(stdout, "{}", text(&title, &found))?;
-    }
+    print::line(match arguments.json {
+        true => all.to_string(),
+        false => text(&title, &found),
+    });
     Ok(())
 }
 

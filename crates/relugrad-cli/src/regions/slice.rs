@@ -1,7 +1,6 @@
 //! A slice through the input space: every region as a polygon, drawn and written.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 
 use anyhow::{Context, anyhow, bail};
 use ndarray::{Array1, Array2, ArrayView1, Axis, Ix2};
@@ -12,6 +11,7 @@ use serde_json::{Value, json};
 use super::arguments::Colour;
 use super::{Arguments, picture, sample, write};
 use crate::failure::Failure;
+use crate::print;
 use crate::report::short;
 
 /// Regions whose quantities are computed together.
@@ -65,12 +65,10 @@ pub(super) fn run(
         let text = serde_json::to_string(&all).context("cannot write JSON")? + "\n";
         write(path, &text, arguments.overwrite)?;
     }
-    let mut stdout = std::io::stdout().lock();
-    if arguments.json {
-        writeln!(stdout, "{}", summary(arguments, data, &view, &shown))?;
-    } else {
-        writeln!(stdout, "{}", text(&title, &view, &shown))?;
-    }
+    print::line(match arguments.json {
+        true => summary(arguments, data, &view, &shown).to_string(),
+        false => text(&title, &view, &shown),
+    });
     Ok(())
 }
 

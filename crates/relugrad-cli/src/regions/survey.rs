@@ -1,6 +1,6 @@
 //! Statistics of regions over the test samples.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::ops::ControlFlow;
 
 use anyhow::Context;
@@ -12,8 +12,8 @@ use relugrad_train::regions::{Quantiles, Report, Survey, survey};
 
 use super::Arguments;
 use crate::failure::Failure;
-use crate::interrupt;
 use crate::report::short;
+use crate::{interrupt, print};
 
 /// Surveys and prints.
 pub(super) fn run(
@@ -28,26 +28,23 @@ pub(super) fn run(
         seed: arguments.seed,
         cure_step: arguments.cure_step,
     };
-    interrupt::listen()?;
+    interrupt::keep();
     let bar = progress();
     let mut follow = |done: usize, total: usize| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
-        match interrupt::requested() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        match interrupt::go_on() {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
         }
     };
     let found = survey(network, data, &plan, &mut follow);
     bar.finish_and_clear();
-    let report = found?.ok_or(Failure::Interrupted)?;
-    let mut stdout = std::io::stdout().lock();
-    if arguments.json {
-        let json = serde_json::to_string(&report).context("cannot write JSON")?;
-        writeln!(stdout, "{json}")?;
-    } else {
-        writeln!(stdout, "{}", text(&report))?;
-    }
+    let report = found?.ok_or_else(Failure::nothing_finished)?;
+    print::line(match arguments.json {
+        true => serde_json::to_string(&report).context("cannot write JSON")?,
+        false => text(&report),
+    });
     Ok(())
 }
 

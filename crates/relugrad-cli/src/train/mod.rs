@@ -3,8 +3,6 @@
 mod arguments;
 mod progress;
 
-use std::io::Write;
-
 use anyhow::Context;
 use relugrad_train::experiment::{Experiment, Outcome};
 use serde_json::json;
@@ -13,7 +11,7 @@ pub(crate) use arguments::Arguments;
 use progress::Progress;
 
 use crate::failure::Failure;
-use crate::interrupt;
+use crate::{interrupt, print};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -22,15 +20,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .num_threads(arguments.threads.into())
         .build()
         .context("cannot start threads")?;
-    interrupt::listen()?;
+    interrupt::keep();
     let mut progress = Progress::new();
     let outcome = pool.install(|| experiment.run(&mut progress));
     progress.finish();
     let outcome = outcome.map_err(|error| failed(&experiment, error))?;
-    print(arguments, &experiment, &outcome)?;
+    show(arguments, &experiment, &outcome);
     match outcome.complete {
         true => Ok(()),
-        false => Err(Failure::Interrupted),
+        false => Err(Failure::Interrupted(format!(
+            "stopped after step {}; go on with --resume",
+            outcome.steps
+        ))),
     }
 }
 
@@ -57,8 +58,7 @@ fn failed(experiment: &Experiment, error: relugrad_train::Error) -> Failure {
     })
 }
 
-fn print(arguments: &Arguments, experiment: &Experiment, outcome: &Outcome) -> Result<(), Failure> {
-    let mut stdout = std::io::stdout().lock();
+fn show(arguments: &Arguments, experiment: &Experiment, outcome: &Outcome) {
     let best = outcome.epochs.iter().rfind(|epoch| epoch.best);
     if arguments.json {
         let test = |found: Option<(f64, f64)>| {
@@ -70,12 +70,10 @@ fn print(arguments: &Arguments, experiment: &Experiment, outcome: &Outcome) -> R
             "best": experiment.best(), "last": experiment.last(),
             "best_test": test(outcome.best_test), "last_test": test(outcome.last_test),
         });
-        writeln!(stdout, "{json}")?;
-        return Ok(());
+        return print::line(json);
     }
     if !outcome.complete {
-        eprintln!("stopped after step {}; go on with --resume", outcome.steps);
-        return Ok(());
+        return;
     }
     let models = [
         (
@@ -93,13 +91,11 @@ fn print(arguments: &Arguments, experiment: &Experiment, outcome: &Outcome) -> R
     ];
     for (name, path, epoch, test) in models {
         let (accuracy, loss) = test.unwrap_or((f64::NAN, f64::NAN));
-        writeln!(
-            stdout,
+        print::line(format_args!(
             "{name}  epoch {:<4} test accuracy {:.2} %, loss {loss:.4}  {}",
             epoch.unwrap_or(0),
             100.0 * accuracy,
             path.display()
-        )?;
+        ));
     }
-    Ok(())
 }

@@ -6,15 +6,13 @@ use std::ops::ControlFlow;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use relugrad_train::{EpochReport, StepReport, Watch};
 
-use crate::interrupt;
+use crate::{interrupt, print};
 
 /// Shows progress and listens to interrupts.
 pub(super) struct Progress {
     bar: ProgressBar,
     terminal: bool,
     begun: bool,
-    /// Whether an interrupt ended the training.
-    pub(super) interrupted: bool,
 }
 
 impl Progress {
@@ -32,7 +30,6 @@ impl Progress {
             bar,
             terminal,
             begun: false,
-            interrupted: false,
         }
     }
 
@@ -56,10 +53,9 @@ impl Watch for Progress {
             self.bar
                 .set_message(format!("epoch {epoch}, loss {loss:.4}"));
         }
-        self.interrupted = interrupt::requested();
-        match self.interrupted {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        match interrupt::go_on() {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
         }
     }
 
@@ -79,7 +75,7 @@ impl Watch for Progress {
         }
         match self.terminal {
             true => self.bar.println(line),
-            false => eprintln!("{line}"),
+            false => print::note(line),
         }
     }
 }

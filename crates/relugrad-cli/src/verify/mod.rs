@@ -3,7 +3,7 @@
 mod arguments;
 mod table;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -16,7 +16,7 @@ pub(crate) use arguments::Arguments;
 use arguments::Precision;
 
 use crate::failure::Failure;
-use crate::interrupt;
+use crate::{interrupt, print};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let data = arguments.data.load()?;
     let samples: Samples<f64> = Samples::new(&data).first(arguments.samples);
     fits(&network, data.features(), data.classes())?;
-    interrupt::listen()?;
+    interrupt::keep();
     let bar = progress(samples.len() * arguments.precision.len());
     let mut reports = Vec::new();
     for precision in &arguments.precision {
@@ -43,12 +43,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             }
         })?;
         reports.push(report);
-        if interrupt::requested() {
+        if !interrupt::go_on() {
             break;
         }
     }
     bar.finish_and_clear();
-    print(arguments, &reports)?;
+    show(arguments, &reports);
     outcome(&reports)
 }
 
@@ -82,7 +82,7 @@ fn verified<T: Scalar>(
     bar.set_message(T::NAME);
     let go_on = || {
         bar.inc(1);
-        !interrupt::requested()
+        interrupt::go_on()
     };
     Ok(verify(network, network, samples, &choices, go_on)?)
 }
@@ -102,19 +102,16 @@ fn progress(samples: usize) -> ProgressBar {
     )
 }
 
-fn print(arguments: &Arguments, reports: &[Report]) -> Result<(), Failure> {
-    let mut stdout = std::io::stdout().lock();
+fn show(arguments: &Arguments, reports: &[Report]) {
     if arguments.json {
         let model = arguments.model.path().display().to_string();
         let holds = reports.iter().all(Report::holds);
         let json = json!({ "model": model, "holds": holds, "reports": reports });
-        writeln!(stdout, "{json}")?;
-        return Ok(());
+        return print::line(json);
     }
     for report in reports {
-        writeln!(stdout, "{}\n", table::text(report))?;
+        print::line(format_args!("{}\n", table::text(report)));
     }
-    Ok(())
 }
 
 fn outcome(reports: &[Report]) -> Result<(), Failure> {
@@ -131,7 +128,7 @@ fn outcome(reports: &[Report]) -> Result<(), Failure> {
     if reports.iter().all(|report| report.complete) {
         Ok(())
     } else {
-        Err(Failure::Interrupted)
+        Err(Failure::nothing_finished())
     }
 }
 
@@ -164,6 +161,9 @@ mod tests {
             ..report(0)
         };
         assert!(table::text(&incomplete).contains("interrupted"));
-        assert!(matches!(outcome(&[incomplete]), Err(Failure::Interrupted)));
+        assert!(matches!(
+            outcome(&[incomplete]),
+            Err(Failure::Interrupted(_))
+        ));
     }
 }

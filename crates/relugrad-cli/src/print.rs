@@ -1,0 +1,70 @@
+//! Printing: the only place that writes to the standard output and the standard error.
+//!
+//! Nothing here ends the work. A standard output that takes no more is remembered until the command is done, so files are
+//! written whatever becomes of the text; a standard error that takes no more is let go.
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Why the standard output takes no more.
+static LOST: OnceLock<io::Error> = OnceLock::new();
+
+/// Whether a line has been printed.
+static PRINTED: AtomicBool = AtomicBool::new(false);
+
+/// Prints a line, or several, to the standard output.
+pub(crate) fn line(text: impl Display) {
+    if is_lost() {
+        return;
+    }
+    let mut out = io::stdout().lock();
+    let text = format!("{text}\n");
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => PRINTED.store(true, Ordering::SeqCst),
+        Err(error) => lose(error),
+    }
+}
+
+/// Prints a line to the standard error, for whoever can see it.
+pub(crate) fn note(text: impl Display) {
+    let text = format!("{text}\n");
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Whether the standard output takes no more.
+pub(crate) fn is_lost() -> bool {
+    LOST.get().is_some()
+}
+
+/// Whether a line has been printed.
+pub(crate) fn any() -> bool {
+    PRINTED.load(Ordering::SeqCst)
+}
+
+/// Says on the standard error that output was lost. A reader that has seen enough, as `head` has, is not told of.
+pub(crate) fn tell_lost() -> bool {
+    let error = LOST.get();
+    let error = error.filter(|error| error.kind() != ErrorKind::BrokenPipe);
+    if let Some(error) = error {
+        note(format_args!(
+            "error: cannot write to the standard output: {error}"
+        ));
+    }
+    error.is_some()
+}
+
+/// Prints a help, a version, or what is wrong with the options; whether it arrived.
+pub(crate) fn clap(message: &clap::Error) -> bool {
+    let printed = message.print().and_then(|()| io::stdout().flush());
+    if let (Err(error), false) = (printed, message.use_stderr()) {
+        lose(error);
+    }
+    !tell_lost()
+}
+
+/// Remembers why the standard output takes no more; the first reason counts.
+fn lose(error: io::Error) {
+    let _ = LOST.set(error);
+}
