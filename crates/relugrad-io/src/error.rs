@@ -34,6 +34,85 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// Something that is no ordinary file is at a path where a file should be written.
+    #[error("{} is {found}, which is never replaced; choose another name", .path.display())]
+    NotAFile {
+        /// Which path.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
+
+    /// A file that may be replaced, but that its owner has made read-only.
+    #[error("{} is read-only; choose another name, or make it writable", .path.display())]
+    ReadOnly {
+        /// Which file.
+        path: PathBuf,
+    },
+
+    /// A file that is read by the command that would replace it.
+    #[error("{} is read by this command, which would also replace it; copy it, or choose another name for what is written", .path.display())]
+    OutputIsInput {
+        /// Which file.
+        path: PathBuf,
+    },
+
+    /// A folder of results that cannot be made.
+    #[error("cannot make the folder {}; give another one to --out", .path.display())]
+    MakeFolder {
+        /// Which folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+
+    /// Something in a folder of results that the command has not made and would replace.
+    #[error("{} is {found} that `relugrad {command}` has not made here, and it would be replaced; move it away, or give another folder", .path.display())]
+    Foreign {
+        /// Which path.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+        /// The command that would replace it.
+        command: &'static str,
+    },
+
+    /// A file of results that somebody has changed.
+    #[error("{} was changed since `relugrad {command}` wrote it, and it would be replaced; move it away, or give another folder", .path.display())]
+    Changed {
+        /// Which file.
+        path: PathBuf,
+        /// The command that would replace it.
+        command: &'static str,
+    },
+
+    /// A list of the files in a folder that cannot be understood.
+    #[error("{}, which lists the files that relugrad has made in its folder, cannot be understood: {reason}; move it away", .path.display())]
+    Manifest {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A folder that another process is writing to.
+    #[error("{} is in use by {holder}; wait until it has ended, stop it, or give another folder (its lock is {})", .folder.display(), .lock.display())]
+    Locked {
+        /// Which folder.
+        folder: PathBuf,
+        /// The file that says so.
+        lock: PathBuf,
+        /// Who writes there, and since when.
+        holder: String,
+    },
+
+    /// A folder that was deleted, moved or given to another process while it was written to.
+    #[error("{} was deleted or moved, or its lock was, while this command was writing there", .folder.display())]
+    FolderLost {
+        /// Which folder.
+        folder: PathBuf,
+    },
+
     /// Something is wrong with what a file holds, or with what should be written to it.
     #[error("{}: {problem}", .path.display())]
     InFile {

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod error;
+mod folder;
 mod limits;
 mod model;
 mod native;
@@ -11,6 +12,7 @@ mod state;
 mod whole_file;
 
 pub use error::{Error, Result};
+pub use folder::{Earlier, GrowingFile, OutputFolder};
 pub use limits::{Budget, Limits};
 pub use model::{Format, Model, load_model};
 pub use native::{
@@ -20,4 +22,4 @@ pub use nnet::{load_nnet, nnet_from_str};
 pub use numpy::{NumpyArray, load_npy, load_npz};
 pub use onnx::{load_onnx, onnx_from_bytes, onnx_to_bytes};
 pub use state::StateDict;
-pub use whole_file::write_whole;
+pub use whole_file::{check_output, write_whole};

@@ -1,6 +1,6 @@
 //! Files that are written whole or not at all.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -11,16 +11,78 @@ use crate::error::{Error, Result};
 /// Writes `bytes` to a temporary file beside `path`, syncs it and renames it to `path`.
 ///
 /// A crash at any moment leaves either the old file or the whole new one. Without `replace`, a file that exists
-/// at `path`, even one that appears meanwhile, is kept and [`Error::Exists`] returned.
+/// at `path`, even one that appears meanwhile, is kept and [`Error::Exists`] returned. Folders, links, pipes and devices are
+/// never replaced, nor are files that are read-only.
 ///
 /// # Errors
-/// [`Error::Exists`], and [`Error::Write`] with the operating system's reason.
+/// Those of [`check_output`] without inputs, and [`Error::Write`] with the operating system's reason.
 pub fn write_whole(path: &Path, bytes: &[u8], replace: bool) -> Result<()> {
-    if !replace && path.symlink_metadata().is_ok() {
-        return Err(exists(path));
+    check_target(path, replace)?;
+    put(path, bytes, replace, None)
+}
+
+/// Sees that [`write_whole`] can write a file, before any work is done for it; `inputs` are files that the command reads.
+///
+/// # Errors
+/// [`Error::Exists`] without `replace`; [`Error::NotAFile`] and [`Error::ReadOnly`] for what is never replaced;
+/// [`Error::OutputIsInput`]; [`Error::Write`] if there is no such folder, or it cannot be written.
+pub fn check_output(path: &Path, replace: bool, inputs: &[&Path]) -> Result<()> {
+    check_inputs(path, inputs)?;
+    check_target(path, replace)?;
+    let probe = tempfile::tempfile_in(directory(path));
+    probe.map(drop).map_err(|source| failed(path, source))
+}
+
+/// Refuses a path that leads to one of the inputs.
+pub(crate) fn check_inputs(path: &Path, inputs: &[&Path]) -> Result<()> {
+    let Ok(whole) = path.canonicalize() else {
+        return Ok(());
+    };
+    let same = |input: &&Path| input.canonicalize().is_ok_and(|input| input == whole);
+    match inputs.iter().any(same) {
+        true => Err(Error::OutputIsInput {
+            path: path.to_owned(),
+        }),
+        false => Ok(()),
     }
+}
+
+fn check_target(path: &Path, replace: bool) -> Result<()> {
+    let found = match path.symlink_metadata() {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(failed(path, source)),
+    };
+    let path = path.to_owned();
+    match found.is_file() {
+        false => Err(Error::NotAFile {
+            path,
+            found: kind(&found),
+        }),
+        true if !replace => Err(Error::Exists { path }),
+        true if found.permissions().readonly() => Err(Error::ReadOnly { path }),
+        true => Ok(()),
+    }
+}
+
+/// What is at a path, in words.
+pub(crate) fn kind(found: &Metadata) -> &'static str {
+    let kind = found.file_type();
+    if kind.is_file() {
+        "a file"
+    } else if kind.is_dir() {
+        "a folder"
+    } else if kind.is_symlink() {
+        "a symbolic link"
+    } else {
+        "a pipe or device"
+    }
+}
+
+/// Writes a file by way of a temporary one, whose name may be given.
+pub(crate) fn put(path: &Path, bytes: &[u8], replace: bool, temporary: Option<&str>) -> Result<()> {
     let directory = directory(path);
-    let written = written(directory, bytes).map_err(|source| failed(path, source))?;
+    let written = written(directory, bytes, temporary).map_err(|source| failed(path, source))?;
     let renamed = match replace {
         true => written.persist(path),
         false => written.persist_noclobber(path),
@@ -33,9 +95,12 @@ pub fn write_whole(path: &Path, bytes: &[u8], replace: bool) -> Result<()> {
 }
 
 /// A temporary file with these bytes, safely on the disk.
-fn written(directory: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
+fn written(directory: &Path, bytes: &[u8], name: Option<&str>) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".relugrad-");
+    match name {
+        Some(name) => builder.prefix(name).rand_bytes(0),
+        None => builder.prefix(".relugrad-"),
+    };
     readable_by_others(&mut builder);
     let mut file = builder.tempfile_in(directory)?;
     file.write_all(bytes)?;
@@ -74,7 +139,7 @@ fn exists(path: &Path) -> Error {
     }
 }
 
-fn failed(path: &Path, source: io::Error) -> Error {
+pub(crate) fn failed(path: &Path, source: io::Error) -> Error {
     Error::Write {
         path: path.to_owned(),
         source,
@@ -119,10 +184,46 @@ mod tests {
         std::fs::write(path.join("kept"), b"kept").unwrap();
         assert!(matches!(
             write_whole(&path, b"new", true),
-            Err(Error::Write { .. })
+            Err(Error::NotAFile { .. })
         ));
         assert_eq!(names(directory.path()), ["folder"]);
         assert_eq!(names(&path), ["kept"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_files_that_are_read_only_stay() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let directory = tempfile::tempdir().unwrap();
+        let (link, file) = (directory.path().join("link"), directory.path().join("file"));
+        std::fs::write(&file, b"old").unwrap();
+        symlink(&file, &link).unwrap();
+        let error = write_whole(&link, b"new", true).unwrap_err();
+        assert!(error.to_string().contains("a symbolic link"), "{error}");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o444)).unwrap();
+        let error = write_whole(&file, b"new", true).unwrap_err();
+        assert!(matches!(error, Error::ReadOnly { .. }));
+        assert_eq!(std::fs::read(&link).unwrap(), b"old");
+    }
+
+    #[test]
+    fn outputs_are_checked_before_any_work() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        check_output(&file, false, &[&file]).unwrap();
+        std::fs::write(&file, b"old").unwrap();
+        let other = directory.path().join(".").join("file");
+        for (inputs, replace) in [(&[&*other][..], true), (&[], false)] {
+            let error = check_output(&file, replace, inputs).unwrap_err();
+            let input = matches!(error, Error::OutputIsInput { .. });
+            assert_eq!(input, replace, "{error}");
+        }
+        check_output(&file, true, &[]).unwrap();
+        let nowhere = directory.path().join("no/such");
+        assert!(matches!(
+            check_output(&nowhere, false, &[]),
+            Err(Error::Write { .. })
+        ));
     }
 
     #[test]
