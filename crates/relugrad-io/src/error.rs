@@ -4,13 +4,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::limits::Size;
+use crate::text::Printable;
 
 /// The reason why a model cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refuses to read a file.
-    #[error("cannot read {}", .path.display())]
+    #[error("cannot read {}", Printable(.path.display()))]
     Read {
         /// Which file.
         path: PathBuf,
@@ -18,8 +19,17 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// What is no regular file.
+    #[error("{} is a {kind}, and only regular files are read; save what it gives to a file", Printable(.path.display()))]
+    NotReadable {
+        /// Its path.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+
     /// The operating system refuses to write a file. What was at the path before is still there.
-    #[error("cannot write {}", .path.display())]
+    #[error("cannot write {}", Printable(.path.display()))]
     Write {
         /// Which file.
         path: PathBuf,
@@ -114,7 +124,7 @@ pub enum Error {
     },
 
     /// Something is wrong with what a file holds, or with what should be written to it.
-    #[error("{}: {problem}", .path.display())]
+    #[error("{}: {}", Printable(.path.display()), Printable(problem))]
     InFile {
         /// Which file.
         path: PathBuf,

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod error;
+mod file;
 mod folder;
 mod limits;
 mod model;
@@ -9,9 +10,11 @@ mod nnet;
 mod numpy;
 mod onnx;
 mod state;
+mod text;
 mod whole_file;
 
 pub use error::{Error, Result};
+pub use file::{open_file, read_text};
 pub use folder::{Earlier, GrowingFile, OutputFolder};
 pub use limits::{Budget, Limits};
 pub use model::{Format, Model, load_model};
@@ -19,7 +22,8 @@ pub use native::{
     Checkpoint, FORMAT, MAX_WIDTH, Metadata, from_bytes, load, save, save_over, to_bytes,
 };
 pub use nnet::{load_nnet, nnet_from_str};
-pub use numpy::{NumpyArray, load_npy, load_npz};
+pub use numpy::{NpzArchive, NumpyArray, load_npy, npy_from_bytes};
 pub use onnx::{load_onnx, onnx_from_bytes, onnx_to_bytes};
 pub use state::StateDict;
+pub use text::printable;
 pub use whole_file::{check_output, write_whole};

@@ -19,6 +19,9 @@ const TIMES: u64 = 64;
 /// What a node costs with its name and its tables, besides its numbers.
 const NODE: u64 = 2048;
 
+/// What an entry of a network's table of places takes.
+const PLACE: u64 = 4;
+
 static OF_PROCESS: OnceLock<Limits> = OnceLock::new();
 
 /// How much one file may ask for.
@@ -122,6 +125,28 @@ impl Budget {
         self.take((count as u64).saturating_mul(NODE), || {
             format!("a network of {count} nodes")
         })
+    }
+
+    /// How many entries the tables of places of a network may have with what is left.
+    pub fn room(&self) -> usize {
+        usize::try_from(self.left.get() / PLACE).unwrap_or(usize::MAX)
+    }
+
+    /// The engine's error, or what it means if the tables of a network did not fit into the [`room`](Self::room).
+    pub fn explain(&self, error: relugrad::Error) -> Error {
+        let relugrad::Error::TooWide { node, shape, limit } = error else {
+            return Error::Network(error);
+        };
+        if limit >= relugrad::MAX_WIDTH {
+            return Error::Network(relugrad::Error::TooWide { node, shape, limit });
+        }
+        let entries = shape.iter().map(|&n| n as u64);
+        Error::Memory {
+            what: format!("`{node}`, with a table of places of shape {shape:?},"),
+            needed: entries.fold(PLACE, u64::saturating_mul),
+            left: self.left.get().min(limit as u64 * PLACE),
+            limit: self.limit.get(),
+        }
     }
 
     /// Adds what the file may take for so many bytes more of it, as when it is read piece by piece.

@@ -3,15 +3,19 @@
 //!
 //! After comments (lines that begin with `//`) come lines of numbers, separated by commas: the number of layers, inputs
 //! and outputs and the largest layer; the widths of all layers, the inputs first; a flag without meaning; the least and
-//! the largest value of each input; means and ranges of each input, and one of each for all outputs; then for every
+//! the largest value of each input; means and ranges of each input, and one of each for all outputs (each of these lines may
+//! be a single 0, for no normalisation); then for every
 //! layer the rows of its weight and its biases, a line each.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use ndarray::{Array1, Array2, ArrayD, IxDyn};
 use relugrad::Builder;
 
 use crate::error::{Error, Result};
+use crate::file::read_file;
+use crate::limits::{Budget, Limits};
 use crate::model::Model;
 use crate::native::Metadata;
 
@@ -20,24 +24,38 @@ use crate::native::Metadata;
 /// Evaluators of the format also move inputs into the box of their least and largest values; this network does not.
 ///
 /// # Errors
-/// [`Error::Read`], and [`Error::NNet`] or [`Error::Network`] within [`Error::InFile`].
+/// [`Error::Read`], [`Error::NotReadable`]; [`Error::NNet`], [`Error::Memory`] or [`Error::Network`] within [`Error::InFile`].
 pub fn load_nnet(path: impl AsRef<Path>) -> Result<Model> {
     let path = path.as_ref();
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    nnet_from_str(&text).map_err(|problem| problem.in_file(path))
+    let (bytes, budget) = read_file(path, |bytes| text(bytes).map(|_| ()))?;
+    let read = text(&bytes).and_then(|text| read(&text, &budget));
+    read.map_err(|problem| problem.in_file(path))
 }
 
 /// Reads the network of an NNet file's text.
 ///
 /// # Errors
-/// [`Error::NNet`], [`Error::Network`].
+/// [`Error::NNet`], [`Error::Memory`], [`Error::Network`].
 pub fn nnet_from_str(text: &str) -> Result<Model> {
+    read(text, &Limits::of_process().budget(text.len() as u64))
+}
+
+/// The characters of a text file, which are those of ASCII but for the comments.
+fn text(bytes: &[u8]) -> Result<Cow<'_, str>> {
+    match bytes.iter().position(|&byte| byte == 0) {
+        None => Ok(String::from_utf8_lossy(bytes)),
+        Some(at) => Err(Error::NNet {
+            line: 1 + bytes[..at].iter().filter(|&&byte| byte == b'\n').count(),
+            problem: "it has a zero byte, so this is no text".into(),
+        }),
+    }
+}
+
+fn read(text: &str, budget: &Budget) -> Result<Model> {
     let mut lines = Lines {
-        lines: text.lines().enumerate().collect::<Vec<_>>().into_iter(),
+        lines: text.lines().enumerate(),
         line: 0,
+        budget,
     };
     let header = lines.sizes("the sizes", None)?;
     let &[layers, inputs, outputs, ..] = &header[..] else {
@@ -49,11 +67,12 @@ pub fn nnet_from_str(text: &str) -> Result<Model> {
             lines.error("the widths do not go with the numbers of layers, inputs and outputs")
         );
     }
+    lines.pay(&widths)?;
     lines.numbers("a flag", None)?;
-    lines.numbers("the least inputs", Some(inputs))?;
-    lines.numbers("the largest inputs", Some(inputs))?;
-    let means = lines.numbers("the means", inputs.checked_add(1))?;
-    let ranges = lines.numbers("the ranges", inputs.checked_add(1))?;
+    lines.normalisation("the least inputs", inputs, 0.0)?;
+    lines.normalisation("the largest inputs", inputs, 0.0)?;
+    let means = lines.normalisation("the means", inputs + 1, 0.0)?;
+    let ranges = lines.normalisation("the ranges", inputs + 1, 1.0)?;
     if ranges.iter().any(|&range| range.recip().is_infinite()) {
         return Err(lines.error("a range is 0"));
     }
@@ -99,12 +118,35 @@ pub fn nnet_from_str(text: &str) -> Result<Model> {
 
 /// The lines of numbers.
 struct Lines<'a> {
-    lines: std::vec::IntoIter<(usize, &'a str)>,
+    lines: std::iter::Enumerate<std::str::Lines<'a>>,
     /// The line read last, from 1.
     line: usize,
+    budget: &'a Budget,
 }
 
 impl Lines<'_> {
+    /// Pays for the network before anything of it is made.
+    fn pay(&self, widths: &[usize]) -> Result<()> {
+        self.budget.nodes(2 * widths.len())?;
+        for pair in widths.windows(2) {
+            let what = || {
+                format!(
+                    "line {}: a layer of {} by {} weights",
+                    self.line, pair[1], pair[0]
+                )
+            };
+            // Once as they are read, once in the network.
+            self.budget
+                .array(&[pair[1], pair[0]], 2 * size_of::<f64>(), what)?;
+        }
+        // Means and ranges with their tables.
+        let inputs = [widths[0]];
+        self.budget.array(&inputs, 64, || {
+            format!("line {}: {} inputs", self.line, widths[0])
+        })?;
+        Ok(())
+    }
+
     fn error(&self, problem: impl Into<String>) -> Error {
         Error::NNet {
             line: self.line,
@@ -131,7 +173,11 @@ impl Lines<'_> {
             Ok(number) if number.is_finite() => Ok(number),
             _ => Err(self.error(format!("`{part}` is no finite number"))),
         };
-        let numbers: Vec<f64> = parts.map(number).collect::<Result<_>>()?;
+        let numbers = parts.map(number).collect::<Result<_>>()?;
+        self.counted(what, numbers, count)
+    }
+
+    fn counted(&self, what: &str, numbers: Vec<f64>, count: Option<usize>) -> Result<Vec<f64>> {
         match count {
             Some(count) if numbers.len() != count => {
                 let found = numbers.len();
@@ -140,6 +186,15 @@ impl Lines<'_> {
                 )))
             }
             _ => Ok(numbers),
+        }
+    }
+
+    /// A line of the normalisation; a single 0 stands for `count` times `idle`.
+    fn normalisation(&mut self, what: &str, count: usize, idle: f64) -> Result<Vec<f64>> {
+        let numbers = self.numbers(what, None)?;
+        match numbers[..] {
+            [0.0] if count > 1 => Ok(vec![idle; count]),
+            _ => self.counted(what, numbers, Some(count)),
         }
     }
 

@@ -10,8 +10,10 @@ use ndarray::ArrayD;
 use relugrad::{Network, Node, Operation};
 
 use crate::error::{Error, Result};
+use crate::file::read_file;
+use crate::limits::{Budget, Limits};
 use crate::model::{Contribution, Model, Weight};
-use crate::native::tensors;
+use crate::native::{looks_right, tensors};
 
 /// What PyTorch adds to the variance unless told otherwise; the file does not say.
 const EPSILON: f64 = 1e-5;
@@ -33,11 +35,8 @@ impl StateDict {
     /// [`Error::Read`], and [`Error::State`] or what is wrong with the file within [`Error::InFile`].
     pub fn load(path: impl AsRef<Path>) -> Result<StateDict> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|source| Error::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        StateDict::from_bytes(&bytes).map_err(|problem| problem.in_file(path))
+        let (bytes, budget) = read_file(path, looks_right)?;
+        StateDict::read(&bytes, &budget).map_err(|problem| problem.in_file(path))
     }
 
     /// Reads the bytes of such a file.
@@ -45,8 +44,14 @@ impl StateDict {
     /// # Errors
     /// [`Error::State`] for names that are not those of a sequence, and what is wrong with the file.
     pub fn from_bytes(bytes: &[u8]) -> Result<StateDict> {
+        StateDict::read(bytes, &Limits::of_process().budget(bytes.len() as u64))
+    }
+
+    fn read(bytes: &[u8], budget: &Budget) -> Result<StateDict> {
         let mut modules: BTreeMap<Vec<u64>, (String, Arrays)> = BTreeMap::new();
-        for (name, values) in tensors(bytes, |name| !name.ends_with(".num_batches_tracked"))? {
+        for (name, values) in tensors(bytes, budget, |name| {
+            !name.ends_with(".num_batches_tracked")
+        })? {
             let problem = || {
                 state(format!(
                     "tensor `{name}` does not belong to a sequence, whose names are `0.weight`, `0.bias` and so on"

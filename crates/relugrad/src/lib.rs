@@ -66,8 +66,8 @@ pub use finite_difference::{FiniteDifference, Scheme};
 pub use jacobian::{JacobianBlock, SWEEP_MEMORY};
 pub use loss::{Loss, Targets};
 pub use network::{
-    BatchNorm, Builder, Constant, Gate, Initialization, Mlp, Network, Node, NodeId, Operation,
-    Window,
+    BatchNorm, Builder, Constant, Gate, Initialization, MAX_WIDTH, Mlp, Network, Node, NodeId,
+    Operation, Window,
 };
 pub use objective::{Evaluation, Objective, Route, Stage, Term, Workspace};
 pub use parameters::{ParameterInfo, Parameters};

@@ -4,12 +4,14 @@ use std::path::Path;
 
 use relugrad::{Network, Scalar};
 
-use super::container::{NewTensor, pack};
+use super::container::{NewTensor, looks_right, pack};
 use super::graph::Graph;
-use super::read::{beside, from_bytes};
+use super::read::{beside, read};
 use super::write::{encode, tensors};
 use super::{BESIDE, CHECKSUM_KEY, GRAPH_KEY, Metadata};
 use crate::error::{Error, Result};
+use crate::file::read_file;
+use crate::limits::{Budget, Limits};
 
 /// What stands in place of the checksum while it is computed.
 const BLANK: &str = "00000000";
@@ -68,14 +70,18 @@ impl<T: Scalar> Checkpoint<T> {
     /// # Errors
     /// Those of [`from_bytes`](super::from_bytes); [`Error::Checksum`] and [`Error::NoChecksum`] for damaged bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Checkpoint<T>> {
+        Checkpoint::read(bytes, &Limits::of_process().budget(bytes.len() as u64))
+    }
+
+    fn read(bytes: &[u8], budget: &Budget) -> Result<Checkpoint<T>> {
         if place(bytes, None).is_none() {
             return Err(Error::NoChecksum);
         }
-        let (network, metadata) = from_bytes(bytes)?;
+        let (network, metadata) = read(bytes, budget)?;
         Ok(Checkpoint {
             network,
             metadata,
-            arrays: beside(bytes)?,
+            arrays: beside(bytes, budget)?,
         })
     }
 
@@ -85,11 +91,8 @@ impl<T: Scalar> Checkpoint<T> {
     /// [`Error::Read`], and those of [`from_bytes`](Self::from_bytes) within [`Error::InFile`].
     pub fn load(path: impl AsRef<Path>) -> Result<Checkpoint<T>> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|source| Error::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        Checkpoint::from_bytes(&bytes).map_err(|problem| problem.in_file(path))
+        let (bytes, budget) = read_file(path, looks_right)?;
+        Checkpoint::read(&bytes, &budget).map_err(|problem| problem.in_file(path))
     }
 }
 
@@ -123,6 +126,7 @@ fn place(bytes: &[u8], value: Option<&str>) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::from_bytes;
     use relugrad::Mlp;
 
     fn checkpoint() -> Checkpoint<f32> {

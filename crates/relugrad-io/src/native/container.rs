@@ -11,12 +11,16 @@ use serde::Serialize;
 
 use super::Metadata;
 use crate::error::{Error, Result};
+use crate::limits::Budget;
 
 /// Bytes of the number at the start of a file, the header's length.
 const PREFIX: usize = size_of::<u64>();
 
 /// The longest header that safetensors readers accept.
 const MAX_HEADER: u64 = 100_000_000;
+
+/// What a byte of the header takes once it is parsed.
+const HEADER: u64 = 8;
 
 /// A file whose header is sound and fits its length.
 pub(super) struct Container<'a> {
@@ -32,8 +36,10 @@ pub(super) struct Tensor<'a> {
 }
 
 impl<'a> Container<'a> {
-    pub(super) fn parse(bytes: &'a [u8]) -> Result<Container<'a>> {
+    pub(super) fn parse(bytes: &'a [u8], budget: &Budget) -> Result<Container<'a>> {
         let (header, data) = split(bytes)?;
+        // The parsed header: names, shapes and offsets, and what is kept of them on the way.
+        budget.take(HEADER * header.len() as u64, || "the header".into())?;
         let before = (PREFIX + header.len()) as u64;
         let not_safetensors = |error: serde_json::Error| Error::NotSafetensors {
             reason: error.to_string(),
@@ -67,6 +73,19 @@ impl<'a> Container<'a> {
     /// The names of all tensors, in the order of their data.
     pub(super) fn names(&self) -> Vec<String> {
         self.header.offset_keys()
+    }
+}
+
+/// Whether a file can be one of safetensors, judging by its first bytes.
+pub(crate) fn looks_right(bytes: &[u8]) -> Result<()> {
+    match bytes.split_first_chunk::<PREFIX>() {
+        Some((prefix, _)) if u64::from_le_bytes(*prefix) > MAX_HEADER => {
+            Err(header_too_large(u64::from_le_bytes(*prefix)))
+        }
+        Some((_, [first, ..])) if *first != b'{' => Err(Error::NotSafetensors {
+            reason: "its header does not begin with `{`".into(),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -139,6 +158,11 @@ pub(super) fn pack(metadata: &Metadata, tensors: &[NewTensor]) -> Result<Vec<u8>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limits;
+
+    fn parse(file: &[u8]) -> Result<Container<'_>> {
+        Container::parse(file, &Limits::default().budget(file.len() as u64))
+    }
 
     fn framed(header: &str, data: &[u8]) -> Vec<u8> {
         let length = (header.len() as u64).to_le_bytes();
@@ -159,7 +183,7 @@ mod tests {
         let read = safetensors::SafeTensors::deserialize(&file).unwrap();
         assert_eq!(read.tensor("b").unwrap().data(), [1, 2, 3, 4]);
         assert_eq!(read.tensor("A").unwrap().data(), [5, 6, 7, 8]);
-        let container = Container::parse(&file).unwrap();
+        let container = parse(&file).unwrap();
         assert_eq!(container.metadata(), metadata);
         assert_eq!(container.names(), ["b", "A"]);
     }
@@ -175,7 +199,7 @@ mod tests {
         let file = framed(&format!("{{{}}}", tensors.join(",")), &[0; 8]);
         let expected = u64::MAX;
         assert!(matches!(
-            Container::parse(&file),
+            parse(&file),
             Err(Error::Length { expected: e, .. }) if e == expected
         ));
     }

@@ -11,10 +11,12 @@ use std::path::Path;
 
 use relugrad::{Network, Scalar};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::file::read_file;
 use crate::whole_file;
 
 pub use checkpoint::Checkpoint;
+pub(crate) use container::looks_right;
 pub use graph::{FORMAT, MAX_WIDTH};
 pub use read::from_bytes;
 pub(crate) use read::tensors;
@@ -76,14 +78,11 @@ fn write<T: Scalar>(
 /// the nearest `f32`.
 ///
 /// # Errors
-/// [`Error::Read`], and the errors of [`from_bytes`] within [`Error::InFile`].
+/// [`Error::Read`], [`Error::NotReadable`], and the errors of [`from_bytes`] within [`Error::InFile`].
 pub fn load<T: Scalar>(path: impl AsRef<Path>) -> Result<(Network<T>, Metadata)> {
     let path = path.as_ref();
-    let bytes = std::fs::read(path).map_err(|source| Error::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    from_bytes(&bytes).map_err(|problem| problem.in_file(path))
+    let (bytes, budget) = read_file(path, container::looks_right)?;
+    read::read(&bytes, &budget).map_err(|problem| problem.in_file(path))
 }
 
 /// Where the `entry`-th number of a row-major array is.

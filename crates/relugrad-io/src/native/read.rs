@@ -10,6 +10,7 @@ use super::container::{Container, Tensor};
 use super::graph::{Graph, Node};
 use super::{BESIDE, CHECKSUM_KEY, GRAPH_KEY, Metadata, checkpoint};
 use crate::error::{Error, Result};
+use crate::limits::{Budget, Limits};
 
 /// Reads a network and its strings from the bytes of a file.
 ///
@@ -22,7 +23,11 @@ use crate::error::{Error, Result};
 /// damaged, of another kind or of a later format, a graph that is not a network, weights that do not fit it.
 /// The arrays of a [`Checkpoint`](super::Checkpoint) beside its model are passed over.
 pub fn from_bytes<T: Scalar>(bytes: &[u8]) -> Result<(Network<T>, Metadata)> {
-    let container = Container::parse(bytes)?;
+    read(bytes, &Limits::of_process().budget(bytes.len() as u64))
+}
+
+pub(super) fn read<T: Scalar>(bytes: &[u8], budget: &Budget) -> Result<(Network<T>, Metadata)> {
+    let container = Container::parse(bytes, budget)?;
     let mut metadata = container.metadata();
     match metadata.remove(CHECKSUM_KEY) {
         Some(stated) => checkpoint::verify(bytes, &stated)?,
@@ -37,18 +42,19 @@ pub fn from_bytes<T: Scalar>(bytes: &[u8]) -> Result<(Network<T>, Metadata)> {
     }
     let text = metadata.remove(GRAPH_KEY).ok_or(Error::MissingGraph)?;
     let graph = Graph::from_json(&text)?;
-    let network = Reader::new(&container, &graph).network()?;
+    budget.nodes(graph.nodes.len())?;
+    let network = Reader::new(&container, &graph, budget).network()?;
     Ok((network, metadata))
 }
 
 /// The arrays beside the model, by their names without the prefix.
-pub(super) fn beside<T: Scalar>(bytes: &[u8]) -> Result<Vec<(String, Vec<T>)>> {
-    let container = Container::parse(bytes)?;
+pub(super) fn beside<T: Scalar>(bytes: &[u8], budget: &Budget) -> Result<Vec<(String, Vec<T>)>> {
+    let container = Container::parse(bytes, budget)?;
     let names = container.names().into_iter();
     let arrays = names.filter_map(|name| {
         let short = name.strip_prefix(BESIDE)?.to_owned();
         let tensor = container.tensor(&name).expect("its name is listed");
-        Some(decode(&name, &tensor).map(|values| (short, values)))
+        Some(decode(&name, &tensor, budget).map(|values| (short, values)))
     });
     arrays.collect()
 }
@@ -57,6 +63,7 @@ pub(super) fn beside<T: Scalar>(bytes: &[u8]) -> Result<Vec<(String, Vec<T>)>> {
 struct Reader<'a, T> {
     container: &'a Container<'a>,
     graph: &'a Graph,
+    budget: &'a Budget,
     builder: Builder<T>,
     /// The nodes made so far.
     made: HashMap<&'a str, NodeId>,
@@ -65,11 +72,12 @@ struct Reader<'a, T> {
 }
 
 impl<'a, T: Scalar> Reader<'a, T> {
-    fn new(container: &'a Container<'a>, graph: &'a Graph) -> Reader<'a, T> {
+    fn new(container: &'a Container<'a>, graph: &'a Graph, budget: &'a Budget) -> Reader<'a, T> {
         Reader {
             container,
             graph,
-            builder: Builder::new(),
+            budget,
+            builder: Builder::with_room(budget.room()),
             made: HashMap::new(),
             used: HashSet::new(),
         }
@@ -97,7 +105,9 @@ impl<'a, T: Scalar> Reader<'a, T> {
         let operation = node.operation()?;
         let ids = self.inputs(node, &operation)?;
         self.check_kept_shape(node, &operation, &ids)?;
-        let id = self.make(node, operation, &ids)?;
+        let id = self
+            .make(node, operation, &ids)
+            .map_err(|e| self.explained(e))?;
         let expected = self.builder.shape(id)?;
         if node.axes() == expected {
             return Ok(id);
@@ -110,6 +120,13 @@ impl<'a, T: Scalar> Reader<'a, T> {
                 found: node.axes(),
             },
         })
+    }
+
+    fn explained(&self, error: Error) -> Error {
+        match error {
+            Error::Network(error) => self.budget.explain(error),
+            other => other,
+        }
     }
 
     fn make(&mut self, node: &Node, operation: Operation, ids: &[NodeId]) -> Result<NodeId> {
@@ -272,7 +289,7 @@ impl<'a, T: Scalar> Reader<'a, T> {
                 node: node.name.clone(),
             });
         };
-        let values = decode(&name, &tensor)?;
+        let values = decode(&name, &tensor, self.budget)?;
         self.used.insert(name);
         let shape = IxDyn(tensor.shape);
         Ok(ArrayD::from_shape_vec(shape, values).expect("the header was checked"))
@@ -285,13 +302,14 @@ impl<'a, T: Scalar> Reader<'a, T> {
 /// What is wrong with the file, and numbers that are not finite `F32` or `F64`.
 pub(crate) fn tensors(
     bytes: &[u8],
+    budget: &Budget,
     wanted: impl Fn(&str) -> bool,
 ) -> Result<Vec<(String, ArrayD<f64>)>> {
-    let container = Container::parse(bytes)?;
+    let container = Container::parse(bytes, budget)?;
     let names = container.names().into_iter().filter(|name| wanted(name));
     let read = |name: String| {
         let tensor = container.tensor(&name).expect("its name is listed");
-        let values = decode(&name, &tensor)?;
+        let values = decode(&name, &tensor, budget)?;
         let shape = IxDyn(tensor.shape);
         let array = ArrayD::from_shape_vec(shape, values).expect("the header was checked");
         Ok((name, array))
@@ -312,7 +330,8 @@ fn width(node: &Node, expected: usize) -> Error {
     }
 }
 
-fn decode<T: Scalar>(name: &str, tensor: &Tensor) -> Result<Vec<T>> {
+fn decode<T: Scalar>(name: &str, tensor: &Tensor, budget: &Budget) -> Result<Vec<T>> {
+    budget.array(tensor.shape, size_of::<T>(), || format!("tensor `{name}`"))?;
     match tensor.dtype {
         Dtype::F32 => convert(name, tensor, |bytes| f64::from(f32::from_le_bytes(bytes))),
         Dtype::F64 => convert(name, tensor, f64::from_le_bytes),

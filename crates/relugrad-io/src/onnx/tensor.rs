@@ -6,9 +6,6 @@ use super::proto::TensorProto;
 use crate::error::{Error, Result};
 use crate::limits::Budget;
 
-/// The most entries of a constant that a file may ask to be made up.
-pub(super) const MAX_ENTRIES: usize = 1 << 24;
-
 /// A constant of the graph.
 #[derive(Clone, Debug)]
 pub(super) struct Tensor {

@@ -24,7 +24,7 @@ fn info(name: &str, dims: &[i64]) -> ValueInfoProto {
     }
 }
 
-fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
+pub(super) fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
     NodeProto {
         input: inputs.iter().map(|&name| name.into()).collect(),
         output: vec![output.into()],
@@ -34,7 +34,7 @@ fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
     }
 }
 
-fn floats(name: &str, dims: &[i64], float_data: &[f32]) -> TensorProto {
+pub(super) fn floats(name: &str, dims: &[i64], float_data: &[f32]) -> TensorProto {
     TensorProto {
         dims: dims.to_vec(),
         data_type: 1,
@@ -44,7 +44,7 @@ fn floats(name: &str, dims: &[i64], float_data: &[f32]) -> TensorProto {
     }
 }
 
-fn integers(name: &str, int64_data: &[i64]) -> TensorProto {
+pub(super) fn integers(name: &str, int64_data: &[i64]) -> TensorProto {
     TensorProto {
         dims: vec![int64_data.len() as i64],
         data_type: 7,
@@ -54,7 +54,7 @@ fn integers(name: &str, int64_data: &[i64]) -> TensorProto {
     }
 }
 
-fn model(nodes: Vec<NodeProto>, tensors: Vec<TensorProto>, dims: &[i64]) -> ModelProto {
+pub(super) fn model(nodes: Vec<NodeProto>, tensors: Vec<TensorProto>, dims: &[i64]) -> ModelProto {
     let last = nodes
         .last()
         .map_or("x".into(), |node| node.output[0].clone());
@@ -112,7 +112,7 @@ fn operators_that_are_not_piecewise_linear_are_named() {
 #[test]
 fn cycles_and_dangling_names_are_named() {
     let cycle = vec![node("Relu", &["b"], "a"), node("Abs", &["a"], "b")];
-    assert!(refused_nodes(cycle, Vec::new()).contains("`b` is given by no node before it"));
+    assert!(refused_nodes(cycle, Vec::new()).contains("cycle"));
     let dangling = vec![node("Add", &["x", "nowhere"], "y")];
     assert!(refused_nodes(dangling, Vec::new()).contains("`nowhere`"));
     let itself = vec![node("Identity", &["y"], "y")];
@@ -133,14 +133,14 @@ fn hostile_sizes_are_refused_without_allocating() {
     assert!(dense(floats("w", &[2, 1], &[f32::NAN, 1.0])).contains("must be finite"));
     let expand = vec![node("Expand", &["x", "s"], "y")];
     let error = refused_nodes(expand, vec![integers("s", &[1 << 30, 1 << 30, 2])]);
-    assert!(error.contains("too large"), "{error}");
+    assert!(error.contains("--file-memory"), "{error}");
     let filled = vec![
         node("ConstantOfShape", &["s"], "c"),
         node("Add", &["x", "c"], "y"),
     ];
-    assert!(refused_nodes(filled, vec![integers("s", &[1 << 40])]).contains("too large"));
+    assert!(refused_nodes(filled, vec![integers("s", &[1 << 40])]).contains("--file-memory"));
     let pad = vec![node("Pad", &["x", "p"], "y")];
-    assert!(refused_nodes(pad, vec![integers("p", &[0, 1 << 40, 0, 0])]).contains("pads"));
+    assert!(refused_nodes(pad, vec![integers("p", &[0, 1 << 40, 0, 0])]).contains("--file-memory"));
     for dims in [
         &[1, -5][..],
         &[1, 0],

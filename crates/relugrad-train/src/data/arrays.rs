@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ndarray::{Array2, ArrayD};
-use relugrad_io::{NumpyArray, load_npy, load_npz};
+use relugrad_io::{NpzArchive, NumpyArray, load_npy};
 
 use super::{Dataset, Scale, Split};
 use crate::error::{Error, Result};
@@ -36,8 +36,9 @@ impl Samples {
 ///
 /// `x` is `[n, …]`, whose other axes are the shape of a sample; `y` has `n` class indices.
 pub(super) fn load_archive(path: &Path, scale: Scale, shape: &[usize]) -> Result<Samples> {
-    let pair = |names: [&[&str]; 2]| -> Result<(NumpyArray, NumpyArray)> {
-        Ok((load_npz(path, names[0])?, load_npz(path, names[1])?))
+    let mut archive = NpzArchive::open(path)?;
+    let mut pair = |names: [&[&str]; 2]| -> Result<(NumpyArray, NumpyArray)> {
+        Ok((archive.read(names[0])?, archive.read(names[1])?))
     };
     let (train, test) = match pair(TRAIN) {
         Ok(train) => (train, Some(pair(TEST)?)),

@@ -16,6 +16,7 @@ pub use constant::Constant;
 pub use gates::Gate;
 pub use mlp::{Initialization, Mlp};
 pub use operation::{Operation, Window};
+pub use shapes::MAX_WIDTH;
 
 pub(crate) use gates::WORD;
 use map::Map;

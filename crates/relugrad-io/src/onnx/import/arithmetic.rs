@@ -65,12 +65,9 @@ impl<'a> Importer<'a> {
         if x.dims.iter().product::<usize>() == dims.iter().product::<usize>() {
             return self.shaped(x.id, shape);
         }
-        let total = dims.iter().try_fold(1usize, |p, &n| p.checked_mul(n));
-        if total.is_none_or(|total| total > tensor::MAX_ENTRIES) {
-            return Err(graph_error(format!(
-                "a value is repeated to the dimensions {dims:?}, which is too large"
-            )));
-        }
+        self.budget.array(dims, MOVED, || {
+            format!("a value that is repeated to the dimensions {dims:?}")
+        })?;
         let places: Vec<Option<usize>> = broadcast_places(&x.dims, dims)
             .into_iter()
             .map(Some)

@@ -3,6 +3,7 @@
 mod arithmetic;
 mod constants;
 mod linear;
+mod order;
 mod pooling;
 mod shape;
 
@@ -20,6 +21,9 @@ use super::{graph_error, tensor};
 use crate::error::{Error, Result};
 use crate::limits::Budget;
 use crate::model::{Contribution, Model, Weight};
+
+/// Bytes for each entry of a value that is moved or repeated: its place, in the forms that it takes on the way.
+const MOVED: usize = 40;
 
 /// A graph that is being read.
 pub(super) struct Importer<'a> {
@@ -40,7 +44,8 @@ pub(super) struct Importer<'a> {
     taken: HashSet<usize>,
     /// Names of what such a node gives, by the name that stands for it.
     aliases: HashMap<&'a str, &'a str>,
-    names: HashSet<String>,
+    /// The names of the network's nodes, each with the number that the next one like it gets.
+    names: HashMap<String, usize>,
 }
 
 impl<'a> Importer<'a> {
@@ -55,25 +60,25 @@ impl<'a> Importer<'a> {
             budget,
             external,
             opset,
-            builder: Builder::new(),
+            builder: Builder::with_room(budget.room()),
             values: HashMap::new(),
             weights: Vec::new(),
             notes: Vec::new(),
             readers: HashMap::new(),
             taken: HashSet::new(),
             aliases: HashMap::new(),
-            names: HashSet::new(),
+            names: HashMap::new(),
         }
     }
 
     pub(super) fn run(mut self) -> Result<Model> {
         let output = self.output()?;
-        let needed = self.needed(output)?;
-        self.read_initializers(&needed)?;
+        let order = self.sorted(output)?;
+        self.read_initializers()?;
         self.read_input()?;
-        for (i, node) in self.graph.node.iter().enumerate() {
-            if needed.contains(&i) && !self.taken.contains(&i) {
-                self.node(i, node)?;
+        for i in order {
+            if !self.taken.contains(&i) {
+                self.node(i, &self.graph.node[i])?;
             }
         }
         let Some(Value::Node(logits)) = self.values.get(output).cloned() else {
@@ -88,7 +93,7 @@ impl<'a> Importer<'a> {
                 .reshape(id, &[self.builder.shape(id)?.iter().product()])?;
         }
         self.name_new_nodes(
-            self.builder.nodes().count() - usize::from(id != logits.id),
+            self.builder.nodes().len() - usize::from(id != logits.id),
             "output",
         )?;
         let network = self.builder.build(id)?;
@@ -109,11 +114,13 @@ impl<'a> Importer<'a> {
         };
         let mut name = output.name.as_str();
         let graph = self.graph;
-        while let Some(node) = graph
-            .node
-            .iter()
-            .find(|node| node.output.iter().any(|o| o == name))
-        {
+        let makers = order::makers(&graph.node)?;
+        let mut steps = 0..graph.node.len();
+        while let Some(&i) = makers.get(name) {
+            let node = &graph.node[i];
+            if steps.next().is_none() {
+                return Err(graph_error("its nodes form a cycle"));
+            }
             let call = Call { node };
             match node.op_type.as_str() {
                 "Identity" => {}
@@ -128,46 +135,11 @@ impl<'a> Importer<'a> {
                 .input
                 .first()
                 .ok_or_else(|| call.error("it has no input"))?;
-            if self.notes.len() > graph.node.len() {
-                return Err(graph_error("its nodes form a cycle"));
-            }
-            if node.op_type == "Identity" && node.output.iter().any(|o| o == name) {
-                return Err(graph_error("its nodes form a cycle"));
-            }
         }
         Ok(name)
     }
 
-    /// The nodes that lead to `output`, and who reads what.
-    fn needed(&mut self, output: &'a str) -> Result<HashSet<usize>> {
-        let graph = self.graph;
-        let mut makers: HashMap<&str, usize> = HashMap::new();
-        for (i, node) in graph.node.iter().enumerate() {
-            for name in node.output.iter().filter(|name| !name.is_empty()) {
-                if makers.insert(name, i).is_some() {
-                    return Err(graph_error(format!("two nodes give the value `{name}`")));
-                }
-            }
-        }
-        let (mut needed, mut stack) = (HashSet::new(), vec![output]);
-        while let Some(name) = stack.pop() {
-            let Some(&i) = makers.get(name) else {
-                continue;
-            };
-            if needed.insert(i) {
-                stack.extend(graph.node[i].input.iter().map(String::as_str));
-            }
-        }
-        self.readers.entry(output).or_default().push(usize::MAX);
-        for &i in &needed {
-            for name in &graph.node[i].input {
-                self.readers.entry(name).or_default().push(i);
-            }
-        }
-        Ok(needed)
-    }
-
-    fn read_initializers(&mut self, needed: &HashSet<usize>) -> Result<()> {
+    fn read_initializers(&mut self) -> Result<()> {
         if let Some(sparse) = self.graph.sparse_initializer.first() {
             let name = sparse.values.as_ref().map_or("", |values| &values.name);
             return Err(Error::OnnxTensor {
@@ -176,8 +148,7 @@ impl<'a> Importer<'a> {
             });
         }
         for proto in &self.graph.initializer {
-            let reads = |&i: &usize| self.graph.node[i].input.contains(&proto.name);
-            if !self.readers.contains_key(proto.name.as_str()) && !needed.iter().any(reads) {
+            if !self.readers.contains_key(proto.name.as_str()) {
                 continue;
             }
             let mut tensor = tensor::decode(proto, self.budget, self.external)?;
@@ -244,9 +215,9 @@ impl<'a> Importer<'a> {
                 node.domain
             )));
         }
-        let before = self.builder.nodes().count();
+        let before = self.builder.nodes().len();
         let values = self.operator(index, call).map_err(|error| match error {
-            Error::Network(problem) => call.error(problem.to_string()),
+            Error::Network(problem) => call.error(self.budget.explain(problem).to_string()),
             other => other,
         })?;
         self.name_new_nodes(before, call.name())?;
@@ -333,8 +304,7 @@ impl<'a> Importer<'a> {
         match self.values.get(name.as_str()) {
             Some(value) => Ok(Some(value.clone())),
             None => Err(call.error(format!(
-                "its input `{name}` is given by no node before it, no initialiser and no input of the graph (a graph \
-                 with a cycle has no order)"
+                "its input `{name}` is given by no node, no initialiser and no input of the graph"
             ))),
         }
     }
@@ -406,8 +376,8 @@ impl<'a> Importer<'a> {
 
     /// Calls the nodes made since there were `before` by the name of the file's node; helpers get a number.
     fn name_new_nodes(&mut self, before: usize, name: &str) -> Result<()> {
-        let new: Vec<NodeId> = self.builder.nodes().skip(before).collect();
-        for (i, &id) in new.iter().rev().enumerate() {
+        let new = self.builder.nodes().len() - before;
+        for (i, id) in self.builder.nodes().rev().take(new).enumerate() {
             let name = if i == 0 {
                 name.to_owned()
             } else {
@@ -419,16 +389,14 @@ impl<'a> Importer<'a> {
     }
 
     fn rename(&mut self, id: NodeId, name: &str) -> Result<()> {
-        let mut unique = if name.is_empty() {
-            "node".to_owned()
-        } else {
-            name.to_owned()
-        };
-        let mut count = 1;
-        while !self.names.insert(unique.clone()) {
-            count += 1;
-            unique = format!("{name}#{count}");
+        let name = if name.is_empty() { "node" } else { name };
+        let mut unique = name.to_owned();
+        while self.names.contains_key(&unique) {
+            let next = self.names.entry(name.to_owned()).or_insert(1);
+            *next += 1;
+            unique = format!("{name}#{next}");
         }
+        self.names.insert(unique.clone(), 1);
         Ok(self.builder.rename(id, &unique)?)
     }
 }

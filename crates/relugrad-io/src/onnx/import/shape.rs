@@ -228,12 +228,14 @@ impl<'a> Importer<'a> {
             return Ok(x);
         }
         dims[axis] = taken.len();
-        let total = dims.iter().try_fold(1usize, |p, &n| p.checked_mul(n));
-        if total.is_none_or(|total| total == 0 || total > tensor::MAX_ENTRIES) {
+        if dims.contains(&0) {
             return Err(graph_error(format!(
-                "a value of dimensions {dims:?} is empty or too large"
+                "a value of dimensions {dims:?} is empty"
             )));
         }
+        self.budget.array(&dims, MOVED, || {
+            format!("a value of dimensions {dims:?} whose entries are moved")
+        })?;
         let index: Vec<usize> = (0..taken.len()).collect();
         let mut widened = x.dims.clone();
         widened[axis] = taken.len();
@@ -386,17 +388,18 @@ impl<'a> Importer<'a> {
                     .collect::<Result<Vec<_>>>()?
             }
         };
-        if pads.len() != 2 * axes.len()
-            || pads
-                .iter()
-                .any(|p| p.unsigned_abs() > tensor::MAX_ENTRIES as u64)
-        {
+        if pads.len() != 2 * axes.len() || pads.iter().any(|p| p.unsigned_abs() > 1 << 40) {
             return Err(call.error(format!("its pads {pads:?} do not fit {} axes", axes.len())));
         }
         let mode = call.string("mode", "constant")?;
         for (i, &axis) in axes.iter().enumerate() {
             let n = x.dims[axis] as i64;
             let positions = -pads[i]..n + pads[axes.len() + i];
+            let length = positions.end.saturating_sub(positions.start).max(0) as usize;
+            self.budget.array(&[length], MOVED, || {
+                call.error(format!("an axis of {length} entries"))
+                    .to_string()
+            })?;
             let inside = |p: i64| usize::try_from(p).ok().filter(|&p| p < n as usize);
             let entry = |p: i64| match mode.as_str() {
                 "constant" => Ok(inside(p)),

@@ -6,6 +6,8 @@ mod gates;
 
 pub use affine::BatchNorm;
 
+use std::collections::HashMap;
+
 use ndarray::{ArrayD, ArrayView, Dimension};
 
 use super::map::Map;
@@ -59,12 +61,25 @@ pub struct Builder<T> {
     gates: usize,
     /// Entries of all tables of places so far.
     tables: usize,
+    /// How many entries they may have, if not the most that a network may have.
+    room: Option<usize>,
+    /// How many nodes of each kind there are.
+    kinds: HashMap<&'static str, usize>,
 }
 
 impl<T: Scalar> Builder<T> {
     /// A graph without nodes.
     pub fn new() -> Builder<T> {
         Builder::default()
+    }
+
+    /// A graph without nodes, whose tables of places together (of broadcast factors, windows and moved values) may have so
+    /// many entries of four bytes; for graphs that somebody else has written.
+    pub fn with_room(entries: usize) -> Builder<T> {
+        Builder {
+            room: Some(entries),
+            ..Builder::default()
+        }
     }
 
     /// The input of `width` features. It must be the first node, and there is one only.
@@ -91,7 +106,7 @@ impl<T: Scalar> Builder<T> {
     }
 
     /// The nodes made so far, in order.
-    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<T> {
+    pub fn nodes(&self) -> impl DoubleEndedIterator<Item = NodeId> + ExactSizeIterator + use<T> {
         (0..self.nodes.len()).map(NodeId)
     }
 
@@ -113,14 +128,15 @@ impl<T: Scalar> Builder<T> {
 
     /// The name of the next node of a kind: the kind and how many of it there are.
     fn name(&self, operation: &str) -> String {
-        let same = |node: &&Node| node.operation.name() == operation;
-        format!("{operation}{}", self.nodes.iter().filter(same).count())
+        let same = self.kinds.get(operation).copied().unwrap_or(0);
+        format!("{operation}{same}")
     }
 
     fn add(&mut self, new: New, inputs: &[NodeId], shape: &[usize]) -> Result<NodeId> {
         let width = shapes::width(&new.name, shape)?;
         let inputs: Vec<usize> = inputs.iter().map(|node| node.0).collect();
         let before = inputs.iter().any(|&i| self.nodes[i].depends_on_parameters);
+        *self.kinds.entry(new.operation.name()).or_default() += 1;
         self.nodes.push(Node {
             depends_on_parameters: before || new.map.has_parameters(),
             name: new.name,
@@ -140,7 +156,8 @@ impl<T: Scalar> Builder<T> {
     fn table(&mut self, node: &str, entries: &[usize]) -> Result<()> {
         let product = entries.iter().try_fold(1usize, |p, &n| p.checked_mul(n));
         let total = product.and_then(|p| p.checked_add(self.tables));
-        match total.filter(|&total| total <= MAX_WIDTH) {
+        let limit = self.room.unwrap_or(MAX_WIDTH).min(MAX_WIDTH);
+        match total.filter(|&total| total <= limit) {
             Some(total) => {
                 self.tables = total;
                 Ok(())
@@ -148,7 +165,7 @@ impl<T: Scalar> Builder<T> {
             None => Err(Error::TooWide {
                 node: node.to_owned(),
                 shape: entries.to_vec(),
-                limit: MAX_WIDTH,
+                limit,
             }),
         }
     }

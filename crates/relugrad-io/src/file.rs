@@ -1,0 +1,163 @@
+//! Files that are read: regular ones, of no more than a sensible length.
+
+use std::fs::{self, File, FileType};
+use std::io::Read;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::limits::{Budget, Limits};
+
+/// The longest file that is read into memory, unless more is allowed.
+const LONGEST: u64 = 8 << 30;
+
+/// The longest file of settings.
+const LONGEST_TEXT: u64 = 16 << 20;
+
+/// How much of a file is looked at before the rest is read.
+const BEGINNING: u64 = 1 << 16;
+
+/// Opens a file and tells its length.
+///
+/// A pipe or a device is refused, for it may keep the program waiting or never end.
+///
+/// # Errors
+/// [`Error::Read`], [`Error::NotReadable`].
+pub fn open_file(path: impl AsRef<Path>) -> Result<(File, u64)> {
+    let path = path.as_ref();
+    let failed = |source| Error::Read {
+        path: path.to_owned(),
+        source,
+    };
+    // Opening a pipe waits for its writer, so the kind of file comes first.
+    let about = fs::metadata(path).map_err(failed)?;
+    if !about.is_file() {
+        return Err(Error::NotReadable {
+            path: path.to_owned(),
+            kind: kind(about.file_type()),
+        });
+    }
+    Ok((File::open(path).map_err(failed)?, about.len()))
+}
+
+#[cfg(unix)]
+fn kind(found: FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    match found {
+        found if found.is_dir() => "folder",
+        found if found.is_fifo() => "pipe",
+        found if found.is_socket() => "socket",
+        _ => "device",
+    }
+}
+
+#[cfg(not(unix))]
+fn kind(found: FileType) -> &'static str {
+    if found.is_dir() { "folder" } else { "device" }
+}
+
+/// The bytes of a file whose beginning looks right, and what it may take.
+pub(crate) fn read_file(
+    path: &Path,
+    looks_right: impl FnOnce(&[u8]) -> Result<()>,
+) -> Result<(Vec<u8>, Budget)> {
+    let limits = Limits::of_process();
+    let (mut file, length) = open_file(path)?;
+    check_length(length, limits.memory.unwrap_or(LONGEST)).map_err(|e| e.in_file(path))?;
+    let mut bytes = Vec::new();
+    read_part(&mut file, BEGINNING, &mut bytes, path)?;
+    looks_right(&bytes).map_err(|problem| problem.in_file(path))?;
+    // One byte more than there were, should the file grow meanwhile.
+    read_part(
+        &mut file,
+        (length + 1).saturating_sub(BEGINNING),
+        &mut bytes,
+        path,
+    )?;
+    let budget = limits.budget(bytes.len() as u64);
+    Ok((bytes, budget))
+}
+
+fn read_part(file: &mut File, length: u64, bytes: &mut Vec<u8>, path: &Path) -> Result<()> {
+    match file.take(length).read_to_end(bytes) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(Error::Read {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// The text of a file of settings or results.
+///
+/// # Errors
+/// [`Error::Read`], [`Error::NotReadable`]; [`Error::Memory`] within [`Error::InFile`] for more than 16 MiB.
+pub fn read_text(path: impl AsRef<Path>) -> Result<String> {
+    let path = path.as_ref();
+    let (file, length) = open_file(path)?;
+    let longest = Limits::of_process().memory.unwrap_or(LONGEST_TEXT);
+    check_length(length, longest).map_err(|e| e.in_file(path))?;
+    let mut text = String::new();
+    match file.take(longest).read_to_string(&mut text) {
+        Ok(_) => Ok(text),
+        Err(source) => Err(Error::Read {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn check_length(length: u64, limit: u64) -> Result<()> {
+    if length <= limit {
+        return Ok(());
+    }
+    Err(Error::Memory {
+        what: "the file itself".into(),
+        needed: length,
+        left: limit,
+        limit,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_named_and_never_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |path: &Path| open_file(path).unwrap_err().to_string();
+        assert!(refused(folder.path()).contains("is a folder"));
+        #[cfg(unix)]
+        {
+            assert!(refused(Path::new("/dev/zero")).contains("is a device"));
+            let socket = folder.path().join("socket");
+            let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+            assert!(refused(&socket).contains("is a socket"));
+            let pipe = folder.path().join("pipe");
+            let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+            assert!(made.unwrap().success());
+            assert!(refused(&pipe).contains("is a pipe"));
+        }
+        assert!(matches!(
+            open_file(folder.path().join("none")),
+            Err(Error::Read { .. })
+        ));
+    }
+
+    #[test]
+    fn long_files_are_refused_before_they_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sparse");
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        let error = read_file(&path, |_| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("the file itself needs 1 TiB"));
+        assert!(read_text(&path).unwrap_err().to_string().contains("16 MiB"));
+        // A sparse file within the limit is refused by its beginning.
+        File::create(&path).unwrap().set_len(7 << 30).unwrap();
+        let looks_right = |bytes: &[u8]| match bytes.first() {
+            Some(0) => Err(Error::NoChecksum),
+            _ => Ok(()),
+        };
+        assert!(read_file(&path, looks_right).is_err());
+    }
+}
