@@ -60,6 +60,9 @@ impl From<anyhow::Error> for Failure {
 
 impl From<relugrad_train::Error> for Failure {
     fn from(error: relugrad_train::Error) -> Failure {
-        Failure::Failed(error.into())
+        match error {
+            relugrad_train::Error::Engine(relugrad::Error::Stopped) => Failure::nothing_finished(),
+            error => Failure::Failed(error.into()),
+        }
     }
 }

@@ -73,7 +73,7 @@ fn main() -> Result<()> {
         attacks: vec![(Attack::pgd(Norm::Linf, 0.1, 20, 2), true)],
         attack_samples: 1000,
     };
-    let comparison = compare(&plan, None, &mut Show)?;
+    let comparison = compare(&plan, None, &mut Show, &|| true)?;
     let plain = row(&comparison.runs, "none", 0.0);
     println!("plain: clean {:.4}, PGD {:.4}\n", plain.clean, plain.robust);
     println!("| penalty | λ | clean | PGD 0.1 | its mean, plain | its mean | chosen |");

@@ -1,10 +1,13 @@
 //! What a trained network is worth on samples that it has not seen.
+//!
+//! All of it asks before every batch whether to go on, and ends with [`relugrad::Error::Stopped`] if not.
 
 use ndarray::{Array2, ArrayView2, s};
-use relugrad::{Loss, Network, Objective, Penalty, Scalar, Targets, Workspace};
+use relugrad::{GoOn, Loss, Network, Objective, Penalty, Scalar, Targets, Workspace};
 
 use crate::attack::Attack;
 use crate::data::Dataset;
+use crate::stop::ask;
 
 /// Samples that are evaluated together.
 const BATCH: usize = 256;
@@ -80,9 +83,11 @@ pub fn accuracy_and_loss<T: Scalar>(
     network: &Network<T>,
     loss: &Loss,
     samples: &Samples<T>,
+    go_on: GoOn,
 ) -> relugrad::Result<(f64, f64)> {
     let (mut right, mut sum) = (0, 0.0);
     for (_, images, labels) in samples.batches() {
+        ask(go_on)?;
         let trace = network.trace(images)?;
         sum += trace.losses(loss, &Targets::Classes(labels))?.sum();
         let logits: Vec<T> = trace.logits().iter().copied().collect();
@@ -101,6 +106,7 @@ pub fn penalty_means<T: Scalar>(
     loss: &Loss,
     penalties: &[Penalty],
     samples: &Samples<T>,
+    go_on: GoOn,
 ) -> relugrad::Result<(Vec<f64>, usize)> {
     let objective = penalties
         .iter()
@@ -110,6 +116,7 @@ pub fn penalty_means<T: Scalar>(
     let (mut sums, mut kinks) = (vec![0.0; penalties.len()], 0);
     let mut workspace = Workspace::new();
     for (_, images, labels) in samples.batches() {
+        ask(go_on)?;
         let targets = Targets::Classes(labels);
         objective.value_into(network, images, &targets, &mut workspace)?;
         let evaluation = workspace.evaluation();
@@ -125,16 +132,17 @@ pub fn penalty_means<T: Scalar>(
 /// Share of the samples that are classified correctly and stay so under the attack; in `[0, 1]`.
 ///
 /// # Errors
-/// Those of [`Attack::stand`].
+/// Those of [`Attack::stand_while`].
 pub fn robust_accuracy<T: Scalar>(
     network: &Network<T>,
     loss: &Loss,
     attack: &Attack,
     samples: &Samples<T>,
+    go_on: GoOn,
 ) -> relugrad::Result<f64> {
     let mut survivors = 0;
     for (first, images, labels) in samples.batches() {
-        let misled = attack.stand(network, loss, images, labels, first)?;
+        let misled = attack.stand_while(network, loss, images, labels, first, go_on)?;
         survivors += misled.iter().filter(|misled| misled.is_none()).count();
     }
     Ok(survivors as f64 / samples.len() as f64)

@@ -12,6 +12,7 @@
 //! - [`verify`](verify::verify): the theorems on a network and samples.
 //! - [`compare`]: the same network trained with each regularizer.
 //!
+//! Long work asks a [`GoOn`](relugrad::GoOn) of its caller whether to go on; `…_while` is what also takes one.
 //! Everything is reproducible to the last bit from its seeds, for any number of threads. Nothing is printed.
 
 mod architecture;
@@ -26,6 +27,7 @@ mod optimizer;
 pub mod regions;
 pub mod robustness;
 mod schedule;
+mod stop;
 mod training;
 pub mod verify;
 

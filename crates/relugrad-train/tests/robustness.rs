@@ -1,7 +1,7 @@
 //! Evaluations of trained networks: the order of the attacks, and certificates below them.
 
-use std::ops::ControlFlow;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ndarray::{Array2, Axis};
 use rand::{RngExt, SeedableRng};
@@ -48,9 +48,7 @@ fn evaluated(network: &Network<f32>) -> Evaluated<f32> {
         penalties: vec![Penalty::Jacobian],
         ..Evaluation::default()
     };
-    let mut go_on = |_, _| ControlFlow::Continue(());
-    let found = evaluate(network, &DATA.test, &evaluation, &mut go_on);
-    found.unwrap().unwrap()
+    evaluate(network, &DATA.test, &evaluation, &mut |_, _| {}, &|| true).unwrap()
 }
 
 /// Auto-PGD ≤ PGD with restarts ≤ PGD ≤ FGSM ≤ clean, and random points mislead the fewest.
@@ -209,22 +207,72 @@ fn masked_gradients_are_told_by_their_reason() {
 }
 
 #[test]
-fn an_evaluation_can_be_stopped_and_refuses_other_data() {
-    let network = &NETWORKS[0];
-    let evaluation = Evaluation::default();
-    let stopped = evaluate(
-        network,
-        &DATA.test,
-        &evaluation,
-        &mut |part, _| match part {
-            3 => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        },
+fn an_evaluation_refuses_other_data() {
+    let refused = |network: Network<f32>| {
+        let evaluation = Evaluation::default();
+        evaluate(&network, &DATA.test, &evaluation, &mut |_, _| {}, &|| true).is_err()
+    };
+    assert!(refused(Mlp::new(&[63, 4, 10]).build(0).unwrap()));
+    assert!(refused(Mlp::new(&[64, 4, 9]).build(0).unwrap()));
+}
+
+/// Wherever it is stopped, an evaluation keeps what is finished, and that is what the whole evaluation says.
+#[test]
+fn an_evaluation_that_is_stopped_keeps_the_parts_that_are_finished() {
+    let evaluation = Evaluation {
+        linf: vec![0.1],
+        l2: vec![0.5],
+        samples: 40,
+        certified: 10,
+        pgd_steps: 3,
+        pgd_restarts: 2,
+        apgd_steps: 4,
+        apgd_restarts: 1,
+        deepfool_steps: 4,
+        penalties: vec![Penalty::Jacobian],
+        ..Evaluation::default()
+    };
+    let asked = AtomicUsize::new(0);
+    let stopped_after = |questions: usize| {
+        asked.store(0, Ordering::SeqCst);
+        let go_on = || asked.fetch_add(1, Ordering::SeqCst) < questions;
+        evaluate(
+            &NETWORKS[1],
+            &DATA.test,
+            &evaluation,
+            &mut |_, _| {},
+            &go_on,
+        )
+    };
+    let whole = stopped_after(usize::MAX).unwrap();
+    assert!(whole.report.complete);
+    let questions = asked.load(Ordering::SeqCst);
+    let mut sizes = Vec::new();
+    for stop in (0..questions).step_by(7) {
+        let Ok(Evaluated {
+            report,
+            adversarial,
+        }) = stopped_after(stop)
+        else {
+            // Two batches of all samples, and two groups of those to attack, twice.
+            assert!(stop < 6);
+            continue;
+        };
+        assert!(!report.complete && report.warnings[0].starts_with("interrupted: "));
+        assert_eq!(report.clean, whole.report.clean);
+        let attacks = report.attacks.len();
+        assert_eq!(report.attacks[..], whole.report.attacks[..attacks]);
+        assert_eq!(report.worst.len(), adversarial.len());
+        let norms = report.deepfool.len();
+        assert_eq!(report.deepfool[..], whole.report.deepfool[..norms]);
+        for (sample, all) in report.samples.iter().zip(&whole.report.samples) {
+            assert_eq!(sample.misled[..], all.misled[..attacks]);
+            assert!(sample.radii.is_none() || sample.radii == all.radii);
+        }
+        sizes.push(attacks);
+    }
+    assert!(
+        sizes.is_sorted() && sizes.contains(&0) && sizes.contains(&11),
+        "{sizes:?}"
     );
-    assert!(stopped.unwrap().is_none());
-    let other = Mlp::new(&[63, 4, 10]).build::<f32>(0).unwrap();
-    let mut go_on = |_, _| ControlFlow::Continue(());
-    assert!(evaluate(&other, &DATA.test, &evaluation, &mut go_on).is_err());
-    let fewer = Mlp::new(&[64, 4, 9]).build::<f32>(0).unwrap();
-    assert!(evaluate(&fewer, &DATA.test, &evaluation, &mut go_on).is_err());
 }

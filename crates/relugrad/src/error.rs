@@ -90,6 +90,10 @@ pub enum Error {
         what: String,
     },
 
+    /// Work that its caller did not want to go on ([`GoOn`](crate::GoOn)).
+    #[error("stopped before it was finished")]
+    Stopped,
+
     /// A NaN or an infinity.
     #[error("{what} is not finite at {index:?}; look for NaN, infinity or overflow there")]
     NotFinite {

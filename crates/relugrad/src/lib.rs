@@ -70,12 +70,13 @@ pub use network::{
     Operation, Window,
 };
 pub use objective::{Evaluation, Objective, Route, Stage, Term, Workspace};
+pub use parallel::GoOn;
 pub use parameters::{ParameterInfo, Parameters};
 pub use pattern::ActivationPattern;
 pub use penalty::{Direction, Hinge, Penalty};
 pub use region::{
     Audit, Cell, Crossing, Edge, GradientChange, Hyperplane, Jump, Kink, KinkDistances, Margins,
-    Metric, NearKink, Piece, Plane, Polygon, Region, Rival, Walk, gradient_change,
+    Metric, NearKink, Piece, Plane, Polygon, Region, Rival, Slice, Walk, gradient_change,
 };
 pub use scalar::Scalar;
 pub use sweep::{Cotangents, Seeds, Tangents};

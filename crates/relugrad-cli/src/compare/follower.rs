@@ -1,4 +1,4 @@
-//! What happens while a comparison runs: progress, interrupts, and results kept as they come.
+//! What happens while a comparison runs: progress, and results kept as they come.
 
 use std::ops::ControlFlow;
 
@@ -9,9 +9,8 @@ use relugrad_train::{EpochReport, StepReport};
 
 use super::output::Output;
 use super::progress::Progress;
-use crate::interrupt;
 
-/// Shows progress, listens to interrupts, and saves each network as soon as it is trained.
+/// Shows progress, and saves each network as soon as it is trained.
 pub(super) struct Follower {
     progress: Progress,
     output: Option<Output>,
@@ -38,9 +37,9 @@ impl Follower {
         self.failure.map_or(Ok(()), Err)
     }
 
-    /// Ends the comparison after an interrupt, or when a result cannot be saved.
+    /// Ends the comparison when a result cannot be saved.
     fn flow(&self) -> ControlFlow<()> {
-        match self.failure.is_none() && interrupt::go_on() {
+        match self.failure.is_none() {
             true => ControlFlow::Continue(()),
             false => ControlFlow::Break(()),
         }

@@ -67,7 +67,7 @@ fn run_plan(arguments: &Arguments, plan: &Plan, out: Option<PathBuf>) -> Result<
         output = Some(opened);
     }
     let mut follower = Follower::new(output);
-    let comparison = compare(plan, earlier, &mut follower)?;
+    let comparison = compare(plan, earlier, &mut follower, &interrupt::go_on)?;
     follower.finish(&comparison)?;
     show(arguments, &comparison)?;
     match comparison.complete {

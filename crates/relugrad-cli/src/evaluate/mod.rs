@@ -6,7 +6,6 @@ mod page;
 mod tables;
 
 use std::io::IsTerminal;
-use std::ops::ControlFlow;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -52,20 +51,14 @@ fn run_in<T: Scalar + ndarray_npy::WritableElement>(
     let mut follow = |part: usize, parts: usize| {
         bar.set_length(parts as u64);
         bar.set_position(part as u64);
-        match interrupt::go_on() {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
-        }
     };
-    let found = evaluate(network, data, &arguments.evaluation(), &mut follow);
+    let evaluation = arguments.evaluation();
+    let found = evaluate(network, data, &evaluation, &mut follow, &interrupt::go_on);
     bar.finish_and_clear();
-    let Some(Evaluated {
+    let Evaluated {
         report,
         adversarial,
-    }) = found?
-    else {
-        return Err(Failure::nothing_finished());
-    };
+    } = found?;
     if let Some(folder) = &arguments.out {
         files::write(folder, arguments, &report, &adversarial, data)?;
     }
@@ -73,7 +66,12 @@ fn run_in<T: Scalar + ndarray_npy::WritableElement>(
         true => serde_json::to_string(&report).context("cannot write JSON")?,
         false => tables::text(&report),
     });
-    Ok(())
+    match report.complete {
+        true => Ok(()),
+        false => Err(Failure::Interrupted(
+            "the parts that are finished are shown".into(),
+        )),
+    }
 }
 
 fn progress() -> ProgressBar {

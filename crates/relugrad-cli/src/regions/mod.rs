@@ -17,6 +17,7 @@ use relugrad_train::data::Dataset;
 pub(crate) use arguments::Arguments;
 
 use crate::failure::Failure;
+use crate::interrupt;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -43,6 +44,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .num_threads(arguments.threads.into())
         .build()
         .context("cannot start threads")?;
+    interrupt::keep();
     pool.install(|| {
         if !arguments.segment.is_empty() {
             segment::run(arguments, &network, &data)

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::drawing::{Axes, Canvas, class_colour};
 use super::{Arguments, sample, write};
 use crate::failure::Failure;
-use crate::print;
 use crate::report::short;
+use crate::{interrupt, print};
 
 /// Points over the whole segment, besides two for each stretch.
 const POINTS: usize = 600;
@@ -27,19 +27,29 @@ pub(super) fn run(
     let [a, b] = [arguments.segment[0], arguments.segment[1]];
     let ((x, label), (y, other)) = (sample(data, a)?, sample(data, b)?);
     let z = &y - &x;
-    let found = profile(network, x.view(), z.view(), label, POINTS)?;
+    let found = profile(
+        network,
+        x.view(),
+        z.view(),
+        label,
+        POINTS,
+        &interrupt::go_on,
+    )?;
     let length = z.dot(&z).sqrt();
-    let title = format!(
+    let mut title = format!(
         "from sample {a} (label {label}) to sample {b} (label {other}), l2 length {}",
         short(length)
     );
+    if !found.complete {
+        title += &format!("; interrupted at t = {:.4}", found.end());
+    }
     if let Some(path) = &arguments.svg {
         write(path, &picture(&title, &found, label), arguments.overwrite)?;
     }
     let model = arguments.model.path().display().to_string();
     let all = json!({
         "model": model, "data": data.name(), "from": a, "to": b, "label": label, "l2_length": length,
-        "stretches": found.stretches, "jumps": found.jumps,
+        "complete": found.complete, "stretches": found.stretches, "jumps": found.jumps,
     });
     if let Some(path) = &arguments.polygons {
         let text = serde_json::to_string(&all).context("cannot write JSON")? + "\n";
@@ -49,7 +59,13 @@ pub(super) fn run(
         true => all.to_string(),
         false => text(&title, &found),
     });
-    Ok(())
+    match found.complete {
+        true => Ok(()),
+        false => Err(Failure::Interrupted(format!(
+            "the segment is shown up to t = {:.4}",
+            found.end()
+        ))),
+    }
 }
 
 fn text(title: &str, found: &Profile) -> String {

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::arguments::Colour;
 use super::{Arguments, picture, sample, write};
 use crate::failure::Failure;
-use crate::print;
 use crate::report::short;
+use crate::{interrupt, print};
 
 /// Regions whose quantities are computed together.
 const BATCH: usize = 256;
@@ -26,6 +26,16 @@ pub(super) struct View {
     /// The label of the loss.
     label: usize,
     title: String,
+    /// Whether all of its regions are found.
+    complete: bool,
+}
+
+impl View {
+    /// The area of the window.
+    fn area(&self) -> f64 {
+        let [[left, right], [bottom, top]] = self.window;
+        (right - left) * (top - bottom)
+    }
 }
 
 /// A region of the slice with what is known about it.
@@ -42,17 +52,27 @@ pub(super) fn run(
     network: &Network<f64>,
     data: &Dataset,
 ) -> Result<(), Failure> {
-    let view = view(arguments, network, data)?;
-    let cells = network.slice(&view.plane, view.window, arguments.limit);
-    let cells = cells.map_err(anyhow::Error::from)?;
-    let values = values(network, &view, &cells, arguments.colour)?;
+    let mut view = view(arguments, network, data)?;
+    let (plane, go_on) = (&view.plane, &interrupt::go_on);
+    let slice = network.slice_while(plane, view.window, arguments.limit, go_on);
+    let slice = slice.map_err(anyhow::Error::from)?;
+    let values = values(network, &view, &slice.cells, arguments.colour)?;
+    view.complete = slice.complete && values.len() == slice.cells.len();
     let with_classes = |(cell, value): (Cell, f64)| Shown {
         classes: cell.classes(),
         cell,
         value,
     };
-    let shown: Vec<Shown> = cells.into_iter().zip(values).map(with_classes).collect();
-    let title = format!("{} regions {}", shown.len(), view.title);
+    let found = slice.cells.into_iter().zip(values);
+    let shown: Vec<Shown> = found.map(with_classes).collect();
+    if shown.is_empty() {
+        return Err(Failure::nothing_finished());
+    }
+    let mut title = format!("{} regions {}", shown.len(), view.title);
+    if !view.complete {
+        let covered = 100.0 * covered(&shown) / view.area();
+        title += &format!("; interrupted, {covered:.1} % of the window are covered");
+    }
     if let Some(path) = &arguments.svg {
         write(
             path,
@@ -69,7 +89,12 @@ pub(super) fn run(
         true => summary(arguments, data, &view, &shown).to_string(),
         false => text(&title, &view, &shown),
     });
-    Ok(())
+    match view.complete {
+        true => Ok(()),
+        false => Err(Failure::Interrupted(
+            "the regions that are finished are shown".into(),
+        )),
+    }
 }
 
 fn view(arguments: &Arguments, network: &Network<f64>, data: &Dataset) -> Result<View, Failure> {
@@ -110,6 +135,7 @@ fn view(arguments: &Arguments, network: &Network<f64>, data: &Dataset) -> Result
             marks: vec![([0.0, 0.0], "point".into())],
             label,
             title: format!("around the point of {}", path.display()),
+            complete: false,
         });
     }
     let names = (0..3).map(|i| format!("row {i}")).collect();
@@ -157,10 +183,11 @@ fn through(
         title: format!("in the plane through {}", names.join(", ")),
         marks: places.into_iter().zip(names).collect(),
         label,
+        complete: false,
     })
 }
 
-/// What the colour tells of every region, in its middle.
+/// What the colour tells of every region, in its middle; of the first ones only after an interrupt.
 fn values(
     network: &Network<f64>,
     view: &View,
@@ -172,6 +199,9 @@ fn values(
     }
     let (loss, mut values) = (Loss::softmax_cross_entropy(), Vec::new());
     for cells in cells.chunks(BATCH) {
+        if !interrupt::go_on() {
+            break;
+        }
         let mut inputs = Array2::zeros((cells.len(), network.inputs()));
         for (mut row, cell) in inputs.outer_iter_mut().zip(cells) {
             row.assign(&view.plane.at(cell.polygon.middle()));
@@ -197,6 +227,11 @@ fn values(
     Ok(values)
 }
 
+/// The area of all regions that are shown.
+fn covered(shown: &[Shown]) -> f64 {
+    shown.iter().map(|shown| shown.cell.polygon.area()).sum()
+}
+
 /// The area of the slice by class, largest first.
 pub(super) fn areas(shown: &[Shown]) -> Vec<(usize, f64)> {
     let mut areas: BTreeMap<usize, f64> = BTreeMap::new();
@@ -210,7 +245,7 @@ pub(super) fn areas(shown: &[Shown]) -> Vec<(usize, f64)> {
 
 fn text(title: &str, view: &View, shown: &[Shown]) -> String {
     let [[left, right], [bottom, top]] = view.window;
-    let total = (right - left) * (top - bottom);
+    let total = view.area();
     let found = areas(shown);
     let shares = found
         .iter()
@@ -240,7 +275,7 @@ fn text(title: &str, view: &View, shown: &[Shown]) -> String {
 fn summary(arguments: &Arguments, data: &Dataset, view: &View, shown: &[Shown]) -> Value {
     json!({
         "model": arguments.model.path().display().to_string(), "data": data.name(),
-        "window": view.window, "regions": shown.len(), "area_by_class": areas(shown),
+        "window": view.window, "complete": view.complete, "regions": shown.len(), "area_by_class": areas(shown),
         "points": view.marks.iter().map(|(place, name)| json!({"at": place, "name": name})).collect::<Vec<Value>>(),
     })
 }

@@ -1,7 +1,6 @@
 //! Statistics of regions over the test samples.
 
 use std::io::IsTerminal;
-use std::ops::ControlFlow;
 
 use anyhow::Context;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
@@ -28,24 +27,24 @@ pub(super) fn run(
         seed: arguments.seed,
         cure_step: arguments.cure_step,
     };
-    interrupt::keep();
     let bar = progress();
     let mut follow = |done: usize, total: usize| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
-        match interrupt::go_on() {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
-        }
     };
-    let found = survey(network, data, &plan, &mut follow);
+    let found = survey(network, data, &plan, &mut follow, &interrupt::go_on);
     bar.finish_and_clear();
-    let report = found?.ok_or_else(Failure::nothing_finished)?;
+    let report = found?;
     print::line(match arguments.json {
         true => serde_json::to_string(&report).context("cannot write JSON")?,
         false => text(&report),
     });
-    Ok(())
+    match report.complete {
+        true => Ok(()),
+        false => Err(Failure::Interrupted(
+            "the samples and pairs that are finished are shown".into(),
+        )),
+    }
 }
 
 fn progress() -> ProgressBar {
@@ -63,6 +62,9 @@ fn text(report: &Report) -> String {
         "{}: {} samples in {} regions of a network with {} gates",
         report.data, report.samples, report.regions, report.gates
     );
+    if !report.complete {
+        text += "\nwarning: interrupted; the numbers are of what was finished";
+    }
     if report.near_kink > 0 {
         text += &format!(
             "\n{} samples are within rounding of a kink",

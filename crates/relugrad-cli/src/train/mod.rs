@@ -22,13 +22,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .context("cannot start threads")?;
     interrupt::keep();
     let mut progress = Progress::new();
-    let outcome = pool.install(|| experiment.run(&mut progress));
+    let outcome = pool.install(|| experiment.run(&mut progress, &interrupt::go_on));
     progress.finish();
     let outcome = outcome.map_err(|error| failed(&experiment, error))?;
     show(arguments, &experiment, &outcome);
-    match outcome.complete {
-        true => Ok(()),
-        false => Err(Failure::Interrupted(format!(
+    match (outcome.complete, outcome.last_test.and(outcome.best_test)) {
+        (true, Some(_)) => Ok(()),
+        (true, None) => Err(Failure::Interrupted(
+            "the training is finished, but not tested".into(),
+        )),
+        (false, _) => Err(Failure::Interrupted(format!(
             "stopped after step {}; go on with --resume",
             outcome.steps
         ))),
@@ -90,12 +93,11 @@ fn show(arguments: &Arguments, experiment: &Experiment, outcome: &Outcome) {
         ),
     ];
     for (name, path, epoch, test) in models {
-        let (accuracy, loss) = test.unwrap_or((f64::NAN, f64::NAN));
-        print::line(format_args!(
-            "{name}  epoch {:<4} test accuracy {:.2} %, loss {loss:.4}  {}",
-            epoch.unwrap_or(0),
-            100.0 * accuracy,
-            path.display()
-        ));
+        let test = match test {
+            Some((accuracy, loss)) => format!("accuracy {:.2} %, loss {loss:.4}", 100.0 * accuracy),
+            None => "interrupted".into(),
+        };
+        let (epoch, path) = (epoch.unwrap_or(0), path.display());
+        print::line(format_args!("{name}  epoch {epoch:<4} test {test}  {path}"));
     }
 }

@@ -6,9 +6,9 @@ use std::ops::ControlFlow;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use relugrad_train::{EpochReport, StepReport, Watch};
 
-use crate::{interrupt, print};
+use crate::print;
 
-/// Shows progress and listens to interrupts.
+/// Shows progress.
 pub(super) struct Progress {
     bar: ProgressBar,
     terminal: bool,
@@ -53,10 +53,7 @@ impl Watch for Progress {
             self.bar
                 .set_message(format!("epoch {epoch}, loss {loss:.4}"));
         }
-        match interrupt::go_on() {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
-        }
+        ControlFlow::Continue(())
     }
 
     fn epoch(&mut self, report: &EpochReport) {

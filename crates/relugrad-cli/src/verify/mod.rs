@@ -8,8 +8,9 @@ use std::io::IsTerminal;
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use relugrad::{Network, Scalar};
+use relugrad_train::Error;
 use relugrad_train::evaluate::Samples;
-use relugrad_train::verify::{Choices, Report, verify};
+use relugrad_train::verify::{Choices, Report, verify_while};
 use serde_json::json;
 
 pub(crate) use arguments::Arguments;
@@ -32,6 +33,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let bar = progress(samples.len() * arguments.precision.len());
     let mut reports = Vec::new();
     for precision in &arguments.precision {
+        if !interrupt::go_on() {
+            break;
+        }
         let report = pool.install(|| match precision {
             Precision::F64 => verified(&network, &samples, arguments, &bar),
             Precision::F32 => {
@@ -41,15 +45,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
                 };
                 verified(&network.cast::<f32>(), &narrow, arguments, &bar)
             }
-        })?;
-        reports.push(report);
-        if !interrupt::go_on() {
-            break;
+        });
+        match report {
+            Ok(report) => reports.push(report),
+            Err(Error::Engine(relugrad::Error::Stopped)) => break,
+            Err(error) => return Err(error.into()),
         }
     }
     bar.finish_and_clear();
-    show(arguments, &reports);
-    outcome(&reports)
+    if reports.is_empty() {
+        return Err(Failure::nothing_finished());
+    }
+    let complete = reports.len() == arguments.precision.len();
+    let complete = complete && reports.iter().all(|report| report.complete);
+    show(arguments, &reports, complete);
+    outcome(&reports, complete)
 }
 
 fn fits(network: &Network<f64>, features: usize, classes: usize) -> Result<(), Failure> {
@@ -74,17 +84,14 @@ fn verified<T: Scalar>(
     samples: &Samples<T>,
     arguments: &Arguments,
     bar: &ProgressBar,
-) -> Result<Report, Failure> {
+) -> relugrad_train::Result<Report> {
     let choices = Choices {
         seed: arguments.seed,
         cure_step: arguments.cure_step,
     };
     bar.set_message(T::NAME);
-    let go_on = || {
-        bar.inc(1);
-        interrupt::go_on()
-    };
-    Ok(verify(network, network, samples, &choices, go_on)?)
+    let (progress, go_on) = (|| bar.inc(1), &interrupt::go_on);
+    verify_while(network, network, samples, &choices, &progress, go_on)
 }
 
 fn progress(samples: usize) -> ProgressBar {
@@ -102,19 +109,20 @@ fn progress(samples: usize) -> ProgressBar {
     )
 }
 
-fn show(arguments: &Arguments, reports: &[Report]) {
+fn show(arguments: &Arguments, reports: &[Report], complete: bool) {
     if arguments.json {
         let model = arguments.model.path().display().to_string();
         let holds = reports.iter().all(Report::holds);
-        let json = json!({ "model": model, "holds": holds, "reports": reports });
-        return print::line(json);
+        return print::line(json!({
+            "model": model, "complete": complete, "holds": holds, "reports": reports,
+        }));
     }
     for report in reports {
         print::line(format_args!("{}\n", table::text(report)));
     }
 }
 
-fn outcome(reports: &[Report]) -> Result<(), Failure> {
+fn outcome(reports: &[Report], complete: bool) -> Result<(), Failure> {
     let outcomes = reports.iter().flat_map(|report| &report.outcomes);
     let fails = outcomes
         .filter(|outcome| outcome.verdict == relugrad_train::verify::Verdict::Fails)
@@ -125,10 +133,11 @@ fn outcome(reports: &[Report]) -> Result<(), Failure> {
              narrow for it"
         )));
     }
-    if reports.iter().all(|report| report.complete) {
-        Ok(())
-    } else {
-        Err(Failure::nothing_finished())
+    match complete {
+        true => Ok(()),
+        false => Err(Failure::Interrupted(
+            "the samples that are finished are shown".into(),
+        )),
     }
 }
 
@@ -137,6 +146,7 @@ mod tests {
     use super::*;
     use relugrad::Mlp;
     use relugrad_train::data::digits;
+    use relugrad_train::verify::verify;
 
     /// Reports of a network against the derivatives of another.
     fn report(claims: u64) -> Report {
@@ -148,9 +158,9 @@ mod tests {
 
     #[test]
     fn a_statement_that_fails_is_a_failure() {
-        assert!(outcome(&[report(0)]).is_ok());
+        assert!(outcome(&[report(0)], true).is_ok());
         let reports = [report(0), report(1)];
-        assert!(matches!(outcome(&reports), Err(Failure::Failed(_))));
+        assert!(matches!(outcome(&reports, true), Err(Failure::Failed(_))));
         assert!(table::text(&reports[1]).contains("FAILS (sample "));
     }
 
@@ -162,7 +172,7 @@ mod tests {
         };
         assert!(table::text(&incomplete).contains("interrupted"));
         assert!(matches!(
-            outcome(&[incomplete]),
+            outcome(&[incomplete], false),
             Err(Failure::Interrupted(_))
         ));
     }

@@ -3,10 +3,11 @@
 use ndarray::{Array2, ArrayView2, Axis};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use relugrad::{Loss, Network, Scalar, Targets, Trace};
+use relugrad::{GoOn, Loss, Network, Scalar, Targets, Trace};
 
 use super::{Attack, Method};
 use crate::evaluate::{Samples, correct};
+use crate::stop::ask;
 
 /// What an attack found for each sample of a batch.
 #[derive(Clone, Debug)]
@@ -19,11 +20,19 @@ pub struct Outcome<T> {
     pub losses: Vec<f64>,
 }
 
+/// What is attacked, and how.
+#[derive(Clone, Copy)]
+struct Target<'a, T> {
+    attack: &'a Attack,
+    network: &'a Network<T>,
+    loss: &'a Loss,
+    go_on: GoOn<'a>,
+}
+
 /// Samples under attack, with what has been found of them.
 pub(super) struct Ascent<'a, T> {
     pub(super) attack: &'a Attack,
-    network: &'a Network<T>,
-    loss: &'a Loss,
+    on: Target<'a, T>,
     pub(super) clean: Array2<T>,
     labels: Vec<usize>,
     /// The number of each sample in its data set.
@@ -55,7 +64,13 @@ impl Attack {
         first: usize,
     ) -> relugrad::Result<Outcome<T>> {
         let numbers = (first..first + labels.len()).collect();
-        let mut ascent = Ascent::new(self, network, loss, images.to_owned(), labels, numbers)?;
+        let on = Target {
+            attack: self,
+            network,
+            loss,
+            go_on: &|| true,
+        };
+        let mut ascent = Ascent::new(on, images.to_owned(), labels, numbers)?;
         for restart in 0..self.restarts {
             ascent.restart(restart)?;
         }
@@ -77,6 +92,28 @@ impl Attack {
         labels: &[usize],
         first: usize,
     ) -> relugrad::Result<Vec<Option<Vec<T>>>> {
+        self.stand_while(network, loss, images, labels, first, &|| true)
+    }
+
+    /// [`stand`](Self::stand), which asks at every iterate whether to go on.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run), and [`relugrad::Error::Stopped`].
+    pub fn stand_while<T: Scalar>(
+        &self,
+        network: &Network<T>,
+        loss: &Loss,
+        images: ArrayView2<T>,
+        labels: &[usize],
+        first: usize,
+        go_on: GoOn,
+    ) -> relugrad::Result<Vec<Option<Vec<T>>>> {
+        let on = Target {
+            attack: self,
+            network,
+            loss,
+            go_on,
+        };
         let mut misled: Vec<Option<Vec<T>>> = vec![None; labels.len()];
         let logits: Vec<T> = network.forward(images)?.into_iter().collect();
         for (i, right) in correct(&logits, labels).enumerate() {
@@ -92,14 +129,7 @@ impl Attack {
                 labels: left.iter().map(|&i| labels[i]).collect(),
             };
             let numbers = left.iter().map(|&i| first + i).collect();
-            let mut ascent = Ascent::new(
-                self,
-                network,
-                loss,
-                samples.images,
-                &samples.labels,
-                numbers,
-            )?;
+            let mut ascent = Ascent::new(on, samples.images, &samples.labels, numbers)?;
             ascent.restart(restart)?;
             let Outcome {
                 adversarial,
@@ -116,17 +146,14 @@ impl Attack {
 
 impl<'a, T: Scalar> Ascent<'a, T> {
     fn new(
-        attack: &'a Attack,
-        network: &'a Network<T>,
-        loss: &'a Loss,
+        on: Target<'a, T>,
         clean: Array2<T>,
         labels: &[usize],
         numbers: Vec<usize>,
     ) -> relugrad::Result<Ascent<'a, T>> {
         let mut ascent = Ascent {
-            attack,
-            network,
-            loss,
+            attack: on.attack,
+            on,
             labels: labels.to_vec(),
             numbers,
             outcome: Outcome {
@@ -136,7 +163,7 @@ impl<'a, T: Scalar> Ascent<'a, T> {
             },
             clean,
         };
-        let trace = network.trace(ascent.clean.view())?;
+        let trace = on.network.trace(ascent.clean.view())?;
         ascent.keep(&trace)?;
         drop(trace);
         Ok(ascent)
@@ -175,7 +202,7 @@ impl<'a, T: Scalar> Ascent<'a, T> {
 
     /// Looks at iterates, keeps what is worse than before, and tells where to go.
     pub(super) fn look(&mut self, images: &Array2<T>) -> relugrad::Result<Look<T>> {
-        let trace = self.network.trace(images.view())?;
+        let trace = self.trace(images)?;
         let losses = self.keep(&trace)?;
         if self.attack.method == Method::ApgdDlr {
             let (values, slopes) = difference_of_logits_ratio(trace.logits(), &self.labels);
@@ -185,20 +212,25 @@ impl<'a, T: Scalar> Ascent<'a, T> {
         let targets = Targets::Classes(&self.labels);
         Ok(Look {
             values: losses,
-            gradients: trace.input_gradient(self.loss, &targets)?,
+            gradients: trace.input_gradient(self.on.loss, &targets)?,
         })
     }
 
     /// Looks at iterates and keeps what is worse than before.
     pub(super) fn look_last(&mut self, images: &Array2<T>) -> relugrad::Result<()> {
-        let trace = self.network.trace(images.view())?;
+        let trace = self.trace(images)?;
         self.keep(&trace).map(drop)
+    }
+
+    fn trace(&self, images: &Array2<T>) -> relugrad::Result<Trace<'a, T>> {
+        ask(self.on.go_on)?;
+        self.on.network.trace(images.view())
     }
 
     /// Keeps the iterates of a trace that are worse than before; returns their losses.
     fn keep(&mut self, trace: &Trace<T>) -> relugrad::Result<Vec<f64>> {
         let targets = Targets::Classes(&self.labels);
-        let losses = trace.losses(self.loss, &targets)?.to_vec();
+        let losses = trace.losses(self.on.loss, &targets)?.to_vec();
         let logits: Vec<T> = trace.logits().iter().copied().collect();
         let images = trace.inputs();
         let outcome = &mut self.outcome;

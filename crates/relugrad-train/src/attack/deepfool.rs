@@ -2,11 +2,12 @@
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 use rayon::prelude::*;
-use relugrad::{Network, Scalar};
+use relugrad::{GoOn, Network, Scalar};
 
 use super::Norm;
 use crate::error::{Result, check_range};
 use crate::evaluate::prediction;
+use crate::stop::ask;
 
 /// A search for the smallest perturbation that changes the class (algorithm 2 of the paper).
 ///
@@ -77,6 +78,19 @@ impl DeepFool {
         network: &Network<T>,
         images: ArrayView2<T>,
     ) -> relugrad::Result<Vec<Option<Minimal<T>>>> {
+        self.run_while(network, images, &|| true)
+    }
+
+    /// [`run`](Self::run), which asks at every step and crossing whether to go on.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run), and [`relugrad::Error::Stopped`].
+    pub fn run_while<T: Scalar>(
+        &self,
+        network: &Network<T>,
+        images: ArrayView2<T>,
+        go_on: GoOn,
+    ) -> relugrad::Result<Vec<Option<Minimal<T>>>> {
         let logits = network.forward(images)?;
         let predicted = logits.rows().into_iter();
         let predicted: Vec<usize> = predicted.map(|f| prediction(&f.to_vec())).collect();
@@ -84,6 +98,7 @@ impl DeepFool {
         let mut left: Vec<usize> = (0..predicted.len()).collect();
         let mut moves: Array2<T> = Array2::zeros(images.dim());
         for step in 1..=self.steps {
+            ask(go_on)?;
             let here =
                 &images.select(Axis(0), &left) + &self.overshot(&moves.select(Axis(0), &left));
             let trace = network.trace(here.view())?;
@@ -120,7 +135,7 @@ impl DeepFool {
             return Ok(found);
         }
         let shorter = found.par_iter().enumerate().map(|(i, found)| {
-            let shorten = |m| self.shortened(network, images.row(i), predicted[i], m);
+            let shorten = |m| self.shortened(network, images.row(i), predicted[i], m, go_on);
             found.as_ref().map(shorten).transpose()
         });
         shorter.collect()
@@ -166,9 +181,10 @@ impl DeepFool {
         x: ArrayView1<T>,
         y: usize,
         minimal: &Minimal<T>,
+        go_on: GoOn,
     ) -> relugrad::Result<Minimal<T>> {
         let delta = ArrayView1::from(&minimal.delta);
-        let Some(t) = first_change(network, x, delta, y)? else {
+        let Some(t) = first_change(network, x, delta, y, go_on)? else {
             return Ok(minimal.clone());
         };
         // Rounding may leave the point itself on the near side, so ever more is added until the class differs.
@@ -199,7 +215,9 @@ fn first_change<T: Scalar>(
     x: ArrayView1<T>,
     delta: ArrayView1<T>,
     y: usize,
+    go_on: GoOn,
 ) -> relugrad::Result<Option<f64>> {
+    ask(go_on)?;
     let share = |stretch: usize| stretch as f64 / STRETCHES as f64;
     let ends = Array2::from_shape_fn((STRETCHES, x.len()), |(i, j)| {
         x[j] + T::from_f64(share(i + 1)) * delta[j]
@@ -213,6 +231,7 @@ fn first_change<T: Scalar>(
     let from = &x + &delta.mapv(|d| T::from_f64(start) * d);
     let mut walk = network.walk(from.view(), delta, share(1))?;
     loop {
+        ask(go_on)?;
         let (begins, ends) = (walk.start(), walk.end());
         let (first, last) = (walk.logits(begins), walk.logits(ends));
         let crossing = |k: usize| {

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use rayon::prelude::*;
-use relugrad::{Loss, Metric, Network, Objective, Penalty};
+use relugrad::{GoOn, Loss, Metric, Network, Objective, Penalty};
 
 use super::results::{
     AttackSettings, Certified, Comparison, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
@@ -14,7 +14,10 @@ use crate::configuration::PenaltySettings;
 use crate::data::Split;
 use crate::error::{Error, Result, check_range};
 use crate::evaluate::{Samples, accuracy_and_loss, penalty_means, robust_accuracy};
-use crate::training::{Adversarial, EpochReport, History, StepReport, Training, Watch, train};
+use crate::stop::{ask, unless_stopped};
+use crate::training::{
+    Adversarial, EpochReport, History, StepReport, Training, Watch, train_while,
+};
 
 /// What to compare, and how.
 ///
@@ -97,7 +100,7 @@ pub trait Follow {
 
 /// Trains and evaluates everything that the plan asks for, but for the runs of an `earlier` comparison that was ended.
 ///
-/// When `follow` ends it early, the unfinished run is dropped and [`Comparison::complete`] is false.
+/// When `follow` or `go_on` ends it early, the unfinished run is dropped and [`Comparison::complete`] is false.
 ///
 /// # Errors
 /// [`Error::OutOfRange`](crate::Error::OutOfRange) for the plan's options,
@@ -107,6 +110,7 @@ pub fn compare(
     plan: &Plan,
     earlier: Option<Comparison>,
     follow: &mut dyn Follow,
+    go_on: GoOn,
 ) -> Result<Comparison> {
     plan.check()?;
     let mut comparison = Comparison {
@@ -132,7 +136,7 @@ pub fn compare(
                 continue;
             }
             follow.run(comparison.runs.len(), runs, name, seed);
-            let Some((run, network)) = plan.run(variant, seed, follow)? else {
+            let Some((run, network)) = plan.run(variant, seed, follow, go_on)? else {
                 return Ok(comparison);
             };
             comparison.runs.push(run);
@@ -145,9 +149,14 @@ pub fn compare(
 }
 
 /// Median certified radii, computed in double precision.
-fn certify(network: &Network<f32>, samples: &Samples<f32>) -> Result<Certified> {
+fn certify(
+    network: &Network<f32>,
+    samples: &Samples<f32>,
+    go_on: GoOn,
+) -> relugrad::Result<Certified> {
     let network: Network<f64> = network.cast();
     let radii = samples.labels.par_iter().enumerate().map(|(i, &label)| {
+        ask(go_on)?;
         let x = samples.images.row(i).mapv(f64::from);
         let region = network.region(x.view())?;
         let radius = |metric| region.certified_radius(label, metric);
@@ -265,14 +274,16 @@ impl Plan {
         variant: Option<&Variant>,
         seed: u64,
         follow: &mut dyn Follow,
+        go_on: GoOn,
     ) -> Result<Option<(Run, Network<f32>)>> {
         let training = self.training(variant, seed)?;
         let mut network = self.network(seed)?;
-        let history = train(&mut network, &self.data, &training, &mut Pass(follow))?;
+        let watch = &mut Pass(follow);
+        let history = train_while(&mut network, &self.data, &training, watch, go_on)?;
         if !history.complete {
             return Ok(None);
         }
-        let Some(evaluation) = self.evaluate(&network, follow)? else {
+        let Some(evaluation) = unless_stopped(self.evaluate(&network, follow, go_on))? else {
             return Ok(None);
         };
         let run = Run {
@@ -290,30 +301,31 @@ impl Plan {
         &self,
         network: &Network<f32>,
         follow: &mut dyn Follow,
-    ) -> Result<Option<Evaluation>> {
+        go_on: GoOn,
+    ) -> relugrad::Result<Evaluation> {
         let loss = Loss::softmax_cross_entropy();
         let test = Samples::new(&self.data.test);
         let attacked = test.first(self.attack_samples);
         let parts = 1 + self.attacks.len();
-        if follow.evaluation(0, parts).is_break() {
-            return Ok(None);
-        }
-        let (clean_accuracy, mean_loss) = accuracy_and_loss(network, &loss, &test)?;
+        let mut next = |part: usize| match follow.evaluation(part, parts) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(relugrad::Error::Stopped),
+        };
+        next(0)?;
+        let (clean_accuracy, mean_loss) = accuracy_and_loss(network, &loss, &test, go_on)?;
         let penalties: Vec<Penalty> = self.penalties().into_iter().map(|(p, _)| p).collect();
         let (geometric, at_sample): (Vec<Penalty>, Vec<Penalty>) =
             penalties.iter().cloned().partition(Penalty::is_geometric);
-        let (means, samples_on_kink) = penalty_means(network, &loss, &at_sample, &test)?;
-        let (geometric_means, _) = penalty_means(network, &loss, &geometric, &attacked)?;
+        let (means, samples_on_kink) = penalty_means(network, &loss, &at_sample, &test, go_on)?;
+        let (geometric_means, _) = penalty_means(network, &loss, &geometric, &attacked, go_on)?;
         let found = at_sample.iter().zip(means);
         let found: Vec<(&Penalty, f64)> =
             found.chain(geometric.iter().zip(geometric_means)).collect();
-        let (attacked_clean_accuracy, _) = accuracy_and_loss(network, &loss, &attacked)?;
+        let (attacked_clean_accuracy, _) = accuracy_and_loss(network, &loss, &attacked, go_on)?;
         let mut accuracies = Vec::new();
         for (i, (attack, _)) in self.attacks.iter().enumerate() {
-            if follow.evaluation(1 + i, parts).is_break() {
-                return Ok(None);
-            }
-            accuracies.push(robust_accuracy(network, &loss, attack, &attacked)?);
+            next(1 + i)?;
+            accuracies.push(robust_accuracy(network, &loss, attack, &attacked, go_on)?);
         }
         let named = penalties.iter().map(|penalty| PenaltyMean {
             name: penalty.name().into(),
@@ -324,9 +336,9 @@ impl Plan {
         });
         let certified = match self.certified_samples {
             0 => None,
-            count => Some(certify(network, &attacked.first(count))?),
+            count => Some(certify(network, &attacked.first(count), go_on)?),
         };
-        Ok(Some(Evaluation {
+        Ok(Evaluation {
             clean_accuracy,
             loss: mean_loss,
             attacked_clean_accuracy,
@@ -334,7 +346,7 @@ impl Plan {
             penalties: named.collect(),
             certified,
             samples_on_kink,
-        }))
+        })
     }
 
     fn settings(&self) -> Result<Settings> {

@@ -6,12 +6,13 @@ mod tensorboard;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use relugrad::{Loss, Network, Scalar};
+use relugrad::{GoOn, Loss, Network, Scalar};
 use relugrad_io::{Checkpoint, Metadata, write_whole};
 
 use crate::configuration::{Configuration, Parts, Precision};
 use crate::error::{Error, Result};
 use crate::evaluate::{Samples, accuracy_and_loss};
+use crate::stop::unless_stopped;
 use crate::training::{EpochReport, Trainer, Watch};
 use log::Log;
 
@@ -59,7 +60,7 @@ pub struct Outcome {
     pub steps: u64,
     /// Reports of all epochs.
     pub epochs: Vec<EpochReport>,
-    /// Accuracy and mean loss of the last network on the test samples, if it is complete.
+    /// Accuracy and mean loss of the last network on the test samples, if it is complete and nobody stopped this as well.
     pub last_test: Option<(f64, f64)>,
     /// The same of the best network.
     pub best_test: Option<(f64, f64)>,
@@ -133,25 +134,29 @@ impl Experiment {
         self.folder.join(BEST)
     }
 
-    /// Trains, from the latest checkpoint if there is one, until the end or until the watcher stops it.
+    /// Trains, from the latest checkpoint if there is one, until the end or until the watcher or `go_on` stops it.
     ///
     /// # Errors
     /// Those of the samples, the model, the checkpoint and the training. The latest checkpoint that was written stays whole
     /// in any case.
-    pub fn run(&self, watch: &mut dyn Watch) -> Result<Outcome> {
+    pub fn run(&self, watch: &mut dyn Watch, go_on: GoOn) -> Result<Outcome> {
         match self.configuration.precision {
-            Precision::F32 => self.run_in::<f32>(watch),
-            Precision::F64 => self.run_in::<f64>(watch),
+            Precision::F32 => self.run_in::<f32>(watch, go_on),
+            Precision::F64 => self.run_in::<f64>(watch, go_on),
         }
     }
 
-    fn run_in<T: Scalar>(&self, watch: &mut dyn Watch) -> Result<Outcome> {
+    fn run_in<T: Scalar>(&self, watch: &mut dyn Watch, go_on: GoOn) -> Result<Outcome> {
         let parts = self.configuration.samples()?;
         let mut trainer = self.trainer::<T>(&parts)?;
         let mut log = Log::open(&self.folder, &self.configuration, &trainer)?;
         let mut complete = true;
         while complete && !trainer.is_finished() {
-            let advance = trainer.advance()?;
+            let Some(advance) = trainer.advance_while(go_on)? else {
+                log.flush()?;
+                self.save(&trainer, &self.last())?;
+                break;
+            };
             log.step(&advance.step)?;
             complete = watch.step(&advance.step).is_continue() || trainer.is_finished();
             let every = self.configuration.checkpoint_steps;
@@ -170,16 +175,19 @@ impl Experiment {
         }
         let complete = trainer.is_finished();
         let tested = |network: &Network<T>| {
-            let loss = Loss::softmax_cross_entropy();
-            accuracy_and_loss(network, &loss, &Samples::new(&parts.test))
+            let (loss, samples) = (Loss::softmax_cross_entropy(), Samples::new(&parts.test));
+            unless_stopped(accuracy_and_loss(network, &loss, &samples, go_on))
         };
         Ok(Outcome {
             complete,
             steps: trainer.steps_done(),
             epochs: trainer.epochs().to_vec(),
-            last_test: complete.then(|| tested(trainer.network())).transpose()?,
+            last_test: match complete {
+                true => tested(trainer.network())?,
+                false => None,
+            },
             best_test: match complete {
-                true => Some(tested(&Checkpoint::load(self.best())?.network)?),
+                true => tested(&Checkpoint::load(self.best())?.network)?,
                 false => None,
             },
         })

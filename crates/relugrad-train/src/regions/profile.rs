@@ -1,7 +1,7 @@
 //! The loss along a segment, with its exact derivative and the jumps of the derivative.
 
 use ndarray::{Array1, ArrayView1};
-use relugrad::{Kink, Network};
+use relugrad::{GoOn, Kink, Network};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -13,6 +13,17 @@ pub struct Profile {
     pub stretches: Vec<Stretch>,
     /// The crossings between them; one fewer.
     pub jumps: Vec<Jump>,
+    /// Whether they reach to the end; false after an interrupt.
+    pub complete: bool,
+}
+
+impl Profile {
+    /// Up to which `t` they reach.
+    pub fn end(&self) -> f64 {
+        let last = self.stretches.last();
+        let last = last.and_then(|stretch| stretch.points.last());
+        last.map_or(0.0, |point| point[0])
+    }
 }
 
 /// A part of the segment inside one region.
@@ -37,7 +48,8 @@ pub struct Jump {
     pub jump: f64,
 }
 
-/// Follows the loss of `label` along `x + t z` for `t` from 0 to 1, with at least `points` points over the whole.
+/// Follows the loss of `label` along `x + t z` for `t` from 0 to 1, with at least `points` points over the whole, or as far
+/// as it is when `go_on` says no.
 ///
 /// # Errors
 /// Those of [`Network::walk`]; [`Error::Engine`] if there is no such class.
@@ -47,6 +59,7 @@ pub fn profile(
     z: ArrayView1<f64>,
     label: usize,
     points: usize,
+    go_on: GoOn,
 ) -> Result<Profile> {
     if label >= network.outputs() {
         return Err(Error::Engine(relugrad::Error::Label {
@@ -83,10 +96,15 @@ pub fn profile(
             points: line,
             classes,
         });
-        match walk.cross() {
-            Some(crossing) => before = Some((slope, crossing.kink)),
-            None => return Ok(Profile { stretches, jumps }),
+        let crossing = walk.cross();
+        if crossing.is_none() || !go_on() {
+            return Ok(Profile {
+                stretches,
+                jumps,
+                complete: crossing.is_none(),
+            });
         }
+        before = crossing.map(|crossing| (slope, crossing.kink));
     }
 }
 
@@ -111,7 +129,8 @@ mod tests {
         let network = Mlp::new(&[5, 16, 16, 3]).build::<f64>(3).unwrap();
         let x = Array1::from_shape_fn(5, |i| (i as f64).sin());
         let z = Array1::from_shape_fn(5, |i| 3.0 * (i as f64).cos());
-        let profile = profile(&network, x.view(), z.view(), 1, 40).unwrap();
+        let profile = profile(&network, x.view(), z.view(), 1, 40, &|| true).unwrap();
+        assert!(profile.complete && profile.end() == 1.0);
         assert_eq!(profile.jumps.len() + 1, profile.stretches.len());
         assert!(profile.jumps.len() > 5);
         for stretch in &profile.stretches {
@@ -125,6 +144,9 @@ mod tests {
                 assert!(!inside || (gradient.row(0).dot(&z) - slope).abs() < 1e-10);
             }
         }
-        assert!(super::profile(&network, x.view(), z.view(), 3, 40).is_err());
+        let part = super::profile(&network, x.view(), z.view(), 1, 40, &|| false).unwrap();
+        assert!(!part.complete && part.jumps.is_empty());
+        assert_eq!(part.stretches, profile.stretches[..1]);
+        assert!(super::profile(&network, x.view(), z.view(), 3, 40, &|| true).is_err());
     }
 }

@@ -1,19 +1,19 @@
 //! Statistics of regions over a data set.
 
 use std::collections::HashSet;
-use std::ops::ControlFlow;
 
 use ndarray::ArrayView1;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use relugrad::{ActivationPattern, Metric, Network};
+use relugrad::{ActivationPattern, GoOn, Metric, Network};
 use serde::{Deserialize, Serialize};
 
 use super::cure::{CureParts, CureStep, cure_parts, cure_step};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::evaluate::{Samples, prediction};
+use crate::stop::{ask, unless_stopped};
 
 /// Samples that go through the network together.
 const BATCH: usize = 64;
@@ -98,6 +98,8 @@ pub struct Pairs {
 pub struct Report {
     /// Name of the data.
     pub data: String,
+    /// Whether all that was planned is in it; false after an interrupt.
+    pub complete: bool,
     /// Samples that were told into regions.
     pub samples: usize,
     /// Regions that they lie in.
@@ -118,20 +120,21 @@ pub struct Report {
     pub different_classes: Option<Pairs>,
 }
 
-/// Surveys the regions around samples. `follow` is called with parts done and parts in all; `Break` ends the survey
-/// without a report.
+/// Surveys the regions around samples. `progress` is told the parts that are done, and their number. When `go_on` says no,
+/// the report is of the samples and pairs that are finished, and not [complete](Report::complete).
 ///
 /// Cost: a forward pass for each sample, a [`Region`](relugrad::Region) for each that is measured, and a
 /// [`Walk`](relugrad::Walk) for each pair.
 ///
 /// # Errors
-/// [`Error::EmptyDataset`], and those of [`Network::trace`].
+/// [`Error::EmptyDataset`], those of [`Network::trace`], and [`relugrad::Error::Stopped`] when nothing is finished.
 pub fn survey(
     network: &Network<f64>,
     data: &Dataset,
     survey: &Survey,
-    follow: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-) -> Result<Option<Report>> {
+    progress: &mut dyn FnMut(usize, usize),
+    go_on: GoOn,
+) -> Result<Report> {
     let samples: Samples<f64> = Samples::new(data).first(survey.samples);
     if samples.is_empty() {
         return Err(Error::EmptyDataset {
@@ -143,71 +146,89 @@ pub fn survey(
     let (same, different) = pairs(&samples.labels, survey.pairs, survey.seed);
     let total = samples.len() + measured + same.len() + different.len();
     let mut done = 0;
-    let mut step = |count: usize| {
+    let mut advance = |count: usize| {
         done += count;
-        follow(done, total).is_break()
+        progress(done, total);
     };
-    let (mut patterns, mut near_kink) = (HashSet::<ActivationPattern>::new(), 0);
-    for (_, images, _) in samples.batches() {
-        let trace = network.trace(images)?;
-        patterns.extend((0..images.nrows()).map(|i| trace.pattern().of_sample(i)));
-        near_kink += network
-            .near_kinks(images)?
-            .iter()
-            .filter(|&&count| count > 0)
-            .count();
-        if step(images.nrows()) {
-            return Ok(None);
-        }
-    }
-    let mut found = Vec::new();
-    for block in (0..measured).collect::<Vec<usize>>().chunks(BATCH) {
-        let measure = |&i: &usize| {
-            let (x, label) = (samples.images.row(i), samples.labels[i]);
-            let cure = cure_step(network, x, label, survey.cure_step)?;
-            Ok((measure(network, x, label)?, cure))
-        };
-        let block: Vec<_> = block
-            .par_iter()
-            .map(measure)
-            .collect::<relugrad::Result<_>>()?;
-        let count = block.len();
-        found.extend(block);
-        if step(count) {
-            return Ok(None);
-        }
-    }
-    let steps: Vec<CureStep> = found.iter().map(|(_, step)| *step).collect();
-    let found: Vec<Measured> = found.into_iter().map(|(measured, _)| measured).collect();
-    let mut walked = Vec::new();
-    for pairs in [&same, &different] {
-        let mut counts = Vec::new();
-        for block in pairs.chunks(BATCH) {
-            let count = |&(a, b): &(usize, usize)| crossings(network, &samples, a, b);
-            counts.extend(
-                block
-                    .par_iter()
-                    .map(count)
-                    .collect::<relugrad::Result<Vec<_>>>()?,
-            );
-            if step(block.len()) {
-                return Ok(None);
-            }
-        }
-        walked.push(of_pairs(&counts));
-    }
-    Ok(Some(Report {
+    let told = patterns(network, &samples, &mut advance, go_on)?;
+    let found = each(measured, &mut advance, |i| {
+        ask(go_on)?;
+        let (x, label) = (samples.images.row(i), samples.labels[i]);
+        let cure = cure_step(network, x, label, survey.cure_step)?;
+        Ok((measure(network, x, label)?, cure))
+    })?;
+    let (found, steps): (Vec<Measured>, Vec<CureStep>) = found.into_iter().unzip();
+    let mut walked = |pairs: &[Pair]| {
+        each(pairs.len(), &mut advance, |i| {
+            crossings(network, &samples, pairs[i], go_on)
+        })
+    };
+    let (same, different) = (walked(&same)?, walked(&different)?);
+    Ok(Report {
         data: data.name().to_owned(),
-        samples: samples.len(),
-        regions: patterns.len(),
-        near_kink,
+        complete: done == total,
+        samples: told.samples,
+        regions: told.patterns.len(),
+        near_kink: told.near_kink,
         gates: network.gates(),
-        measured,
+        measured: found.len(),
         distances: distances(&found),
         cure: cure_parts(&steps, survey.cure_step),
-        different_classes: walked.pop().flatten(),
-        same_class: walked.pop().flatten(),
-    }))
+        same_class: of_pairs(&same),
+        different_classes: of_pairs(&different),
+    })
+}
+
+/// The regions of samples.
+#[derive(Default)]
+struct Told {
+    samples: usize,
+    patterns: HashSet<ActivationPattern>,
+    near_kink: usize,
+}
+
+/// Tells samples into regions; of a survey that is stopped, as many as are finished, but at least some.
+fn patterns(
+    network: &Network<f64>,
+    samples: &Samples<f64>,
+    advance: &mut dyn FnMut(usize),
+    go_on: GoOn,
+) -> relugrad::Result<Told> {
+    let mut told = Told::default();
+    for (_, images, _) in samples.batches() {
+        match ask(go_on) {
+            Err(error) if told.samples == 0 => return Err(error),
+            Err(_) => break,
+            Ok(()) => {}
+        }
+        let trace = network.trace(images)?;
+        let rows = 0..images.nrows();
+        told.patterns
+            .extend(rows.map(|i| trace.pattern().of_sample(i)));
+        let near = network.near_kinks(images)?;
+        told.near_kink += near.iter().filter(|&&count| count > 0).count();
+        told.samples += images.nrows();
+        advance(images.nrows());
+    }
+    Ok(told)
+}
+
+/// What is found for each number below `count`, without those that were stopped.
+fn each<V: Send>(
+    count: usize,
+    advance: &mut dyn FnMut(usize),
+    find: impl Fn(usize) -> relugrad::Result<V> + Sync,
+) -> relugrad::Result<Vec<V>> {
+    let mut found = Vec::with_capacity(count);
+    for start in (0..count).step_by(BATCH) {
+        let block = (start..count.min(start + BATCH)).into_par_iter();
+        let block = block.map(|i| unless_stopped(find(i)));
+        let block: Vec<Option<V>> = block.collect::<relugrad::Result<_>>()?;
+        let before = found.len();
+        found.extend(block.into_iter().flatten());
+        advance(found.len() - before);
+    }
+    Ok(found)
 }
 
 /// Kink, boundary and certificate in each metric.
@@ -277,14 +298,16 @@ fn pairs(labels: &[usize], count: usize, seed: u64) -> (Vec<Pair>, Vec<Pair>) {
 fn crossings(
     network: &Network<f64>,
     samples: &Samples<f64>,
-    a: usize,
-    b: usize,
+    (a, b): Pair,
+    go_on: GoOn,
 ) -> relugrad::Result<(f64, f64)> {
+    ask(go_on)?;
     let (x, y) = (samples.images.row(a), samples.images.row(b));
     let z = &y - &x;
     let mut walk = network.walk(x, z.view(), 1.0)?;
     let mut count = 0.0;
     while walk.cross().is_some() {
+        ask(go_on)?;
         count += 1.0;
     }
     let length = z.dot(&z).sqrt();
@@ -304,6 +327,7 @@ mod tests {
     use super::*;
     use crate::data::digits;
     use relugrad::Mlp;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn quantiles_are_interpolated() {
@@ -333,13 +357,8 @@ mod tests {
             seed: 1,
             cure_step: 1.5,
         };
-        let report = survey(
-            &network,
-            &data,
-            &plan,
-            &mut |_, _| ControlFlow::Continue(()),
-        );
-        let report = report.unwrap().unwrap();
+        let report = survey(&network, &data, &plan, &mut |_, _| {}, &|| true).unwrap();
+        assert!(report.complete);
         let samples: Samples<f64> = Samples::new(&data).first(80);
         let trace = network.trace(samples.images.view()).unwrap();
         let new = |&i: &usize| (0..i).all(|j| !trace.pattern().same_region(i, trace.pattern(), j));
@@ -366,7 +385,40 @@ mod tests {
                 .iter()
                 .all(|p| p.pairs == 6 && p.crossings.largest <= 20.0)
         );
-        let stopped = survey(&network, &data, &plan, &mut |_, _| ControlFlow::Break(()));
-        assert!(stopped.unwrap().is_none());
+    }
+
+    #[test]
+    fn a_survey_that_is_stopped_keeps_what_is_finished() {
+        let (network, data) = (Mlp::new(&[64, 20, 10]).build::<f64>(0).unwrap(), digits());
+        let plan = Survey {
+            samples: 300,
+            measured: 4,
+            pairs: 3,
+            seed: 1,
+            cure_step: 1.5,
+        };
+        let asked = AtomicUsize::new(0);
+        let stopped_after = |questions: usize| {
+            asked.store(0, Ordering::SeqCst);
+            let go_on = || asked.fetch_add(1, Ordering::SeqCst) < questions;
+            survey(&network, &data, &plan, &mut |_, _| {}, &go_on)
+        };
+        let whole = stopped_after(usize::MAX).unwrap();
+        let all = asked.load(Ordering::SeqCst);
+        assert!(whole.complete && whole.measured == 4);
+        let none = stopped_after(0);
+        assert!(matches!(none, Err(Error::Engine(relugrad::Error::Stopped))));
+        let first = stopped_after(1).unwrap();
+        assert_eq!((first.samples, first.measured), (256, 0));
+        assert!(!first.complete && first.distances.is_none() && first.same_class.is_none());
+        // Two batches of samples, then two of the four that are measured.
+        let some = stopped_after(4).unwrap();
+        assert_eq!(
+            (some.samples, some.measured, some.regions),
+            (300, 2, whole.regions)
+        );
+        let last = stopped_after(all - 1).unwrap();
+        assert!(!last.complete && last.same_class == whole.same_class);
+        assert_eq!(last.different_classes.unwrap().pairs, 2);
     }
 }

@@ -32,6 +32,8 @@ pub struct Report {
     pub median_certified: Vec<(Norm, f64)>,
     /// Samples without a gradient to follow, among the attacked ones.
     pub diagnosis: Diagnosis,
+    /// Whether every part of the evaluation is in it; false after an interrupt.
+    pub complete: bool,
     /// What to doubt.
     pub warnings: Vec<String>,
     /// Names of the penalties in [`Sample::penalties`], and their means.

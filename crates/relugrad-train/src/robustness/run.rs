@@ -1,10 +1,8 @@
 //! The evaluation itself.
 
-use std::ops::ControlFlow;
-
 use ndarray::{Array2, Axis, s};
 use rayon::prelude::*;
-use relugrad::{Loss, Network, Objective, Scalar, Targets, Workspace};
+use relugrad::{GoOn, Loss, Network, Objective, Scalar, Targets, Workspace};
 
 use super::certificate::{Radii, radii};
 use super::diagnosis::Diagnosis;
@@ -14,24 +12,27 @@ use crate::attack::{Attack, Norm};
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::evaluate::{Samples, accuracy_and_loss, prediction};
+use crate::stop::{ask, unless_stopped};
 
 /// Samples of which Jacobians are held at once.
 const BATCH: usize = 32;
 
-/// Evaluates a network on the samples of a data set. `progress` is told the part that comes next, and their number; if it
-/// breaks, nothing is returned.
+/// Evaluates a network on the samples of a data set. `progress` is told the part that comes next, and their number. When
+/// `go_on` says no, the report keeps the parts that are finished, an attack being a part, and is not
+/// [complete](Report::complete).
 ///
 /// Certificates are computed in `f64`, the rest in the precision of the network.
 ///
 /// # Errors
 /// Those of [`Evaluation::check`]; [`Error::Data`](crate::Error::Data) for a network of other inputs or fewer logits than
-/// classes; the engine's errors.
+/// classes; the engine's errors, among them [`relugrad::Error::Stopped`] when nothing is finished.
 pub fn evaluate<T: Scalar>(
     network: &Network<T>,
     data: &Dataset,
     evaluation: &Evaluation,
-    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-) -> Result<Option<Evaluated<T>>> {
+    progress: &mut dyn FnMut(usize, usize),
+    go_on: GoOn,
+) -> Result<Evaluated<T>> {
     evaluation.check()?;
     check_network(network, data)?;
     let all = Samples::new(data);
@@ -40,42 +41,43 @@ pub fn evaluate<T: Scalar>(
         evaluation,
         loss: Loss::softmax_cross_entropy(),
         attacked: all.first(evaluation.samples),
+        go_on,
     };
-    let attacks = evaluation.attacks(network.outputs());
-    let norms: &[Norm] = match evaluation.deepfool_steps {
-        0 => &[],
-        _ => &[Norm::Linf, Norm::L2],
-    };
-    let mut parts = (0..).map(|part| progress(part, 2 + norms.len() + attacks.len()));
-    let mut stopped = || parts.next().is_some_and(|flow| flow.is_break());
-    if stopped() {
-        return Ok(None);
-    }
+    let parts = subject.parts();
+    progress(0, parts.len());
     let (mut report, mut samples) = subject.clean(data.name(), &all)?;
-    if stopped() {
-        return Ok(None);
-    }
-    subject.certify(&mut samples)?;
-    for &norm in norms {
-        if stopped() {
-            return Ok(None);
-        }
-        report.deepfool.push(subject.deepfool(norm, &mut samples)?);
-    }
     let mut adversarial: Vec<Array2<T>> = Vec::new();
-    for attack in &attacks {
-        if stopped() {
-            return Ok(None);
+    let mut done = 1;
+    for part in &parts[1..] {
+        progress(done, parts.len());
+        let finished = subject.add(part, &mut report, &mut samples, &mut adversarial);
+        report.complete = unless_stopped(finished)?.is_some();
+        if !report.complete {
+            break;
         }
-        subject.attack(attack, &mut report, &mut samples, &mut adversarial)?;
+        done += 1;
     }
     report.certify(evaluation, &samples);
     report.warnings = report.doubts();
+    if !report.complete {
+        let share = format!("interrupted: {done} of {} parts are finished", parts.len());
+        let rest = "certificates, DeepFool and attacks that are missing were not tried, and `worst` is of those that are listed";
+        report.warnings.insert(0, format!("{share}; {rest}"));
+    }
     report.samples = samples;
-    Ok(Some(Evaluated {
+    Ok(Evaluated {
         report,
         adversarial,
-    }))
+    })
+}
+
+/// A part of an evaluation.
+enum Part {
+    /// Accuracy, gradients and penalties without any attack.
+    Clean,
+    Certificates,
+    DeepFool(Norm),
+    Attack(Attack),
 }
 
 /// A network with the samples to attack.
@@ -84,11 +86,45 @@ struct Subject<'a, T> {
     evaluation: &'a Evaluation,
     loss: Loss,
     attacked: Samples<T>,
+    go_on: GoOn<'a>,
 }
 
 impl<T: Scalar> Subject<'_, T> {
-    /// Consecutive parts of the attacked samples.
-    fn parts(&self) -> impl Iterator<Item = (usize, ndarray::ArrayView2<'_, T>, &[usize])> {
+    /// All parts in their order, the first without any attack.
+    fn parts(&self) -> Vec<Part> {
+        let norms: &[Norm] = match self.evaluation.deepfool_steps {
+            0 => &[],
+            _ => &[Norm::Linf, Norm::L2],
+        };
+        let attacks = self.evaluation.attacks(self.network.outputs());
+        let first = [Part::Clean, Part::Certificates].into_iter();
+        first
+            .chain(norms.iter().map(|&norm| Part::DeepFool(norm)))
+            .chain(attacks.into_iter().map(Part::Attack))
+            .collect()
+    }
+
+    /// Adds a part to what is known. One that is stopped leaves no trace, but for the certificates that are finished.
+    fn add(
+        &self,
+        part: &Part,
+        report: &mut Report,
+        samples: &mut [Sample],
+        adversarial: &mut Vec<Array2<T>>,
+    ) -> relugrad::Result<()> {
+        match part {
+            Part::Clean => Ok(()),
+            Part::Certificates => self.certify(samples),
+            Part::DeepFool(norm) => {
+                report.deepfool.push(self.deepfool(*norm, samples)?);
+                Ok(())
+            }
+            Part::Attack(attack) => self.attack(attack, report, samples, adversarial),
+        }
+    }
+
+    /// Consecutive groups of the attacked samples.
+    fn groups(&self) -> impl Iterator<Item = (usize, ndarray::ArrayView2<'_, T>, &[usize])> {
         let n = self.attacked.len();
         (0..n).step_by(BATCH).map(move |start| {
             let end = (start + BATCH).min(n);
@@ -99,7 +135,7 @@ impl<T: Scalar> Subject<'_, T> {
 
     /// The report before any attack, and the samples to attack.
     fn clean(&self, name: &str, all: &Samples<T>) -> Result<(Report, Vec<Sample>)> {
-        let (accuracy, loss) = accuracy_and_loss(self.network, &self.loss, all)?;
+        let (accuracy, loss) = accuracy_and_loss(self.network, &self.loss, all, self.go_on)?;
         let (mut samples, diagnosis) = self.samples()?;
         let report = Report {
             data: name.into(),
@@ -112,6 +148,7 @@ impl<T: Scalar> Subject<'_, T> {
             certificates: Vec::new(),
             median_certified: Vec::new(),
             diagnosis,
+            complete: true,
             warnings: Vec::new(),
             penalties: self.penalties(&mut samples)?,
             samples: Vec::new(),
@@ -121,7 +158,8 @@ impl<T: Scalar> Subject<'_, T> {
 
     fn samples(&self) -> Result<(Vec<Sample>, Diagnosis)> {
         let (mut samples, mut diagnosis) = (Vec::new(), Diagnosis::default());
-        for (start, images, labels) in self.parts() {
+        for (start, images, labels) in self.groups() {
+            ask(self.go_on)?;
             let trace = self.network.trace(images)?;
             let targets = Targets::Classes(labels);
             let losses = trace.losses(&self.loss, &targets)?;
@@ -162,7 +200,8 @@ impl<T: Scalar> Subject<'_, T> {
             return Ok(Vec::new());
         }
         let mut workspace = Workspace::new();
-        for (start, images, labels) in self.parts() {
+        for (start, images, labels) in self.groups() {
+            ask(self.go_on)?;
             let targets = Targets::Classes(labels);
             objective.value_into(self.network, images, &targets, &mut workspace)?;
             let values = &workspace.evaluation().sample_penalties;
@@ -178,46 +217,50 @@ impl<T: Scalar> Subject<'_, T> {
         Ok(named.map(|(i, p)| (p.name().to_owned(), mean(i))).collect())
     }
 
-    fn certify(&self, samples: &mut [Sample]) -> Result<()> {
+    fn certify(&self, samples: &mut [Sample]) -> relugrad::Result<()> {
         let network: Network<f64> = self.network.cast();
         let count = self.evaluation.certified.min(samples.len());
-        let found: relugrad::Result<Vec<[Radii; 2]>> = samples[..count]
+        let certified = |sample: &Sample| {
+            ask(self.go_on)?;
+            let images = &self.attacked.images;
+            let x = images.row(sample.index).mapv(Scalar::into_f64);
+            let kinks = network.kink_distances(x.view())?;
+            let trace = network.trace(x.view().insert_axis(Axis(0)))?;
+            let (f, j) = (trace.logits(), trace.jacobian());
+            let (f, j) = (f.row(0), j.index_axis(Axis(0), 0));
+            let y = prediction(&f.to_vec());
+            let at = |norm, kink| radii(&network, norm, kink, x.view(), f, j, y);
+            Ok([at(Norm::Linf, kinks.linf)?, at(Norm::L2, kinks.l2)?])
+        };
+        let found: relugrad::Result<Vec<Option<[Radii; 2]>>> = samples[..count]
             .par_iter()
-            .map(|sample| {
-                let x = self
-                    .attacked
-                    .images
-                    .row(sample.index)
-                    .mapv(Scalar::into_f64);
-                let kinks = network.kink_distances(x.view())?;
-                let trace = network.trace(x.view().insert_axis(Axis(0)))?;
-                let (f, j) = (trace.logits(), trace.jacobian());
-                let (f, j) = (f.row(0), j.index_axis(Axis(0), 0));
-                let y = prediction(&f.to_vec());
-                let at = |norm, kink| radii(&network, norm, kink, x.view(), f, j, y);
-                Ok([at(Norm::Linf, kinks.linf)?, at(Norm::L2, kinks.l2)?])
-            })
+            .map(|sample| unless_stopped(certified(sample)))
             .collect();
         for (sample, radii) in samples.iter_mut().zip(found?) {
-            sample.radii = Some(radii);
+            sample.radii = radii;
         }
-        Ok(())
+        match samples[..count].iter().all(|sample| sample.radii.is_some()) {
+            true => Ok(()),
+            false => Err(relugrad::Error::Stopped),
+        }
     }
 
     /// Runs DeepFool; the mean relative perturbation of the correctly classified samples, and their number.
-    fn deepfool(&self, norm: Norm, samples: &mut [Sample]) -> Result<(Norm, f64, usize)> {
+    fn deepfool(&self, norm: Norm, samples: &mut [Sample]) -> relugrad::Result<(Norm, f64, usize)> {
+        let deepfool = self.evaluation.deepfool(norm);
+        let mut found = Vec::new();
+        for (_, images, _) in self.groups() {
+            found.extend(deepfool.run_while(self.network, images, self.go_on)?);
+        }
         let (mut sum, mut count) = (0.0, 0);
-        for (start, images, _) in self.parts() {
-            let found = self.evaluation.deepfool(norm).run(self.network, images)?;
-            for (i, found) in found.into_iter().enumerate() {
-                let sample = &mut samples[start + i];
-                let Some(minimal) = found else { continue };
-                let size = norm.of(images.row(i).iter().copied());
-                sample.deepfool[usize::from(norm == Norm::L2)] = Some(minimal.norm);
-                if sample.prediction == sample.label && size > 0.0 {
-                    sum += minimal.norm / size;
-                    count += 1;
-                }
+        for (sample, found) in samples.iter_mut().zip(found) {
+            let Some(minimal) = found else { continue };
+            let x = self.attacked.images.row(sample.index);
+            let size = norm.of(x.iter().copied());
+            sample.deepfool[usize::from(norm == Norm::L2)] = Some(minimal.norm);
+            if sample.prediction == sample.label && size > 0.0 {
+                sum += minimal.norm / size;
+                count += 1;
             }
         }
         Ok((norm, sum / count as f64, count))
@@ -230,7 +273,8 @@ impl<T: Scalar> Subject<'_, T> {
         report: &mut Report,
         samples: &mut [Sample],
         adversarial: &mut Vec<Array2<T>>,
-    ) -> Result<()> {
+    ) -> relugrad::Result<()> {
+        let misled = self.misled(attack)?;
         let parameters = AttackParameters::new(attack);
         let same_ball = |before: &Attacked| {
             (before.attack.norm, before.attack.epsilon) == (attack.norm, attack.epsilon)
@@ -248,7 +292,7 @@ impl<T: Scalar> Subject<'_, T> {
         let examples = adversarial.last_mut().expect("there is one for this size");
         let first = report.attacks.iter().position(same_ball);
         let first = first.unwrap_or(report.attacks.len());
-        self.mislead(attack, first, samples, examples)?;
+        mislead(misled, first, samples, examples);
         report.attacks.push(Attacked {
             attack: parameters,
             accuracy: share(samples, |sample| sample.misled.last() == Some(&false)),
@@ -258,27 +302,32 @@ impl<T: Scalar> Subject<'_, T> {
         Ok(())
     }
 
-    /// Runs an attack; puts the first adversarial example of a sample since the attack `first` into `examples`.
-    fn mislead(
-        &self,
-        attack: &Attack,
-        first: usize,
-        samples: &mut [Sample],
-        examples: &mut Array2<T>,
-    ) -> Result<()> {
+    /// For each attacked sample the example by which an attack misleads the network, if it does.
+    fn misled(&self, attack: &Attack) -> relugrad::Result<Vec<Option<Vec<T>>>> {
+        let mut misled = Vec::new();
         for (start, images, labels) in self.attacked.batches() {
-            let misled = attack.stand(self.network, &self.loss, images, labels, start)?;
-            for (i, found) in misled.into_iter().enumerate() {
-                let sample = &mut samples[start + i];
-                let before = sample.misled[first..].contains(&true);
-                sample.misled.push(found.is_some());
-                if let (Some(example), false) = (found, before) {
-                    let mut row = examples.row_mut(start + i);
-                    row.iter_mut().zip(example).for_each(|(to, v)| *to = v);
-                }
-            }
+            let (network, loss) = (self.network, &self.loss);
+            misled.extend(attack.stand_while(network, loss, images, labels, start, self.go_on)?);
         }
-        Ok(())
+        Ok(misled)
+    }
+}
+
+/// Takes an attack down for every sample, and puts the first adversarial example of a sample since the attack `first` into
+/// `examples`.
+fn mislead<T: Scalar>(
+    misled: Vec<Option<Vec<T>>>,
+    first: usize,
+    samples: &mut [Sample],
+    examples: &mut Array2<T>,
+) {
+    for (i, (sample, found)) in samples.iter_mut().zip(misled).enumerate() {
+        let before = sample.misled[first..].contains(&true);
+        sample.misled.push(found.is_some());
+        if let (Some(example), false) = (found, before) {
+            let mut row = examples.row_mut(i);
+            row.iter_mut().zip(example).for_each(|(to, v)| *to = v);
+        }
     }
 }
 

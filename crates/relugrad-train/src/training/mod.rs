@@ -7,4 +7,5 @@ mod trainer;
 
 pub use options::{Adversarial, EarlyStopping, Metric, Training};
 pub use report::{Advance, EpochReport, History, StepReport, Watch};
+pub(crate) use trainer::train_while;
 pub use trainer::{Trainer, train};

@@ -6,7 +6,7 @@ use ndarray::{Array2, Axis, s};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use relugrad::{Network, Objective, Scalar, Targets, Workspace};
+use relugrad::{GoOn, Network, Objective, Scalar, Targets, Workspace};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::fingerprint;
@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::{Samples, accuracy_and_loss, correct};
 use crate::optimizer::OptimizerState;
 use crate::schedule::Place;
+use crate::stop::unless_stopped;
 
 /// Trains a network in place, with the test samples for validation.
 ///
@@ -30,6 +31,17 @@ pub fn train<T: Scalar>(
     training: &Training,
     watch: &mut dyn Watch,
 ) -> Result<History> {
+    train_while(network, data, training, watch, &|| true)
+}
+
+/// [`train`], which also ends when `go_on` says no.
+pub(crate) fn train_while<T: Scalar>(
+    network: &mut Network<T>,
+    data: &Split,
+    training: &Training,
+    watch: &mut dyn Watch,
+    go_on: GoOn,
+) -> Result<History> {
     let mut trainer = Trainer::new(
         network.clone(),
         training.clone(),
@@ -38,7 +50,10 @@ pub fn train<T: Scalar>(
     )?;
     let mut complete = true;
     while complete && !trainer.is_finished() {
-        let Advance { step, epoch } = trainer.advance()?;
+        let Some(Advance { step, epoch }) = trainer.advance_while(go_on)? else {
+            complete = false;
+            break;
+        };
         // A training that is stopped at its end is complete all the same.
         complete = watch.step(&step).is_continue() || trainer.is_finished();
         epoch.iter().for_each(|report| watch.epoch(report));
@@ -75,6 +90,13 @@ pub struct Trainer<T> {
     /// The samples of the present epoch in their order; empty if it has yet to be made.
     order: Vec<usize>,
     times: Vec<Duration>,
+}
+
+/// A training before a step.
+struct Moment<T> {
+    parameters: Vec<T>,
+    optimizer: OptimizerState<T>,
+    progress: Progress,
 }
 
 /// How far a training is.
@@ -175,7 +197,22 @@ impl<T: Scalar> Trainer<T> {
     /// # Panics
     /// If the training is finished.
     pub fn advance(&mut self) -> Result<Advance> {
+        let advance = self.advance_while(&|| true)?;
+        Ok(advance.expect("nobody stops it"))
+    }
+
+    /// [`advance`](Self::advance), or nothing when `go_on` says no before it is done: the training is then where it was.
+    ///
+    /// # Errors
+    /// As for [`advance`](Self::advance).
+    ///
+    /// # Panics
+    /// If the training is finished.
+    pub fn advance_while(&mut self, go_on: GoOn) -> Result<Option<Advance>> {
         assert!(!self.is_finished(), "the training is finished");
+        if !go_on() {
+            return Ok(None);
+        }
         let start = Instant::now();
         let (epoch, first) = (self.progress.epochs.len() + 1, self.first_of_batch());
         let failed = |step: u64| {
@@ -191,22 +228,44 @@ impl<T: Scalar> Trainer<T> {
         let last = (first + self.training.batch_size).min(self.order.len());
         let batch = self.order[first..last].to_vec();
         let next = self.progress.step + 1;
+        // Only the look at the validation samples takes long enough to be stopped.
+        let looks = last == self.order.len() && self.validation.is_some();
+        let before = looks.then(|| self.moment());
         let step = self.step(epoch, &batch).map_err(failed(next))?;
         self.times.push(start.elapsed());
         self.progress.step = next;
         if last < self.order.len() {
-            return Ok(Advance { step, epoch: None });
+            return Ok(Some(Advance { step, epoch: None }));
         }
         self.order.clear();
-        let report = self
-            .report(epoch, step.learning_rate)
-            .map_err(failed(next))?;
+        let report = self.report(epoch, step.learning_rate, go_on);
+        let Some(report) = unless_stopped(report).map_err(failed(next))? else {
+            before.into_iter().for_each(|moment| self.go_back(moment));
+            return Ok(None);
+        };
         self.progress.epochs.push(report.clone());
         self.progress.sums = Sums::default();
-        Ok(Advance {
+        Ok(Some(Advance {
             step,
             epoch: Some(report),
-        })
+        }))
+    }
+
+    /// All that a step changes.
+    fn moment(&self) -> Moment<T> {
+        Moment {
+            parameters: self.network.parameters().values().to_vec(),
+            optimizer: self.optimizer.clone(),
+            progress: self.progress.clone(),
+        }
+    }
+
+    fn go_back(&mut self, moment: Moment<T>) {
+        let parameters = self.network.parameters_mut().values_mut();
+        parameters.copy_from_slice(&moment.parameters);
+        self.optimizer = moment.optimizer;
+        self.progress = moment.progress;
+        self.times.pop();
     }
 
     /// Median time of the steps that this trainer has taken.
@@ -333,12 +392,17 @@ impl<T: Scalar> Trainer<T> {
         norm
     }
 
-    fn report(&self, epoch: usize, learning_rate: f64) -> relugrad::Result<EpochReport> {
+    fn report(
+        &self,
+        epoch: usize,
+        learning_rate: f64,
+        go_on: GoOn,
+    ) -> relugrad::Result<EpochReport> {
         let sums = &self.progress.sums;
         let validation = match &self.validation {
             Some(samples) => {
                 let loss = self.training.objective.loss();
-                Some(accuracy_and_loss(&self.network, loss, samples)?)
+                Some(accuracy_and_loss(&self.network, loss, samples, go_on)?)
             }
             None => None,
         };

@@ -14,13 +14,14 @@ mod statements;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
-use relugrad::{Loss, Network, Scalar};
+use relugrad::{GoOn, Loss, Network, Scalar};
 
 pub use derivatives::Derivatives;
 pub use report::{Outcome, Report, Verdict};
 
 use crate::error::{Error, Result};
 use crate::evaluate::Samples;
+use crate::stop::{ask, unless_stopped};
 use point::{Point, Subject};
 use report::Tally;
 use statements::{Check, Statement};
@@ -68,6 +69,25 @@ pub fn verify<T: Scalar>(
     choices: &Choices,
     go_on: impl Fn() -> bool + Sync,
 ) -> Result<Report> {
+    let stopped = AtomicBool::new(false);
+    let progress = || stopped.store(!go_on(), Ordering::Relaxed);
+    let running = || !stopped.load(Ordering::Relaxed);
+    verify_while(network, claims, samples, choices, &progress, &running)
+}
+
+/// [`verify`] that asks `go_on` before every statement, and leaves samples out that are not finished when it says no.
+/// `progress` hears after each sample that one more is done, from any thread.
+///
+/// # Errors
+/// As for [`verify`], and [`relugrad::Error::Stopped`] when no sample is finished.
+pub fn verify_while<T: Scalar>(
+    network: &Network<T>,
+    claims: &dyn Derivatives<T>,
+    samples: &Samples<T>,
+    choices: &Choices,
+    progress: &(dyn Fn() + Sync),
+    go_on: GoOn,
+) -> Result<Report> {
     check(samples, choices)?;
     let loss = match network.outputs() {
         1 => Loss::Logistic,
@@ -81,24 +101,22 @@ pub fn verify<T: Scalar>(
         cure_step: choices.cure_step,
     };
     let statements = statements::all::<T>();
-    let stopped = AtomicBool::new(false);
     let find = |sample: usize| -> Result<Option<Findings>> {
-        if stopped.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
         let (x, label) = (samples.images.row(sample), samples.labels[sample]);
-        let found = Point::new(&subject, sample, x, label)
-            .and_then(|point| findings(&point, &statements))
-            .map_err(|source| Error::Sample { sample, source })?;
-        if !go_on() {
-            stopped.store(true, Ordering::Relaxed);
-        }
-        Ok(Some(found))
+        let found = ask(go_on)
+            .and_then(|()| Point::new(&subject, sample, x, label))
+            .and_then(|point| findings(&point, &statements, go_on));
+        let found = unless_stopped(found).map_err(|source| Error::Sample { sample, source })?;
+        found.iter().for_each(|_| progress());
+        Ok(found)
     };
     let found: Vec<Option<Findings>> = (0..samples.len())
         .into_par_iter()
         .map(find)
         .collect::<Result<_>>()?;
+    if found.iter().all(Option::is_none) {
+        return Err(relugrad::Error::Stopped.into());
+    }
     Ok(summary(&subject, &statements, &found))
 }
 
@@ -122,6 +140,7 @@ fn check<T: Scalar>(samples: &Samples<T>, choices: &Choices) -> Result<()> {
 fn findings<T: Scalar>(
     point: &Point<T>,
     statements: &[Statement<T>],
+    go_on: GoOn,
 ) -> relugrad::Result<Findings> {
     let applies = |statement: &&Statement<T>| {
         let network = point.subject.network;
@@ -130,7 +149,7 @@ fn findings<T: Scalar>(
     let checks = statements.iter().filter(applies);
     Ok(Findings {
         checks: checks
-            .map(|s| (s.check)(point))
+            .map(|s| ask(go_on).and_then(|()| (s.check)(point)))
             .collect::<relugrad::Result<_>>()?,
         on_kink: point.on_kink(),
         saturated: point.saturated(),

@@ -32,7 +32,7 @@ pub(crate) use frozen::Pass;
 pub use margins::Margins;
 pub use polygon::{Edge, Polygon};
 pub use segment::{GradientChange, Piece, gradient_change};
-pub use slice::{Cell, Plane};
+pub use slice::{Cell, Plane, Slice};
 pub use walk::{Crossing, Jump, Walk};
 
 /// The activation region of one sample: a convex polyhedron on which the network is one affine map.

@@ -4,6 +4,8 @@
 //! polygon is cut along the lines where its units switch, and its parts are carried on with the functions that they then
 //! have. The parts of a polygon share their corners, so they tile the window.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use ndarray::{Array1, ArrayView1};
 use rayon::prelude::*;
 
@@ -13,6 +15,7 @@ use crate::error::{Error, Result, check_shape};
 use crate::jacobian::SWEEP_MEMORY;
 use crate::network::map::{GateKind, GateMap, Given};
 use crate::network::{Network, Node};
+use crate::parallel::GoOn;
 use crate::pattern::ActivationPattern;
 use crate::scalar::Scalar;
 
@@ -76,6 +79,15 @@ pub struct Cell {
     pub logits: Vec<[f64; 3]>,
 }
 
+/// The regions of a window of a plane, or some of them.
+#[derive(Clone, Debug)]
+pub struct Slice {
+    /// The regions that were found.
+    pub cells: Vec<Cell>,
+    /// Whether these are all; otherwise they leave gaps in the window.
+    pub complete: bool,
+}
+
 impl Cell {
     /// The parts where each class has the largest logit, by class; in a tie the first.
     pub fn classes(&self) -> Vec<(usize, Polygon)> {
@@ -115,6 +127,21 @@ impl<T: Scalar> Network<T> {
         window: [[f64; 2]; 2],
         limit: usize,
     ) -> Result<Vec<Cell>> {
+        let slice = self.slice_while(plane, window, limit, &|| true)?;
+        Ok(slice.cells)
+    }
+
+    /// As much of [`slice`](Self::slice) as is finished when `go_on` says no.
+    ///
+    /// # Errors
+    /// As for [`slice`](Self::slice).
+    pub fn slice_while(
+        &self,
+        plane: &Plane<T>,
+        window: [[f64; 2]; 2],
+        limit: usize,
+        go_on: GoOn,
+    ) -> Result<Slice> {
         for [low, high] in window {
             if !(low.is_finite() && high.is_finite() && low < high) {
                 return Err(Error::OutOfRange {
@@ -146,8 +173,14 @@ impl<T: Scalar> Network<T> {
         let arrangement = Arrangement {
             network: self,
             limit,
+            go_on,
+            stopped: AtomicBool::new(false),
         };
-        arrangement.descend(1, group)
+        let cells = arrangement.descend(1, group)?;
+        Ok(Slice {
+            cells,
+            complete: !arrangement.stopped.into_inner(),
+        })
     }
 }
 
@@ -179,11 +212,24 @@ impl<T: Scalar> Group<T> {
 struct Arrangement<'n, T> {
     network: &'n Network<T>,
     limit: usize,
+    go_on: GoOn<'n>,
+    stopped: AtomicBool,
 }
 
 impl<T: Scalar> Arrangement<'_, T> {
+    /// Whether what is not finished is left out.
+    fn stops(&self) -> bool {
+        if !(self.go_on)() {
+            self.stopped.store(true, Ordering::Relaxed);
+        }
+        self.stopped.load(Ordering::Relaxed)
+    }
+
     /// Carries a group through all nodes from `first` on.
     fn descend(&self, first: usize, mut group: Group<T>) -> Result<Vec<Cell>> {
+        if self.stops() {
+            return Ok(Vec::new());
+        }
         for (i, node) in self.network.nodes.iter().enumerate().skip(first) {
             if let Some(gate) = node.map.gate() {
                 return self.divide(i, gate, &group);
@@ -235,7 +281,11 @@ impl<T: Scalar> Arrangement<'_, T> {
                 [origin[unit], along[unit], along[width + unit]].map(Scalar::into_f64)
             };
             let room = self.limit - children.len();
-            let parts = cut_layer(gate, value, (polygon.clone(), pattern.clone()), room);
+            let enough = |parts: usize| parts > room || self.stops();
+            let parts = cut_layer(gate, value, (polygon.clone(), pattern.clone()), enough);
+            if self.stopped.load(Ordering::Relaxed) {
+                return Ok(Vec::new());
+            }
             children.extend(parts.into_iter().map(|part| (i, part)));
             if children.len() > self.limit {
                 return Err(Error::TooManyRegions { limit: self.limit });
@@ -309,13 +359,12 @@ impl<T: Scalar> Arrangement<'_, T> {
     }
 }
 
-/// A polygon cut by all gates of a layer, or by some if there are more than `limit` parts by then; `value` gives what
-/// arrives at a unit.
+/// A polygon cut by all gates of a layer, or by some if that many parts are `enough`; `value` gives what arrives at a unit.
 fn cut_layer(
     gate: &GateMap,
     value: impl Fn(usize) -> Affine,
     whole: (Polygon, ActivationPattern),
-    limit: usize,
+    enough: impl Fn(usize) -> bool,
 ) -> Vec<(Polygon, ActivationPattern)> {
     let layer = gate.layer;
     let mut parts = vec![whole];
@@ -323,7 +372,7 @@ fn cut_layer(
         GateKind::Slope(slope) => {
             let (min, max) = slope.bounds().unwrap_or((0.0, f64::INFINITY));
             for unit in 0..slope.width() {
-                if parts.len() > limit {
+                if enough(parts.len()) {
                     return parts;
                 }
                 let [c, a, b] = value(unit);
@@ -345,7 +394,7 @@ fn cut_layer(
         }
         GateKind::Max(max) => {
             for unit in 0..max.units() {
-                if parts.len() > limit {
+                if enough(parts.len()) {
                     return parts;
                 }
                 for place in 1..max.members(unit).len() {

@@ -6,6 +6,7 @@ use crate::{
     Targets, Window,
 };
 use ndarray::{Array, Array4, array, s};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn wave(shape: (usize, usize), step: f64) -> Array2<f64> {
     Array2::from_shape_fn(shape, |(i, j)| ((i * shape.1 + j) as f64 * step).sin())
@@ -456,6 +457,31 @@ fn a_slice_tiles_its_window_with_the_regions_of_its_points() {
             Err(Error::TooManyRegions { limit: 20 })
         ));
         assert!(network.slice(&plane, [[0.0, 0.0], [0.0, 1.0]], 20).is_err());
+    }
+}
+
+#[test]
+fn a_slice_that_is_stopped_keeps_whole_regions() {
+    let network = &networks()[0];
+    let points = [point(0.2), point(0.9), point(1.9)];
+    let plane = Plane::through(points.each_ref().map(|p| p.view())).unwrap();
+    let window = [[-2.0, 5.0], [-1.0, 4.0]];
+    let all = network.slice(&plane, window, 100_000).unwrap();
+    let asked = AtomicUsize::new(0);
+    let stopped_after = |questions: usize| {
+        asked.store(0, Ordering::SeqCst);
+        let go_on = || asked.fetch_add(1, Ordering::SeqCst) < questions;
+        let slice = network.slice_while(&plane, window, 100_000, &go_on);
+        slice.unwrap()
+    };
+    let whole = stopped_after(usize::MAX);
+    assert!(whole.complete && whole.cells.len() == all.len());
+    let questions = asked.load(Ordering::SeqCst);
+    assert!(stopped_after(0).cells.is_empty());
+    let most = stopped_after(questions - 1);
+    assert!(!most.complete && most.cells.len() < all.len());
+    for cell in &most.cells {
+        assert!(all.iter().any(|other| other.polygon == cell.polygon));
     }
 }
 
