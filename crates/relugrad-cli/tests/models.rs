@@ -160,6 +160,37 @@ fn derive_says_what_does_not_fit() {
 }
 
 #[test]
+fn derive_keeps_within_its_memory_with_more_logits_than_inputs() {
+    let (_folder, path) = folder();
+    let network = relugrad::Mlp::new(&[2, 16, 10_000]).build::<f32>(0);
+    let (model, x, out) = (path("wide.safetensors"), path("xy.npy"), path("o.npz"));
+    relugrad_io::save(&model, &network.unwrap(), &Default::default()).unwrap();
+    write_npy(&x, &Array2::from_elem((3, 2), 0.5)).unwrap();
+    let derive = |more: &str| {
+        let binary = assert_cmd::cargo::cargo_bin("relugrad");
+        let program = format!(
+            "ulimit -v 1000000; exec {} derive {model} --input {x} --memory 64 --threads 2 --out {out} --overwrite {more}",
+            binary.display()
+        );
+        Command::new("sh").args(["-c", &program]).assert()
+    };
+    // One matrix of K×K numbers would take 800 MB.
+    derive("--parameter-gradients loss,cure").success();
+    let mut npz = NpzReader::new(File::open(&out).unwrap()).unwrap();
+    let jacobian: ndarray::Array3<f64> = npz.by_name("jacobian").unwrap();
+    assert_eq!(jacobian.dim(), (3, 10_000, 2));
+    let found: Array1<f64> = npz.by_name("jacobian_frobenius_squared").unwrap();
+    let expected = (&jacobian * &jacobian).sum() / 3.0;
+    assert!((found[0] - expected).abs() < 1e-12 * expected);
+    let refused = derive("--parameter-gradients jacobian").code(2);
+    let message = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
+    assert!(
+        message.contains("`jacobian` needs") && message.contains("raise --memory"),
+        "{message}"
+    );
+}
+
+#[test]
 fn inspect_shows_layers_and_notes() {
     let assert = relugrad(&["inspect", &exported("softmax"), "--json"])
         .assert()

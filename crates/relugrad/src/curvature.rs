@@ -1,7 +1,8 @@
 //! The Hessian of a loss in the input, `H = ∇²ₓℓ = Jᵀ S J`, kept in factored form.
 //!
 //! With `S = L Lᵀ` the nonzero eigenvalues of the `D×D` matrix `H` are those of the `K×K` matrix `Lᵀ G L`, and if
-//! `Lᵀ G L u = λ u` with `‖u‖ = 1` then `Jᵀ L u / √λ` is a unit eigenvector of `H` (`docs/theory.md`).
+//! `Lᵀ G L u = λ u` with `‖u‖ = 1` then `Jᵀ L u / √λ` is a unit eigenvector of `H` (`docs/theory.md`). Whichever of the
+//! two matrices is smaller is formed.
 
 use std::sync::OnceLock;
 
@@ -10,25 +11,26 @@ use ndarray::{Array1, Array2, Array3, ArrayView2, s};
 use crate::buffer::Buffer;
 use crate::eigen::EigenSolver;
 use crate::error::Result;
-use crate::jacobian::grams;
+use crate::jacobian::{JacobianBlock, SWEEP_MEMORY, grams, symmetrise};
 use crate::loss::{Loss, LossBatch, LossFunction, Targets, reduced_gram};
 use crate::objective::FirstLayer;
 use crate::parallel::for_each_chunk;
 use crate::penalty::input_gradient::Norm;
+use crate::product::a_bt_serial;
 use crate::scalar::Scalar;
 use crate::sweep::Seeds;
 use crate::trace::Trace;
 
 /// The input Hessian `H = Jᵀ S J` of the loss of every sample of a trace, exact off the region boundaries.
 ///
-/// No `D×D` matrix is formed except by [`to_dense`](Self::to_dense). Numbers per sample are `f64` whatever the
-/// network's precision; their accuracy is that of the network's.
+/// No `D×D` matrix is formed except by [`to_dense`](Self::to_dense) or where `D < K`. Numbers per sample are `f64`
+/// whatever the network's precision; their accuracy is that of the network's.
 #[derive(Clone, Debug)]
 pub struct Curvature<'t, 'n, T> {
     trace: &'t Trace<'n, T>,
     function: Function,
     batch: LossBatch,
-    /// `Lᵀ G L`; `[B, K, K]`, computed when it is first needed.
+    /// `Lᵀ G L`, or `H` where `D < K`; `[B, m, m]` with `m = min(K, D)`, computed when it is first needed.
     reduced: OnceLock<Vec<f64>>,
 }
 
@@ -56,7 +58,8 @@ impl<'n, T: Scalar> Trace<'n, T> {
     /// are needed.
     ///
     /// Cost: nothing but the loss at the logits. The first norm, trace or eigenvalue costs what [`gram`](Self::gram)
-    /// does, with `K − 1` rows if the loss sees differences of logits only; products with vectors don't.
+    /// does, with `K − 1` rows if the loss sees differences of logits only, or, where `D < K`, what
+    /// [`jacobian`](Self::jacobian) does and `K D²` per sample; products with vectors don't.
     ///
     /// # Errors
     /// [`Error::Loss`](crate::Error::Loss) if the loss does not fit the number of logits.
@@ -106,29 +109,65 @@ impl<'n, T: Scalar> Trace<'n, T> {
 }
 
 impl<T: Scalar> Curvature<'_, '_, T> {
-    fn size(&self) -> usize {
+    fn outputs(&self) -> usize {
         self.trace.network.outputs()
     }
 
-    /// `Lᵀ G L` with `S = L Lᵀ` of each sample, computed when it is first asked for.
+    /// `m = min(K, D)`.
+    fn size(&self) -> usize {
+        self.outputs().min(self.trace.network.inputs())
+    }
+
+    /// `Lᵀ G L` with `S = L Lᵀ` of each sample, or `H` where that is smaller, computed when it is first asked for.
     ///
     /// Not while the cell is locked: a thread that waits for parts of the work may take up another task that asks for it.
     fn reduced(&self) -> impl Iterator<Item = &[f64]> {
-        let k = self.size();
+        let size = self.size();
         let reduced = match self.reduced.get() {
             Some(reduced) => reduced,
             None => {
-                let computed = self.compute_reduced();
+                let computed = match size < self.outputs() {
+                    true => self.compute_hessians(),
+                    false => self.compute_reduced(),
+                };
                 self.reduced.get_or_init(|| computed)
             }
         };
-        reduced.chunks_exact(k * k)
+        reduced.chunks_exact(size * size)
+    }
+
+    /// `H = A Aᵀ` with `A = (Lᵀ J)ᵀ: [D, K]`, exactly symmetric. Memory: that of one Jacobian beside the sweeps.
+    fn compute_hessians(&self) -> Vec<f64> {
+        let (k, d) = (self.outputs(), self.size());
+        let mut hessians = vec![0.0; self.trace.samples() * d * d];
+        let (mut columns, mut a) = (Array2::<f64>::zeros((d, k)), vec![0.0; d * k]);
+        let visit = |block: JacobianBlock<T>| {
+            for (sample, rows) in block.samples.zip(block.values.outer_iter()) {
+                let mut part = columns.slice_mut(s![.., block.rows.clone()]);
+                part.zip_mut_with(&rows.t(), |to, entry| *to = entry.into_f64());
+                if block.rows.end < k {
+                    continue;
+                }
+                let columns = columns.as_slice().expect("standard layout");
+                let state = self.batch.state(sample);
+                self.function
+                    .0
+                    .factor_transposed_times(state, columns, &mut a);
+                let hessian = &mut hessians[sample * d * d..(sample + 1) * d * d];
+                a_bt_serial((d, k, d), &a, &a, false, hessian);
+                symmetrise(hessian, d);
+            }
+        };
+        let memory = SWEEP_MEMORY.max(self.trace.row_bytes());
+        let visited = self.trace.for_each_jacobian_block(memory, visit);
+        visited.expect("the memory is enough for one row");
+        hessians
     }
 
     /// If the loss sees differences of logits only, `1ᵀ L = 0`, then `J` may be replaced by `J − 1 J_K` with the last row
     /// `J_K` of `J`, whose own last row is 0.
     fn compute_reduced(&self) -> Vec<f64> {
-        let (samples, k) = (self.trace.samples(), self.size());
+        let (samples, k) = (self.trace.samples(), self.outputs());
         let differences = k > 1 && self.function.0.sees_only_differences();
         let mut seeds = Array2::eye(k);
         if differences {
@@ -162,7 +201,7 @@ impl<T: Scalar> Curvature<'_, '_, T> {
     /// [`Error::Shape`](crate::Error::Shape).
     pub fn apply(&self, v: ArrayView2<T>) -> Result<Array2<T>> {
         let mut product = self.trace.jvp(v)?;
-        let mut out = vec![0.0; self.size()];
+        let mut out = vec![0.0; self.outputs()];
         for (sample, mut row) in product.rows_mut().into_iter().enumerate() {
             let u: Vec<f64> = row.iter().map(|u| u.into_f64()).collect();
             self.function
@@ -197,38 +236,50 @@ impl<T: Scalar> Curvature<'_, '_, T> {
         self.reduced().map(norm).collect()
     }
 
-    /// The eigenvalues that can differ from 0, and their eigenvectors, from a `K×K` problem per sample.
+    /// The eigenvalues that can differ from 0, and their eigenvectors, from an `m×m` problem per sample with
+    /// `m = min(K, D)`.
     ///
-    /// Cost: that of the `K×K` problems and one backward sweep with `B·min(K, D)` rows.
+    /// Cost: that of these problems and, unless `D < K`, one backward sweep with `B·K` rows.
     ///
     /// # Errors
     /// [`Error::Eigenvalues`](crate::Error::Eigenvalues).
     pub fn eigenpairs(&self) -> Result<Eigenpairs<T>> {
-        let (b, k) = (self.trace.samples(), self.size());
-        let count = k.min(self.trace.network.inputs());
+        let (b, k, count) = (self.trace.samples(), self.outputs(), self.size());
+        let dense = count < k;
         let mut values = Array2::zeros((b, count));
-        let mut seeds = Array3::zeros((b, count, k));
-        let (mut solver, mut lu) = (EigenSolver::new(k), vec![0.0; k]);
+        let mut seeds = Array3::zeros((b, count, if dense { count } else { k }));
+        let (mut solver, mut lu) = (EigenSolver::new(count), vec![0.0; k]);
         for (sample, reduced) in self.reduced().enumerate() {
             let (eigen, state) = (solver.solve(reduced)?, self.batch.state(sample));
             for i in 0..eigen.nonzero(count, T::EPSILON.into_f64()) {
                 values[(sample, i)] = eigen.values[i];
-                self.function
-                    .0
-                    .factor_times(state, eigen.vector(i), &mut lu);
-                for (j, lu) in lu.iter().enumerate() {
-                    seeds[(sample, i, j)] = T::from_f64(lu / eigen.values[i].sqrt());
-                }
+                let (vector, scale) = match dense {
+                    true => (eigen.vector(i), 1.0),
+                    false => {
+                        let u = eigen.vector(i);
+                        self.function.0.factor_times(state, u, &mut lu);
+                        (&lu[..], eigen.values[i].sqrt())
+                    }
+                };
+                let to = seeds.slice_mut(s![sample, i, ..]);
+                to.into_iter()
+                    .zip(vector)
+                    .for_each(|(to, entry)| *to = T::from_f64(entry / scale));
             }
         }
-        let cotangents = self.trace.cotangents(Seeds::PerSample(seeds.view()))?;
-        let vectors = cotangents.at_input().to_owned();
+        let vectors = match dense {
+            true => seeds,
+            false => {
+                let cotangents = self.trace.cotangents(Seeds::PerSample(seeds.view()))?;
+                cotangents.at_input().to_owned()
+            }
+        };
         Ok(Eigenpairs { values, vectors })
     }
 
     /// `H` itself; `[B, D, D]`. It needs `B·D²` entries; everything else here does without.
     pub fn to_dense(&self) -> Array3<T> {
-        let (d, k) = (self.trace.network.inputs(), self.size());
+        let (d, k) = (self.trace.network.inputs(), self.outputs());
         let mut dense = Array3::zeros((self.trace.samples(), d, d));
         let mut column = vec![0.0; k];
         let jacobian = self.trace.jacobian();
@@ -303,5 +354,26 @@ mod tests {
             .to_owned();
         let sign = vector[0].signum();
         assert!((sign * vector).abs_diff_eq(&array![1.0 / q, 2.0 / q], 1e-15));
+    }
+
+    #[test]
+    fn fewer_inputs_than_logits_give_the_same_spectrum() {
+        let network = Mlp::new(&[3, 8, 7]).build::<f64>(5).unwrap();
+        let x = array![[0.4, -0.2, 0.9], [-1.0, 0.3, 0.1]];
+        let trace = network.trace(x.view()).unwrap();
+        for loss in [Loss::softmax_cross_entropy(), Loss::SquaredError] {
+            let h = trace.curvature(&loss).unwrap();
+            let (dense, pairs) = (h.to_dense(), h.eigenpairs().unwrap());
+            for (i, dense) in dense.outer_iter().enumerate() {
+                let (trace, norm) = (dense.diag().sum(), (&dense * &dense).sum().sqrt());
+                assert!((h.trace()[i] - trace).abs() < 1e-14 * trace);
+                assert!((h.frobenius_norm()[i] - norm).abs() < 1e-14 * norm);
+                let values = pairs.values.row(i);
+                assert!((h.spectral_norm().unwrap()[i] - values[0]).abs() < 1e-14 * values[0]);
+                let vectors = pairs.vectors.index_axis(ndarray::Axis(0), i);
+                let again = vectors.t().dot(&Array2::from_diag(&values)).dot(&vectors);
+                assert!(again.abs_diff_eq(&dense, 1e-14 * trace));
+            }
+        }
     }
 }

@@ -4,15 +4,16 @@ use std::ops::Range;
 
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, s};
 
+use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::objective::FirstLayer;
 use crate::parallel::for_each_chunk;
 use crate::scalar::Scalar;
-use crate::sweep::{Gated, Seeds};
+use crate::sweep::{Gated, Rows, Seeds};
 use crate::trace::Trace;
 
-/// Bytes of sweep buffers that [`Trace::jacobian`] and [`Trace::gram`] use at most, unless one sample needs
-/// more.
+/// Bytes of sweep buffers that [`Trace::jacobian`] and [`Trace::gram`] use at most, unless the
+/// `min(K, D)` rows of one sample need more.
 pub const SWEEP_MEMORY: usize = 64 << 20;
 
 /// Some rows of the Jacobians of some samples.
@@ -22,15 +23,16 @@ pub struct JacobianBlock<'a, T> {
     pub samples: Range<usize>,
     /// Which rows of their Jacobians, that is which logits.
     pub rows: Range<usize>,
-    /// The rows; `[samples, rows, D]`.
+    /// The rows; `[samples, rows, D]`, not in standard layout where they came column by column.
     pub values: ArrayView3<'a, T>,
 }
 
 impl<T: Scalar> Trace<'_, T> {
     /// The Jacobian `J` of every sample; `[B, K, D]`.
     ///
-    /// Cost: one backward sweep with `B·K` rows. Memory: the result and at most [`SWEEP_MEMORY`] bytes, or one
-    /// sample's `K` rows if they need more.
+    /// Cost: one backward sweep with `B·K` rows or, where `D < K`, one forward sweep of the unit
+    /// vectors with `B·D` rows. Memory: the result and at most [`SWEEP_MEMORY`] bytes, or one
+    /// sample's rows if they need more.
     pub fn jacobian(&self) -> Array3<T> {
         let (k, d) = (self.network.outputs(), self.network.inputs());
         let mut jacobian = Array3::zeros((self.samples(), k, d));
@@ -53,9 +55,9 @@ impl<T: Scalar> Trace<'_, T> {
 
     /// Writes all entries of an array of the right shape in standard layout.
     fn write_jacobian(&self, jacobian: &mut Array3<T>) {
-        let k = self.network.outputs();
-        let memory = SWEEP_MEMORY.max(k * self.row_bytes());
-        if self.samples() * k * self.row_bytes() <= memory {
+        let (k, d) = (self.network.outputs(), self.network.inputs());
+        let memory = SWEEP_MEMORY.max(k.min(d) * self.row_bytes());
+        if k <= d && self.samples() * k * self.row_bytes() <= memory {
             return self.sweep_into(jacobian);
         }
         self.for_each_jacobian_block(memory, |block| {
@@ -65,7 +67,7 @@ impl<T: Scalar> Trace<'_, T> {
         .expect("the memory is enough for one sample");
     }
 
-    /// The same in one sweep, whose buffer at the input the array becomes.
+    /// The same in one backward sweep, whose buffer at the input the array becomes.
     fn sweep_into(&self, jacobian: &mut Array3<T>) {
         let (shape, mut sweep) = (jacobian.dim(), T::take_rows());
         let identity = Array2::eye(self.network.outputs());
@@ -79,7 +81,8 @@ impl<T: Scalar> Trace<'_, T> {
 
     /// Calls `visit` with the Jacobians in blocks, in order, using at most `memory` bytes of sweep buffers.
     ///
-    /// A block holds all rows of as many samples as fit, or some rows of one sample if not all of them do.
+    /// A block holds all rows of as many samples as fit, or some rows of one sample if not all of
+    /// them do. Where `D < K` the `D` columns are swept forward instead, if those of a sample fit.
     ///
     /// # Errors
     /// [`Error::MemoryBound`] if `memory` is less than [`row_bytes`](Self::row_bytes).
@@ -96,13 +99,26 @@ impl<T: Scalar> Trace<'_, T> {
                 needed: self.row_bytes(),
             });
         }
-        let (per_block, rows_per_block) = ((fit / k).max(1), fit.min(k));
-        let (identity, mut sweep) = (Array2::eye(k), T::take_rows());
-        for samples in blocks(self.samples(), per_block) {
+        let mut sweep = T::take_rows();
+        if d < k && d <= fit {
+            for samples in blocks(self.samples(), fit / d) {
+                sweep.forward_units(&self.part(samples.clone()));
+                let shape = (samples.len(), d, k);
+                let columns = ArrayView3::from_shape(shape, sweep.at_output(self.network));
+                visit(JacobianBlock {
+                    samples,
+                    rows: 0..k,
+                    values: columns.expect("columns of K").permuted_axes([0, 2, 1]),
+                });
+            }
+            T::put_rows(sweep);
+            return Ok(());
+        }
+        for samples in blocks(self.samples(), (fit / k).max(1)) {
             let gated = self.part(samples.clone());
-            for rows in blocks(k, rows_per_block) {
-                let seeds = Seeds::Shared(identity.slice(s![rows.clone(), ..]));
-                sweep.backward(&gated, seeds, 0..1);
+            for rows in blocks(k, fit.min(k)) {
+                let units = unit_rows(rows.clone(), k);
+                sweep.backward(&gated, Seeds::Shared(units.view()), 0..1);
                 let shape = (samples.len(), rows.len(), d);
                 visit(JacobianBlock {
                     samples: samples.clone(),
@@ -119,6 +135,7 @@ impl<T: Scalar> Trace<'_, T> {
     ///
     /// Cost: that of [`jacobian`](Self::jacobian) and `K² D` per sample, or, where it is less, `W Wᵀ` of a dense first layer
     /// with `n` outputs, `K n²/2` and `K² n` per sample instead of what the first layer costs. The Jacobian is not kept.
+    /// Memory: the result and at most [`SWEEP_MEMORY`] bytes, or one sample's Jacobian if it needs more.
     pub fn gram(&self) -> Array3<T> {
         let k = self.network.outputs();
         let mut gram = Array3::zeros((self.samples(), k, k));
@@ -138,8 +155,11 @@ impl<T: Scalar> Trace<'_, T> {
     }
 }
 
-/// Writes `V J Jᵀ Vᵀ` of every sample, with shared seeds `V: [R, K]`, through `W Wᵀ` of the `first` layer if there is one;
-/// `grams: [B, R, R]`.
+/// Writes `V J Jᵀ Vᵀ` of every sample, with shared seeds `V: [R, K]`, through `W Wᵀ` of the `first`
+/// layer if there is one; `grams: [B, R, R]`.
+///
+/// Where `D < R` the columns of `J` are swept forward; where the rows of a sample do not fit into
+/// [`SWEEP_MEMORY`], `V J` is collected from several sweeps.
 pub(crate) fn grams<T: Scalar>(
     gated: &Gated<T>,
     seeds: ArrayView2<T>,
@@ -147,26 +167,65 @@ pub(crate) fn grams<T: Scalar>(
     grams: &mut [T],
 ) {
     let (r, d) = (seeds.nrows(), gated.network.inputs());
-    let row_bytes = gated.network.row_entries() * size_of::<T>();
-    let per_block = (SWEEP_MEMORY / (r * row_bytes)).max(1);
+    let fit = SWEEP_MEMORY / (gated.network.row_entries() * size_of::<T>());
     let mut sweep = T::take_rows();
+    let first = first.filter(|_| r <= fit && r <= d);
     let half = first.map(|first| (first, first.half_gram()));
-    for samples in blocks(gated.samples.len(), per_block) {
+    for samples in blocks(gated.samples.len(), (fit / r.min(d)).max(1)) {
         let start = gated.samples.start;
         let part = Gated {
             samples: start + samples.start..start + samples.end,
             ..gated.clone()
         };
-        let wanted = first.map_or(0..1, |first| 1..first.node + 1);
-        sweep.backward(&part, Seeds::Shared(seeds), wanted);
         let grams = &mut grams[samples.start * r * r..samples.end * r * r];
         if let Some((first, half)) = &half {
+            sweep.backward(&part, Seeds::Shared(seeds), 1..first.node + 1);
             first.grams(&part, &sweep, half, grams);
-            continue;
+        } else if d < r {
+            products_of_columns(&part, seeds, &mut sweep, grams);
+        } else if r > fit {
+            let rows = collected(&part, seeds, fit.max(1), &mut sweep);
+            products_of_rows((r, d), &rows, &rows, grams);
+        } else {
+            sweep.backward(&part, Seeds::Shared(seeds), 0..1);
+            products_of_rows((r, d), sweep.at_input(), sweep.at_input(), grams);
         }
-        products_of_rows((r, d), sweep.at_input(), sweep.at_input(), grams);
     }
     T::put_rows(sweep);
+}
+
+/// Writes `V J Jᵀ Vᵀ` of every sample from the columns of `J`; `seeds: [R, K]`, `grams: [samples, R, R]`.
+fn products_of_columns<T: Scalar>(
+    gated: &Gated<T>,
+    seeds: ArrayView2<T>,
+    sweep: &mut Rows<T>,
+    grams: &mut [T],
+) {
+    let ((r, k), d) = (seeds.dim(), gated.network.inputs());
+    sweep.forward_units(gated);
+    let seeds = seeds.as_standard_layout();
+    let seeds = seeds.as_slice().expect("standard layout");
+    let mut rows = Buffer::uncleared(gated.samples.len() * r * d);
+    let columns = sweep.at_output(gated.network).chunks_exact(d * k);
+    for (rows, columns) in rows.chunks_exact_mut(r * d).zip(columns) {
+        T::a_bt((k, d), seeds, columns, false, rows);
+    }
+    products_of_rows((r, d), &rows, &rows, grams);
+}
+
+/// `V J` of one sample, swept backward with `fit` rows at a time; `[R, D]`.
+fn collected<T: Scalar>(
+    gated: &Gated<T>,
+    seeds: ArrayView2<T>,
+    fit: usize,
+    sweep: &mut Rows<T>,
+) -> Buffer<T> {
+    let mut all = Buffer::with_room(seeds.nrows() * gated.network.inputs());
+    for rows in blocks(seeds.nrows(), fit) {
+        sweep.backward(gated, Seeds::Shared(seeds.slice(s![rows, ..])), 0..1);
+        all.extend_from_slice(sweep.at_input());
+    }
+    all
 }
 
 /// Writes `A Bᵀ` of every sample, which is known to be symmetric; `a, b: [samples, R, width]`, `grams: [samples, R, R]`.
@@ -181,6 +240,13 @@ pub(crate) fn products_of_rows<T: Scalar>(
         T::a_bt((width, r), &a[rows.clone()], &b[rows], false, gram);
         symmetrise(gram, r);
     });
+}
+
+/// Some rows of the `K×K` identity.
+fn unit_rows<T: Scalar>(rows: Range<usize>, k: usize) -> Array2<T> {
+    let mut units = Array2::zeros((rows.len(), k));
+    units.slice_mut(s![.., rows]).diag_mut().fill(T::ONE);
+    units
 }
 
 /// Cuts `0..total` into ranges of `length`; the last may be shorter.
@@ -221,29 +287,85 @@ fn for_each_pair(size: usize, mut f: impl FnMut(usize, usize)) {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Error, Gate, Mlp};
-    use ndarray::{Array2, Array3, s};
+    use super::{collected, products_of_columns};
+    use crate::sweep::Rows;
+    use crate::{Error, Gate, Mlp, Network, Trace};
+    use ndarray::{Array2, Array3, ArrayView2, Axis, s};
+
+    /// Random ReLU networks with few logits, and with few inputs.
+    fn networks() -> [Network<f64>; 2] {
+        let gate = Gate::LeakyRelu { slope: 0.1 };
+        let build = |widths: &[usize]| Mlp::new(widths).gate(gate).build(3).unwrap();
+        [build(&[5, 7, 4]), build(&[3, 7, 9])]
+    }
+
+    fn inputs(network: &Network<f64>) -> Array2<f64> {
+        Array2::from_shape_fn((6, network.inputs()), |(i, j)| ((i * 5 + j) as f64).sin())
+    }
+
+    /// The Jacobian by single vectors, which take no decision.
+    fn by_vectors(trace: &Trace<f64>) -> Array3<f64> {
+        let (k, d) = (trace.network().outputs(), trace.network().inputs());
+        let mut jacobian = Array3::zeros((trace.samples(), k, d));
+        for row in 0..k {
+            let unit = Array2::from_shape_fn((trace.samples(), k), |(_, i)| f64::from(i == row));
+            let rows = trace.vjp(unit.view()).unwrap();
+            jacobian.slice_mut(s![.., row, ..]).assign(&rows);
+        }
+        jacobian
+    }
 
     #[test]
     fn blocks_of_any_memory_are_the_jacobian() {
-        let mlp = Mlp::new(&[5, 7, 4]).gate(Gate::LeakyRelu { slope: 0.1 });
-        let network = mlp.build::<f64>(3).unwrap();
-        let inputs = Array2::from_shape_fn((6, 5), |(i, j)| ((i * 5 + j) as f64).sin());
-        let trace = network.trace(inputs.view()).unwrap();
-        let jacobian = trace.jacobian();
-        for rows in [1, 3, 4, 9, 1000] {
-            let mut streamed = Array3::<f64>::zeros((6, 4, 5));
-            let memory = rows * trace.row_bytes();
-            trace
-                .for_each_jacobian_block(memory, |block| {
-                    assert!(block.samples.len() * block.rows.len() <= rows);
-                    let place = s![block.samples, block.rows, ..];
-                    streamed.slice_mut(place).assign(&block.values);
-                })
-                .unwrap();
-            assert!(streamed.abs_diff_eq(&jacobian, 1e-15));
+        for network in networks() {
+            let (k, d) = (network.outputs(), network.inputs());
+            let inputs = inputs(&network);
+            let trace = network.trace(inputs.view()).unwrap();
+            let jacobian = trace.jacobian();
+            assert!(jacobian.abs_diff_eq(&by_vectors(&trace), 1e-15));
+            for rows in [1, 2, 3, 4, 8, 9, 18, 1000] {
+                let mut streamed = Array3::<f64>::zeros((6, k, d));
+                let memory = rows * trace.row_bytes();
+                trace
+                    .for_each_jacobian_block(memory, |block| {
+                        let swept = block.rows.len().min(if rows < d { k } else { d });
+                        assert!(block.samples.len() * swept <= rows);
+                        let place = s![block.samples, block.rows, ..];
+                        streamed.slice_mut(place).assign(&block.values);
+                    })
+                    .unwrap();
+                assert!(streamed.abs_diff_eq(&jacobian, 1e-15));
+            }
+            let error = trace.for_each_jacobian_block(trace.row_bytes() - 1, |_| ());
+            assert!(matches!(error, Err(Error::MemoryBound { .. })));
         }
-        let error = trace.for_each_jacobian_block(trace.row_bytes() - 1, |_| ());
-        assert!(matches!(error, Err(Error::MemoryBound { .. })));
+    }
+
+    #[test]
+    fn gram_matrices_by_columns_and_by_collected_rows_are_the_same() {
+        for network in networks() {
+            let inputs = inputs(&network);
+            let trace = network.trace(inputs.view()).unwrap();
+            let part = trace.part(0..1);
+            let (k, d) = (network.outputs(), network.inputs());
+            let j = by_vectors(&trace);
+            let j = j.index_axis(Axis(0), 0);
+            // Neither the identity nor square, so that a transposition shows.
+            let seeds = Array2::from_shape_fn((k - 1, k), |(i, j)| ((i * k + j) as f64).cos());
+            let vj = seeds.dot(&j);
+            let mut sweep = Rows::default();
+            for fit in [1, 2, k] {
+                let rows = collected(&part, seeds.view(), fit, &mut sweep);
+                let rows = ArrayView2::from_shape((k - 1, d), &rows).unwrap();
+                assert!(rows.abs_diff_eq(&vj, 1e-14));
+            }
+            let mut grams = vec![0.0; (k - 1) * (k - 1)];
+            products_of_columns(&part, seeds.view(), &mut sweep, &mut grams);
+            let grams = ArrayView2::from_shape((k - 1, k - 1), &grams).unwrap();
+            assert!(grams.abs_diff_eq(&vj.dot(&vj.t()), 1e-13));
+            let gram = trace.gram();
+            let gram = gram.index_axis(Axis(0), 0);
+            assert!(gram.abs_diff_eq(&j.dot(&j.t()), 1e-14));
+        }
     }
 }

@@ -54,7 +54,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(super) skip: Vec<Array>,
 
-    /// Memory for sweeps, in MiB; inputs are taken in groups that fit
+    /// Memory for sweeps, in MiB; inputs are taken in groups that fit, rows of a Jacobian too. A parameter gradient for which
+    /// not even one input fits is refused
     #[arg(long, value_name = "MIB", default_value = "512", value_parser = value_parser!(u32).range(1..))]
     pub(super) memory: u32,
 

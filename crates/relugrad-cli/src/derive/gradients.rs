@@ -4,7 +4,7 @@ use std::io::{Seek, Write};
 
 use ndarray::{Array0, s};
 use ndarray_npy::{NpzWriter, WritableElement};
-use relugrad::{Network, Scalar, Targets, Workspace};
+use relugrad::{Network, Objective, Scalar, Targets, Workspace};
 use relugrad_io::Model;
 
 use super::results::objective;
@@ -29,9 +29,7 @@ pub(super) fn write<T: Scalar + WritableElement, W: Write + Seek>(
         let objective =
             objective(name, request.loss).map_err(|error| Failure::Usage(error.into()))?;
         let n = request.inputs.nrows();
-        let width: usize = network.nodes().iter().map(|node| node.width()).sum();
-        let row = width * size_of::<T>() * (2 * network.outputs() + 4);
-        let size = (((arguments.memory as usize) << 20) / row).clamp(1, n);
+        let size = group_size(name, &objective, network, arguments.memory)?.min(n);
         let mut workspace = Workspace::new();
         let (mut value, mut sum) = (0.0, network.parameters().zeros_like().cast::<f64>());
         for start in (0..n).step_by(size) {
@@ -56,4 +54,28 @@ pub(super) fn write<T: Scalar + WritableElement, W: Write + Seek>(
         }
     }
     Ok(())
+}
+
+/// How many inputs the memory is enough for, in MiB: two sweeps with a row for each logit and a dozen `K×K` matrices
+/// where the penalty is one of the Gram matrix, else a few rows.
+fn group_size<T: Scalar>(
+    name: &str,
+    objective: &Objective,
+    network: &Network<T>,
+    memory: u32,
+) -> Result<usize, Failure> {
+    let width: usize = network.nodes().iter().map(|node| node.width()).sum();
+    let mut terms = objective.terms().iter();
+    let k = match terms.any(|term| term.penalty.is_function_of_gram()) {
+        true => network.outputs(),
+        false => 1,
+    };
+    let bytes = width * size_of::<T>() * (2 * k + 4) + 12 * k * k * size_of::<f64>();
+    match ((memory as usize) << 20) / bytes {
+        0 => Err(Failure::Usage(anyhow::anyhow!(
+            "the parameter gradient of `{name}` needs {} MiB for one input; raise --memory to that",
+            bytes.div_ceil(1 << 20)
+        ))),
+        size => Ok(size),
+    }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use anyhow::{Result, anyhow};
 use ndarray::{Array1, Array2, Array3, Axis, s};
 use ndarray_npy::{NpzWriter, WritableElement};
-use relugrad::{Loss, Network, Objective, Penalty, Scalar, Targets, Trace};
+use relugrad::{Loss, Network, Objective, Scalar, Targets, Trace};
 
 use super::arguments::Array;
 use super::{Arguments, Request};
@@ -27,6 +27,8 @@ struct Group<'a, T> {
     range: Range<usize>,
     request: &'a Request<T>,
     skip: &'a [Array],
+    /// Bytes that sweeps may take.
+    memory: usize,
 }
 
 impl<T: Scalar + WritableElement> Results<T> {
@@ -57,13 +59,16 @@ impl<T: Scalar + WritableElement> Results<T> {
             .map(|node| node.width())
             .sum::<usize>()
             * size_of::<T>();
-        let size = (memory / (row * (2 * network.outputs() + 2))).clamp(1, n);
+        // A Jacobian's sweep has a row for each logit or each input, whichever are fewer.
+        let rows = network.outputs().min(network.inputs());
+        let size = (memory / (row * (2 * rows + 2))).clamp(1, n);
         for start in (0..n).step_by(size) {
             let range = start..n.min(start + size);
             let group = Group {
                 range,
                 request,
                 skip,
+                memory,
             };
             results.add(network, &group)?;
         }
@@ -91,15 +96,18 @@ impl<T: Scalar + WritableElement> Results<T> {
             Ok(trace.losses(&request.loss, &targets)?.to_vec())
         })?;
         if let Some(jacobian) = &mut self.jacobian {
-            let part = jacobian.slice_mut(s![range.clone(), .., ..]);
-            trace.jacobian().assign_to(part);
+            let mut part = jacobian.slice_mut(s![range.clone(), .., ..]);
+            trace.for_each_jacobian_block(group.memory, |block| {
+                let place = s![block.samples, block.rows, ..];
+                part.slice_mut(place).assign(&block.values);
+            })?;
         }
         self.products(group, &trace)?;
         if group.wants(Array::InputGradient) {
             let gradient = trace.input_gradient(&request.loss, &targets)?;
             self.push_rows(Array::InputGradient, "input_gradient", gradient);
         }
-        self.penalties(group, network, &targets)?;
+        self.jacobian_norms(group, &trace)?;
         self.curvature(group, &trace)?;
         if let Some(near) = &mut self.near_kink {
             near.extend(network.near_kinks(x)?.iter().map(|&count| count as i64));
@@ -128,50 +136,19 @@ impl<T: Scalar + WritableElement> Results<T> {
         Ok(())
     }
 
-    /// Functions of the Gram matrix alone, by one objective.
-    fn penalties(
-        &mut self,
-        group: &Group<T>,
-        network: &Network<T>,
-        targets: &Targets<T>,
-    ) -> Result<()> {
-        let all = [
-            (
-                Array::JacobianFrobeniusSquared,
-                "jacobian_frobenius_squared",
-                Penalty::Jacobian,
-            ),
-            (
-                Array::JacobianSpectral,
-                "jacobian_spectral",
-                Penalty::JacobianSpectral,
-            ),
-            (
-                Array::CrossLipschitz,
-                "cross_lipschitz",
-                Penalty::CrossLipschitz,
-            ),
-        ];
-        let wanted: Vec<_> = all
-            .into_iter()
-            .filter(|(array, ..)| group.wants(*array))
-            .collect();
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let mut objective = Objective::new(group.request.loss);
-        for (_, _, penalty) in &wanted {
-            objective = objective.with(penalty.clone(), 0.0)?;
-        }
-        let x = group.request.inputs.slice(s![group.range.clone(), ..]);
-        let values = objective.value(network, x, targets)?.sample_penalties;
-        for (i, (array, name, _)) in wanted.into_iter().enumerate() {
-            let row = values.row(i);
-            let root = array == Array::JacobianSpectral;
-            let values = row.iter().map(|&v: &f64| if root { v.sqrt() } else { v });
-            self.push(group, array, name, || Ok(values.collect()))?;
-        }
-        Ok(())
+    /// `‖J‖_F²`, `‖J‖₂` and the cross-Lipschitz sum. With squared error `H = JᵀJ`, whose trace and norm are the first two.
+    fn jacobian_norms(&mut self, group: &Group<T>, trace: &Trace<T>) -> Result<()> {
+        let square = trace.curvature(&Loss::SquaredError)?;
+        let array = Array::JacobianFrobeniusSquared;
+        self.push(group, array, "jacobian_frobenius_squared", || {
+            Ok(square.trace().to_vec())
+        })?;
+        self.push(group, Array::JacobianSpectral, "jacobian_spectral", || {
+            Ok(square.spectral_norm()?.mapv(f64::sqrt).to_vec())
+        })?;
+        self.push(group, Array::CrossLipschitz, "cross_lipschitz", || {
+            Ok(cross_lipschitz(trace, group.memory)?)
+        })
     }
 
     fn curvature(&mut self, group: &Group<T>, trace: &Trace<T>) -> Result<()> {
@@ -250,6 +227,28 @@ impl<T> Group<'_, T> {
     fn wants(&self, array: Array) -> bool {
         !self.skip.contains(&array)
     }
+}
+
+/// `Σ_{j,k} ‖J_j − J_k‖² = 2K Σ_k ‖J_k − mean‖²` of each sample, row by row with a running mean (Welford 1962).
+fn cross_lipschitz<T: Scalar>(trace: &Trace<T>, memory: usize) -> relugrad::Result<Vec<f64>> {
+    let (k, d) = (trace.network().outputs(), trace.network().inputs());
+    let mut sums = vec![0.0; trace.samples()];
+    let mut mean = vec![0.0; d];
+    trace.for_each_jacobian_block(memory, |block| {
+        for (sample, rows) in block.samples.zip(block.values.outer_iter()) {
+            for (i, row) in block.rows.clone().zip(rows.rows()) {
+                if i == 0 {
+                    mean.fill(0.0);
+                }
+                for (mean, entry) in mean.iter_mut().zip(row) {
+                    let distance = entry.into_f64() - *mean;
+                    *mean += distance / (i + 1) as f64;
+                    sums[sample] += distance * (entry.into_f64() - *mean);
+                }
+            }
+        }
+    })?;
+    Ok(sums.iter().map(|sum| 2.0 * k as f64 * sum).collect())
 }
 
 /// The class of the largest logit, the first in a tie; of one logit, whether it is positive.

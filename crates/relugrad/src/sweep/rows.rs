@@ -119,6 +119,19 @@ impl<T: Scalar> Rows<T> {
         self.carry(gated, gated.nodes().end);
     }
 
+    /// Carries the unit vectors of the input forward: the columns of the Jacobian arrive at the
+    /// logits, `[samples, D, K]`.
+    pub(crate) fn forward_units(&mut self, gated: &Gated<T>) {
+        let d = gated.network.inputs();
+        self.begin_forward(gated.network, (gated.samples.len(), d), gated.nodes());
+        self.slots[0].fill(T::ZERO);
+        for units in self.slots[0].chunks_exact_mut(d * d) {
+            let diagonal = units.iter_mut().step_by(d + 1);
+            diagonal.for_each(|entry| *entry = T::ONE);
+        }
+        self.carry(gated, gated.nodes().end);
+    }
+
     /// Like [`forward`](Self::forward) from the rows that `from` has at the input, which it gives away, through the nodes
     /// before `end`.
     pub(crate) fn forward_from(&mut self, gated: &Gated<T>, from: &mut Rows<T>, end: usize) {
