@@ -63,12 +63,41 @@ pub enum Error {
     },
 
     /// A folder that holds the results of a training already.
-    #[error("{} already holds a training ({found}); resume it, name another folder, or allow to overwrite it", .path.display())]
+    #[error("{} already holds a training ({found}); go on with it by --resume, replace it by --overwrite, or give another folder", .path.display())]
     RunExists {
         /// Which folder.
         path: PathBuf,
         /// A file by which it is recognised.
         found: String,
+    },
+
+    /// A configuration that somebody has edited, so that it is not the one of the checkpoint.
+    #[error("{} was edited: {}; put that back, or say so with --set KEY=VALUE", .path.display(), .changes.join(", "))]
+    Edited {
+        /// The configuration's file.
+        path: PathBuf,
+        /// What differs from the checkpoint's configuration.
+        changes: Vec<String>,
+    },
+
+    /// A value that a training cannot change on its way.
+    #[error(
+        "{change}, which cannot change when a training is resumed: {reason}; begin another one"
+    )]
+    FixedKey {
+        /// The key, with its values.
+        change: String,
+        /// Why.
+        reason: &'static str,
+    },
+
+    /// A checkpoint of the best epoch that does not belong to the latest checkpoint.
+    #[error("{}: {problem}; put the run's own file back", .path.display())]
+    Best {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
     },
 
     /// A description of a network that cannot be understood.

@@ -32,7 +32,7 @@ mod training;
 pub mod verify;
 
 pub use architecture::Architecture;
-pub use configuration::{Configuration, Parts, PenaltySettings, Precision};
+pub use configuration::{Change, Configuration, Parts, PenaltySettings, Precision, set_key};
 pub use error::{Error, Result};
 pub use optimizer::{Optimizer, OptimizerState};
 pub use schedule::{Curve, Ramp, RampCurve, Schedule};

@@ -66,6 +66,7 @@ pub(crate) mod fixture {
             data: "digits".into(),
             train_samples: 1438,
             test_samples: 359,
+            data_checksums: Vec::new(),
             attack_samples: 359,
             certified_samples: 0,
             model: "mlp:8".into(),

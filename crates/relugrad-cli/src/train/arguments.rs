@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::{Args, value_parser};
-use relugrad_train::Configuration;
 use relugrad_train::compare::default_lambda;
+use relugrad_train::{Configuration, set_key};
 use toml::{Table, Value};
 
 use crate::failure::Failure;
+use crate::print;
 use crate::values::{Weighted, count, positive};
 
 /// Train a network with penalties, adversarial examples, schedules; every run can be stopped and resumed
@@ -25,6 +26,7 @@ use crate::values::{Weighted, count, positive};
   relugrad train --out run --data mnist/ --model lenet --epochs 3 --adversarial pgd --tensorboard
   relugrad train --out run --config paper.toml --seed 1 --set adversarial.share=0.5
   relugrad train --resume run
+  relugrad train --resume run --epochs 60 --set learning-rate=1e-4
 
 A file for --config, with some of its keys:
   model = \"mlp:128,128\"        # or lenet, resnet:16,32, a .toml file of layers
@@ -49,17 +51,18 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR", required_unless_present = "resume")]
     pub(super) out: Option<PathBuf>,
 
-    /// Remove an earlier run in the folder of --out
+    /// Remove an earlier run in the folder of --out: the files that it has made, unless somebody has changed them
     #[arg(long, requires = "out")]
     pub(super) overwrite: bool,
 
-    /// Go on with the run in this folder, as it was configured
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "config", "set", "options"])]
+    /// Go on with the run in this folder, as it was configured but for options that are given here: --epochs makes a
+    /// finished run longer, with its schedule stretched to the new end, and --set changes what can change on the way
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "config"])]
     pub(super) resume: Option<PathBuf>,
 
     /// A TOML file with options
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
 
     /// Any key of the configuration, such as optimizer.beta1=0.8
     #[arg(long, value_name = "KEY=VALUE")]
@@ -257,19 +260,32 @@ impl Arguments {
             }
             None => Table::new(),
         };
-        for (key, value) in self.options.values() {
-            set(&mut table, key, value)?;
+        // A record of another run's changes is none of this one's.
+        if table.remove("changes").is_some() {
+            print::note(
+                "note: the file is of a run that was changed on its way; this one has its last values from the start",
+            );
         }
+        let usage = |error: relugrad_train::Error| Failure::Usage(error.into());
+        for (key, value) in self.values()? {
+            set_key(&mut table, &key, value).map_err(usage)?;
+        }
+        let configuration = Configuration::from_table(table).map_err(usage)?;
+        configuration.check().map_err(usage)?;
+        Ok(configuration)
+    }
+
+    /// The keys that are given here, with their values.
+    pub(super) fn values(&self) -> Result<Vec<(String, Value)>, Failure> {
+        let options = self.options.values().into_iter();
+        let mut values: Vec<(String, Value)> = options.map(|(k, v)| (k.to_owned(), v)).collect();
         for text in &self.set {
             let Some((key, value)) = text.split_once('=') else {
                 return Err(Failure::Usage(anyhow!("--set {text}: give KEY=VALUE")));
             };
-            set(&mut table, key.trim(), parsed(value.trim()))?;
+            values.push((key.trim().to_owned(), parsed(value.trim())));
         }
-        let usage = |error: relugrad_train::Error| Failure::Usage(error.into());
-        let configuration = Configuration::from_table(table).map_err(usage)?;
-        configuration.check().map_err(usage)?;
-        Ok(configuration)
+        Ok(values)
     }
 }
 
@@ -279,27 +295,6 @@ fn parsed(text: &str) -> Value {
     line.ok()
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| Value::String(text.into()))
-}
-
-/// Sets a key such as `optimizer.momentum`.
-fn set(table: &mut Table, key: &str, value: Value) -> Result<(), Failure> {
-    let Some((section, rest)) = key.split_once('.') else {
-        table.insert(key.into(), value);
-        return Ok(());
-    };
-    // Another optimizer does not have the options of the one before.
-    if key == "optimizer.name" && table.get(section).and_then(|o| o.get(rest)) != Some(&value) {
-        table.remove(section);
-    }
-    let inner = table
-        .entry(section)
-        .or_insert_with(|| Value::Table(Table::new()));
-    match inner.as_table_mut() {
-        Some(inner) => set(inner, rest, value),
-        None => Err(Failure::Usage(anyhow!(
-            "`{section}` is no table of options"
-        ))),
-    }
 }
 
 impl Options {

@@ -3,7 +3,10 @@
 mod arguments;
 mod progress;
 
+use std::path::Path;
+
 use anyhow::Context;
+use relugrad_train::Configuration;
 use relugrad_train::experiment::{Experiment, Outcome};
 use serde_json::json;
 
@@ -15,12 +18,12 @@ use crate::{interrupt, print};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let experiment = experiment(arguments)?;
+    interrupt::keep();
+    let mut experiment = experiment(arguments)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(arguments.threads.into())
         .build()
         .context("cannot start threads")?;
-    interrupt::keep();
     let mut progress = Progress::new();
     let outcome = pool.install(|| experiment.run(&mut progress, &interrupt::go_on));
     progress.finish();
@@ -40,15 +43,29 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn experiment(arguments: &Arguments) -> Result<Experiment, Failure> {
     if let Some(folder) = &arguments.resume {
-        return Ok(Experiment::open(folder)?);
+        return Ok(Experiment::resume(folder, &arguments.values()?)?);
     }
     let configuration = arguments.configuration()?;
     let folder = arguments.out.as_ref().expect("it is required");
+    if let Some(given) = &arguments.config {
+        keep_given(given, folder, &configuration)?;
+    }
     Ok(Experiment::create(
         folder,
         configuration,
         arguments.overwrite,
     )?)
+}
+
+/// Refuses to replace the file of --config by the whole configuration, unless that is what it holds.
+fn keep_given(given: &Path, folder: &Path, configuration: &Configuration) -> Result<(), Failure> {
+    let file = folder.join("config.toml");
+    let same = file.canonicalize().ok() == given.canonicalize().ok();
+    let text = std::fs::read_to_string(given).unwrap_or_default();
+    match same && text != configuration.to_toml() {
+        true => Err(anyhow::Error::from(relugrad_io::Error::OutputIsInput { path: file }).into()),
+        false => Ok(()),
+    }
 }
 
 /// An error, and where the last good state is.

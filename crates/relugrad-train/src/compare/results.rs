@@ -28,6 +28,9 @@ pub struct Settings {
     pub train_samples: usize,
     /// Number of test samples.
     pub test_samples: usize,
+    /// Checksums of the training and of the test samples, by which other contents are noticed; earlier versions had none.
+    #[serde(default)]
+    pub data_checksums: Vec<String>,
     /// Number of test samples that the attacks were run on, from the first on.
     pub attack_samples: usize,
     /// Number of these that were certified.

@@ -16,7 +16,7 @@ use crate::error::{Error, Result, check_range};
 use crate::evaluate::{Samples, accuracy_and_loss, penalty_means, robust_accuracy};
 use crate::stop::{ask, unless_stopped};
 use crate::training::{
-    Adversarial, EpochReport, History, StepReport, Training, Watch, train_while,
+    Adversarial, EpochReport, History, StepReport, Training, Watch, fingerprint, train_while,
 };
 
 /// What to compare, and how.
@@ -189,6 +189,10 @@ fn resumable(earlier: Comparison, settings: &Settings) -> Result<Vec<Run>> {
     let before = Settings {
         // Neither changes a number.
         threads: settings.threads,
+        data_checksums: match earlier.settings.data_checksums.is_empty() {
+            true => settings.data_checksums.clone(),
+            false => earlier.settings.data_checksums,
+        },
         ..earlier.settings
     };
     if before == *settings {
@@ -356,6 +360,7 @@ impl Plan {
             data: train.name().into(),
             train_samples: train.samples(),
             test_samples: test.samples(),
+            data_checksums: [train, test].map(fingerprint).to_vec(),
             attack_samples: self.attack_samples.min(test.samples()),
             certified_samples: self.certified_samples.min(test.samples()),
             parameters: self.network(0)?.parameters().len(),

@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::{Configuration, PenaltySettings};
+use super::{Change, Configuration, PenaltySettings};
 use crate::error::{Error, Result};
 use crate::training::Adversarial;
 
@@ -27,6 +27,12 @@ pub(super) fn complete() -> Configuration {
             seed: Some(0),
             nearest: Some(1),
             radius: Some(1.0),
+        }],
+        changes: vec![Change {
+            step: 1,
+            key: "clip".into(),
+            before: Some(Value::Float(2.0)),
+            after: Some(Value::Float(1.0)),
         }],
         ..Configuration::default()
     };

@@ -1,5 +1,6 @@
 //! Everything that a training can be told, in a form that a TOML file holds.
 
+mod changes;
 mod keys;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use crate::error::{Error, Result, check_range};
 use crate::optimizer::Optimizer;
 use crate::schedule::{Ramp, Schedule};
 use crate::training::{Adversarial, EarlyStopping, Training};
+pub use changes::{Change, set_key};
 
 /// Everything that a training can be told. A TOML file has the same keys, with hyphens; what it leaves out is as in
 /// [`Configuration::default`].
@@ -88,6 +90,9 @@ pub struct Configuration {
     /// Penalties with their weights.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub penalties: Vec<PenaltySettings>,
+    /// Values that were changed when the training was resumed, in their order: a record, which changes nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
 }
 
 /// The precision of a training.
@@ -154,6 +159,7 @@ impl Default for Configuration {
             early_stopping: EarlyStopping::default(),
             adversarial: None,
             penalties: Vec::new(),
+            changes: Vec::new(),
         }
     }
 }
@@ -187,16 +193,23 @@ impl Configuration {
     /// # Errors
     /// [`Error::Read`], and those of [`from_toml`](Self::from_toml).
     pub fn load(path: &Path) -> Result<Configuration> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
+        let bytes = std::fs::read(path).map_err(|source| Error::Read {
             path: path.to_owned(),
             source,
         })?;
-        Configuration::from_toml(&text).map_err(|error| match error {
-            Error::Configuration { problem } => Error::Configuration {
-                problem: format!("{}: {problem}", path.display()),
-            },
-            other => other,
-        })
+        Configuration::from_bytes(path, &bytes)
+    }
+
+    /// Reads the configuration that a file holds.
+    pub(crate) fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Configuration> {
+        let read = std::str::from_utf8(bytes).map_err(problem);
+        read.and_then(Configuration::from_toml)
+            .map_err(|error| match error {
+                Error::Configuration { problem } => Error::Configuration {
+                    problem: format!("{}: {problem}", path.display()),
+                },
+                other => other,
+            })
     }
 
     /// Reads a configuration from a table, which options of a command may have changed.

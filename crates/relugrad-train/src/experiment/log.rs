@@ -1,15 +1,14 @@
 //! The logs of a training: lines of JSON, a table, TensorBoard's events.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
 
 use relugrad::Scalar;
-use relugrad_io::write_whole;
-use serde::Serialize;
+use relugrad_io::{GrowingFile, OutputFolder};
 
-use super::failed;
+use super::COMMAND;
+pub(super) use super::lines::is_ours;
+use super::lines::{Line, restored};
 use super::tensorboard::Events;
 use crate::configuration::Configuration;
 use crate::error::Result;
@@ -23,57 +22,53 @@ pub(super) const TABLE: &str = "metrics.csv";
 
 /// The logs of a training that goes on.
 pub(super) struct Log {
-    folder: PathBuf,
     penalties: Vec<String>,
-    lines: BufWriter<File>,
+    lines: GrowingFile,
     steps: bool,
     events: Option<Events>,
 }
 
-/// A line of `metrics.jsonl`.
-#[derive(Serialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-enum Line<'a> {
-    Step(&'a StepReport),
-    Epoch(&'a EpochReport),
-}
-
 impl Log {
-    /// Opens the logs of a training. Lines of steps that a killed process had taken after its last checkpoint are removed:
-    /// they will be taken again.
+    /// Opens the logs of a training, with the lines of what it has done.
     pub(super) fn open<T: Scalar>(
-        folder: &Path,
+        folder: &mut OutputFolder,
         configuration: &Configuration,
         trainer: &Trainer<T>,
     ) -> Result<Log> {
-        let path = folder.join(LINES);
-        let done = trainer.steps_done();
-        let earlier = fs::read_to_string(&path).unwrap_or_default();
-        let kept = earlier
-            .split_inclusive('\n')
-            .filter(|line| taken(line, done));
-        write_whole(&path, kept.collect::<String>().as_bytes(), true)?;
-        let file = File::options().append(true).open(&path);
+        let (done, epochs) = (trainer.steps_done(), trainer.epochs());
+        let earlier = folder.read(LINES)?.unwrap_or_default();
+        if !folder.is_ours(LINES)? {
+            if !is_ours(&earlier) {
+                let path = folder.path().join(LINES);
+                return Err(relugrad_io::Error::Changed {
+                    path,
+                    command: COMMAND,
+                }
+                .into());
+            }
+            folder.adopt(LINES)?;
+        }
+        let lines = folder.grow(LINES, &restored(&earlier, done, epochs))?;
+        let table = table(configuration, epochs);
+        folder.write(&[(TABLE, table.as_bytes())], &mut [])?;
         let penalties = configuration.penalties.iter().map(|p| p.name.clone());
-        let log = Log {
-            folder: folder.to_owned(),
+        Ok(Log {
             penalties: penalties.collect(),
-            lines: BufWriter::new(file.map_err(|source| failed(&path, source))?),
+            lines,
             steps: configuration.log_steps,
             events: match configuration.tensorboard {
                 true => Some(Events::create(folder, done)?),
                 false => None,
             },
-        };
-        log.table(trainer.epochs())?;
-        Ok(log)
+        })
     }
 
     pub(super) fn step(&mut self, report: &StepReport) -> Result<()> {
         if !self.steps {
             return Ok(());
         }
-        self.line(&Line::Step(report))?;
+        let line = Line::Step(Cow::Borrowed(report));
+        self.lines.append(&line.to_json())?;
         let Some(events) = &mut self.events else {
             return Ok(());
         };
@@ -91,9 +86,9 @@ impl Log {
         events.scalars(report.step, &scalars)
     }
 
-    pub(super) fn epoch(&mut self, report: &EpochReport, all: &[EpochReport]) -> Result<()> {
-        self.line(&Line::Epoch(report))?;
-        self.table(all)?;
+    pub(super) fn epoch(&mut self, report: &EpochReport) -> Result<()> {
+        let line = Line::Epoch(Cow::Borrowed(report));
+        self.lines.append(&line.to_json())?;
         let Some(events) = &mut self.events else {
             return Ok(());
         };
@@ -113,39 +108,23 @@ impl Log {
         events.scalars(report.step, &scalars)
     }
 
-    /// Hands everything to the operating system, so that a killed process does not lose it.
-    pub(super) fn flush(&mut self) -> Result<()> {
-        let path = self.folder.join(LINES);
-        self.lines.flush().map_err(|source| failed(&path, source))?;
-        self.events.as_mut().map_or(Ok(()), Events::flush)
+    /// The files that are appended to.
+    pub(super) fn growing(&mut self) -> Vec<&mut GrowingFile> {
+        let events = self.events.as_mut().map(Events::file);
+        events.into_iter().chain([&mut self.lines]).collect()
     }
 
-    fn line(&mut self, line: &Line) -> Result<()> {
-        let json = serde_json::to_string(line).expect("finite numbers and strings are JSON");
-        let written = writeln!(self.lines, "{json}");
-        written.map_err(|source| failed(&self.folder.join(LINES), source))
+    /// Ends the files that were appended to.
+    pub(super) fn finish(&mut self, folder: &mut OutputFolder) -> Result<()> {
+        Ok(folder.finish(&mut self.growing())?)
     }
-
-    fn table(&self, epochs: &[EpochReport]) -> Result<()> {
-        let csv = table(&self.penalties, epochs);
-        Ok(write_whole(&self.folder.join(TABLE), csv.as_bytes(), true)?)
-    }
-}
-
-/// Whether a line is whole, and of a step that has been taken.
-fn taken(line: &str, done: u64) -> bool {
-    let value: serde_json::Value = match line.ends_with('\n') {
-        true => serde_json::from_str(line).unwrap_or_default(),
-        false => return false,
-    };
-    value["step"].as_u64().is_some_and(|step| step <= done)
 }
 
 /// A line for each epoch. Names of penalties hold no character that needs quoting.
-fn table(penalties: &[String], epochs: &[EpochReport]) -> String {
+pub(super) fn table(configuration: &Configuration, epochs: &[EpochReport]) -> String {
     let mut csv = "epoch,step,learning_rate,train_loss,train_accuracy,validation_loss,validation_accuracy,best".to_owned();
-    for name in penalties {
-        write!(csv, ",{name}").expect("a String takes all");
+    for penalty in &configuration.penalties {
+        write!(csv, ",{}", penalty.name).expect("a String takes all");
     }
     csv.push('\n');
     for e in epochs {
@@ -176,14 +155,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_steps_to_be_taken_again_are_told() {
-        assert!(taken("{\"kind\":\"step\",\"step\":7}\n", 7));
-        assert!(!taken("{\"kind\":\"step\",\"step\":8}\n", 7));
-        assert!(!taken("{\"kind\":\"step\",\"step\":7}", 7));
-        assert!(!taken("{\"kind\":\"st\n", 7));
-    }
-
-    #[test]
     fn the_table_has_a_column_for_each_penalty() {
         let epoch = EpochReport {
             epoch: 1,
@@ -196,7 +167,8 @@ mod tests {
             validation_accuracy: Some(0.5),
             best: true,
         };
-        let csv = table(&["jacobian".into()], &[epoch]);
+        let text = "[[penalties]]\nname = \"jacobian\"\nlambda = 1.0";
+        let csv = table(&Configuration::from_toml(text).unwrap(), &[epoch]);
         let lines: Vec<&str> = csv.lines().collect();
         assert!(lines[0].ends_with("best,jacobian"));
         assert_eq!(lines[1], "1,20,0.5,0.25,0.75,,0.5,1,8");

@@ -1,13 +1,14 @@
 //! A training in a folder: its configuration, checkpoints and logs.
 
+mod lines;
 mod log;
+mod resume;
 mod tensorboard;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use relugrad::{GoOn, Loss, Network, Scalar};
-use relugrad_io::{Checkpoint, Metadata, write_whole};
+use relugrad_io::{Checkpoint, Earlier, Metadata, OutputFolder};
 
 use crate::configuration::{Configuration, Parts, Precision};
 use crate::error::{Error, Result};
@@ -15,6 +16,9 @@ use crate::evaluate::{Samples, accuracy_and_loss};
 use crate::stop::unless_stopped;
 use crate::training::{EpochReport, Trainer, Watch};
 use log::Log;
+
+/// The command whose files these are.
+const COMMAND: &str = "train";
 
 /// The resolved configuration.
 const CONFIGURATION: &str = "config.toml";
@@ -24,9 +28,6 @@ const LAST: &str = "last.safetensors";
 
 /// The checkpoint after the best epoch.
 const BEST: &str = "best.safetensors";
-
-/// How temporary files begin, which a killed process leaves behind.
-const TEMPORARY: &str = ".relugrad-";
 
 /// The metadata key under which a checkpoint has its configuration.
 const CONFIGURATION_KEY: &str = "configuration";
@@ -41,14 +42,34 @@ const CONFIGURATION_KEY: &str = "configuration";
 /// | `metrics.jsonl` | a line for each epoch and, if asked for, each step |
 /// | `metrics.csv` | a line for each epoch |
 /// | `events.out.tfevents.…` | TensorBoard's, if asked for |
+/// | `relugrad-manifest.json` | which of the folder's files are of the training, see [`OutputFolder`] |
 ///
 /// Checkpoints are written whole or not at all, after every epoch, every `checkpoint-steps` steps, and when the training
 /// is stopped. Killed at any moment and resumed, a training ends with the same bytes in all files but TensorBoard's, which
-/// hold times.
-#[derive(Clone, Debug)]
+/// hold times, and the manifest, which has their checksums.
+///
+/// The folder is locked for as long as the experiment lives.
+#[derive(Debug)]
 pub struct Experiment {
-    folder: PathBuf,
+    folder: OutputFolder,
+    mode: Mode,
     configuration: Configuration,
+}
+
+/// How a training begins.
+#[derive(Clone, Copy, Debug)]
+enum Mode {
+    /// Anew, in place of an earlier one if that was allowed.
+    Anew,
+    /// As it was left.
+    Resume {
+        /// Whether there is a checkpoint.
+        checkpoint: bool,
+        /// Whether it gets another configuration.
+        changed: bool,
+        /// Whether the configuration's file does.
+        rewritten: bool,
+    },
 }
 
 /// How a training in a folder ended.
@@ -67,54 +88,37 @@ pub struct Outcome {
 }
 
 impl Experiment {
-    /// Begins a training in a folder, which is made if need be, and writes the configuration there.
+    /// Prepares a training in a folder, which is made if need be. Nothing is written there, and of an earlier training nothing
+    /// removed, before samples and model are read in [`run`](Self::run).
     ///
     /// # Errors
-    /// Those of [`Configuration::check`]; [`Error::RunExists`] if the folder holds a checkpoint and `overwrite` does not allow
-    /// to remove it; [`Error::Write`] if nothing can be written there.
+    /// Those of [`Configuration::check`]; [`Error::RunExists`] if the folder holds a training and `overwrite` does not allow
+    /// to remove it; those of [`OutputFolder::open`] and [`OutputFolder::begin`] for files that are not the training's.
     pub fn create(
         folder: impl Into<PathBuf>,
         configuration: Configuration,
         overwrite: bool,
     ) -> Result<Experiment> {
         configuration.check()?;
-        let folder = folder.into();
-        fs::create_dir_all(&folder).map_err(|source| failed(&folder, source))?;
-        let ours = our_files(&folder)?;
-        // A folder whose training failed before its first checkpoint has nothing to lose.
-        let checkpoint = |path: &&PathBuf| [LAST, BEST].contains(&name(path).as_str());
-        if let (Some(found), false) = (ours.iter().find(checkpoint), overwrite) {
+        let earlier = match overwrite {
+            true => Earlier::Replace,
+            false => Earlier::Keep,
+        };
+        let mut folder = OutputFolder::open(folder, COMMAND, earlier)?;
+        if !folder.is_listed() {
+            resume::adopt(&mut folder)?;
+        }
+        if let (Some(found), false) = (folder.earlier_file(), overwrite) {
             return Err(Error::RunExists {
-                found: name(found),
-                path: folder,
+                found,
+                path: folder.path().to_owned(),
             });
         }
-        for path in ours {
-            fs::remove_file(&path).map_err(|source| failed(&path, source))?;
-        }
-        let text = configuration.to_toml();
-        write_whole(&folder.join(CONFIGURATION), text.as_bytes(), true)?;
+        let names = files(&[CONFIGURATION, LAST, BEST, log::LINES, log::TABLE]);
+        folder.begin(&names, &configuration.inputs())?;
         Ok(Experiment {
             folder,
-            configuration,
-        })
-    }
-
-    /// Opens the folder of a training that was begun there.
-    ///
-    /// # Errors
-    /// Those of [`Configuration::load`] and [`Configuration::check`].
-    pub fn open(folder: impl Into<PathBuf>) -> Result<Experiment> {
-        let folder = folder.into();
-        let configuration = Configuration::load(&folder.join(CONFIGURATION))?;
-        configuration.check()?;
-        for path in our_files(&folder)? {
-            if name(&path).starts_with(TEMPORARY) {
-                fs::remove_file(&path).map_err(|source| failed(&path, source))?;
-            }
-        }
-        Ok(Experiment {
-            folder,
+            mode: Mode::Anew,
             configuration,
         })
     }
@@ -126,12 +130,12 @@ impl Experiment {
 
     /// The latest checkpoint.
     pub fn last(&self) -> PathBuf {
-        self.folder.join(LAST)
+        self.folder.path().join(LAST)
     }
 
     /// The checkpoint after the best epoch.
     pub fn best(&self) -> PathBuf {
-        self.folder.join(BEST)
+        self.folder.path().join(BEST)
     }
 
     /// Trains, from the latest checkpoint if there is one, until the end or until the watcher or `go_on` stops it.
@@ -139,40 +143,21 @@ impl Experiment {
     /// # Errors
     /// Those of the samples, the model, the checkpoint and the training. The latest checkpoint that was written stays whole
     /// in any case.
-    pub fn run(&self, watch: &mut dyn Watch, go_on: GoOn) -> Result<Outcome> {
+    pub fn run(&mut self, watch: &mut dyn Watch, go_on: GoOn) -> Result<Outcome> {
         match self.configuration.precision {
             Precision::F32 => self.run_in::<f32>(watch, go_on),
             Precision::F64 => self.run_in::<f64>(watch, go_on),
         }
     }
 
-    fn run_in<T: Scalar>(&self, watch: &mut dyn Watch, go_on: GoOn) -> Result<Outcome> {
+    fn run_in<T: Scalar>(&mut self, watch: &mut dyn Watch, go_on: GoOn) -> Result<Outcome> {
         let parts = self.configuration.samples()?;
         let mut trainer = self.trainer::<T>(&parts)?;
-        let mut log = Log::open(&self.folder, &self.configuration, &trainer)?;
-        let mut complete = true;
-        while complete && !trainer.is_finished() {
-            let Some(advance) = trainer.advance_while(go_on)? else {
-                log.flush()?;
-                self.save(&trainer, &self.last())?;
-                break;
-            };
-            log.step(&advance.step)?;
-            complete = watch.step(&advance.step).is_continue() || trainer.is_finished();
-            let every = self.configuration.checkpoint_steps;
-            let due = every.is_some_and(|every| trainer.steps_done().is_multiple_of(every));
-            if let Some(report) = &advance.epoch {
-                log.epoch(report, trainer.epochs())?;
-                if report.best {
-                    self.save(&trainer, &self.best())?;
-                }
-                watch.epoch(report);
-            }
-            if advance.epoch.is_some() || due || !complete {
-                log.flush()?;
-                self.save(&trainer, &self.last())?;
-            }
-        }
+        self.prepare(&trainer)?;
+        let mut log = Log::open(&mut self.folder, &self.configuration, &trainer)?;
+        let trained = self.train(&mut trainer, &mut log, watch, go_on);
+        let finished = log.finish(&mut self.folder);
+        trained.and(finished)?;
         let complete = trainer.is_finished();
         let tested = |network: &Network<T>| {
             let (loss, samples) = (Loss::softmax_cross_entropy(), Samples::new(&parts.test));
@@ -193,50 +178,139 @@ impl Experiment {
         })
     }
 
+    fn train<T: Scalar>(
+        &mut self,
+        trainer: &mut Trainer<T>,
+        log: &mut Log,
+        watch: &mut dyn Watch,
+        go_on: GoOn,
+    ) -> Result<()> {
+        let mut going = true;
+        while going && !trainer.is_finished() {
+            let Some(advance) = trainer.advance_while(go_on)? else {
+                return self.save(trainer, log, false, false);
+            };
+            log.step(&advance.step)?;
+            going = watch.step(&advance.step).is_continue() || trainer.is_finished();
+            let every = self.configuration.checkpoint_steps;
+            let due = every.is_some_and(|every| trainer.steps_done().is_multiple_of(every));
+            if let Some(report) = &advance.epoch {
+                log.epoch(report)?;
+                watch.epoch(report);
+            }
+            if advance.epoch.is_some() || due || !going {
+                let best = advance.epoch.as_ref().is_some_and(|report| report.best);
+                self.save(trainer, log, best, advance.epoch.is_some())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The training as the latest checkpoint left it.
     fn trainer<T: Scalar>(&self, parts: &Parts) -> Result<Trainer<T>> {
-        let network = self.configuration.network(&parts.train)?;
+        let checkpoint = match self.mode {
+            Mode::Resume {
+                checkpoint: true, ..
+            } => Some(Checkpoint::load(self.last())?),
+            _ => None,
+        };
+        let network = match (&checkpoint, &self.configuration.start) {
+            // The model that was started from is no longer needed.
+            (Some(checkpoint), Some(_)) => checkpoint.network.clone(),
+            _ => self.configuration.network(&parts.train)?,
+        };
         let training = self.configuration.training()?;
         let mut trainer = Trainer::new(network, training, &parts.train, parts.validation.as_ref())?;
-        if self.last().exists() {
-            trainer.resume(Checkpoint::load(self.last())?)?;
+        if let Some(checkpoint) = checkpoint {
+            trainer.resume(checkpoint)?;
         }
+        self.check_patience(&trainer)?;
         Ok(trainer)
     }
 
-    fn save<T: Scalar>(&self, trainer: &Trainer<T>, path: &Path) -> Result<()> {
+    /// Refuses more epochs for a training that would not go on all the same.
+    fn check_patience<T: Scalar>(&self, trainer: &Trainer<T>) -> Result<()> {
+        let done = trainer.epochs().len();
+        let now = trainer.steps_done();
+        let mut changes = self.configuration.changes.iter();
+        let extended = changes.any(|change| change.key == "epochs" && change.step == now);
+        if extended && trainer.is_finished() && done < self.configuration.epochs {
+            return Err(Error::Configuration {
+                problem: format!(
+                    "the training was ended after epoch {done} by early-stopping.patience; raise that with --set, too"
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    /// Removes an earlier training, and writes the configuration where it is new.
+    fn prepare<T: Scalar>(&mut self, trainer: &Trainer<T>) -> Result<()> {
+        let text = self.configuration.to_toml();
+        let filed = self.folder.read(CONFIGURATION)?;
+        let present = filed.as_deref() == Some(text.as_bytes());
+        let mut new = Vec::new();
+        match self.mode {
+            Mode::Anew if present => self.folder.clear(&[CONFIGURATION])?,
+            Mode::Anew => {
+                self.folder.clear(&[])?;
+                new.push((CONFIGURATION, text.into_bytes()));
+            }
+            Mode::Resume {
+                changed, rewritten, ..
+            } => {
+                // The checkpoint first: what it says is true.
+                if changed {
+                    new.push((LAST, self.checkpoint(trainer)?));
+                }
+                if rewritten {
+                    new.push((CONFIGURATION, text.into_bytes()));
+                }
+            }
+        }
+        let new: Vec<(&str, &[u8])> = new.iter().map(|(name, text)| (*name, &**text)).collect();
+        Ok(self.folder.write(&new, &mut [])?)
+    }
+
+    fn checkpoint<T: Scalar>(&self, trainer: &Trainer<T>) -> Result<Vec<u8>> {
         let text = self.configuration.to_toml();
         let metadata = Metadata::from([(CONFIGURATION_KEY.to_owned(), text)]);
-        let bytes = trainer.to_checkpoint(metadata).to_bytes()?;
-        Ok(write_whole(path, &bytes, true)?)
+        Ok(trainer.to_checkpoint(metadata).to_bytes()?)
+    }
+
+    fn save<T: Scalar>(
+        &mut self,
+        trainer: &Trainer<T>,
+        log: &mut Log,
+        best: bool,
+        epoch: bool,
+    ) -> Result<()> {
+        let bytes = self.checkpoint(trainer)?;
+        let table = log::table(&self.configuration, trainer.epochs());
+        let mut files: Vec<(&str, &[u8])> = Vec::new();
+        if best {
+            files.push((BEST, &bytes));
+        }
+        files.push((LAST, &bytes));
+        if epoch {
+            files.push((log::TABLE, table.as_bytes()));
+        }
+        Ok(self.folder.write(&files, &mut log.growing())?)
     }
 }
 
-/// The files of a training in a folder, and temporary ones that it has left.
-fn our_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).map_err(|source| Error::Read {
-        path: folder.to_owned(),
-        source,
-    })?;
-    let ours = |path: &PathBuf| {
-        let name = name(path);
-        [CONFIGURATION, LAST, BEST, log::LINES, log::TABLE].contains(&name.as_str())
-            || name.starts_with(TEMPORARY)
-            || name.starts_with(tensorboard::PREFIX)
-    };
-    let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-    let mut paths: Vec<PathBuf> = paths.filter(ours).collect();
-    paths.sort();
-    Ok(paths)
-}
-
-fn name(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default();
-    name.to_string_lossy().into_owned()
-}
-
-fn failed(path: &Path, source: std::io::Error) -> Error {
-    Error::Write {
-        path: path.to_owned(),
-        source,
+impl Configuration {
+    /// The files that a training reads.
+    fn inputs(&self) -> Vec<&Path> {
+        let named = [&self.model, &self.data.path].map(Path::new);
+        let chosen = [&self.start, &self.data.labels].into_iter().flatten();
+        named
+            .into_iter()
+            .chain(chosen.map(PathBuf::as_path))
+            .collect()
     }
+}
+
+fn files(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
 }

@@ -3,23 +3,19 @@
 //! A record is the length of its data (`u64`), the masked CRC-32C of these eight bytes, the data, and its masked CRC-32C,
 //! all little-endian (TensorFlow, `core/lib/io/record_writer.h`). The data are `Event` messages (`core/util/event.proto`).
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost::Message;
+use relugrad_io::{GrowingFile, OutputFolder};
 
-use super::failed;
 use crate::error::Result;
 
 /// How the names of event files begin, by which TensorBoard finds them.
-pub(super) const PREFIX: &str = "events.out.tfevents.";
+const PREFIX: &str = "events.out.tfevents.";
 
 /// A file of events that is being written.
 pub(super) struct Events {
-    path: PathBuf,
-    file: BufWriter<File>,
+    file: GrowingFile,
 }
 
 /// What TensorBoard reads.
@@ -69,7 +65,7 @@ const START: i32 = 1;
 
 impl Events {
     /// A new file; `done` steps have been taken before.
-    pub(super) fn create(folder: &Path, done: u64) -> Result<Events> {
+    pub(super) fn create(folder: &mut OutputFolder, done: u64) -> Result<Events> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default();
         // Files are read in the order of their names, and a resumed training may begin within the same second.
@@ -78,11 +74,8 @@ impl Events {
             now.as_secs(),
             now.subsec_nanos()
         );
-        let path = folder.join(name);
-        let file = File::create_new(&path).map_err(|source| failed(&path, source))?;
         let mut events = Events {
-            path,
-            file: BufWriter::new(file),
+            file: folder.grow(&name, b"")?,
         };
         events.event(0, What::FileVersion("brain.Event:2".into()))?;
         if done > 0 {
@@ -101,10 +94,9 @@ impl Events {
         self.event(step, What::Summary(Summary { values }))
     }
 
-    pub(super) fn flush(&mut self) -> Result<()> {
-        self.file
-            .flush()
-            .map_err(|source| failed(&self.path, source))
+    /// The file, which the folder brings to the disk.
+    pub(super) fn file(&mut self) -> &mut GrowingFile {
+        &mut self.file
     }
 
     fn event(&mut self, step: u64, what: What) -> Result<()> {
@@ -114,8 +106,7 @@ impl Events {
             step: step as i64,
             what: Some(what),
         };
-        let written = self.file.write_all(&record(&event.encode_to_vec()));
-        written.map_err(|source| failed(&self.path, source))
+        Ok(self.file.append(&record(&event.encode_to_vec()))?)
     }
 }
 

@@ -4,6 +4,7 @@ use relugrad::Scalar;
 use relugrad_io::{Checkpoint, Metadata};
 use serde::{Deserialize, Serialize};
 
+use super::report::EpochReport;
 use super::trainer::{Progress, Trainer};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -17,12 +18,66 @@ const MOMENTS: [&str; 2] = ["first_moment", "second_moment"];
 /// What a checkpoint holds besides arrays.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct State {
+pub(crate) struct State {
     /// `f32` or `f64`.
     precision: String,
     /// Fingerprint of the samples.
     samples: String,
+    /// Fingerprint of the validation samples; earlier versions did not take it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    validation: Option<String>,
     progress: Progress,
+}
+
+impl State {
+    /// The state in a checkpoint's metadata.
+    pub(crate) fn of(metadata: &Metadata) -> Result<State> {
+        let problem = |problem: String| Error::Checkpoint { problem };
+        let state = metadata
+            .get(STATE_KEY)
+            .ok_or_else(|| problem("it is a model without the state of a training".into()))?;
+        serde_json::from_str(state)
+            .map_err(|error| problem(format!("its state cannot be read: {error}")))
+    }
+
+    /// Steps taken.
+    pub(crate) fn step(&self) -> u64 {
+        self.progress.step
+    }
+
+    /// Reports of the finished epochs.
+    pub(crate) fn epochs(&self) -> &[EpochReport] {
+        &self.progress.epochs
+    }
+
+    /// Says why the checkpoint after the best epoch does not belong to this one, the latest.
+    pub(crate) fn check_best(&self, best: Option<&State>) -> std::result::Result<(), String> {
+        let epochs = self.epochs();
+        let expected = epochs.iter().rposition(|epoch| epoch.best).map(|i| i + 1);
+        let best = match (best, expected) {
+            (None, None) => return Ok(()),
+            (None, Some(epoch)) => {
+                return Err(format!("the checkpoint after epoch {epoch} is missing"));
+            }
+            (Some(best), _) => best,
+        };
+        let own = best.epochs();
+        let common = own.len().min(epochs.len());
+        let same = (&best.precision, &best.samples) == (&self.precision, &self.samples)
+            && own[..common] == epochs[..common];
+        if !same || own.is_empty() {
+            return Err("it is of another training".into());
+        }
+        // A process may have died between writing the best and the latest checkpoint.
+        match expected == Some(own.len()) || own.len() == epochs.len() + 1 {
+            true => Ok(()),
+            false => Err(format!(
+                "it is the checkpoint after epoch {}, not after the best one, {}",
+                own.len(),
+                expected.map_or("none".into(), |epoch| epoch.to_string())
+            )),
+        }
+    }
 }
 
 /// A fingerprint of images and labels, to notice that other ones are given.
@@ -51,6 +106,7 @@ impl<T: Scalar> Trainer<T> {
         let state = State {
             precision: T::NAME.into(),
             samples: self.samples.clone(),
+            validation: self.validation_samples.clone(),
             progress: self.progress.clone(),
         };
         let state = serde_json::to_string(&state).expect("finite numbers and strings are JSON");
@@ -71,13 +127,7 @@ impl<T: Scalar> Trainer<T> {
     /// [`Error::Checkpoint`] if it belongs to another one; the trainer is then as before.
     pub fn resume(&mut self, checkpoint: Checkpoint<T>) -> Result<()> {
         let problem = |problem: String| Err(Error::Checkpoint { problem });
-        let Some(state) = checkpoint.metadata.get(STATE_KEY) else {
-            return problem("it is a model without the state of a training".into());
-        };
-        let state: State = match serde_json::from_str(state) {
-            Ok(state) => state,
-            Err(error) => return problem(format!("its state cannot be read: {error}")),
-        };
+        let state = State::of(&checkpoint.metadata)?;
         if state.precision != T::NAME {
             let (found, ours) = (state.precision, T::NAME);
             return problem(format!("it is of {found} but the training of {ours}"));
@@ -87,6 +137,9 @@ impl<T: Scalar> Trainer<T> {
             return problem(format!(
                 "it was trained on other samples ({found}, not {ours})"
             ));
+        }
+        if state.validation.is_some() && state.validation != self.validation_samples {
+            return problem("its best epoch was chosen on other validation samples".into());
         }
         let layout = |network: &relugrad::Network<T>| network.parameters().layout().to_vec();
         if layout(&checkpoint.network) != layout(&self.network) {

@@ -5,6 +5,7 @@ mod options;
 mod report;
 mod trainer;
 
+pub(crate) use checkpoint::{State, fingerprint};
 pub use options::{Adversarial, EarlyStopping, Metric, Training};
 pub use report::{Advance, EpochReport, History, StepReport, Watch};
 pub(crate) use trainer::train_while;

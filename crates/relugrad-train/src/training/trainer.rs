@@ -80,6 +80,8 @@ pub struct Trainer<T> {
     validation: Option<Samples<T>>,
     /// Fingerprint of the training samples.
     pub(super) samples: String,
+    /// Fingerprint of the validation samples.
+    pub(super) validation_samples: Option<String>,
     /// The objective with the weights of the present step.
     objective: Objective,
     /// The objective of a step without penalties.
@@ -147,6 +149,7 @@ impl<T: Scalar> Trainer<T> {
             shape: train.shape().to_vec(),
             validation: validation.map(Samples::new),
             samples: fingerprint(train),
+            validation_samples: validation.map(fingerprint),
             progress: Progress::default(),
             workspace: Workspace::new(),
             order: Vec::new(),

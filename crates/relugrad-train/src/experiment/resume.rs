@@ -1,0 +1,175 @@
+//! Going on with the training of a folder: what may have changed there, and what may be changed.
+
+use std::path::Path;
+
+use relugrad_io::{Checkpoint, Earlier, OutputFolder};
+use toml::Value;
+
+use super::{BEST, COMMAND, CONFIGURATION, CONFIGURATION_KEY, Experiment, LAST, Mode, files, log};
+use crate::configuration::Configuration;
+use crate::error::{Error, Result};
+use crate::training::State;
+
+/// A checkpoint without its numbers.
+struct Stored {
+    /// The text of its configuration.
+    text: Option<String>,
+    state: State,
+}
+
+impl Experiment {
+    /// Opens the folder of a training to go on with it, with other values for some keys of its configuration, such as
+    /// `epochs`.
+    ///
+    /// The folder stays locked until the experiment is dropped.
+    ///
+    /// # Errors
+    /// Those of [`Configuration::load`], [`Configuration::check`], [`OutputFolder::open`] and [`OutputFolder::begin`];
+    /// [`Error::Edited`] if the configuration's file differs from the checkpoint's by more than these values;
+    /// [`Error::FixedKey`] for values that cannot change; [`Error::Best`] if the best checkpoint is of another training.
+    pub fn resume(folder: &Path, values: &[(String, Value)]) -> Result<Experiment> {
+        let path = folder.join(CONFIGURATION);
+        let absent = || Error::Read {
+            path: path.clone(),
+            source: std::io::ErrorKind::NotFound.into(),
+        };
+        if !folder.is_dir() {
+            return Err(absent());
+        }
+        let mut folder = OutputFolder::open(folder, COMMAND, Earlier::Resume)?;
+        let bytes = folder.read(CONFIGURATION)?.ok_or_else(absent)?;
+        let filed = Configuration::from_bytes(&path, &bytes)?;
+        let last = stored(&folder, LAST)?;
+        let best = stored(&folder, BEST)?;
+        if let Some(last) = &last {
+            let checked = last.state.check_best(best.as_ref().map(|best| &best.state));
+            checked.map_err(|problem| Error::Best {
+                path: folder.path().join(BEST),
+                problem,
+            })?;
+        }
+        if !folder.is_listed() {
+            adopt(&mut folder)?;
+        }
+        let trained = match last.as_ref().and_then(|last| last.text.as_ref()) {
+            Some(text) => Configuration::from_toml(text)?,
+            None => filed.clone(),
+        };
+        let step = last.as_ref().map_or(0, |last| last.state.step());
+        let mut configuration = trained.with(values)?;
+        if !folder.is_ours(CONFIGURATION)? {
+            check_edited(&path, &trained, &filed, &configuration)?;
+        }
+        if let Some(last) = &last {
+            check_epochs(&trained, &configuration, last.state.epochs().len())?;
+            trained.check_changes(&configuration)?;
+            let changes = trained.differences(&configuration, step);
+            configuration.changes.extend(changes);
+        }
+        configuration.check()?;
+        // A file in somebody's own words stays as it is where it says the same.
+        let text = configuration.to_toml();
+        let same = filed.differences(&configuration, 0).is_empty();
+        let own_words = bytes != filed.to_toml().as_bytes();
+        let rewritten = bytes != text.as_bytes() && !(same && own_words);
+        if rewritten && same {
+            folder.adopt(CONFIGURATION)?;
+        }
+        let mut names = files(&[LAST, BEST, log::TABLE]);
+        names.extend(rewritten.then(|| CONFIGURATION.to_owned()));
+        folder.begin(&names, &configuration.inputs())?;
+        Ok(Experiment {
+            folder,
+            mode: Mode::Resume {
+                checkpoint: last.is_some(),
+                changed: last.is_some() && trained != configuration,
+                rewritten,
+            },
+            configuration,
+        })
+    }
+}
+
+/// Refuses a configuration's file that differs from the one that was trained with, unless by values that are given.
+fn check_edited(
+    path: &Path,
+    trained: &Configuration,
+    filed: &Configuration,
+    wanted: &Configuration,
+) -> Result<()> {
+    let edited = trained.differences(filed, 0);
+    let said = wanted.differences(filed, 0);
+    let unsaid = edited.iter().filter(|change| {
+        let key = &change.key;
+        said.iter().any(|other| other.key == *key)
+    });
+    let changes: Vec<String> = unsaid.map(ToString::to_string).collect();
+    if changes.is_empty() {
+        return Ok(());
+    }
+    trained.check_changes(filed)?;
+    Err(Error::Edited {
+        path: path.to_owned(),
+        changes,
+    })
+}
+
+/// Refuses fewer epochs than are done.
+fn check_epochs(trained: &Configuration, wanted: &Configuration, done: usize) -> Result<()> {
+    if wanted.epochs >= done || wanted.epochs == trained.epochs {
+        return Ok(());
+    }
+    Err(Error::Configuration {
+        problem: format!(
+            "epochs is {} but {done} epochs are done; give more",
+            wanted.epochs
+        ),
+    })
+}
+
+/// Reads a checkpoint, if there is one.
+fn stored(folder: &OutputFolder, name: &str) -> Result<Option<Stored>> {
+    if folder.read(name)?.is_none() {
+        return Ok(None);
+    }
+    let metadata = Checkpoint::<f64>::load(folder.path().join(name))?.metadata;
+    Ok(Some(Stored {
+        state: State::of(&metadata)?,
+        text: metadata.get(CONFIGURATION_KEY).cloned(),
+    }))
+}
+
+/// Takes the files of a folder without manifest, as earlier versions wrote them, for those of a training: checkpoints, which
+/// have checksums, the configuration that they hold, and the logs that begin as ours do.
+pub(super) fn adopt(folder: &mut OutputFolder) -> Result<()> {
+    let (last, best) = (stored(folder, LAST), stored(folder, BEST));
+    let Some(bytes) = folder.read(CONFIGURATION)? else {
+        return Ok(());
+    };
+    let Ok(filed) = Configuration::from_bytes(Path::new(CONFIGURATION), &bytes) else {
+        return Ok(());
+    };
+    let of_this = |stored: &Result<Option<Stored>>| match stored {
+        Ok(Some(stored)) => stored.text.as_deref() == Some(&*filed.to_toml()),
+        _ => false,
+    };
+    let (last, best) = (of_this(&last), of_this(&best));
+    let heading = log::table(&filed, &[]);
+    let logs = folder.read(log::TABLE)?;
+    let logs = logs.is_some_and(|table| table.starts_with(heading.as_bytes()));
+    let lines = folder.read(log::LINES)?;
+    let lines = lines.is_some_and(|lines| log::is_ours(&lines));
+    let configuration = bytes == filed.to_toml().as_bytes() && (last || logs);
+    for (name, ours) in [
+        (LAST, last),
+        (BEST, best),
+        (CONFIGURATION, configuration),
+        (log::TABLE, logs),
+        (log::LINES, lines),
+    ] {
+        if ours {
+            folder.adopt(name)?;
+        }
+    }
+    Ok(())
+}
