@@ -1,13 +1,13 @@
 //! `relugrad convert`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use relugrad::{Network, Scalar};
 use relugrad_io::{Format, Metadata, onnx_to_bytes, to_bytes, write_whole};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, check_output};
 use crate::model::ModelFile;
 use crate::print;
 
@@ -66,12 +66,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             "NNet files are read but not written; choose .onnx or .safetensors"
         )));
     }
-    if arguments.output.exists() && !arguments.overwrite {
-        return Err(Failure::Usage(anyhow!(
-            "{} exists already; choose another name or add --overwrite",
-            arguments.output.display()
-        )));
-    }
+    let inputs: Vec<&Path> = arguments.model.files().collect();
+    check_output(&arguments.output, arguments.overwrite, &inputs).map_err(Failure::Usage)?;
     let model = arguments.model.load()?;
     for note in model.notes() {
         print::line(format_args!("note: {note}"));

@@ -1,6 +1,6 @@
 //! The options that say where samples come from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use relugrad_train::data::{Dataset, Scale, Source, Split};
@@ -66,6 +66,11 @@ impl TestData {
         Ok(self.options.source(&self.from).load()?.test)
     }
 
+    /// The files that are read.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.options.files().chain([Path::new(&self.from)])
+    }
+
     /// All samples, those for testing first.
     pub(crate) fn load_all(&self) -> Result<Dataset, Failure> {
         Ok(self.options.source(&self.from).load_all()?)
@@ -76,6 +81,11 @@ impl DataOptions {
     /// Training and test samples of a path, `digits`, a directory or a file.
     pub(crate) fn load(&self, path: &str) -> Result<Split, Failure> {
         Ok(self.source(path).load()?)
+    }
+
+    /// The files that these options name.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.labels.as_deref().into_iter()
     }
 
     /// What is to be read.

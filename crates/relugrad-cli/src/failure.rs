@@ -1,6 +1,9 @@
 //! How a command ends.
 
+use std::path::Path;
 use std::process::ExitCode;
+
+use anyhow::anyhow;
 
 use crate::{interrupt, print};
 
@@ -50,6 +53,17 @@ impl Failure {
     pub(crate) fn nothing_finished() -> Failure {
         Failure::Interrupted("nothing was finished".into())
     }
+}
+
+/// Refuses a file that cannot be written or must be kept, before any work is done for it.
+pub(crate) fn check_output(path: &Path, overwrite: bool, inputs: &[&Path]) -> anyhow::Result<()> {
+    relugrad_io::check_output(path, overwrite, inputs).map_err(|error| match error {
+        relugrad_io::Error::Exists { path } => anyhow!(
+            "{} exists already; choose another name or add --overwrite",
+            path.display()
+        ),
+        other => other.into(),
+    })
 }
 
 impl From<anyhow::Error> for Failure {

@@ -32,6 +32,13 @@ impl ModelFile {
         &self.path
     }
 
+    /// The files that are read.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        [&*self.path]
+            .into_iter()
+            .chain(self.description.as_ref().map(Path::new))
+    }
+
     /// Reads the model.
     pub(crate) fn load(&self) -> Result<Model, Failure> {
         let Some(description) = &self.description else {

@@ -1,6 +1,6 @@
 //! The options of `relugrad compare`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::{Args, value_parser};
@@ -162,7 +162,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
 
-    /// Replace an earlier result in the directory of --out
+    /// Replace an earlier result in the directory of --out: the files that it has made, unless somebody has changed them
     #[arg(long, requires = "out")]
     pub(super) overwrite: bool,
 
@@ -200,6 +200,15 @@ impl Arguments {
         let parse =
             |text: &String| Architecture::parse(text).map_err(|error| Failure::Usage(error.into()));
         self.models.iter().map(parse).collect()
+    }
+
+    /// The files that the comparison reads.
+    pub(super) fn inputs(&self) -> Vec<&Path> {
+        let named = self.paths.iter().chain(&self.models).map(Path::new);
+        named
+            .chain(self.data.files())
+            .chain(self.config.as_deref())
+            .collect()
     }
 
     /// What to compare, on these data with this network.

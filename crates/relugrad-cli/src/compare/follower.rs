@@ -27,9 +27,9 @@ impl Follower {
     }
 
     /// Writes the report, or says why something could not be written.
-    pub(super) fn finish(self, comparison: &Comparison) -> Result<()> {
+    pub(super) fn finish(mut self, comparison: &Comparison) -> Result<()> {
         self.progress.finish();
-        if let Some(output) = &self.output
+        if let Some(output) = &mut self.output
             && !comparison.runs.is_empty()
         {
             output.save_report(comparison)?;
@@ -69,9 +69,7 @@ impl Follow for Follower {
         let run = comparison.runs.last().expect("one is finished");
         self.progress.finished(run);
         if let Some(output) = &mut self.output {
-            let saved = output.save_model(comparison, run, network);
-            let saved = saved.and_then(|()| output.save_numbers(comparison));
-            self.failure = saved.err();
+            self.failure = output.save_run(comparison, run, network).err();
         }
     }
 }

@@ -5,9 +5,7 @@ mod follower;
 mod output;
 mod progress;
 
-use std::path::PathBuf;
-
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use relugrad_train::compare::{Comparison, Plan, compare};
 
 pub(crate) use arguments::Arguments;
@@ -36,36 +34,49 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     }
     interrupt::keep();
-    for plan in &plans {
+    let outputs = outputs(arguments, &plans)?;
+    for (plan, output) in plans.iter().zip(outputs) {
         if print::is_lost() && arguments.out.is_none() {
             break;
         }
-        let name = format!("{} {}", plan.data.train.name(), plan.model);
         if several && !arguments.json {
-            print::line(format_args!("\n{name}"));
+            print::line(format_args!("\n{}", name(plan)));
         }
-        // A folder's name has no separators of paths, nor of lists.
-        let folder = name.replace([' ', ':', ',', '/', '\\'], "-");
-        let out = arguments.out.as_ref();
-        let out = out.map(|out| {
-            if several {
-                out.join(folder)
-            } else {
-                out.clone()
-            }
-        });
-        pool.install(|| run_plan(arguments, plan, out))?;
+        pool.install(|| run_plan(arguments, plan, output))?;
     }
     Ok(())
 }
 
-fn run_plan(arguments: &Arguments, plan: &Plan, out: Option<PathBuf>) -> Result<(), Failure> {
-    let (mut output, mut earlier) = (None, None);
-    if let Some(directory) = &out {
-        let opened = Output::open(directory, arguments.overwrite, arguments.resume)?;
-        earlier = opened.earlier()?;
-        output = Some(opened);
+fn name(plan: &Plan) -> String {
+    format!("{} {}", plan.data.train.name(), plan.model)
+}
+
+/// The directory of each comparison, which all are looked at before the first begins.
+fn outputs(arguments: &Arguments, plans: &[Plan]) -> Result<Vec<Option<Output>>, Failure> {
+    let Some(out) = &arguments.out else {
+        return Ok(plans.iter().map(|_| None).collect());
+    };
+    if let [plan] = plans {
+        return Ok(vec![Some(Output::open(out, plan, arguments)?)]);
     }
+    let mut names: Vec<String> = Vec::new();
+    let mut outputs = Vec::new();
+    for plan in plans {
+        // A folder's name has no separators of paths, nor of lists.
+        let folder = name(plan).replace([' ', ':', ',', '/', '\\'], "-");
+        if names.contains(&folder) {
+            return Err(Failure::Usage(anyhow!(
+                "two of the comparisons would go to the directory {folder} in that of --out; compare them by separate commands"
+            )));
+        }
+        outputs.push(Some(Output::open(&out.join(&folder), plan, arguments)?));
+        names.push(folder);
+    }
+    Ok(outputs)
+}
+
+fn run_plan(arguments: &Arguments, plan: &Plan, mut output: Option<Output>) -> Result<(), Failure> {
+    let earlier = output.as_mut().and_then(Output::earlier);
     let mut follower = Follower::new(output);
     let comparison = compare(plan, earlier, &mut follower, &interrupt::go_on)?;
     follower.finish(&comparison)?;

@@ -1,129 +1,224 @@
 //! The directory that receives a comparison.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use relugrad::Network;
-use relugrad_train::compare::{ADVERSARIAL, Comparison, Run};
+use relugrad_io::{Earlier, Metadata, OutputFolder};
+use relugrad_train::compare::{ADVERSARIAL, Comparison, PLAIN, Plan, Run};
 
+use super::Arguments;
 use crate::report;
 
-/// Files by which an earlier result is recognised.
-const RESULT_FILES: [&str; 3] = ["results.json", "report.html", "curves.csv"];
+/// The numbers, from which a comparison is gone on with.
+const RESULTS: &str = "results.json";
 
-/// A directory that can be written and holds no result, or one that may be replaced.
+/// The directory of the trained networks.
+const MODELS: &str = "models";
+
+/// A directory that holds no result, or one that may be replaced or gone on with.
 pub(super) struct Output {
-    directory: PathBuf,
-    /// Whether models of an earlier result have been removed, or are to stay.
+    folder: OutputFolder,
+    /// Whether an earlier result has been removed, or is to stay.
     begun: bool,
-    resume: bool,
+    earlier: Option<Comparison>,
 }
 
 impl Output {
-    /// Makes the directory if need be and tries to write there, before any work is done.
-    pub(super) fn open(directory: &Path, overwrite: bool, resume: bool) -> Result<Output> {
+    /// Makes the directory if need be, and sees that the comparison can write all of its files, before any work is done.
+    pub(super) fn open(directory: &Path, plan: &Plan, arguments: &Arguments) -> Result<Output> {
+        let earlier = match (arguments.overwrite, arguments.resume) {
+            (true, _) => Earlier::Replace,
+            (_, true) => Earlier::Resume,
+            _ => Earlier::Keep,
+        };
+        let mut folder = OutputFolder::open(directory, "compare", earlier)?;
+        if !folder.is_listed() {
+            adopt(&mut folder)?;
+        }
         let name = directory.display();
-        fs::create_dir_all(directory)
-            .with_context(|| format!("cannot make the directory {name} of --out"))?;
-        let earlier = RESULT_FILES
-            .iter()
-            .find(|file| directory.join(file).exists());
-        if let (Some(file), false) = (earlier, overwrite || resume) {
-            bail!(
+        match folder.earlier_file() {
+            Some(file) if earlier == Earlier::Keep => bail!(
                 "{name} already holds a result ({file}); give another directory to --out, --overwrite to replace it, or \
                  --resume to go on with it"
-            );
+            ),
+            None if earlier == Earlier::Keep => refuse_models(directory)?,
+            _ => {}
         }
-        tempfile::tempfile_in(directory)
-            .with_context(|| format!("cannot write to the directory {name} of --out"))?;
+        let results = match earlier {
+            Earlier::Resume => results(&folder)?,
+            _ => None,
+        };
+        let mut names: Vec<String> = report::FILES.map(str::to_owned).to_vec();
+        let runs = results.iter().flat_map(|earlier| &earlier.runs);
+        let done: Vec<String> = runs.map(|run| model(run, plan)).collect();
+        names.extend(models(plan).into_iter().filter(|name| !done.contains(name)));
+        folder.begin(&names, &arguments.inputs())?;
         Ok(Output {
-            directory: directory.to_owned(),
-            begun: resume,
-            resume,
+            folder,
+            begun: earlier == Earlier::Resume,
+            earlier: results,
         })
     }
 
     /// What an interrupted comparison has left, if it is to be gone on with.
-    pub(super) fn earlier(&self) -> Result<Option<Comparison>> {
-        let path = self.directory.join("results.json");
-        if !self.resume || !path.exists() {
-            return Ok(None);
-        }
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let earlier = serde_json::from_str(&text);
-        earlier.map(Some).with_context(|| {
-            format!(
-                "{} is no result of this version of relugrad",
-                path.display()
-            )
-        })
+    pub(super) fn earlier(&mut self) -> Option<Comparison> {
+        self.earlier.take()
     }
 
-    /// Writes the numbers of what is finished.
-    pub(super) fn save_numbers(&self, comparison: &Comparison) -> Result<()> {
-        report::write_numbers(&self.directory, comparison)
-    }
-
-    /// Saves a trained network.
-    pub(super) fn save_model(
+    /// Saves a trained network, and the numbers of what is finished.
+    pub(super) fn save_run(
         &mut self,
         comparison: &Comparison,
         run: &Run,
         network: &Network<f32>,
     ) -> Result<()> {
-        let models = self.directory.join("models");
         if !self.begun {
-            remove_models(&models)?;
+            self.folder.clear(&[])?;
             self.begun = true;
         }
-        fs::create_dir_all(&models).with_context(|| format!("cannot make {}", models.display()))?;
-        // The weight is in the name where a penalty has several.
-        let s = &comparison.settings;
-        let weights = match run.regularizer.as_str() {
-            ADVERSARIAL => s.adversarial.len(),
-            name => s.penalties.iter().filter(|p| p.name == name).count(),
-        };
-        let weight = match weights {
-            0 | 1 => String::new(),
-            _ => format!("-{}", run.lambda),
-        };
-        let (name, seed) = (&run.regularizer, run.seed);
-        let file = models.join(format!("{name}{weight}-seed{seed}.safetensors"));
+        let name = model_of(run, weights(run, comparison));
         let metadata = [
             ("regularizer", run.regularizer.clone()),
             ("lambda", run.lambda.to_string()),
             ("seed", run.seed.to_string()),
         ];
         let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
-        // An interrupted run may have left its model, but no numbers.
-        match self.resume {
-            true => relugrad_io::save_over(&file, network, &metadata.into())?,
-            false => relugrad_io::save(&file, network, &metadata.into())?,
-        }
-        Ok(())
+        let model = relugrad_io::to_bytes(network, &Metadata::from(metadata))?;
+        let numbers = report::numbers(comparison)?;
+        let files: [(&str, &[u8]); 2] = [(&name, &model), (RESULTS, numbers.as_bytes())];
+        Ok(self.folder.write(&files, &mut [])?)
     }
 
     /// Writes the report and the numbers of what is finished.
-    pub(super) fn save_report(&self, comparison: &Comparison) -> Result<()> {
-        report::write(&self.directory, comparison)
+    pub(super) fn save_report(&mut self, comparison: &Comparison) -> Result<()> {
+        let contents = report::contents(comparison)?;
+        let files = report::FILES.iter().zip(&contents);
+        let files: Vec<(&str, &[u8])> = files.map(|(n, text)| (*n, text.as_bytes())).collect();
+        Ok(self.folder.write(&files, &mut [])?)
     }
 }
 
-/// Removes the models of an earlier result, which the user has allowed to replace.
-fn remove_models(directory: &Path) -> Result<()> {
-    let Ok(entries) = fs::read_dir(directory) else {
+/// The numbers of an interrupted comparison.
+fn results(folder: &OutputFolder) -> Result<Option<Comparison>> {
+    let Some(bytes) = folder.read(RESULTS)? else {
+        return Ok(None);
+    };
+    let earlier = serde_json::from_slice(&bytes);
+    earlier.map(Some).with_context(|| {
+        let path = folder.path().join(RESULTS);
+        format!(
+            "{} is no result of this version of relugrad",
+            path.display()
+        )
+    })
+}
+
+/// Refuses to put models beside somebody else's, which would be taken for results.
+fn refuse_models(directory: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir(directory.join(MODELS)) else {
         return Ok(());
     };
-    for entry in entries {
-        let path = entry.context("cannot list earlier models")?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "safetensors")
+    let mut paths: Vec<_> = entries
+        .collect::<std::io::Result<Vec<_>>>()?
+        .iter()
+        .map(fs::DirEntry::path)
+        .collect();
+    paths.sort();
+    match paths
+        .into_iter()
+        .find(|path| path.extension().is_some_and(|e| e == "safetensors"))
+    {
+        Some(path) => bail!(
+            "{} is a model that `relugrad compare` has not made here; move it away, or give another directory to --out",
+            path.display()
+        ),
+        None => Ok(()),
+    }
+}
+
+/// Takes the files of a directory without manifest, as earlier versions wrote them, for those of a comparison.
+fn adopt(folder: &mut OutputFolder) -> Result<()> {
+    let Ok(Some(earlier)) = results(folder) else {
+        return Ok(());
+    };
+    folder.adopt(RESULTS)?;
+    let none = Comparison {
+        runs: Vec::new(),
+        ..earlier.clone()
+    };
+    // The first line of the curves, and the title of the page, are those of every comparison of these data.
+    let [_, curves, page] = report::contents(&none)?;
+    let heading = curves.lines().next().unwrap_or_default().to_owned();
+    let title = page.lines().find(|line| line.starts_with("<title>"));
+    let title = title.unwrap_or_default().to_owned();
+    for (name, sign) in report::FILES[1..].iter().zip([heading, title]) {
+        let text = folder.read(name)?.unwrap_or_default();
+        if String::from_utf8_lossy(&text)
+            .lines()
+            .any(|line| line == sign)
         {
-            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            folder.adopt(name)?;
+        }
+    }
+    for run in &earlier.runs {
+        let name = model_of(run, weights(run, &earlier));
+        let Some(bytes) = folder.read(&name)? else {
+            continue;
+        };
+        let metadata = relugrad_io::from_bytes::<f32>(&bytes).map(|(_, metadata)| metadata);
+        let of_run = |metadata: Metadata| {
+            metadata.get("regularizer") == Some(&run.regularizer)
+                && metadata.get("seed") == Some(&run.seed.to_string())
+        };
+        if metadata.is_ok_and(of_run) {
+            folder.adopt(&name)?;
         }
     }
     Ok(())
+}
+
+/// With how many weights a comparison has the regularizer of a run.
+fn weights(run: &Run, comparison: &Comparison) -> usize {
+    let s = &comparison.settings;
+    match run.regularizer.as_str() {
+        ADVERSARIAL => s.adversarial.len(),
+        name => s.penalties.iter().filter(|p| p.name == name).count(),
+    }
+}
+
+/// The file of a run's network. The weight is in the name where a regularizer has several.
+fn file(regularizer: &str, lambda: f64, seed: u64, weights: usize) -> String {
+    let weight = match weights {
+        0 | 1 => String::new(),
+        _ => format!("-{lambda}"),
+    };
+    format!("{MODELS}/{regularizer}{weight}-seed{seed}.safetensors")
+}
+
+fn model_of(run: &Run, weights: usize) -> String {
+    file(&run.regularizer, run.lambda, run.seed, weights)
+}
+
+/// The file of a run of a plan.
+fn model(run: &Run, plan: &Plan) -> String {
+    let same = plan.variants.iter().filter(|v| v.name() == run.regularizer);
+    model_of(run, same.count())
+}
+
+/// The files of all networks of a plan.
+fn models(plan: &Plan) -> Vec<String> {
+    let variants = plan.variants.iter().map(|variant| {
+        let same = plan.variants.iter().filter(|v| v.name() == variant.name());
+        (variant.name(), variant.weight(), same.count())
+    });
+    let all: Vec<(&str, f64, usize)> = [(PLAIN, 0.0, 1)].into_iter().chain(variants).collect();
+    let seeds = plan.seeds.iter();
+    seeds
+        .flat_map(|&seed| {
+            all.iter()
+                .map(move |&(name, weight, count)| file(name, weight, seed, count))
+        })
+        .collect()
 }

@@ -1,6 +1,6 @@
 //! The options of `relugrad derive`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, value_parser};
 
@@ -70,6 +70,19 @@ pub(crate) struct Arguments {
     /// Threads; 0 uses all processors. The results do not depend on it
     #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u16).range(0..=1024))]
     pub(super) threads: u16,
+}
+
+impl Arguments {
+    /// The files that are read.
+    pub(super) fn inputs(&self) -> Vec<&Path> {
+        let given = [&self.labels, &self.vector, &self.cotangent];
+        let given = given.into_iter().filter_map(|path| path.as_deref());
+        self.model
+            .files()
+            .chain([&*self.input])
+            .chain(given)
+            .collect()
+    }
 }
 
 /// The arithmetic of the computation.

@@ -8,7 +8,7 @@ mod results;
 use std::io::Cursor;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use ndarray::{Array2, ArrayD};
 use ndarray_npy::{NpzWriter, WritableElement};
 use relugrad::{Loss, Network, Scalar};
@@ -18,17 +18,13 @@ pub(crate) use arguments::Arguments;
 use arguments::Precision;
 use results::Results;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, check_output};
 use crate::print;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    if npy::exists(&arguments.out) && !arguments.overwrite {
-        return Err(Failure::Usage(anyhow!(
-            "{} exists already; choose another name or add --overwrite",
-            arguments.out.display()
-        )));
-    }
+    check_output(&arguments.out, arguments.overwrite, &arguments.inputs())
+        .map_err(Failure::Usage)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(arguments.threads.into())
         .build()

@@ -25,8 +25,3 @@ pub(super) fn read_labels(path: &Path) -> Result<Vec<usize>> {
     let labels: Option<Vec<usize>> = array.iter().map(|&v| whole(v)).collect();
     labels.with_context(|| format!("{} must hold whole numbers of at least 0", path.display()))
 }
-
-/// Whether something is at a path already.
-pub(super) fn exists(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
-}

@@ -1,14 +1,13 @@
 //! The files of an evaluation.
 
 use std::fmt::Write;
-use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use ndarray::{Array1, Array2, s};
 use ndarray_npy::{NpzWriter, WritableElement};
-use relugrad_io::write_whole;
+use relugrad_io::{Earlier, OutputFolder};
 use relugrad_train::data::Dataset;
 use relugrad_train::robustness::{Report, Sample};
 
@@ -22,23 +21,32 @@ const FILES: [&str; 4] = [
     "adversarial.npz",
 ];
 
-/// Makes the folder, and sees that it can be written and holds no earlier evaluation.
-pub(super) fn prepare(folder: &Path, overwrite: bool) -> Result<()> {
-    let name = folder.display();
-    fs::create_dir_all(folder).with_context(|| format!("cannot make the directory {name}"))?;
-    let earlier = FILES.iter().find(|file| folder.join(file).exists());
-    if let (Some(file), false) = (earlier, overwrite) {
+/// Makes the folder, and sees that all files can be written and that there is no earlier evaluation to be kept, before any
+/// work is done.
+pub(super) fn prepare(folder: &Path, arguments: &Arguments) -> Result<OutputFolder> {
+    let earlier = match arguments.overwrite {
+        true => Earlier::Replace,
+        false => Earlier::Keep,
+    };
+    let mut opened = OutputFolder::open(folder, "evaluate", earlier)?;
+    if let (Some(file), Earlier::Keep) = (opened.earlier_file(), earlier) {
         bail!(
-            "{name} already holds an evaluation ({file}); give another directory to --out, or --overwrite"
+            "{} already holds an evaluation ({file}); give another directory to --out, or --overwrite",
+            folder.display()
         );
     }
-    tempfile::tempfile_in(folder).with_context(|| format!("cannot write to {name}"))?;
-    Ok(())
+    let inputs: Vec<&Path> = arguments
+        .model
+        .files()
+        .chain(arguments.data.files())
+        .collect();
+    opened.begin(&FILES.map(str::to_owned), &inputs)?;
+    Ok(opened)
 }
 
 /// Writes each file whole or not at all.
 pub(super) fn write<T: WritableElement + Copy>(
-    folder: &Path,
+    folder: &mut OutputFolder,
     arguments: &Arguments,
     report: &Report,
     adversarial: &[Array2<T>],
@@ -55,10 +63,8 @@ pub(super) fn write<T: WritableElement + Copy>(
         csv(report).into_bytes(),
         archive(report, adversarial, data)?,
     ];
-    for (name, content) in FILES.iter().zip(contents) {
-        write_whole(&folder.join(name), &content, true)?;
-    }
-    Ok(())
+    let files = FILES.into_iter().zip(contents.iter().map(Vec::as_slice));
+    Ok(folder.write(&files.collect::<Vec<_>>(), &mut [])?)
 }
 
 /// A line for each attacked sample. Names hold no character that needs quoting.

@@ -10,6 +10,7 @@ use std::io::IsTerminal;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use relugrad::{Network, Scalar};
+use relugrad_io::OutputFolder;
 use relugrad_train::data::Dataset;
 use relugrad_train::robustness::{Evaluated, evaluate};
 
@@ -22,23 +23,24 @@ use crate::{interrupt, print};
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let usage = |error: relugrad_train::Error| Failure::Usage(error.into());
     arguments.evaluation().check().map_err(usage)?;
+    interrupt::keep();
+    let out = arguments.out.as_ref();
+    let mut out = out
+        .map(|folder| files::prepare(folder, arguments))
+        .transpose()?;
     let data = match arguments.all {
         true => arguments.data.load_all()?,
         false => arguments.data.load()?,
     };
-    if let Some(folder) = &arguments.out {
-        files::prepare(folder, arguments.overwrite)?;
-    }
     let model = arguments.model.load()?;
-    interrupt::keep();
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(arguments.threads.into())
         .build()
         .context("cannot start threads")?;
     let network = model.into_network();
     pool.install(|| match arguments.double {
-        true => run_in(arguments, &network, &data),
-        false => run_in(arguments, &network.cast::<f32>(), &data),
+        true => run_in(arguments, &network, &data, out.as_mut()),
+        false => run_in(arguments, &network.cast::<f32>(), &data, out.as_mut()),
     })
 }
 
@@ -46,6 +48,7 @@ fn run_in<T: Scalar + ndarray_npy::WritableElement>(
     arguments: &Arguments,
     network: &Network<T>,
     data: &Dataset,
+    out: Option<&mut OutputFolder>,
 ) -> Result<(), Failure> {
     let bar = progress();
     let mut follow = |part: usize, parts: usize| {
@@ -59,7 +62,7 @@ fn run_in<T: Scalar + ndarray_npy::WritableElement>(
         report,
         adversarial,
     } = found?;
-    if let Some(folder) = &arguments.out {
+    if let Some(folder) = out {
         files::write(folder, arguments, &report, &adversarial, data)?;
     }
     print::line(match arguments.json {

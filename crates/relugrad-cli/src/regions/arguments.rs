@@ -1,6 +1,6 @@
 //! The options of `relugrad regions`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, value_parser};
 
@@ -156,5 +156,13 @@ impl Colour {
             Colour::InputGradient => "‖∇ₓℓ‖₂",
             Colour::Curvature => "‖H‖_F",
         }
+    }
+}
+
+impl Arguments {
+    /// The files that are read.
+    pub(super) fn inputs(&self) -> Vec<&Path> {
+        let files = self.model.files().chain(self.data.files());
+        files.chain(self.slice_file.as_deref()).collect()
     }
 }

@@ -16,7 +16,7 @@ use relugrad_train::data::Dataset;
 
 pub(crate) use arguments::Arguments;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, check_output};
 use crate::interrupt;
 
 /// Runs the command.
@@ -34,8 +34,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             return Err(Failure::Usage(problem));
         }
     }
+    let mut inputs = arguments.inputs();
     for path in [&arguments.svg, &arguments.polygons].into_iter().flatten() {
-        free(path, arguments.overwrite)?;
+        if inputs.contains(&&**path) {
+            return Err(Failure::Usage(anyhow!(
+                "{} is named twice; give each file a name of its own",
+                path.display()
+            )));
+        }
+        check_output(path, arguments.overwrite, &inputs)?;
+        inputs.push(path);
     }
     let data = arguments.data.load()?;
     let network: Network<f64> = arguments.model.load()?.into_network();
@@ -54,17 +62,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             survey::run(arguments, &network, &data)
         }
     })
-}
-
-/// Refuses to replace a file unasked, before any work is done.
-fn free(path: &Path, overwrite: bool) -> anyhow::Result<()> {
-    if path.exists() && !overwrite {
-        bail!(
-            "{} exists; give another file, or --overwrite",
-            path.display()
-        );
-    }
-    Ok(())
 }
 
 /// Refuses data of another shape than the model's.

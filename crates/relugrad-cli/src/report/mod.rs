@@ -8,36 +8,27 @@ mod html;
 mod summary;
 pub(crate) mod table;
 
-use std::path::Path;
-
 use anyhow::{Context, Result};
-use relugrad_io::write_whole;
 use relugrad_train::compare::Comparison;
 
 pub(crate) use html::escape;
 pub(crate) use table::short;
 
-/// Writes `results.json`, whole or not at all.
-pub(crate) fn write_numbers(directory: &Path, comparison: &Comparison) -> Result<()> {
-    let json = serde_json::to_string_pretty(comparison).context("cannot write JSON")? + "\n";
-    Ok(write_whole(
-        &directory.join("results.json"),
-        json.as_bytes(),
-        true,
-    )?)
+/// The files of a comparison, but for its networks.
+pub(crate) const FILES: [&str; 3] = ["results.json", "curves.csv", "report.html"];
+
+/// What `results.json` holds.
+pub(crate) fn numbers(comparison: &Comparison) -> Result<String> {
+    Ok(serde_json::to_string_pretty(comparison).context("cannot write JSON")? + "\n")
 }
 
-/// Writes `results.json`, `curves.csv` and `report.html`, each whole or not at all.
-pub(crate) fn write(directory: &Path, comparison: &Comparison) -> Result<()> {
-    write_numbers(directory, comparison)?;
-    let files = [
-        ("curves.csv", curves::csv(comparison)),
-        ("report.html", html::page(comparison)?),
-    ];
-    for (name, content) in files {
-        write_whole(&directory.join(name), content.as_bytes(), true)?;
-    }
-    Ok(())
+/// What each of [`FILES`] holds.
+pub(crate) fn contents(comparison: &Comparison) -> Result<[String; 3]> {
+    Ok([
+        numbers(comparison)?,
+        curves::csv(comparison),
+        html::page(comparison)?,
+    ])
 }
 
 #[cfg(test)]

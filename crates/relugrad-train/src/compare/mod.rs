@@ -8,4 +8,4 @@ pub use defaults::default_lambda;
 pub use results::{
     AttackSettings, Certified, Comparison, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
 };
-pub use run::{ADVERSARIAL, Follow, Plan, Variant, compare};
+pub use run::{ADVERSARIAL, Follow, PLAIN, Plan, Variant, compare};

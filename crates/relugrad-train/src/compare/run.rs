@@ -53,7 +53,7 @@ pub enum Variant {
 }
 
 /// The name of plain training among regularizers.
-const PLAIN: &str = "none";
+pub const PLAIN: &str = "none";
 
 /// The name of adversarial training among regularizers.
 pub const ADVERSARIAL: &str = "pgd-training";
