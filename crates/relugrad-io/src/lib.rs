@@ -3,6 +3,7 @@
 mod error;
 mod file;
 mod folder;
+mod formula;
 mod limits;
 mod model;
 mod native;
@@ -17,7 +18,7 @@ pub use error::{Error, Result};
 pub use file::{open_file, read_text};
 pub use folder::{Earlier, GrowingFile, OutputFolder};
 pub use limits::{Budget, Limits};
-pub use model::{Format, Model, load_model};
+pub use model::{Format, LeftOut, Model, load_model};
 pub use native::{
     Checkpoint, FORMAT, MAX_WIDTH, Metadata, from_bytes, load, save, save_over, to_bytes,
 };

@@ -1,11 +1,13 @@
 //! A network with the names and layouts of the file that it came from.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
 use relugrad::{Network, ParameterInfo, Parameters, Scalar};
 
 use crate::error::{Error, Result};
+use crate::formula::{Formula, Formulas};
 use crate::native::Metadata;
 
 /// The kinds of files that hold models, told apart by the ending of their name.
@@ -60,42 +62,74 @@ pub fn load_model(path: impl AsRef<Path>) -> Result<Model> {
 #[derive(Clone, Debug)]
 pub struct Model {
     network: Network<f64>,
-    /// For each parameter array, which array of the file it is made of; `None` if it was computed from several.
-    weights: Vec<Option<Weight>>,
+    gradients: FileGradients,
     notes: Vec<String>,
     metadata: Metadata,
 }
 
-/// How the entries of a parameter array come from an initialiser.
-#[derive(Clone, Debug)]
-pub(crate) struct Weight {
-    /// Name of the array in the file; of an ONNX file, the initialiser.
-    pub(crate) initializer: String,
-    pub(crate) dims: Vec<usize>,
-    /// Which entry of the initialiser each entry is made of; the same if `None`.
-    pub(crate) places: Option<Vec<u32>>,
-    pub(crate) contribution: Contribution,
+/// How gradients go back to the arrays of the file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FileGradients {
+    formulas: Formulas,
+    /// For each parameter array how it comes from arrays of the file, if it does.
+    weights: Vec<Option<Formula>>,
+    left_out: Vec<LeftOut>,
 }
 
-/// What becomes of an entry `c` of an initialiser.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Contribution {
-    /// `factor · c`.
-    Times(f64),
-    /// `1/c`.
-    Reciprocal,
+/// An array of a file on which the logits depend, and to which no gradient goes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeftOut {
+    /// What the file calls it.
+    pub name: String,
+    /// Where the way back ends, and why.
+    pub reason: String,
+}
+
+impl FileGradients {
+    /// Gradients of the weights, and none of the arrays on which a formula in `left_out` depends. What changes in steps
+    /// alone has none either; beside another way to the logits the steps add nothing.
+    pub(crate) fn new(
+        mut formulas: Formulas,
+        weights: Vec<Option<Formula>>,
+        left_out: &[(Formula, String)],
+        steps: &[(Formula, String)],
+    ) -> FileGradients {
+        let used: Vec<Formula> = weights.iter().flatten().copied().collect();
+        let mut known: HashSet<String> = HashSet::new();
+        let mut found = Vec::new();
+        for (blocked, smooth) in [(left_out, &[][..]), (steps, &used[..])] {
+            let ways = formulas.sources(smooth).into_iter();
+            known.extend(ways.map(|(array, _)| array.name.clone()));
+            let ends: Vec<Formula> = blocked.iter().map(|(formula, _)| *formula).collect();
+            for (array, i) in formulas.sources(&ends) {
+                if known.insert(array.name.clone()) {
+                    found.push(LeftOut {
+                        name: array.name.clone(),
+                        reason: blocked[i].1.clone(),
+                    });
+                }
+            }
+        }
+        formulas.keep(&used);
+        FileGradients {
+            formulas,
+            weights,
+            left_out: found,
+        }
+    }
 }
 
 impl Model {
     pub(crate) fn new(
         network: Network<f64>,
-        weights: Vec<Option<Weight>>,
+        gradients: FileGradients,
         notes: Vec<String>,
     ) -> Model {
-        debug_assert_eq!(network.parameters().layout().len(), weights.len());
+        debug_assert_eq!(network.parameters().layout().len(), gradients.weights.len());
         Model {
             network,
-            weights,
+            gradients,
             notes,
             metadata: Metadata::new(),
         }
@@ -103,20 +137,13 @@ impl Model {
 
     /// A model whose arrays are called and laid out as the network's own.
     pub(crate) fn own(network: Network<f64>, metadata: Metadata, notes: Vec<String>) -> Model {
-        let weight = |info: &ParameterInfo| {
-            Some(Weight {
-                initializer: info.name().to_owned(),
-                dims: info.shape().to_vec(),
-                places: None,
-                contribution: Contribution::Times(1.0),
-            })
-        };
+        let mut formulas = Formulas::default();
+        let weight = |info: &ParameterInfo| Some(formulas.array(info.name(), info.shape()));
         let weights = network.parameters().layout().iter().map(weight).collect();
+        let gradients = FileGradients::new(formulas, weights, &[], &[]);
         Model {
-            network,
-            weights,
-            notes,
             metadata,
+            ..Model::new(network, gradients, notes)
         }
     }
 
@@ -141,10 +168,10 @@ impl Model {
     }
 
     /// A gradient with respect to the network's parameters as gradients with respect to the arrays of the file (of an
-    /// ONNX file, the initialisers), by their names, in their layouts, and in the order of their first use.
+    /// ONNX file, the initialisers and Constant nodes), by their names, in their layouts, and in the order of the file.
     ///
-    /// An array that is used several times gets the sum. Constants that an ONNX file computes from several
-    /// initialisers, or holds in its nodes, have no name and are left out.
+    /// An array that is used several times gets the sum, and one from which a weight is computed its share by the chain
+    /// rule. Arrays on which the logits do not depend are missing, and those in [`left_out`](Self::left_out).
     ///
     /// # Panics
     /// If the gradient belongs to another network.
@@ -153,34 +180,23 @@ impl Model {
         gradient: &Parameters<T>,
     ) -> Vec<(String, ArrayD<f64>)> {
         assert_eq!(gradient.layout(), self.network.parameters().layout());
-        let mut named: Vec<(String, ArrayD<f64>)> = Vec::new();
-        let values = self.network.parameters().values();
-        for (info, weight) in gradient.layout().iter().zip(&self.weights) {
-            let Some(weight) = weight else { continue };
-            let place = named
-                .iter()
-                .position(|(name, _)| *name == weight.initializer);
-            let place = place.unwrap_or_else(|| {
-                let zeros = ArrayD::zeros(IxDyn(&weight.dims));
-                named.push((weight.initializer.clone(), zeros));
-                named.len() - 1
-            });
-            let sums = named[place]
-                .1
-                .as_slice_mut()
-                .expect("a new array is contiguous");
-            for (i, entry) in info.range().enumerate() {
-                let rate = match weight.contribution {
-                    Contribution::Times(factor) => factor,
-                    Contribution::Reciprocal => -values[entry] * values[entry],
-                };
-                let to = weight
-                    .places
-                    .as_ref()
-                    .map_or(i, |places| places[i] as usize);
-                sums[to] += rate * gradient.values()[entry].into_f64();
-            }
-        }
-        named
+        let values: Vec<f64> = gradient.values().iter().map(|v| v.into_f64()).collect();
+        let weights = gradient.layout().iter().zip(&self.gradients.weights);
+        let given = weights.filter_map(|(info, weight)| Some(((*weight)?, &values[info.range()])));
+        let arrays = self.gradients.formulas.pull_back(given).into_iter();
+        let left_out: HashSet<&str> = self.left_out().iter().map(|left| &left.name[..]).collect();
+        arrays
+            .filter(|(array, _)| !left_out.contains(&array.name[..]))
+            .map(|(array, gradient)| {
+                let shaped = ArrayD::from_shape_vec(IxDyn(&array.dims), gradient);
+                (array.name.clone(), shaped.expect("as many entries"))
+            })
+            .collect()
+    }
+
+    /// The arrays of the file that the logits depend on but that [`file_gradients`](Self::file_gradients) leaves out,
+    /// such as the bounds of a gate.
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.gradients.left_out
     }
 }

@@ -11,8 +11,9 @@ use relugrad::{Network, Node, Operation};
 
 use crate::error::{Error, Result};
 use crate::file::read_file;
+use crate::formula::{Formula, Formulas, Rates, Term};
 use crate::limits::{Budget, Limits};
-use crate::model::{Contribution, Model, Weight};
+use crate::model::{FileGradients, Model};
 use crate::native::{looks_right, tensors};
 
 /// What PyTorch adds to the variance unless told otherwise; the file does not say.
@@ -90,7 +91,7 @@ impl StateDict {
     /// The network with these weights in place of its own, module after module.
     ///
     /// Batch normalisation becomes the factor and summand that its statistics, weight and bias make, with the epsilon
-    /// of 1e-5 that PyTorch has by default; gradients have no counterpart of its weight in the file then.
+    /// of 1e-5 that PyTorch has by default; gradients go back to all four.
     ///
     /// # Errors
     /// [`Error::State`] naming the tensor and the layer that do not go together.
@@ -98,6 +99,7 @@ impl StateDict {
         let nodes: Vec<Node> = network.nodes().to_vec();
         let mut modules = self.modules.into_iter();
         let (mut weights, mut notes) = (Vec::new(), Vec::new());
+        let mut formulas = Formulas::default();
         for node in &nodes {
             let infos: Vec<_> = network.parameters_of(node).cloned().collect();
             if infos.is_empty() {
@@ -109,13 +111,14 @@ impl StateDict {
                     node.name()
                 )));
             };
+            let mut made = [None, None];
             if let Operation::BatchNorm { .. } = node.operation() {
-                normalise(&module, &mut arrays)?;
+                made = normalise(&module, &mut arrays, &mut formulas)?.map(Some);
                 notes.push(format!(
                     "epsilon of the batch normalisation `{module}` is taken to be {EPSILON}"
                 ));
             }
-            for (info, name) in infos.iter().zip(["weight", "bias"]) {
+            for ((info, name), made) in infos.iter().zip(["weight", "bias"]).zip(made) {
                 let values = arrays.remove(name).ok_or_else(|| {
                     state(format!(
                         "there is no tensor `{module}.{name}` for `{}`",
@@ -136,13 +139,10 @@ impl StateDict {
                 to.iter_mut()
                     .zip(&places)
                     .for_each(|(to, &place)| *to = flat[place as usize]);
-                let folded =
-                    matches!(node.operation(), Operation::BatchNorm { .. }) && name == "weight";
-                weights.push((!folded).then(|| Weight {
-                    initializer: format!("{module}.{name}"),
-                    dims: values.shape().to_vec(),
-                    places: Some(places),
-                    contribution: Contribution::Times(1.0),
+                weights.push(made.or_else(|| {
+                    let array = formulas.array(&format!("{module}.{name}"), values.shape());
+                    let term = Term::picked(array, Some(places.as_slice().into()));
+                    formulas.sum(places.len(), vec![term])
                 }));
             }
             if let Some(name) = arrays.keys().next() {
@@ -157,12 +157,14 @@ impl StateDict {
                 "the model has no layer for the module `{module}`"
             )));
         }
-        Ok(Model::new(network, weights, notes))
+        let gradients = FileGradients::new(formulas, weights, &[], &[]);
+        Ok(Model::new(network, gradients, notes))
     }
 }
 
-/// Replaces weight and bias of a batch normalisation by factor and summand of the map with its statistics.
-fn normalise(module: &str, arrays: &mut Arrays) -> Result<()> {
+/// Replaces weight and bias of a batch normalisation by factor and summand of the map with its statistics,
+/// `f = w/√(v + ε)` and `s = b − f m`, and returns their formulas.
+fn normalise(module: &str, arrays: &mut Arrays, formulas: &mut Formulas) -> Result<[Formula; 2]> {
     let mut take = |name: &str| {
         let found = arrays.remove(name);
         found.ok_or_else(|| {
@@ -185,11 +187,31 @@ fn normalise(module: &str, arrays: &mut Arrays) -> Result<()> {
             "`{module}.running_var` has a negative entry"
         )));
     }
-    let factor = weight * variance.mapv(|v| 1.0 / (v + EPSILON).sqrt());
+    let [weight_of, bias_of, mean_of, variance_of] =
+        ["weight", "bias", "running_mean", "running_var"]
+            .map(|name| formulas.array(&format!("{module}.{name}"), mean.shape()));
+    let inverse = variance.mapv(|v| 1.0 / (v + EPSILON).sqrt());
+    let factor = weight * &inverse;
     let summand = bias - &factor * &mean;
+    let by_variance = &factor * &inverse * &inverse * -0.5;
+    let term = |of, rates: ArrayD<f64>| {
+        let rates = Rates::Each(rates.iter().copied().collect());
+        Term::rated(of, None, None, rates)
+    };
+    let factors = vec![
+        term(weight_of, inverse.clone()),
+        term(variance_of, by_variance.clone()),
+    ];
+    let summands = vec![
+        Term::picked(bias_of, None),
+        term(weight_of, -&inverse * &mean),
+        term(mean_of, -&factor),
+        term(variance_of, -by_variance * &mean),
+    ];
+    let sums = [factors, summands].map(|terms| formulas.sum(factor.len(), terms));
     arrays.insert("weight".into(), factor);
     arrays.insert("bias".into(), summand);
-    Ok(())
+    Ok(sums.map(|sum| sum.expect("there are terms")))
 }
 
 /// The entry of an array of shape `from` that each entry of `to` is; slopes may be shared by all units or by those of a

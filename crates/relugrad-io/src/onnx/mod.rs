@@ -1,6 +1,7 @@
 //! Reading and writing ONNX files.
 
 mod attributes;
+mod element;
 mod export;
 mod external;
 mod import;
@@ -49,7 +50,7 @@ pub fn load_onnx(path: impl AsRef<Path>) -> Result<Model> {
 /// Reads the network of the bytes of an ONNX file, which must hold all tensors itself.
 ///
 /// # Errors
-/// [`Error::NotOnnx`], [`Error::OnnxGraph`], [`Error::OnnxNode`], [`Error::OnnxTensor`], [`Error::NotFinite`],
+/// [`Error::NotOnnx`], [`Error::OnnxGraph`], [`Error::OnnxNode`], [`Error::OnnxTensor`],
 /// [`Error::Memory`], and [`Error::Network`].
 pub fn onnx_from_bytes(bytes: &[u8]) -> Result<Model> {
     let budget = Limits::of_process().budget(bytes.len() as u64);

@@ -11,6 +11,16 @@ pub(super) enum Value {
     Node(Activation),
 }
 
+impl Value {
+    /// The dimensions in the file.
+    pub(super) fn dims(&self) -> &[usize] {
+        match self {
+            Value::Constant(tensor) => &tensor.dims,
+            Value::Node(activation) => &activation.dims,
+        }
+    }
+}
+
 /// A value that depends on the input.
 #[derive(Clone, Debug)]
 pub(super) struct Activation {
@@ -47,45 +57,53 @@ pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
 }
 
 /// For every entry of `dims`, the entry of an array of dimensions `from` that broadcasting puts there.
-pub(super) fn broadcast_places(from: &[usize], dims: &[usize]) -> Vec<usize> {
+pub(super) fn broadcast_places(from: &[usize], dims: &[usize]) -> Vec<u32> {
     let missing = dims.len() - from.len();
-    let mut places = vec![0];
     let mut strides = vec![0; dims.len()];
     let mut stride = 1;
     for axis in (0..from.len()).rev() {
         strides[missing + axis] = if from[axis] == 1 { 0 } else { stride };
         stride *= from[axis];
     }
-    for (&n, &stride) in dims.iter().zip(&strides) {
-        let along = |&start: &usize| (0..n).map(move |i| start + i * stride);
-        places = places.iter().flat_map(along).collect();
-    }
-    places
+    strided_places(dims.iter().copied().zip(strides))
 }
 
 /// For every entry of the transposed array, its place in the array of dimensions `dims`.
-pub(super) fn transposed_places(dims: &[usize], order: &[usize]) -> Vec<usize> {
+pub(super) fn transposed_places(dims: &[usize], order: &[usize]) -> Vec<u32> {
+    let strides = strides(dims);
+    strided_places(order.iter().map(|&axis| (dims[axis], strides[axis])))
+}
+
+/// The steps from one entry to the next along each axis.
+pub(super) fn strides(dims: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; dims.len()];
     for axis in (1..dims.len()).rev() {
         strides[axis - 1] = strides[axis] * dims[axis];
     }
+    strides
+}
+
+/// The places of an array whose axes have these lengths and strides.
+fn strided_places(axes: impl Iterator<Item = (usize, usize)> + Clone) -> Vec<u32> {
+    if axes.clone().any(|(n, _)| n == 0) {
+        return Vec::new();
+    }
     let mut places = vec![0];
-    for &axis in order {
-        let (n, stride) = (dims[axis], strides[axis]);
-        let along = |&start: &usize| (0..n).map(move |i| start + i * stride);
+    for (n, stride) in axes.filter(|&(n, _)| n > 1) {
+        let along = |&start: &u32| (0..n).map(move |i| start + (i * stride) as u32);
         places = places.iter().flat_map(along).collect();
     }
     places
 }
 
 /// For every entry of an array whose `axis` has been replaced by the entries `taken` of it, its old place.
-pub(super) fn taken_places(dims: &[usize], axis: usize, taken: &[usize]) -> Vec<usize> {
+pub(super) fn taken_places(dims: &[usize], axis: usize, taken: &[usize]) -> Vec<u32> {
     let inner: usize = dims[axis + 1..].iter().product();
     let outer: usize = dims[..axis].iter().product();
     let rows = (0..outer).flat_map(|o| taken.iter().map(move |t| (o, t)));
     rows.flat_map(|(o, t)| {
-        let start = (o * dims[axis] + t) * inner;
-        start..start + inner
+        let start = ((o * dims[axis] + t) * inner) as u32;
+        start..start + inner as u32
     })
     .collect()
 }
@@ -102,6 +120,9 @@ pub(super) fn axis(axis: i64, rank: usize) -> Option<usize> {
 
 /// The entries `start, start + step, …` before `end` of an axis of length `n`, as ONNX's Slice means them.
 pub(super) fn slice_range(n: usize, start: i64, end: i64, step: i64) -> Vec<usize> {
+    if n == 0 {
+        return Vec::new();
+    }
     let n = n as i64;
     let from_end = |i: i64| if i < 0 { i.saturating_add(n) } else { i };
     let (start, end) = (from_end(start), from_end(end));
@@ -111,7 +132,7 @@ pub(super) fn slice_range(n: usize, start: i64, end: i64, step: i64) -> Vec<usiz
         (start.clamp(0, n - 1), end.clamp(-1, n - 1))
     };
     let mut taken = Vec::new();
-    while n > 0 && (step > 0 && i < end || step < 0 && i > end) {
+    while step > 0 && i < end || step < 0 && i > end {
         taken.push(i as usize);
         i = i.saturating_add(step);
     }
@@ -127,13 +148,20 @@ mod tests {
         assert_eq!(slice_range(5, 1, i64::MAX, 2), [1, 3]);
         assert_eq!(slice_range(5, -1, i64::MIN, -2), [4, 2, 0]);
         assert_eq!(slice_range(5, -3, -1, 1), [2, 3]);
+        assert_eq!(slice_range(5, i64::MIN, i64::MAX, i64::MAX), [0]);
+        assert_eq!(slice_range(5, i64::MAX, i64::MIN, i64::MIN), [4]);
         assert!(slice_range(5, 4, 2, 1).is_empty());
+        for step in [-2, 3] {
+            assert!(slice_range(0, 0, i64::MAX, step).is_empty());
+        }
     }
 
     #[test]
     fn broadcasting_follows_the_last_axes() {
         assert_eq!(broadcast(&[2, 1, 3], &[4, 1]), Some(vec![2, 4, 3]));
         assert_eq!(broadcast(&[2], &[3]), None);
+        assert_eq!(broadcast(&[1], &[0, 2]), Some(vec![0, 2]));
+        assert!(broadcast_places(&[1], &[1 << 60, 0]).is_empty());
         assert_eq!(
             broadcast_places(&[2, 1], &[2, 2, 2]),
             [0, 0, 1, 1, 0, 0, 1, 1]

@@ -1,5 +1,6 @@
 //! Model files: round trips, every kind of damage, random mutations.
 
+mod constants;
 mod damage;
 mod models;
 mod mutation;

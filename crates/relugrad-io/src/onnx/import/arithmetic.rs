@@ -9,7 +9,7 @@ use crate::onnx::values::{broadcast, broadcast_places};
 const UNBOUNDED: f64 = f32::MAX as f64;
 
 impl<'a> Importer<'a> {
-    fn all_inputs(&self, call: Call) -> Result<Vec<Value>> {
+    pub(super) fn all_inputs(&self, call: Call) -> Result<Vec<Value>> {
         (0..call.node.input.len())
             .map(|place| self.input(call, place))
             .collect()
@@ -29,21 +29,23 @@ impl<'a> Importer<'a> {
                 Value::Constant(tensor) => constants.push(tensor),
             }
         }
-        let mut sum = if nodes.len() == 1 {
-            Value::Node(nodes.remove(0))
-        } else {
-            let dims = self.common_dims(call, &nodes)?;
-            let ids: Vec<NodeId> = nodes
-                .into_iter()
-                .map(|x| self.broadcast(x, &dims))
-                .collect::<Result<_>>()?;
-            let id = self.builder.sum(&ids)?;
-            self.value(id, dims)?
+        let mut sum = match &nodes[..] {
+            [] => return Err(call.error("none of its inputs depends on the network's input")),
+            [one] => one.clone(),
+            _ => {
+                let dims = self.common_dims(call, &nodes)?;
+                let ids: Vec<NodeId> = nodes
+                    .into_iter()
+                    .map(|x| self.broadcast(call, x, &dims))
+                    .collect::<Result<_>>()?;
+                let id = self.builder.sum(&ids)?;
+                Activation { id, dims }
+            }
         };
         for constant in constants {
-            sum = self.shift(call, sum, &constant, 1.0)?;
+            sum = self.shift(call, sum, &constant)?;
         }
-        Ok(sum)
+        self.value(sum.id, sum.dims)
     }
 
     fn common_dims(&self, call: Call, nodes: &[Activation]) -> Result<Vec<usize>> {
@@ -60,109 +62,91 @@ impl<'a> Importer<'a> {
     }
 
     /// A node repeated along axes until it has the dimensions.
-    pub(super) fn broadcast(&mut self, x: Activation, dims: &[usize]) -> Result<NodeId> {
+    pub(super) fn broadcast(
+        &mut self,
+        call: Call,
+        x: Activation,
+        dims: &[usize],
+    ) -> Result<NodeId> {
         let shape = sample_shape(dims);
-        if x.dims.iter().product::<usize>() == dims.iter().product::<usize>() {
+        if x.dims.iter().product::<usize>() == entries(dims) {
             return self.shaped(x.id, shape);
         }
-        self.budget.array(dims, MOVED, || {
-            format!("a value that is repeated to the dimensions {dims:?}")
-        })?;
-        let places: Vec<Option<usize>> = broadcast_places(&x.dims, dims)
-            .into_iter()
-            .map(Some)
-            .collect();
+        self.pay(call, dims)?;
+        let places = broadcast_places(&x.dims, dims).into_iter();
+        let places: Vec<Option<usize>> = places.map(|i| Some(i as usize)).collect();
         Ok(self.builder.gather(x.id, shape, &places, 0.0)?)
     }
 
-    /// A node and the constant that goes with it, both of the dimensions that they have together.
-    fn with_constant(
-        &mut self,
-        call: Call,
-        x: Value,
-        c: &Tensor,
-    ) -> Result<(NodeId, ArrayD<f64>, Vec<usize>)> {
-        let Value::Node(x) = x else {
-            return Err(call.error("both of its inputs are constant"));
-        };
+    /// A node repeated until a constant goes with it, and the dimensions that they have together.
+    fn beside(&mut self, call: Call, x: Activation, c: &Tensor) -> Result<(NodeId, Vec<usize>)> {
         let dims = broadcast(&x.dims, &c.dims).ok_or_else(|| {
             call.error(format!(
                 "its inputs of dimensions {:?} and {:?} do not go together",
                 x.dims, c.dims
             ))
         })?;
-        let id = self.broadcast(x, &dims)?;
+        Ok((self.broadcast(call, x, &dims)?, dims))
+    }
+
+    /// The numbers of a constant as a factor or summand of a node. If they change with arrays of the file, they are its
+    /// parameters.
+    fn factor(&mut self, call: Call, id: NodeId, c: &Tensor) -> Result<(ArrayD<f64>, bool)> {
         let rank = self.builder.shape(id)?.len();
-        Ok((id, array(call, c, rank)?, dims))
-    }
-
-    /// `x + factor · c`.
-    pub(super) fn shift(&mut self, call: Call, x: Value, c: &Tensor, factor: f64) -> Result<Value> {
-        let (id, values, dims) = self.with_constant(call, x, c)?;
-        let learned = c.source.is_some();
-        if learned {
-            self.learn(c, None, Contribution::Times(factor));
-        }
-        let id = self.builder.shift(id, values * factor, learned)?;
-        self.value(id, dims)
-    }
-
-    /// `c ⊙ x`, or `x / c`.
-    fn scaled(
-        &mut self,
-        call: Call,
-        x: Value,
-        c: &Tensor,
-        contribution: Contribution,
-    ) -> Result<Value> {
-        let (id, values, dims) = self.with_constant(call, x, c)?;
-        let values = match contribution {
-            Contribution::Times(factor) => values * factor,
-            Contribution::Reciprocal => values.mapv(f64::recip),
+        let dims = array_dims(call, c, rank)?;
+        let learned = c.formula.is_some();
+        let values = match learned {
+            true => self.parameter(call, c)?,
+            false => self.numbers(call, c)?.to_vec(),
         };
-        if values.iter().any(|v| !v.is_finite()) {
-            return Err(call.error("it divides by 0, or by a number too small"));
-        }
-        let learned = c.source.is_some();
-        if learned {
-            self.learn(c, None, contribution);
-        }
+        let array = ArrayD::from_shape_vec(IxDyn(&dims), values).expect("as many entries");
+        Ok((array, learned))
+    }
+
+    /// `x + c` for a node that `c` need not be repeated for.
+    pub(super) fn shifted(&mut self, call: Call, id: NodeId, c: &Tensor) -> Result<NodeId> {
+        let (values, learned) = self.factor(call, id, c)?;
+        Ok(self.builder.shift(id, values, learned)?)
+    }
+
+    /// `x + c`.
+    pub(super) fn shift(&mut self, call: Call, x: Activation, c: &Tensor) -> Result<Activation> {
+        let (id, dims) = self.beside(call, x, c)?;
+        let id = self.shifted(call, id, c)?;
+        Ok(Activation { id, dims })
+    }
+
+    /// `c ⊙ x`.
+    fn scaled(&mut self, call: Call, x: Activation, c: &Tensor) -> Result<Value> {
+        let (id, dims) = self.beside(call, x, c)?;
+        let (values, learned) = self.factor(call, id, c)?;
         let id = self.builder.scale(id, values, learned)?;
         self.value(id, dims)
     }
 
-    fn negative(&mut self, x: Value) -> Result<Value> {
-        match x {
-            Value::Constant(tensor) => {
-                let values = tensor.values.iter().map(|v| -v).collect();
-                Ok(Value::Constant(Tensor::new(
-                    tensor.dims,
-                    values,
-                    tensor.integer,
-                )))
-            }
-            Value::Node(x) => {
-                let minus = ArrayD::from_elem(IxDyn(&[]), -1.0);
-                let id = self.builder.scale(x.id, minus, false)?;
-                self.value(id, x.dims)
-            }
+    /// `factor · x`.
+    pub(super) fn multiple(&mut self, x: Activation, factor: f64) -> Result<Activation> {
+        if factor == 1.0 {
+            return Ok(x);
         }
+        let factor = ArrayD::from_elem(IxDyn(&[]), factor);
+        let id = self.builder.scale(x.id, factor, false)?;
+        Ok(Activation { id, ..x })
     }
 
     pub(super) fn sub(&mut self, call: Call<'a>) -> Result<Value> {
-        match (self.input(call, 0)?, self.input(call, 1)?) {
-            (x, Value::Constant(c)) => self.shift(call, x, &c, -1.0),
-            (a, b) => {
-                let b = self.negative(b)?;
-                self.sum(call, vec![a, b])
-            }
-        }
+        let b = match self.input(call, 1)? {
+            Value::Constant(c) => Value::Constant(self.times(&c, -1.0)),
+            Value::Node(x) => Value::Node(self.multiple(x, -1.0)?),
+        };
+        let a = self.input(call, 0)?;
+        self.sum(call, vec![a, b])
     }
 
     pub(super) fn mul(&mut self, call: Call<'a>) -> Result<Value> {
         match (self.input(call, 0)?, self.input(call, 1)?) {
-            (x, Value::Constant(c)) | (Value::Constant(c), x) => {
-                self.scaled(call, x, &c, Contribution::Times(1.0))
+            (Value::Node(x), Value::Constant(c)) | (Value::Constant(c), Value::Node(x)) => {
+                self.scaled(call, x, &c)
             }
             _ => Err(call.error(
                 "it multiplies values that both depend on the input, which is not piecewise linear",
@@ -171,17 +155,23 @@ impl<'a> Importer<'a> {
     }
 
     pub(super) fn div(&mut self, call: Call<'a>) -> Result<Value> {
-        match (self.input(call, 0)?, self.input(call, 1)?) {
-            (x, Value::Constant(c)) => self.scaled(call, x, &c, Contribution::Reciprocal),
-            _ => Err(call.error(
+        let (Value::Node(x), Value::Constant(c)) = (self.input(call, 0)?, self.input(call, 1)?)
+        else {
+            return Err(call.error(
                 "it divides by a value that depends on the input, which is not piecewise linear",
-            )),
+            ));
+        };
+        let inverse = |v: &f64| !v.recip().is_finite();
+        if self.numbers(call, &c)?.iter().any(inverse) {
+            return Err(call.error("it divides by 0, or by a number too small"));
         }
+        let c = self.reciprocal(call, &c)?;
+        self.scaled(call, x, &c)
     }
 
     pub(super) fn neg(&mut self, call: Call<'a>) -> Result<Value> {
         let x = self.activation(call, 0)?;
-        self.negative(Value::Node(x))
+        Ok(Value::Node(self.multiple(x, -1.0)?))
     }
 
     pub(super) fn gate(&mut self, call: Call<'a>, gate: Gate) -> Result<Value> {
@@ -193,97 +183,137 @@ impl<'a> Importer<'a> {
     pub(super) fn prelu(&mut self, call: Call<'a>) -> Result<Value> {
         let (x, slope) = (self.activation(call, 0)?, self.constant(call, 1)?);
         let rank = self.builder.shape(x.id)?.len();
-        let slopes = array(call, &slope, rank)?;
-        self.learn(&slope, None, Contribution::Times(1.0));
+        let dims = array_dims(call, &slope, rank)?;
+        let slopes = self.parameter(call, &slope)?;
+        let slopes = ArrayD::from_shape_vec(IxDyn(&dims), slopes).expect("as many entries");
         let id = self.builder.prelu_shared(x.id, slopes)?;
         self.value(id, x.dims)
     }
 
-    pub(super) fn clip(&mut self, call: Call<'a>) -> Result<Value> {
-        let x = self.activation(call, 0)?;
-        let bound = |place: usize, name: &str, default: f64| -> Result<f64> {
-            if self.opset < 11 {
-                return call.float(name, default);
+    /// The lower and upper bound of a Clip, as far as there are any.
+    pub(super) fn bounds(&self, call: Call) -> Result<[Option<Tensor>; 2]> {
+        let bound = |place: usize, name: &str| -> Result<Option<Tensor>> {
+            if self.opset >= 11 {
+                return self.optional_constant(call, place);
             }
-            match self.optional_constant(call, place)? {
-                None => Ok(default),
-                Some(tensor) => tensor
-                    .scalar()
-                    .ok_or_else(|| call.error(format!("its {name} is no scalar"))),
-            }
+            let given = call.has(name).then(|| call.float(name, 0.0)).transpose()?;
+            Ok(given.map(Tensor::number))
         };
-        let (min, max) = (bound(1, "min", -UNBOUNDED)?, bound(2, "max", UNBOUNDED)?);
-        match (min > -UNBOUNDED, max < UNBOUNDED) {
-            (true, true) => {
-                let id = self.builder.gate(x.id, Gate::Clip { min, max })?;
-                self.value(id, x.dims)
+        Ok([bound(1, "min")?, bound(2, "max")?])
+    }
+
+    pub(super) fn clip(&mut self, call: Call<'a>) -> Result<Value> {
+        let mut x = self.activation(call, 0)?;
+        let mut bounds = self.bounds(call)?;
+        for (bound, sign) in bounds.iter_mut().zip([1.0, -1.0]) {
+            let Some(tensor) = bound else { continue };
+            let Some(value) = tensor.scalar() else {
+                return Err(call.error("a bound of it is no floating scalar"));
+            };
+            *tensor = tensor.reshaped(Vec::new());
+            if sign * value <= -UNBOUNDED {
+                *bound = None;
             }
-            (true, false) => self.at_least(x, min, 1.0),
-            (false, true) => self.at_least(x, max, -1.0),
-            (false, false) => Ok(Value::Node(x)),
         }
+        let [min, max] = bounds;
+        if let (Some(low), Some(high)) = (&min, &max) {
+            let (min, max) = (self.numbers(call, low)?[0], self.numbers(call, high)?[0]);
+            let id = self.builder.gate(x.id, Gate::Clip { min, max })?;
+            for bound in [low, high] {
+                self.leave_out(
+                    bound.formula,
+                    call,
+                    "has it as bound of a gate, which is no parameter",
+                );
+            }
+            return self.value(id, x.dims);
+        }
+        for (bound, sign) in [(min, 1.0), (max, -1.0)] {
+            if let Some(bound) = bound {
+                x = self.at_least(call, x, &bound, sign)?;
+            }
+        }
+        Ok(Value::Node(x))
     }
 
     /// `max(x, bound)` with `sign` 1, `min(x, bound)` with −1: a ReLU of the difference.
-    fn at_least(&mut self, x: Activation, bound: f64, sign: f64) -> Result<Value> {
-        let number = |v: f64| ArrayD::from_elem(IxDyn(&[]), v);
-        let mut id = x.id;
-        if bound != 0.0 {
-            id = self.builder.shift(id, number(-bound), false)?;
+    fn at_least(
+        &mut self,
+        call: Call,
+        x: Activation,
+        bound: &Tensor,
+        sign: f64,
+    ) -> Result<Activation> {
+        let (id, dims) = self.beside(call, x, bound)?;
+        let mut x = Activation { id, dims };
+        let values = bound.reals().unwrap_or_default();
+        if !values.is_empty() && values.iter().all(|v| sign * v <= -UNBOUNDED) {
+            return Ok(x);
         }
-        if sign < 0.0 {
-            id = self.builder.scale(id, number(-1.0), false)?;
+        // What is compared with 0 alone is a ReLU and nothing else.
+        let zero = values == [0.0];
+        if zero {
+            self.leave_out(
+                bound.formula,
+                call,
+                "compares with this 0, which makes it a ReLU",
+            );
+        } else {
+            let minus = self.times(bound, -1.0);
+            x = self.shift(call, x, &minus)?;
         }
-        id = self.builder.relu(id)?;
-        if sign < 0.0 {
-            id = self.builder.scale(id, number(-1.0), false)?;
+        x = self.multiple(x, sign)?;
+        x.id = self.builder.relu(x.id)?;
+        x = self.multiple(x, sign)?;
+        if !zero {
+            x = self.shift(call, x, bound)?;
         }
-        if bound != 0.0 {
-            id = self.builder.shift(id, number(bound), false)?;
-        }
-        self.value(id, x.dims)
+        Ok(x)
     }
 
     /// Max or Min of branches and constants.
     pub(super) fn extremum(&mut self, call: Call<'a>) -> Result<Value> {
-        let min = call.operator() == "Min";
-        let mut nodes = Vec::new();
-        let mut bound: Option<f64> = None;
+        let sign = if call.operator() == "Min" { -1.0 } else { 1.0 };
+        let (mut nodes, mut constants) = (Vec::new(), Vec::new());
         for value in self.all_inputs(call)? {
             match value {
-                Value::Node(x) if min => match self.negative(Value::Node(x))? {
-                    Value::Node(x) => nodes.push(x),
-                    Value::Constant(_) => unreachable!("a node stays one"),
-                },
                 Value::Node(x) => nodes.push(x),
-                Value::Constant(c) => {
-                    let c = c.scalar().ok_or_else(|| {
-                        call.error("only a scalar is supported as constant beside a branch; subtract it first")
-                    })?;
-                    let c = if min { -c } else { c };
-                    bound = Some(bound.map_or(c, |b| b.max(c)));
-                }
+                Value::Constant(c) => constants.push(c),
             }
         }
-        let dims = self.common_dims(call, &nodes)?;
-        let mut id = self.broadcast(nodes[0].clone(), &dims)?;
-        if nodes.len() > 1 {
-            let stacked = [&[1], sample_shape(&dims)].concat();
-            let mut branches = Vec::new();
-            for x in nodes {
-                let branch = self.broadcast(x, &dims)?;
-                branches.push(self.shaped(branch, &stacked)?);
+        let mut x = match &nodes[..] {
+            [one] => one.clone(),
+            _ => {
+                let largest = self.largest(call, nodes, sign)?;
+                self.multiple(largest, sign)?
             }
-            let all = self.builder.concat(&branches, 0)?;
-            id = self.builder.max(all, 0)?;
+        };
+        for bound in constants {
+            x = self.at_least(call, x, &bound, sign)?;
         }
-        let mut value = Value::Node(Activation {
-            id,
-            dims: dims.clone(),
-        });
-        if let Some(bound) = bound {
-            value = self.at_least(Activation { id, dims }, bound, 1.0)?;
-        }
-        if min { self.negative(value) } else { Ok(value) }
+        self.value(x.id, x.dims)
     }
+
+    /// The maximum of branches times `sign`.
+    fn largest(&mut self, call: Call, nodes: Vec<Activation>, sign: f64) -> Result<Activation> {
+        let dims = self.common_dims(call, &nodes)?;
+        let stacked = [&[1], sample_shape(&dims)].concat();
+        let mut branches = Vec::new();
+        for x in nodes {
+            let x = self.multiple(x, sign)?;
+            let branch = self.broadcast(call, x, &dims)?;
+            branches.push(self.shaped(branch, &stacked)?);
+        }
+        let all = self.builder.concat(&branches, 0)?;
+        let id = self.builder.max(all, 0)?;
+        Ok(Activation { id, dims })
+    }
+}
+
+/// How many entries an array of these dimensions has, at most `usize::MAX`.
+fn entries(dims: &[usize]) -> usize {
+    if dims.contains(&0) {
+        return 0;
+    }
+    dims.iter().fold(1, |p, &n| p.saturating_mul(n))
 }

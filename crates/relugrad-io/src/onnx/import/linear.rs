@@ -4,53 +4,39 @@ use ndarray::{Array1, Array2, ArrayD, Ix4, IxDyn};
 use relugrad::{BatchNorm, NodeId, Window};
 
 use super::*;
-use crate::onnx::values::{broadcast_places, transposed_places};
-
-/// A weight of `[outputs, inputs]`, with the places of its entries in the constant.
-struct Matrix {
-    values: Array2<f64>,
-    places: Option<Vec<usize>>,
-}
-
-/// The constant as `[outputs, inputs]` times `factor`, transposed unless it is so already.
-fn matrix(tensor: &Tensor, [rows, columns]: [usize; 2], transpose: bool, factor: f64) -> Matrix {
-    let scaled: Vec<f64> = tensor.values.iter().map(|v| factor * v).collect();
-    let values = Array2::from_shape_vec((rows, columns), scaled).expect("a matrix");
-    if !transpose {
-        return Matrix {
-            values,
-            places: None,
-        };
-    }
-    Matrix {
-        values: values.t().as_standard_layout().into_owned(),
-        places: Some(transposed_places(&[rows, columns], &[1, 0])),
-    }
-}
+use crate::formula::Term;
+use crate::onnx::values::broadcast;
 
 impl<'a> Importer<'a> {
-    /// `y = W x + b` along the last axis of a node.
+    /// `y = W x + b` along the last axis of a node; `weight: [outputs, inputs]`, `bias` of one entry or as many as outputs.
     fn dense(
         &mut self,
+        call: Call,
         id: NodeId,
-        tensor: &Tensor,
-        weight: Matrix,
-        factor: f64,
-        bias: Option<(&Tensor, f64)>,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
     ) -> Result<NodeId> {
-        let outputs = weight.values.nrows();
-        self.learn(
-            tensor,
-            weight.places.as_deref(),
-            Contribution::Times(factor),
-        );
-        let bias = bias.map(|(tensor, factor)| {
-            let from = last_axis(tensor);
-            let places = broadcast_places(&from, &[outputs]);
-            self.learn(tensor, Some(&places), Contribution::Times(factor));
-            Array1::from_iter(places.iter().map(|&i| factor * tensor.values[i]))
-        });
-        Ok(self.builder.dense(id, weight.values, bias)?)
+        let [outputs, inputs] = tensor_axes(call, weight)?;
+        let values = self.parameter(call, weight)?;
+        let weight = Array2::from_shape_vec((outputs, inputs), values).expect("a matrix");
+        let bias = match bias {
+            None => None,
+            Some(bias) => {
+                let vector = self.spread(call, &bias.reshaped(last_axis(bias)), &[outputs])?;
+                Some(Array1::from(self.parameter(call, &vector)?))
+            }
+        };
+        Ok(self.builder.dense(id, weight, bias)?)
+    }
+
+    /// The constant as `[outputs, inputs]` times `factor`, transposed unless it is so already.
+    fn weight(&mut self, call: Call, w: &Tensor, transpose: bool, factor: f64) -> Result<Tensor> {
+        self.numbers(call, w)?;
+        let scaled = self.times(w, factor);
+        match transpose {
+            true => self.in_order(call, &scaled, &[1, 0]),
+            false => Ok(scaled),
+        }
     }
 
     pub(super) fn gemm(&mut self, call: Call<'a>) -> Result<Value> {
@@ -68,12 +54,12 @@ impl<'a> Importer<'a> {
                     (rows, columns)
                 };
                 self.check_inputs(call, inputs, k)?;
-                let weight = matrix(&b, [rows, columns], !trans_b, alpha);
+                let weight = self.weight(call, &b, !trans_b, alpha)?;
                 let bias = match &c {
-                    Some(Value::Constant(c)) if is_bias(c, outputs) => Some((c, beta)),
+                    Some(Value::Constant(c)) if is_bias(c, outputs) => Some(self.times(c, beta)),
                     _ => None,
                 };
-                let id = self.dense(x, &b, weight, alpha, bias)?;
+                let id = self.dense(call, x, &weight, bias.as_ref())?;
                 if bias.is_some() {
                     return self.value(id, vec![m, outputs]);
                 }
@@ -89,8 +75,8 @@ impl<'a> Importer<'a> {
                 };
                 self.check_inputs(call, inputs, k)?;
                 let x = self.matrix_rows(b, !trans_b, [n, k])?;
-                let weight = matrix(&a, [rows, columns], trans_a, alpha);
-                let id = self.dense(x, &a, weight, alpha, None)?;
+                let weight = self.weight(call, &a, trans_a, alpha)?;
+                let id = self.dense(call, x, &weight, None)?;
                 (self.transposed(id, [n, outputs])?, vec![outputs, n])
             }
             _ => return Err(call.error(both_depend())),
@@ -99,14 +85,15 @@ impl<'a> Importer<'a> {
         let Some(c) = c else {
             return Ok(product);
         };
+        if broadcast(c.dims(), &dims).as_ref() != Some(&dims) {
+            return Err(call.error(format!(
+                "its summand of dimensions {:?} does not fit its product of {dims:?}",
+                c.dims()
+            )));
+        }
         let c = match c {
-            Value::Node(c) if beta != 1.0 => {
-                let factor = ArrayD::from_elem(IxDyn(&[]), beta);
-                let id = self.builder.scale(c.id, factor, false)?;
-                Value::Node(Activation { id, dims: c.dims })
-            }
-            Value::Constant(c) => return self.shift(call, product, &c, beta),
-            node => node,
+            Value::Node(c) => Value::Node(self.multiple(c, beta)?),
+            Value::Constant(c) => Value::Constant(self.times(&c, beta)),
         };
         self.sum(call, vec![product, c])
     }
@@ -168,10 +155,10 @@ impl<'a> Importer<'a> {
         w: Tensor,
     ) -> Result<Value> {
         let vector = w.dims.len() == 1;
-        let w = if vector {
-            w.reshaped(vec![w.len(), 1])
-        } else {
-            w
+        let w = match w.dims[..] {
+            [] => return Err(call.error("its constant is a scalar, where a matrix is needed")),
+            [n] => w.reshaped(vec![n, 1]),
+            _ => w,
         };
         let extra = w.dims.len() - 2;
         if w.dims[..extra].iter().any(|&n| n != 1) {
@@ -183,7 +170,9 @@ impl<'a> Importer<'a> {
             return Err(call.error("its input is a scalar"));
         };
         self.check_inputs(call, inputs, last)?;
-        let mut dims = leading.to_vec();
+        let missing = (extra + 1).saturating_sub(leading.len()).min(extra);
+        let mut dims = vec![1; missing];
+        dims.extend(leading);
         if !vector {
             dims.push(outputs);
         }
@@ -192,15 +181,15 @@ impl<'a> Importer<'a> {
         } else {
             self.take_bias(index, call, outputs, dims.len())?
         };
-        let weight = matrix(&w, [inputs, outputs], true, 1.0);
-        let bias = bias.as_ref().map(|bias| (bias, 1.0));
+        let w = w.reshaped(vec![inputs, outputs]);
+        let weight = self.weight(call, &w, true, 1.0)?;
         let shape = if x.dims.len() == 1 {
             x.dims.clone()
         } else {
             sample_shape(&x.dims).to_vec()
         };
         let id = self.shaped(x.id, &shape)?;
-        let id = self.dense(id, &w, weight, 1.0, bias)?;
+        let id = self.dense(call, id, &weight, bias.as_ref())?;
         if dims.is_empty() {
             dims.push(1);
         }
@@ -245,6 +234,9 @@ impl<'a> Importer<'a> {
             [columns] => [1, columns],
             _ => tensor_axes(call, w)?,
         };
+        if x.dims.is_empty() {
+            return Err(call.error("its input is a scalar"));
+        }
         let vector = x.dims.len() == 1;
         let dims = if vector {
             vec![x.dims[0], 1]
@@ -267,7 +259,7 @@ impl<'a> Importer<'a> {
         } else {
             swap(self, x.id, inputs, n)?
         };
-        let id = self.dense(id, w, matrix(w, [rows, columns], false, 1.0), 1.0, None)?;
+        let id = self.dense(call, id, &w.reshaped(vec![rows, columns]), None)?;
         let id = if vector { id } else { swap(self, id, n, rows)? };
         let mut dims = leading.to_vec();
         if w.dims.len() > 1 {
@@ -307,9 +299,9 @@ impl<'a> Importer<'a> {
         let image = self.image(&x)?;
         let outputs = w.dims[0];
         let shape = IxDyn(&[outputs, w.dims[1], window.kernel[0], window.kernel[1]]);
-        let weight = ArrayD::from_shape_vec(shape, w.values.to_vec()).expect("as many entries");
+        let weight = self.parameter(call, &w)?;
+        let weight = ArrayD::from_shape_vec(shape, weight).expect("as many entries");
         let weight = weight.into_dimensionality::<Ix4>().expect("four axes");
-        self.learn(&w, None, Contribution::Times(1.0));
         let bias = match bias {
             Some(bias) if bias.len() != outputs => {
                 return Err(call.error(format!(
@@ -317,10 +309,7 @@ impl<'a> Importer<'a> {
                     bias.len()
                 )));
             }
-            Some(bias) => {
-                self.learn(&bias, None, Contribution::Times(1.0));
-                Some(Array1::from(bias.values.to_vec()))
-            }
+            Some(bias) => Some(Array1::from(self.parameter(call, &bias)?)),
             None => None,
         };
         let id = self.builder.conv2d(image, weight, bias, window, groups)?;
@@ -424,18 +413,44 @@ impl<'a> Importer<'a> {
         let axis = 1 - usize::from(x.dims[0] == 1);
         let [scale, shift, mean, variance] = [1, 2, 3, 4].map(|place| self.constant(call, place));
         let (scale, shift, mean, variance) = (scale?, shift?, mean?, variance?);
-        self.learn(&scale, None, Contribution::Times(1.0));
-        self.learn(&shift, None, Contribution::Times(1.0));
-        let vector = |tensor: &Tensor| Array1::from(tensor.values.to_vec());
-        let norm = BatchNorm {
-            scale: vector(&scale),
-            shift: vector(&shift),
-            mean: vector(&mean),
-            variance: vector(&variance),
-            epsilon: call.float("epsilon", 1e-5)?,
+        let epsilon = call.float("epsilon", 1e-5)?;
+        let lengths = [&scale, &shift, &mean, &variance].map(|array| array.len());
+        if lengths.iter().any(|&n| n != lengths[0]) {
+            return Err(call.error(format!("its constants have {lengths:?} entries")));
+        }
+        let vector = |tensor: &Tensor| -> Result<Array1<f64>> {
+            Ok(Array1::from(self.numbers(call, tensor)?.to_vec()))
         };
+        let norm = BatchNorm {
+            scale: vector(&scale)?,
+            shift: vector(&shift)?,
+            mean: vector(&mean)?,
+            variance: vector(&variance)?,
+            epsilon,
+        };
+        self.normalised(call, &norm, [scale, shift, mean, variance])?;
         let id = self.builder.batch_norm(x.id, axis, norm)?;
         self.value(id, x.dims)
+    }
+
+    /// Records how scale and shift, as parameters of the network, come from the file. Its statistics count as parts of them:
+    /// the map is `a x + b − a m` with `a = s/√(v + ε)`, so that `∂m = −a ∂b` and `∂v = −s/(2(v + ε)) ∂s`.
+    fn normalised(&mut self, call: Call, norm: &BatchNorm<f64>, arrays: [Tensor; 4]) -> Result<()> {
+        let [scale, shift, mean, variance] = arrays;
+        let inverse = norm.variance.mapv(|v| 1.0 / (v + norm.epsilon).sqrt());
+        let by_mean = -&norm.scale * &inverse;
+        let by_variance = &norm.scale * &inverse * &inverse * -0.5;
+        let parts = [(scale, variance, by_variance), (shift, mean, by_mean)];
+        for (own, statistic, rates) in parts {
+            let mut terms: Vec<Term> = Vec::new();
+            terms.extend(own.formula.map(|of| Term::picked(of, None)));
+            if let Some(of) = statistic.formula {
+                terms.extend(self.rated(call, of, [None, None], rates.to_vec()));
+            }
+            let formula = self.formulas.sum(own.len(), terms);
+            self.weights.push(formula);
+        }
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod arithmetic;
 mod constants;
+mod entries;
 mod linear;
 mod order;
 mod pooling;
@@ -9,18 +10,19 @@ mod shape;
 
 use std::collections::{HashMap, HashSet};
 
-use ndarray::{ArrayD, IxDyn};
 use relugrad::{Builder, Gate, NodeId};
 
 use super::attributes::Call;
+use super::element::{Element, type_name};
 use super::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use super::proto::{tensor_shape_proto::dimension, type_proto};
-use super::tensor::{Tensor, type_name};
+use super::tensor::Tensor;
 use super::values::{Activation, Value, sample_shape};
 use super::{graph_error, tensor};
 use crate::error::{Error, Result};
+use crate::formula::{Formula, Formulas};
 use crate::limits::Budget;
-use crate::model::{Contribution, Model, Weight};
+use crate::model::{FileGradients, Model};
 
 /// Bytes for each entry of a value that is moved or repeated: its place, in the forms that it takes on the way.
 const MOVED: usize = 40;
@@ -34,9 +36,16 @@ pub(super) struct Importer<'a> {
     opset: i64,
     builder: Builder<f64>,
     values: HashMap<&'a str, Value>,
-    /// For each parameter array of the network, which initialiser it is made of.
-    weights: Vec<Option<Weight>>,
-    /// Dimensions of the initialisers that became parameters, in the order of the file.
+    /// The type of the graph's input.
+    element: Element,
+    /// How constants come from the arrays of the file.
+    formulas: Formulas,
+    /// For each parameter array of the network, how it comes from those, if it does.
+    weights: Vec<Option<Formula>>,
+    /// Constants on which the logits depend in a way that gives no gradient, with the reason.
+    left_out: Vec<(Formula, String)>,
+    /// Constants with which the logits change only in steps, and where.
+    steps: Vec<(Formula, String)>,
     notes: Vec<String>,
     /// How many nodes read each name.
     readers: HashMap<&'a str, Vec<usize>>,
@@ -62,7 +71,11 @@ impl<'a> Importer<'a> {
             opset,
             builder: Builder::with_room(budget.room()),
             values: HashMap::new(),
+            element: Element::Float,
+            formulas: Formulas::default(),
             weights: Vec::new(),
+            left_out: Vec::new(),
+            steps: Vec::new(),
             notes: Vec::new(),
             readers: HashMap::new(),
             taken: HashSet::new(),
@@ -97,7 +110,9 @@ impl<'a> Importer<'a> {
             "output",
         )?;
         let network = self.builder.build(id)?;
-        Ok(Model::new(network, self.weights, self.notes))
+        let gradients =
+            FileGradients::new(self.formulas, self.weights, &self.left_out, &self.steps);
+        Ok(Model::new(network, gradients, self.notes))
     }
 
     fn first(&self) -> NodeId {
@@ -152,18 +167,8 @@ impl<'a> Importer<'a> {
                 continue;
             }
             let mut tensor = tensor::decode(proto, self.budget, self.external)?;
-            if !tensor.integer {
-                if let Some(i) = tensor.values.iter().position(|v| !v.is_finite()) {
-                    return Err(Error::NotFinite {
-                        tensor: proto.name.clone(),
-                        index: crate::native::index(&tensor.dims, i),
-                        value: tensor.values[i],
-                    });
-                }
-                tensor.source = Some(tensor::Source {
-                    initializer: proto.name.clone(),
-                    places: None,
-                });
+            if tensor.reals().is_some() {
+                tensor.formula = Some(self.formulas.array(&proto.name, &tensor.dims));
             }
             if self
                 .values
@@ -198,7 +203,8 @@ impl<'a> Importer<'a> {
                 "it has the inputs {names:?}, but exactly one is needed"
             )));
         };
-        let dims = input_dims(input)?;
+        let (dims, element) = input_dims(input)?;
+        self.element = element;
         let id = self.builder.input_shaped(sample_shape(&dims))?;
         self.rename(id, &input.name)?;
         self.values
@@ -233,7 +239,12 @@ impl<'a> Importer<'a> {
             if let Some(alias) = self.aliases.get(name.as_str()) {
                 self.values.insert(alias, value.clone());
             }
-            self.values.insert(name, value);
+            let known = self.values.insert(name, value);
+            if known.is_some() && !name.is_empty() {
+                return Err(call.error(format!(
+                    "it gives the value `{name}`, which there is already"
+                )));
+            }
         }
         Ok(())
     }
@@ -265,7 +276,8 @@ impl<'a> Importer<'a> {
             "MaxPool" | "AveragePool" => self.pool(call).map(one),
             "GlobalAveragePool" | "GlobalMaxPool" => self.global_pool(call).map(one),
             "ReduceMean" | "ReduceSum" | "ReduceMax" => self.reduce(call).map(one),
-            "Identity" | "Dropout" | "Cast" => self.identity(call).map(one),
+            "Where" => self.select(call).map(one),
+            "Identity" | "Dropout" | "Cast" | "CastLike" => self.identity(call).map(one),
             "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" => self.reshape(call).map(one),
             "Transpose" => self.transpose(call).map(one),
             "Expand" => self.expand(call).map(one),
@@ -351,26 +363,60 @@ impl<'a> Importer<'a> {
         Ok(Value::Node(Activation { id, dims }))
     }
 
-    /// Records what the next parameter array is made of: entry `i` is `factor` times entry `places[i]` of `tensor`.
-    fn learn(&mut self, tensor: &Tensor, places: Option<&[usize]>, contribution: Contribution) {
-        let weight = tensor.source.as_ref().map(|source| {
-            let place = |i: usize| source.place(places.map_or(i, |places| places[i])) as u32;
-            let count = places.map_or(tensor.len(), <[usize]>::len);
-            let same = places.is_none() && source.places.is_none();
-            Weight {
-                initializer: source.initializer.clone(),
-                dims: self.initializer_dims(&source.initializer),
-                places: (!same).then(|| (0..count).map(place).collect()),
-                contribution,
-            }
-        });
-        self.weights.push(weight);
+    /// The whole numbers of a constant, such as axes or lengths.
+    fn whole_numbers(&self, call: Call, tensor: &Tensor) -> Result<Vec<i64>> {
+        tensor.indices().ok_or_else(|| {
+            call.error(format!(
+                "a constant of it has numbers of type {}, where whole numbers are needed",
+                tensor.element.name()
+            ))
+        })
     }
 
-    fn initializer_dims(&self, name: &str) -> Vec<usize> {
-        match self.values.get(name) {
-            Some(Value::Constant(tensor)) => tensor.dims.clone(),
-            _ => Vec::new(),
+    /// The whole numbers of an input that may be missing.
+    fn optional_integers(&self, call: Call, place: usize) -> Result<Option<Vec<i64>>> {
+        let tensor = self.optional_constant(call, place)?;
+        tensor.map(|t| self.whole_numbers(call, &t)).transpose()
+    }
+
+    /// The dimensions or repetitions that a constant lists.
+    fn lengths(&self, call: Call, place: usize) -> Result<Vec<usize>> {
+        let listed = self.whole_numbers(call, &self.constant(call, place)?)?;
+        let lengths: Option<Vec<usize>> = listed.iter().map(|&n| usize::try_from(n).ok()).collect();
+        lengths.ok_or_else(|| call.error(format!("its lengths {listed:?} are negative")))
+    }
+
+    /// The finite floating numbers of a constant that the network is to compute with.
+    fn numbers<'t>(&self, call: Call, tensor: &'t Tensor) -> Result<&'t [f64]> {
+        let Some(values) = tensor.reals() else {
+            return Err(call.error(format!(
+                "its constant has numbers of type {}, where floating ones are needed",
+                tensor.element.name()
+            )));
+        };
+        if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+            let (index, value) = (crate::native::index(&tensor.dims, i), values[i]);
+            return Err(call.error(format!(
+                "entry {index:?} of its constant is {value}; weights must be finite"
+            )));
+        }
+        Ok(values)
+    }
+
+    /// Makes a constant the next parameter array of the network, and returns its numbers.
+    fn parameter(&mut self, call: Call, tensor: &Tensor) -> Result<Vec<f64>> {
+        let what = || call.error("a weight of it").to_string();
+        self.budget.array(&[tensor.len()], size_of::<f64>(), what)?;
+        let values = self.numbers(call, tensor)?.to_vec();
+        self.weights.push(tensor.formula);
+        Ok(values)
+    }
+
+    /// Records that a constant that the logits depend on gets no gradient.
+    fn leave_out(&mut self, constant: impl Into<Option<Formula>>, call: Call, reason: &str) {
+        if let Some(formula) = constant.into() {
+            let reason = format!("node `{}` ({}) {reason}", call.name(), call.operator());
+            self.left_out.push((formula, reason));
         }
     }
 
@@ -401,8 +447,8 @@ impl<'a> Importer<'a> {
     }
 }
 
-/// The array of a constant with as many axes as `rank`, if it has no more than leading axes of length 1 beyond them.
-fn array(call: Call, tensor: &Tensor, rank: usize) -> Result<ArrayD<f64>> {
+/// The dimensions of a constant without leading axes of length 1 beyond `rank`.
+fn array_dims(call: Call, tensor: &Tensor, rank: usize) -> Result<Vec<usize>> {
     let extra = tensor.dims.len().saturating_sub(rank);
     if tensor.dims[..extra].iter().any(|&n| n != 1) {
         return Err(call.error(format!(
@@ -410,24 +456,27 @@ fn array(call: Call, tensor: &Tensor, rank: usize) -> Result<ArrayD<f64>> {
             tensor.dims
         )));
     }
-    let values = tensor.values.to_vec();
-    Ok(ArrayD::from_shape_vec(IxDyn(&tensor.dims[extra..]), values).expect("as many entries"))
+    Ok(tensor.dims[extra..].to_vec())
 }
 
 /// The dimensions of the graph's input with a batch of one.
-fn input_dims(input: &ValueInfoProto) -> Result<Vec<usize>> {
+fn input_dims(input: &ValueInfoProto) -> Result<(Vec<usize>, Element)> {
     let name = &input.name;
     let Some(type_proto::Value::TensorType(tensor)) =
         input.r#type.as_ref().and_then(|t| t.value.as_ref())
     else {
         return Err(graph_error(format!("its input `{name}` is no tensor")));
     };
-    if !matches!(tensor.elem_type, 0 | 1 | 11) {
-        return Err(graph_error(format!(
-            "its input `{name}` has numbers of type {}, but float or double are needed",
-            type_name(tensor.elem_type)
-        )));
-    }
+    let element = match tensor.elem_type {
+        0 | 1 => Element::Float,
+        11 => Element::Double,
+        _ => {
+            return Err(graph_error(format!(
+                "its input `{name}` has numbers of type {}, but float or double are needed",
+                type_name(tensor.elem_type)
+            )));
+        }
+    };
     let Some(shape) = &tensor.shape else {
         return Err(graph_error(format!(
             "its input `{name}` has no shape; export it with one"
@@ -458,6 +507,6 @@ fn input_dims(input: &ValueInfoProto) -> Result<Vec<usize>> {
         [n, _, ..] if n > 1 => Err(graph_error(format!(
             "its input `{name}` has a batch fixed at {n}; export it with a batch of 1 or a symbolic one"
         ))),
-        _ => Ok(dims),
+        _ => Ok((dims, element)),
     }
 }

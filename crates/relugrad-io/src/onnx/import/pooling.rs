@@ -3,7 +3,6 @@
 use ndarray::{ArrayD, IxDyn};
 
 use super::*;
-use crate::onnx::values::axis;
 
 impl<'a> Importer<'a> {
     pub(super) fn pool(&mut self, call: Call<'a>) -> Result<Value> {
@@ -73,25 +72,24 @@ impl<'a> Importer<'a> {
         self.value(id, dims)
     }
 
+    /// The axes that a reduction names, in order; all of them, or `None` for no reduction, if it names none.
+    pub(super) fn reduced_axes(&self, call: Call, rank: usize) -> Result<Option<Vec<usize>>> {
+        let listed = match call.integers("axes")? {
+            Some(axes) => axes.to_vec(),
+            None => self.optional_integers(call, 1)?.unwrap_or_default(),
+        };
+        if listed.is_empty() {
+            let none = call.flag("noop_with_empty_axes", false)?;
+            return Ok((!none).then(|| (0..rank).collect()));
+        }
+        Ok(Some(self.distinct_axes(call, &listed, rank)?))
+    }
+
     pub(super) fn reduce(&mut self, call: Call<'a>) -> Result<Value> {
         let x = self.activation(call, 0)?;
-        let listed = match call.integers("axes")? {
-            Some(axes) => Some(axes.to_vec()),
-            None => self
-                .optional_constant(call, 1)?
-                .map(|axes| axes.to_integers()),
+        let Some(axes) = self.reduced_axes(call, x.dims.len())? else {
+            return Ok(Value::Node(x));
         };
-        let rank = x.dims.len();
-        let mut axes = match listed.filter(|axes| !axes.is_empty()) {
-            None if call.flag("noop_with_empty_axes", false)? => return Ok(Value::Node(x)),
-            None => (0..rank).collect(),
-            Some(axes) => axes
-                .into_iter()
-                .map(|a| axis(a, rank).ok_or_else(|| call.error(format!("it has no axis {a}"))))
-                .collect::<Result<Vec<_>>>()?,
-        };
-        axes.sort_unstable();
-        axes.dedup();
         let keep = call.flag("keepdims", true)?;
         let count: usize = axes.iter().map(|&a| x.dims[a]).product();
         let reduced = self.reduced(x, &axes, keep, call.operator() == "ReduceMax")?;
