@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use relugrad::{Network, Scalar};
-use relugrad_io::{Format, Metadata, onnx_to_bytes, to_bytes, write_whole};
+use relugrad_io::{Format, Metadata, onnx_to_bytes, printable, to_bytes, write_whole};
 
 use crate::failure::{Failure, check_output};
 use crate::model::ModelFile;
@@ -77,7 +77,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let (folded, left) = network.fold_batch_norm().map_err(anyhow::Error::from)?;
         for name in left {
             print::line(format_args!(
-                "note: the batch normalisation `{name}` stays; it has no neighbour that can take it in exactly"
+                "note: the batch normalisation `{}` stays; it has no neighbour that can take it in exactly",
+                printable(&name)
             ));
         }
         network = folded;

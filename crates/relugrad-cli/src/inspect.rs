@@ -4,6 +4,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use ndarray::{ArrayD, Axis};
 use relugrad::{Gate, Network, Node, Operation};
+use relugrad_io::printable;
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -61,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         print::line(format_args!("note: {note}"));
     }
     for warning in warnings {
-        print::line(format_args!("warning: {warning}"));
+        print::line(format_args!("warning: {}", printable(&warning)));
     }
     Ok(())
 }
@@ -121,9 +122,9 @@ fn table(network: &Network<f64>) -> Table {
     for node in network.nodes() {
         let shape: Vec<String> = node.shape().iter().map(usize::to_string).collect();
         table.add_row([
-            node.name().to_owned(),
+            printable(node.name()).into_owned(),
             node.operation().name().to_owned(),
-            inputs(network, node).join(", "),
+            printable(&inputs(network, node).join(", ")).into_owned(),
             shape.join("×"),
             number(parameters(network, node)),
             number(gates(node)),

@@ -24,6 +24,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use failure::{Failure, exit_code};
+use relugrad_io::Limits;
 
 /// Exact derivatives and regularizers of ReLU networks.
 #[derive(Debug, Parser)]
@@ -36,6 +37,11 @@ use failure::{Failure, exit_code};
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+
+    /// The most memory that what is made from one file may take, such as 500MB or 2GiB, if a file is refused for asking for
+    /// more. By default 64 MiB and 64 bytes for each byte of the file; 2 GiB for a network that a description asks for
+    #[arg(long, global = true, value_name = "SIZE", value_parser = values::size, help_heading = "Files")]
+    file_memory: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -53,7 +59,11 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::try_parse() {
-        Ok(arguments) => exit_code(run(arguments.command)),
+        Ok(arguments) => {
+            let memory = arguments.file_memory;
+            Limits { memory }.set_for_process();
+            exit_code(run(arguments.command))
+        }
         Err(message) => match (message.use_stderr(), print::clap(&message)) {
             (true, _) => ExitCode::from(2),
             (false, arrived) => match arrived {

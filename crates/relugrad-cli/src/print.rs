@@ -3,7 +3,7 @@
 //! Nothing here ends the work. A standard output that takes no more is remembered until the command is done, so files are
 //! written whatever becomes of the text; a standard error that takes no more is let go.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, ErrorKind, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ pub(crate) fn line(text: impl Display) {
         return;
     }
     let mut out = io::stdout().lock();
-    let text = format!("{text}\n");
+    let text = format!("{}\n", Shown(text));
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => PRINTED.store(true, Ordering::SeqCst),
         Err(error) => lose(error),
@@ -29,8 +29,20 @@ pub(crate) fn line(text: impl Display) {
 
 /// Prints a line to the standard error, for whoever can see it.
 pub(crate) fn note(text: impl Display) {
-    let text = format!("{text}\n");
+    let text = format!("{}\n", Shown(text));
     let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// A text as it is shown: what a file may have put into it, a terminal does not obey.
+struct Shown<T>(T);
+
+impl<T: Display> Display for Shown<T> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let text = self.0.to_string();
+        let mut lines = text.split('\n').map(relugrad_io::printable);
+        f.write_str(&lines.next().unwrap_or_default())?;
+        lines.try_for_each(|line| write!(f, "\n{line}"))
+    }
 }
 
 /// Whether the standard output takes no more.
@@ -67,4 +79,15 @@ pub(crate) fn clap(message: &clap::Error) -> bool {
 /// Remembers why the standard output takes no more; the first reason counts.
 fn lose(error: io::Error) {
     let _ = LOST.set(error);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_stay_lines_and_escapes_are_shown() {
+        let text = Shown("one\n\ttwo \u{1b}[2J\u{202e}\n");
+        assert_eq!(text.to_string(), "one\n\ttwo \\u{1b}[2J\\u{202e}\n");
+    }
 }

@@ -35,6 +35,27 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
     number(text, |x| x > 0.0 && x < 1.0, "a number between 0 and 1")
 }
 
+/// A number of bytes, such as `800`, `500MB` or `1.5 GiB`.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let end = text.find(|c: char| c.is_ascii_alphabetic());
+    let (number, unit) = text.split_at(end.unwrap_or(text.len()));
+    let units = ["B", "KB", "MB", "GB", "TB", "KIB", "MIB", "GIB", "TIB"];
+    let unit = unit.to_ascii_uppercase();
+    let place = units.iter().position(|known| *known == unit);
+    let factor = match place {
+        None if unit.is_empty() => Some(1.0),
+        None => None,
+        Some(power @ 0..5) => Some(1000f64.powi(power as i32)),
+        Some(power) => Some(1024f64.powi(power as i32 - 4)),
+    };
+    let bytes = factor.zip(number.trim().parse::<f64>().ok());
+    match bytes.map(|(factor, number)| factor * number) {
+        Some(bytes) if bytes >= 1.0 && bytes < u64::MAX as f64 => Ok(bytes as u64),
+        _ => Err("it must be a number of bytes, such as 500MB or 2GiB".into()),
+    }
+}
+
 /// A penalty and, if it was given, its weight.
 #[derive(Clone, Debug)]
 pub(crate) struct Weighted {
@@ -87,5 +108,27 @@ impl FromStr for Grid {
             .parse()
             .map_err(|error: relugrad::Error| error.to_string())?;
         Ok(Grid { penalty, lambdas })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_decimal_and_binary_units() {
+        for (text, bytes) in [
+            ("800", 800),
+            ("500MB", 500_000_000),
+            ("1.5 GiB", 3 << 29),
+            ("2gib", 2 << 30),
+            ("7B", 7),
+            ("64kib", 1 << 16),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "0", "-1GB", "2 XB", "GB", "nan", "1e30", "inf"] {
+            assert!(size(text).is_err(), "{text}");
+        }
     }
 }

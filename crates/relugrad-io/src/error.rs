@@ -513,7 +513,7 @@ impl Error {
     }
 
     /// The error with the name of the file in which it was found.
-    pub(crate) fn in_file(self, path: &Path) -> Error {
+    pub fn in_file(self, path: &Path) -> Error {
         Error::InFile {
             path: path.to_owned(),
             problem: Box::new(self),

@@ -83,12 +83,13 @@ impl Budget {
     /// # Errors
     /// [`Error::Memory`] if less is left.
     pub fn take(&self, bytes: u64, what: impl FnOnce() -> String) -> Result<()> {
+        // The largest number also stands for all beyond it.
         match self.left.get().checked_sub(bytes) {
-            Some(left) => {
+            Some(left) if bytes < u64::MAX => {
                 self.left.set(left);
                 Ok(())
             }
-            None => Err(Error::Memory {
+            _ => Err(Error::Memory {
                 what: what(),
                 needed: bytes,
                 left: self.left.get(),

@@ -9,6 +9,7 @@ use relugrad::{Network, ParameterInfo, Parameters, Scalar};
 use crate::error::{Error, Result};
 use crate::formula::{Formula, Formulas};
 use crate::native::Metadata;
+use crate::text::printable;
 
 /// The kinds of files that hold models, told apart by the ending of their name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +131,10 @@ impl Model {
         Model {
             network,
             gradients,
-            notes,
+            notes: notes
+                .iter()
+                .map(|note| printable(note).into_owned())
+                .collect(),
             metadata: Metadata::new(),
         }
     }

@@ -16,9 +16,9 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Printable(text).to_string().into()
 }
 
-/// Whether a character does something besides being shown.
+/// Whether a character does something besides being shown. A tab only moves.
 fn obeyed(c: char) -> bool {
-    c.is_control()
+    c.is_control() && c != '\t'
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }

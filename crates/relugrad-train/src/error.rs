@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use relugrad_io::printable;
+
 /// A result whose error is the crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -20,7 +22,7 @@ pub enum Error {
     },
 
     /// A file of samples that is damaged or does not say what is needed.
-    #[error("{}: {problem}", .path.display())]
+    #[error("{}: {}", printable(&.path.to_string_lossy()), printable(problem))]
     DataFile {
         /// Which file.
         path: PathBuf,
@@ -334,22 +336,6 @@ pub enum Error {
         path: PathBuf,
         /// `images`, `labels`, `rows` or `columns`.
         what: &'static str,
-    },
-
-    /// An IDX file whose header declares more than we are willing to hold in memory.
-    #[error(
-        "the header of {} declares {found} bytes of {what}, more than the {expected} allowed; keep fewer of them in the file",
-        .path.display()
-    )]
-    IdxTooLarge {
-        /// Which file.
-        path: PathBuf,
-        /// `images` or `labels`.
-        what: &'static str,
-        /// The largest number of bytes allowed.
-        expected: u64,
-        /// The number of bytes declared.
-        found: u128,
     },
 
     /// An IDX file that ends too early.

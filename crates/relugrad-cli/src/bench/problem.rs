@@ -1,5 +1,6 @@
 //! The network and the data that are timed.
 
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -8,6 +9,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use relugrad::{Builder, Mlp, Network, Scalar, Window};
+use relugrad_io::open_file;
 
 use super::arguments::Arguments;
 
@@ -93,14 +95,16 @@ fn lenet(seed: u64) -> relugrad::Result<Network<f32>> {
 
 /// The numbers of a file, which must be so many.
 fn read<const N: usize, V>(path: &Path, count: usize, value: fn([u8; N]) -> V) -> Result<Vec<V>> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    if Some(bytes.len()) != count.checked_mul(N) {
+    let (mut file, length) = open_file(path)?;
+    if count.checked_mul(N).map(|needed| needed as u64) != Some(length) {
         bail!(
-            "{} has {} bytes, but {count} numbers of {N} bytes are needed",
-            path.display(),
-            bytes.len()
+            "{} has {length} bytes, but {count} numbers of {N} bytes are needed",
+            path.display()
         );
     }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)
+        .with_context(|| format!("cannot read {}", path.display()))?;
     let (numbers, _) = bytes.as_chunks::<N>();
     Ok(numbers.iter().map(|&number| value(number)).collect())
 }

@@ -79,7 +79,9 @@ pub(super) fn page(comparison: &Comparison) -> Result<String> {
 
 /// Text in which no character is taken for markup.
 pub(crate) fn escape(text: &str) -> String {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;");
+    let text = relugrad_io::printable(text)
+        .replace('&', "&amp;")
+        .replace('<', "&lt;");
     text.replace('>', "&gt;").replace('"', "&quot;")
 }
 

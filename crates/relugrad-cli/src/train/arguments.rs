@@ -253,8 +253,7 @@ impl Arguments {
     pub(super) fn configuration(&self) -> Result<Configuration, Failure> {
         let mut table = match &self.config {
             Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| anyhow!("cannot read {}: {error}", path.display()))?;
+                let text = relugrad_io::read_text(path).map_err(anyhow::Error::from)?;
                 let table: Result<Table, toml::de::Error> = text.parse();
                 table.map_err(|e| Failure::Usage(anyhow!("{}: {e}", path.display())))?
             }

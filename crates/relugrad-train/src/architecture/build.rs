@@ -5,10 +5,14 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use relugrad::{BatchNorm, Builder, Network, NodeId, Scalar};
+use relugrad_io::{Budget, Limits};
 
 use super::Layer;
 use crate::data::ChannelStatistics;
 use crate::error::Result;
+
+/// What the weights of a network may take unless more is allowed, as they are made: those of VGG-16 take 1 GiB.
+const LARGEST: u64 = 2 << 30;
 
 /// How much smaller the last weights of a residual branch start.
 const BRANCH_SCALE: f64 = 0.1;
@@ -20,8 +24,15 @@ pub(super) fn build<T: Scalar>(
     seed: u64,
     standardisation: Option<&ChannelStatistics>,
 ) -> Result<Network<T>> {
-    let mut builder = Builder::new();
-    let flat = [shape.iter().product()];
+    let budget = Limits {
+        memory: Limits::of_process().memory.or(Some(LARGEST)),
+    }
+    .budget(0);
+    budget.nodes(count(layers))?;
+    let mut builder = Builder::with_room(budget.room());
+    let product = shape.iter().try_fold(1usize, |p, &n| p.checked_mul(n));
+    // The builder refuses a size that does not exist.
+    let flat = [product.unwrap_or(usize::MAX)];
     // Dense layers need no images, and a vector needs no reshaping.
     let images = layers
         .iter()
@@ -29,6 +40,8 @@ pub(super) fn build<T: Scalar>(
     let node = builder.input_shaped(if images { shape } else { &flat })?;
     let mut draft = Draft {
         builder,
+        budget,
+        place: Vec::new(),
         random: ChaCha8Rng::seed_from_u64(seed),
     };
     let node = match standardisation {
@@ -43,6 +56,10 @@ pub(super) fn build<T: Scalar>(
 /// A network in the making.
 struct Draft<T> {
     builder: Builder<T>,
+    /// What is left for its weights.
+    budget: Budget,
+    /// Numbers from 1 of the layer that is being made, and of those that it is in.
+    place: Vec<usize>,
     random: ChaCha8Rng,
 }
 
@@ -77,7 +94,9 @@ impl<T: Scalar> Draft<T> {
                 _ => 2.0,
             };
             let scale = if i + 1 == layers.len() { last } else { 1.0 };
+            self.place.push(i + 1);
             node = self.layer(node, layer, gain * scale * scale)?;
+            self.place.pop();
         }
         Ok(node)
     }
@@ -98,7 +117,7 @@ impl<T: Scalar> Draft<T> {
                 let inputs = channels / (*groups).max(1);
                 let shape = (*outputs, inputs, height, width);
                 let taps = inputs.saturating_mul(height).saturating_mul(width);
-                fits::<T>(*outputs, taps)?;
+                self.pay(*outputs, taps)?;
                 let weight = self.weights(shape, taps, gain);
                 let bias = bias.then(|| Array1::zeros(*outputs));
                 self.builder.conv2d(node, weight, bias, *window, *groups)?
@@ -130,10 +149,25 @@ impl<T: Scalar> Draft<T> {
     fn dense(&mut self, node: NodeId, outputs: usize, bias: bool, gain: f64) -> Result<NodeId> {
         let node = self.builder.flatten(node)?;
         let inputs = self.builder.shape(node)?[0];
-        fits::<T>(outputs, inputs)?;
+        self.pay(outputs, inputs)?;
         let weight = self.weights((outputs, inputs), inputs, gain);
         let bias = bias.then(|| Array1::zeros(outputs));
         Ok(self.builder.dense(node, weight, bias)?)
+    }
+
+    /// Pays for the weights of a layer before they are made, as they are drawn and in the network.
+    fn pay(&self, outputs: usize, inputs: usize) -> Result<()> {
+        let what = || {
+            let numbers: Vec<String> = self.place.iter().map(usize::to_string).collect();
+            let layer = match &numbers[..] {
+                [] => "the layer to the logits".into(),
+                numbers => format!("layer {}", numbers.join(".")),
+            };
+            format!("{layer}, with {outputs} outputs of {inputs} weights each,")
+        };
+        let size = 2 * size_of::<T>();
+        self.budget.array(&[outputs, inputs], size, what)?;
+        Ok(())
     }
 
     fn weights<D: Dimension>(
@@ -151,12 +185,11 @@ impl<T: Scalar> Draft<T> {
     }
 }
 
-/// Refuses a layer whose weights do not fit into memory, as far as the allocator knows.
-fn fits<T>(outputs: usize, inputs: usize) -> Result<()> {
-    let entries = outputs.checked_mul(inputs);
-    if entries.is_some_and(|entries| Vec::<T>::new().try_reserve_exact(entries).is_ok()) {
-        return Ok(());
-    }
-    let widths = vec![inputs, outputs];
-    Err(relugrad::Error::TooLarge { widths }.into())
+/// How many layers there are, those of branches included.
+fn count(layers: &[Layer]) -> usize {
+    let one = |layer: &Layer| match layer {
+        Layer::Residual { layers, shortcut } => 1 + count(layers) + count(shortcut),
+        _ => 1,
+    };
+    layers.iter().map(one).sum()
 }

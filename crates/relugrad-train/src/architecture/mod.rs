@@ -8,6 +8,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use relugrad::{Gate, Network, Scalar, Window};
+use relugrad_io::read_text;
 
 use crate::data::ChannelStatistics;
 use crate::error::{Error, Result};
@@ -156,11 +157,12 @@ impl Architecture {
     pub fn parse(text: &str) -> Result<Architecture> {
         if text.ends_with(".toml") {
             let path = Path::new(text);
-            let content = std::fs::read_to_string(path).map_err(|source| Error::Read {
-                path: path.to_owned(),
-                source,
-            })?;
-            let mut read = Architecture::from_toml(&content)?;
+            let content = read_text(path)?;
+            let read = Architecture::from_toml(&content).map_err(|error| match error {
+                Error::Architecture { problem } => self::problem(format!("{text}: {problem}")),
+                other => other,
+            });
+            let mut read = read?;
             read.name = text.to_owned();
             return Ok(read);
         }

@@ -193,11 +193,8 @@ impl Configuration {
     /// # Errors
     /// [`Error::Read`], and those of [`from_toml`](Self::from_toml).
     pub fn load(path: &Path) -> Result<Configuration> {
-        let bytes = std::fs::read(path).map_err(|source| Error::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        Configuration::from_bytes(path, &bytes)
+        let text = relugrad_io::read_text(path)?;
+        Configuration::from_bytes(path, text.as_bytes())
     }
 
     /// Reads the configuration that a file holds.

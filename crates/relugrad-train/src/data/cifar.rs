@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 
-use super::file::open;
+use super::file::{DataFile, read_error};
 use super::{Dataset, Split};
 use crate::error::{Error, Result};
 
@@ -35,8 +35,8 @@ const CIFAR_100: Kind = Kind {
     classes: 100,
 };
 
-/// The most images that one file may hold; those of the data set have 10 000.
-const MAX_IMAGES: usize = 100_000;
+/// What a byte takes: itself and its `f32`.
+const PRICE: u64 = 1 + size_of::<f32>() as u64;
 
 /// Whether a directory looks like CIFAR-10's: there is a test batch.
 pub fn is_cifar10(dir: &Path) -> bool {
@@ -91,7 +91,7 @@ pub fn load_cifar100(dir: &Path) -> Result<Split> {
 /// The file of a batch, plain or compressed.
 fn path_of(dir: &Path, name: &str) -> Option<PathBuf> {
     let paths = [".bin", ".bin.gz"].map(|ending| dir.join(format!("{name}{ending}")));
-    paths.into_iter().find(|path| path.is_file())
+    paths.into_iter().find(|path| path.exists())
 }
 
 fn dataset(kind: &Kind, paths: &[PathBuf]) -> Result<Dataset> {
@@ -103,17 +103,13 @@ fn dataset(kind: &Kind, paths: &[PathBuf]) -> Result<Dataset> {
             problem,
         };
         let mut bytes = Vec::new();
-        // One byte more than allowed at most.
-        let limit = (MAX_IMAGES * size + 1) as u64;
-        let read = open(path)?.take(limit).read_to_end(&mut bytes);
-        read.map_err(|source| Error::Read {
-            path: path.clone(),
-            source,
-        })?;
-        let count = bytes.len() / size;
-        if count == 0 || bytes.len() % size != 0 || count > MAX_IMAGES {
+        let (mut reader, _) = DataFile::open(path)?.stream(PRICE);
+        reader
+            .read_to_end(&mut bytes)
+            .map_err(|error| read_error(path, error))?;
+        if bytes.is_empty() || !bytes.len().is_multiple_of(size) {
             return Err(problem(format!(
-                "it has {} bytes, which is no number of records of {size} bytes from 1 to {MAX_IMAGES}",
+                "it has {} bytes, which is no number of records of {size} bytes",
                 bytes.len(),
             )));
         }

@@ -1,6 +1,7 @@
 //! A data set held in memory.
 
 use ndarray::{Array2, Axis, s};
+use relugrad_io::printable;
 
 use crate::error::{Error, Result};
 
@@ -36,7 +37,7 @@ impl Dataset {
     ) -> Result<Self> {
         let images = row_major(images);
         let dataset = Self {
-            name: name.into(),
+            name: printable(&name.into()).into_owned(),
             images,
             labels,
             classes,

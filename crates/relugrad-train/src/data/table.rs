@@ -1,14 +1,23 @@
 //! Samples in a table of comma-separated values.
 
-use std::collections::BTreeSet;
-use std::io::Read;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::{self, Read};
 use std::path::Path;
 
+use csv::StringRecord;
 use ndarray::Array2;
+use relugrad_io::Budget;
 
-use super::file::open;
+use super::file::{DataFile, read_error};
 use super::{Dataset, Scale};
 use crate::error::{Error, Result};
+
+/// What a cell takes: its number and its feature.
+const CELL: u64 = (size_of::<f64>() + size_of::<f32>()) as u64;
+
+/// What a label takes besides its characters.
+const LABEL: u64 = 64;
 
 /// Reads a table with one sample in each line: its features and, in the column `label`, its class.
 ///
@@ -21,28 +30,35 @@ pub(super) fn load_table(
     scale: Scale,
     shape: &[usize],
 ) -> Result<Dataset> {
-    let table = Table::read(path, open(path)?)?;
-    let column = table.label_column(path, label)?;
-    let (labels, classes) = table.classes(path, column)?;
-    let (values, features) = table.features(path, column)?;
-    let map = scale.map(path, false, values.iter().copied())?;
-    let values = values.iter().map(|&value| map.apply(value)).collect();
-    let images = Array2::from_shape_vec((labels.len(), features), values).expect("whole lines");
+    let (reader, budget) = DataFile::open(path)?.stream(1);
+    let table = Table::read(path, reader.lines(), &budget, label)?;
+    let (labels, classes) = table.classes(path)?;
+    let map = scale.map(path, false, table.values.iter().copied())?;
+    let values = table.values.iter().map(|&value| map.apply(value)).collect();
+    let images = Array2::from_shape_vec((labels.len(), table.features), values);
+    let images = images.expect("whole lines");
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let name = file.split('.').next().unwrap_or("table");
     let shape = if shape.is_empty() {
-        vec![features]
+        vec![table.features]
     } else {
         shape.to_vec()
     };
     Dataset::new(name, images, labels, classes, shape)
 }
 
-/// The cells of a file.
+/// The numbers of a file.
 struct Table {
-    /// Names of the columns, if the first line has them.
-    names: Option<csv::StringRecord>,
-    lines: Vec<csv::StringRecord>,
+    /// All features, line after line.
+    values: Vec<f64>,
+    /// How many of them a line has.
+    features: usize,
+    /// The label of every line.
+    labels: Vec<Box<str>>,
+    /// The column that they are from.
+    column: usize,
+    /// Whether a line with the names of the columns comes first.
+    named: bool,
 }
 
 fn problem(path: &Path, problem: impl Into<String>) -> Error {
@@ -56,121 +72,154 @@ fn number(cell: &str) -> Option<f64> {
     cell.parse().ok().filter(|value: &f64| value.is_finite())
 }
 
+/// So much of a cell as a message shows.
+fn short(cell: &str) -> Cow<'_, str> {
+    match cell.char_indices().nth(40) {
+        Some((end, _)) => format!("{}…", &cell[..end]).into(),
+        None => cell.into(),
+    }
+}
+
+/// The next line of the table, if there is one.
+fn next(path: &Path, reader: &mut csv::Reader<impl Read>, line: &mut StringRecord) -> Result<bool> {
+    reader.read_record(line).map_err(|error| {
+        let text = error.to_string();
+        match error.into_kind() {
+            csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::Other => {
+                match read_error(path, error) {
+                    Error::Read { source, .. } => problem(path, source.to_string()),
+                    other => other,
+                }
+            }
+            csv::ErrorKind::Io(error) => read_error(path, error),
+            _ => problem(path, text),
+        }
+    })
+}
+
 impl Table {
-    fn read(path: &Path, reader: impl Read) -> Result<Table> {
+    fn read(path: &Path, reader: impl Read, budget: &Budget, label: Option<&str>) -> Result<Table> {
         let mut reader = csv::ReaderBuilder::new()
             .has_headers(false)
             .trim(csv::Trim::All)
             .from_reader(reader);
-        let lines: std::result::Result<Vec<csv::StringRecord>, csv::Error> =
-            reader.records().collect();
-        let mut lines = lines.map_err(|error| problem(path, error.to_string()))?;
-        let Some(first) = lines.first() else {
+        let mut line = StringRecord::new();
+        if !next(path, &mut reader, &mut line)? {
             return Err(problem(path, "it has no line"));
-        };
+        }
         // A header has names for features; a line of data has numbers for all but, perhaps, its label.
-        let words = first.iter().filter(|cell| number(cell).is_none()).count();
-        let names = (words > 1 || (words == 1 && first.len() == 1)).then(|| lines.remove(0));
-        if lines.is_empty() {
-            return Err(problem(
+        let words = line.iter().filter(|cell| number(cell).is_none()).count();
+        let named = words > 1 || (words == 1 && line.len() == 1);
+        let column = label_column(path, &line, named, label)?;
+        let mut table = Table {
+            values: Vec::new(),
+            features: line.len() - 1,
+            labels: Vec::new(),
+            column,
+            named,
+        };
+        if !named {
+            table.add(path, &line, budget)?;
+        }
+        while next(path, &mut reader, &mut line)? {
+            table.add(path, &line, budget)?;
+        }
+        match table.labels.is_empty() {
+            true => Err(problem(
                 path,
                 "it has no line after the names of its columns",
-            ));
+            )),
+            false => Ok(table),
         }
-        Ok(Table { names, lines })
     }
 
-    fn label_column(&self, path: &Path, label: Option<&str>) -> Result<usize> {
-        let columns = self.lines[0].len();
-        let Some(label) = label else {
-            return Ok(columns - 1);
-        };
-        let named = |names: &csv::StringRecord| names.iter().position(|name| name == label);
-        let numbered = || {
-            label
-                .parse()
-                .ok()
-                .filter(|&column: &usize| column < columns)
-        };
-        self.names
-            .as_ref()
-            .and_then(named)
-            .or_else(numbered)
-            .ok_or_else(|| {
-                let names = match &self.names {
-                    Some(names) => names.iter().collect::<Vec<_>>().join(", "),
-                    None => "without names".into(),
-                };
-                problem(
-                    path,
-                    format!("it has no label column `{label}`; its {columns} columns are {names}"),
-                )
-            })
+    /// Adds a line of numbers.
+    fn add(&mut self, path: &Path, line: &StringRecord, budget: &Budget) -> Result<()> {
+        let label = &line[self.column];
+        let cells = CELL * self.features as u64;
+        let what = || "its numbers".to_owned();
+        let paid = budget.take(cells + LABEL + label.len() as u64, what);
+        paid.map_err(|error| error.in_file(path))?;
+        let place = self.labels.len() + 1 + usize::from(self.named);
+        for (column, cell) in line.iter().enumerate().filter(|(c, _)| *c != self.column) {
+            let value = number(cell).ok_or_else(|| {
+                let cell = short(cell);
+                let text = format!("line {place}, column {column}: `{cell}` is no finite number");
+                problem(path, text)
+            })?;
+            self.values.push(value);
+        }
+        if label.is_empty() {
+            return Err(problem(path, format!("line {place} has no label")));
+        }
+        self.labels.push(label.into());
+        Ok(())
     }
 
     /// The class of every line, and the number of classes.
-    fn classes(&self, path: &Path, column: usize) -> Result<(Vec<usize>, usize)> {
-        let cells = || self.lines.iter().map(|line| &line[column]);
-        if let Some(line) = cells().position(str::is_empty) {
-            return Err(problem(
-                path,
-                format!("line {} has no label", self.line(line)),
-            ));
-        }
-        let indices: Option<Vec<usize>> = cells().map(|cell| cell.parse().ok()).collect();
+    fn classes(&self, path: &Path) -> Result<(Vec<usize>, usize)> {
+        let lines = self.labels.len();
+        let indices: Option<Vec<usize>> =
+            self.labels.iter().map(|cell| cell.parse().ok()).collect();
         if let Some(labels) = indices {
-            let classes = 1 + labels.iter().max().copied().unwrap_or(0);
-            if classes > self.lines.len().max(1000) {
-                return Err(problem(
-                    path,
-                    format!(
-                        "its largest label is {}, more than it has lines; is column {column} the label?",
-                        classes - 1
-                    ),
-                ));
+            let largest = labels.iter().max().copied().unwrap_or(0);
+            if largest >= lines.max(1000) {
+                let text = format!(
+                    "its largest label is {largest}, more than it has lines; is column {} the label?",
+                    self.column
+                );
+                return Err(problem(path, text));
             }
-            return Ok((labels, classes));
+            return Ok((labels, 1 + largest));
         }
-        let names: BTreeSet<&str> = cells().collect();
-        if names.len() > 2 && names.len() * 2 > self.lines.len() {
+        let mut names: BTreeMap<&str, usize> =
+            self.labels.iter().map(|name| (&**name, 0)).collect();
+        if names.len() > 2 && names.len() * 2 > lines {
             return Err(problem(
                 path,
                 format!(
-                    "its {} lines have {} different labels, such as `{}`; name the right column",
-                    self.lines.len(),
+                    "its {lines} lines have {} different labels, such as `{}`; name the right column",
                     names.len(),
-                    cells().next().unwrap_or_default()
+                    short(&self.labels[0])
                 ),
             ));
         }
-        let place = |cell: &str| names.iter().position(|name| *name == cell);
-        let labels = cells().map(|cell| place(cell).expect("it was collected"));
+        let numbers = names.values_mut().enumerate();
+        numbers.for_each(|(i, number)| *number = i);
+        let labels = self.labels.iter().map(|name| names[&**name]);
         Ok((labels.collect(), names.len()))
     }
+}
 
-    /// All features, line after line, and their number in a line.
-    fn features(&self, path: &Path, label: usize) -> Result<(Vec<f64>, usize)> {
-        let columns = self.lines[0].len();
-        let mut values = Vec::with_capacity(self.lines.len() * (columns - 1));
-        for (i, line) in self.lines.iter().enumerate() {
-            for (column, cell) in line.iter().enumerate().filter(|(c, _)| *c != label) {
-                let Some(value) = number(cell) else {
-                    let line = self.line(i);
-                    return Err(problem(
-                        path,
-                        format!("line {line}, column {column}: `{cell}` is no finite number"),
-                    ));
-                };
-                values.push(value);
-            }
-        }
-        Ok((values, columns - 1))
-    }
-
-    /// The number of a line in the file, from 1.
-    fn line(&self, index: usize) -> usize {
-        index + 1 + usize::from(self.names.is_some())
-    }
+/// The column of the labels, among those of the first line.
+fn label_column(
+    path: &Path,
+    first: &StringRecord,
+    named: bool,
+    label: Option<&str>,
+) -> Result<usize> {
+    let columns = first.len();
+    let Some(label) = label else {
+        return Ok(columns - 1);
+    };
+    let by_name = || first.iter().position(|name| named && name == label);
+    let by_number = || {
+        label
+            .parse()
+            .ok()
+            .filter(|&column: &usize| column < columns)
+    };
+    by_name().or_else(by_number).ok_or_else(|| {
+        let names = match named {
+            true if columns > 20 => "too many to be listed".into(),
+            true => first.iter().map(short).collect::<Vec<_>>().join(", "),
+            false => "without names".into(),
+        };
+        problem(
+            path,
+            format!("it has no label column `{label}`; its {columns} columns are {names}"),
+        )
+    })
 }
 
 #[cfg(test)]

@@ -8,27 +8,26 @@
 //! declares; and no more is read than the header declares and one byte to notice that there is more.
 
 use std::cmp::Ordering;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use flate2::read::MultiGzDecoder;
+use relugrad_io::Budget;
 
+use crate::data::file::{DataFile, read_error};
 use crate::error::{Error, Result};
 
-/// Most bytes of pixels or labels in a file; as `f32` these pixels fill 4 GiB.
-const MAX_BYTES: u64 = 1 << 30;
+/// What a byte takes: itself and its `f32`.
+const PRICE: usize = 1 + size_of::<f32>();
 
-/// The first of the usual names under which there is a file, and the (decompressed) bytes in it.
-pub(super) fn open(dir: &Path, stem: &str, kind: &str) -> Result<(PathBuf, Box<dyn Read>)> {
+/// The first of the usual names under which there is a file.
+pub(super) fn open(dir: &Path, stem: &str, kind: &str) -> Result<(PathBuf, DataFile)> {
     let names = ["-", "."].map(|dot| ["", ".gz"].map(|end| format!("{stem}{dot}{kind}{end}")));
     for name in names.as_flattened() {
         let path = dir.join(name);
-        match File::open(&path) {
-            Ok(file) if is_gzip(&path) => return Ok((path, Box::new(MultiGzDecoder::new(file)))),
-            Ok(file) => return Ok((path, Box::new(file))),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(read_error(&path, e)),
+        match DataFile::open(&path) {
+            Ok(file) => return Ok((path, file)),
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(error),
         }
     }
     Err(Error::MissingFile {
@@ -37,8 +36,8 @@ pub(super) fn open(dir: &Path, stem: &str, kind: &str) -> Result<(PathBuf, Box<d
     })
 }
 
-fn is_gzip(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "gz")
+fn is_missing(error: &Error) -> bool {
+    matches!(error, Error::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
 /// Images of one size, a byte for each pixel.
@@ -52,9 +51,10 @@ pub(super) struct Images {
 }
 
 /// A whole file of images.
-pub(super) fn read_images(path: &Path, reader: impl Read) -> Result<Images> {
+pub(super) fn read_images(path: &Path, reader: impl Read, budget: &Budget) -> Result<Images> {
     let mut file = IdxReader {
         path,
+        budget,
         what: "images",
         reader,
         done: 0,
@@ -70,9 +70,10 @@ pub(super) fn read_images(path: &Path, reader: impl Read) -> Result<Images> {
 }
 
 /// A whole file of labels.
-pub(super) fn read_labels(path: &Path, reader: impl Read) -> Result<Vec<u8>> {
+pub(super) fn read_labels(path: &Path, reader: impl Read, budget: &Budget) -> Result<Vec<u8>> {
     let mut file = IdxReader {
         path,
+        budget,
         what: "labels",
         reader,
         done: 0,
@@ -84,6 +85,7 @@ pub(super) fn read_labels(path: &Path, reader: impl Read) -> Result<Vec<u8>> {
 /// An IDX file of unsigned bytes, read from start to end.
 struct IdxReader<'a, R> {
     path: &'a Path,
+    budget: &'a Budget,
     what: &'static str,
     reader: R,
     /// Number of bytes read so far.
@@ -120,16 +122,10 @@ impl<R: Read> IdxReader<'_, R> {
     /// The elements of an array with these dimensions, after which the file must end.
     fn body(&mut self, dimensions: &[u32]) -> Result<Vec<u8>> {
         let (path, what) = (self.path.to_path_buf(), self.what);
-        let found = dimensions.iter().map(|&n| u128::from(n)).product();
-        let length = u64::try_from(found).unwrap_or(u64::MAX);
-        if length > MAX_BYTES {
-            return Err(Error::IdxTooLarge {
-                path,
-                what,
-                expected: MAX_BYTES,
-                found,
-            });
-        }
+        let shape: Vec<usize> = dimensions.iter().map(|&n| n as usize).collect();
+        let needed = || format!("an array of {what} of shape {dimensions:?}");
+        let length = self.budget.array(&shape, PRICE, needed);
+        let length = length.map_err(|error| error.in_file(&path))? as u64;
         let expected = self.done + length;
         let bytes = self.up_to(length + 1)?;
         match self.done.cmp(&expected) {
@@ -171,22 +167,11 @@ impl<R: Read> IdxReader<'_, R> {
     }
 }
 
-/// Tells damaged contents of a compressed file from a file that cannot be read.
-pub(super) fn read_error(path: &Path, source: io::Error) -> Error {
-    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-    let damaged = matches!(source.kind(), InvalidData | InvalidInput | UnexpectedEof);
-    let path = path.to_path_buf();
-    if damaged && is_gzip(&path) {
-        Error::Gzip { path, source }
-    } else {
-        Error::Read { path, source }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use flate2::Compression;
+    use flate2::read::MultiGzDecoder;
     use flate2::write::GzEncoder;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
@@ -207,11 +192,15 @@ mod tests {
     }
 
     fn images(bytes: &[u8]) -> Result<Images> {
-        read_images(Path::new("images"), bytes)
+        read_images(Path::new("images"), bytes, &budget(bytes))
+    }
+
+    fn budget(bytes: &[u8]) -> Budget {
+        relugrad_io::Limits::default().budget(bytes.len() as u64)
     }
 
     fn labels(bytes: &[u8]) -> Result<Vec<u8>> {
-        read_labels(Path::new("labels"), bytes)
+        read_labels(Path::new("labels"), bytes, &budget(bytes))
     }
 
     #[test]
@@ -285,9 +274,9 @@ mod tests {
     #[test]
     fn reading_stops_one_byte_after_the_end() {
         let endless = |bytes: Vec<u8>| io::Cursor::new(bytes).chain(io::repeat(0));
-        let e = read_images(Path::new("bomb"), endless(idx(0x803, &[2, 1, 3], &[])))
-            .err()
-            .unwrap();
+        let some = budget(b"");
+        let bytes = endless(idx(0x803, &[2, 1, 3], &[]));
+        let e = read_images(Path::new("bomb"), bytes, &some).err().unwrap();
         assert!(matches!(
             e,
             Error::IdxTrailing {
@@ -296,7 +285,8 @@ mod tests {
                 ..
             }
         ));
-        let e = read_labels(Path::new("bomb"), endless(idx(0x801, &[5], &[]))).unwrap_err();
+        let bytes = endless(idx(0x801, &[5], &[]));
+        let e = read_labels(Path::new("bomb"), bytes, &some).unwrap_err();
         assert!(matches!(
             e,
             Error::IdxTrailing {
@@ -310,14 +300,13 @@ mod tests {
     #[test]
     fn declared_sizes_are_not_believed() {
         let e = images(&idx(0x803, &[u32::MAX; 3], &[])).err().unwrap();
-        let declared = u128::from(u32::MAX).pow(3);
-        assert!(matches!(
-            e,
-            Error::IdxTooLarge { what: "images", expected: MAX_BYTES, found, .. } if found == declared
-        ));
-        let e = labels(&idx(0x801, &[(1 << 30) + 1], &[])).unwrap_err();
-        assert!(matches!(e, Error::IdxTooLarge { what: "labels", .. }));
-        let e = labels(&idx(0x801, &[1 << 30], &[1])).unwrap_err();
+        assert!(e.to_string().contains("more than 16 EiB"), "{e}");
+        let e = labels(&idx(0x801, &[1 << 30], &[]))
+            .unwrap_err()
+            .to_string();
+        assert!(e.contains("needs 5 GiB of memory"), "{e}");
+        assert!(e.contains("--file-memory SIZE"), "{e}");
+        let e = labels(&idx(0x801, &[1 << 20], &[1])).unwrap_err();
         assert!(matches!(e, Error::IdxTruncated { found: 9, .. }));
     }
 
@@ -356,7 +345,8 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         for _ in 0..20_000 {
             let bytes = mutated(&whole, &mut rng);
-            match read_labels(Path::new("labels.gz"), MultiGzDecoder::new(&*bytes)) {
+            let some = budget(&bytes);
+            match read_labels(Path::new("labels.gz"), MultiGzDecoder::new(&*bytes), &some) {
                 Ok(labels) => assert_eq!(labels, [1, 2, 3, 4, 5, 6]),
                 Err(e) => assert!(!matches!(e, Error::Read { .. }), "{e}"),
             }

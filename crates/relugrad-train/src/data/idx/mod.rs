@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 
-use self::file::{Images, open, read_error, read_images, read_labels};
+use self::file::{Images, open, read_images, read_labels};
+use super::file::read_error;
 use super::{Dataset, Split};
 use crate::error::{Error, Result};
 
@@ -22,14 +23,15 @@ use crate::error::{Error, Result};
 /// the samples have the shape `[1, rows, columns]`, and the number of classes is 1 plus the largest
 /// label of both parts.
 ///
-/// A file may declare at most 2³⁰ bytes of pixels. Reading takes up to 6 bytes of memory for each.
+/// Reading takes up to 6 bytes of memory for each byte of pixels, which are paid from what the file may take
+/// ([`Limits`](relugrad_io::Limits)) before they are read.
 ///
 /// # Errors
 ///
 /// - [`Error::MissingFile`] if there is no such file, [`Error::Read`] if it or the directory cannot be
 ///   read, [`Error::Gzip`] if it cannot be decompressed;
 /// - [`Error::IdxMagic`] if it is no IDX file of its kind, [`Error::IdxZero`] if it is empty,
-///   [`Error::IdxTooLarge`], [`Error::IdxTruncated`], [`Error::IdxTrailing`] if its length is wrong;
+///   [`Error::Io`] if it asks for too much, [`Error::IdxTruncated`], [`Error::IdxTrailing`] if its length is wrong;
 /// - [`Error::IdxCounts`], [`Error::IdxShapes`] if the files do not belong together.
 pub fn load_idx(dir: &Path) -> Result<Split> {
     let name = directory_name(dir)?;
@@ -60,10 +62,12 @@ struct Part {
 
 impl Part {
     fn load(dir: &Path, prefix: &str) -> Result<Self> {
-        let (path, reader) = open(dir, &format!("{prefix}-images"), "idx3-ubyte")?;
-        let images = read_images(&path, reader)?;
-        let (labels_path, reader) = open(dir, &format!("{prefix}-labels"), "idx1-ubyte")?;
-        let labels = read_labels(&labels_path, reader)?;
+        let (path, file) = open(dir, &format!("{prefix}-images"), "idx3-ubyte")?;
+        let (reader, budget) = file.whole();
+        let images = read_images(&path, reader, &budget)?;
+        let (labels_path, file) = open(dir, &format!("{prefix}-labels"), "idx1-ubyte")?;
+        let (reader, budget) = file.whole();
+        let labels = read_labels(&labels_path, reader, &budget)?;
         let (expected, found) = (images.count, labels.len());
         if expected != found {
             return Err(Error::IdxCounts {

@@ -1,0 +1,130 @@
+//! Files that would keep the program waiting, or that ask for more than there is: what the user is told.
+#![cfg(unix)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// Runs the program with 2 GB of address space, in a folder; it must be done soon.
+fn relugrad(folder: &Path, line: &str) -> Output {
+    let start = Instant::now();
+    let program = env!("CARGO_BIN_EXE_relugrad");
+    let script = format!("ulimit -v 2000000; exec '{program}' {line}");
+    let output = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(start.elapsed() < Duration::from_secs(10), "{line}");
+    output
+}
+
+/// What it says when it refuses.
+fn refused(folder: &Path, line: &str) -> String {
+    let output = relugrad(folder, line);
+    let said = String::from_utf8(output.stderr).unwrap();
+    let code = output.status.code();
+    assert!(matches!(code, Some(1 | 2)), "{line}: {code:?} {said}");
+    assert!(said.starts_with("error: "), "{said}");
+    said
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+#[test]
+fn a_pipe_is_refused_wherever_a_file_is_expected() {
+    let folder = folder();
+    let path = folder.path();
+    for name in [
+        "p.onnx",
+        "p.safetensors",
+        "p.nnet",
+        "p.npy",
+        "p.npz",
+        "p.csv",
+        "p.csv.gz",
+        "p.toml",
+        "results.json",
+        "test_batch.bin",
+        "data_batch_1.bin",
+        "train-images-idx3-ubyte",
+    ] {
+        let made = Command::new("mkfifo").arg(path.join(name)).status();
+        assert!(made.unwrap().success());
+    }
+    fs::create_dir(path.join("idx")).unwrap();
+    fs::rename(
+        path.join("train-images-idx3-ubyte"),
+        path.join("idx/train-images-idx3-ubyte"),
+    )
+    .unwrap();
+    for line in [
+        "inspect p.onnx",
+        "inspect p.safetensors",
+        "inspect p.nnet",
+        "inspect p.safetensors --model p.toml --input-shape 4",
+        "train --data p.csv --out a --epochs 1",
+        "train --data p.csv.gz --out a --epochs 1",
+        "train --data p.npz --out a --epochs 1",
+        "train --data p.npy --labels p.npy --out a --epochs 1",
+        "train --data . --out a --epochs 1",
+        "train --data idx --out a --epochs 1",
+        "train --config p.toml --out a",
+        "train --model p.toml --out a --epochs 1",
+        "train --start p.safetensors --out a --epochs 1",
+    ] {
+        let said = refused(path, line);
+        assert!(said.contains("is a pipe"), "{line}: {said}");
+    }
+}
+
+#[test]
+fn a_layer_that_does_not_fit_is_named_with_the_option_that_allows_more() {
+    let folder = folder();
+    let case = "tests/hostile_cases/conv_outputs_2_31.toml";
+    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join(case);
+    fs::copy(case, folder.path().join("conv.toml")).unwrap();
+    for model in ["conv.toml", "mlp:2147483648", "mlp:18446744073709551615"] {
+        let line = format!("train --model {model} --epochs 1 --out a");
+        let said = refused(folder.path(), &line);
+        assert!(
+            said.contains("layer 1, with ") && said.contains("--file-memory SIZE allows more"),
+            "{said}"
+        );
+    }
+    let line = "train --model mlp:4000 --epochs 1 --out a --file-memory 1MB";
+    let said = refused(folder.path(), line);
+    assert!(said.contains("of the 976.6 KiB"), "{said}");
+}
+
+#[test]
+fn what_a_file_may_take_can_be_raised() {
+    let folder = folder();
+    let lines = "0.5,0\n0.25,1\n".repeat(20);
+    fs::write(folder.path().join("a.csv"), lines).unwrap();
+    let line = "train --data a.csv --model mlp:2 --epochs 1 --out a";
+    let said = refused(folder.path(), &format!("{line} --file-memory 1KB"));
+    assert!(
+        said.contains("a.csv: ") && said.contains("--file-memory SIZE allows more"),
+        "{said}"
+    );
+    let output = relugrad(folder.path(), &format!("{line} --file-memory 1MB"));
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn names_are_shown_without_being_obeyed() {
+    let folder = folder();
+    let text = "\u{1b}]0;x\u{7}\u{202e}1\n".repeat(3);
+    fs::write(folder.path().join("a.csv"), text + "1,2,3\n").unwrap();
+    let said = refused(
+        folder.path(),
+        "train --data a.csv --out a --label-column '\u{1b}[2J'",
+    );
+    assert!(!said.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{said}");
+}
