@@ -417,6 +417,62 @@ fn an_interrupted_comparison_is_resumed() {
         .stderr(predicate::str::contains("no result"));
 }
 
+/// One weight is so large that the training diverges at once; everything else goes on.
+#[test]
+fn a_run_that_diverges_does_not_end_the_comparison() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, part) = (dir.path().join("whole"), dir.path().join("part"));
+    let run = |out: &Path, more: &[&str]| {
+        let options =
+            "--optimizer sgd --lr 0.1 --warmup 0 --penalties jacobian=1000:0.001 --seeds 2";
+        let options: Vec<&str> = options.split(' ').collect();
+        let mut command = quick(&options);
+        command.args(["--out", path(out)]).args(more);
+        command
+    };
+    let output = run(&whole, &[]).assert().code(1);
+    let (stdout, stderr) = (&output.get_output().stdout, &output.get_output().stderr);
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let (table, said) = (text(stdout), text(stderr));
+    assert_eq!(
+        said.lines().last(),
+        Some("error: 2 of 6 runs diverged; the table says which, and where")
+    );
+    for seed in [0, 1] {
+        let line = format!("jacobian λ 1000, seed {seed}, diverged at step ");
+        assert!(table.lines().any(|l| l.starts_with(&line)), "{table}");
+    }
+    assert!(table.contains("±") && table.contains("0.001"), "{table}");
+    let results = numbers(&whole);
+    assert_eq!(results["complete"], true);
+    assert_eq!(results["runs"].as_array().unwrap().len(), 4);
+    let diverged = results["diverged"].as_array().unwrap();
+    assert_eq!(diverged.len(), 2);
+    assert_eq!(
+        (&diverged[1]["seed"], &diverged[1]["number"]),
+        (&1.into(), &4.into())
+    );
+    let step = diverged[0]["step"].as_u64().unwrap();
+    assert!(step >= 1 && diverged[0]["epoch"].as_u64().unwrap() >= 1);
+    assert!(diverged[0]["quantity"].is_string());
+    let models = fs::read_dir(whole.join("models")).unwrap().count();
+    assert_eq!(models, 4);
+    let page = fs::read_to_string(whole.join("report.html")).unwrap();
+    assert!(page.contains("2 of 6 runs diverged") && page.contains("<svg"));
+
+    // Interrupted after the run that diverged, it goes on with the others alone.
+    fs::create_dir_all(part.join("models")).unwrap();
+    let mut earlier = results.clone();
+    earlier["runs"].as_array_mut().unwrap().truncate(1);
+    earlier["diverged"].as_array_mut().unwrap().truncate(1);
+    earlier["complete"] = false.into();
+    fs::write(part.join("results.json"), earlier.to_string()).unwrap();
+    let resumed = run(&part, &["--resume"]).assert().code(1);
+    let said = text(&resumed.get_output().stderr);
+    assert!(said.contains("[3/6]") && !said.contains("[2/6]"), "{said}");
+    assert_eq!(numbers(&part), results);
+}
+
 #[test]
 fn several_data_and_models_have_a_directory_each() {
     let dir = tempfile::tempdir().unwrap();

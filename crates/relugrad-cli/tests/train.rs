@@ -269,6 +269,36 @@ fn a_training_that_diverges_keeps_its_last_checkpoint() {
         .success();
 }
 
+/// A penalty that leaves nothing but a constant ends in a word on it, and exit code 0 all the same.
+#[test]
+fn a_training_that_learns_nothing_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |name: &str, penalty: &str| {
+        let mut command = short(&dir.path().join(name));
+        command.args(["--lr", "0.01", "--penalties", penalty]);
+        command.arg("--json").assert().success()
+    };
+    let chance = "warning: the test accuracy of the last network, ";
+    let useless = run("useless", "jacobian=10000").stderr(contains(chance));
+    let json: serde_json::Value = serde_json::from_slice(&useless.get_output().stdout).unwrap();
+    assert_eq!(json["doubts"][0]["kind"], "at-chance");
+    let useful = run("useful", "jacobian=0.001");
+    useful
+        .stderr(contains("warning").not())
+        .stdout(contains("\"doubts\":[]"));
+}
+
+#[test]
+fn a_training_whose_loss_explodes_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = short(&dir.path().join("run"));
+    command
+        .args(["--optimizer", "sgd", "--lr", "100"])
+        .assert()
+        .success()
+        .stderr(contains("warning: the training loss grew from "));
+}
+
 /// Ctrl-C saves a checkpoint at the step that was reached, and the training goes on from there to the same bytes.
 #[cfg(unix)]
 #[test]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use relugrad_io::printable;
 
+use crate::training::Divergence;
+
 /// A result whose error is the crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -127,10 +129,17 @@ pub enum Error {
         name: String,
     },
 
-    /// A training step that failed, for example because the loss is no longer finite.
+    /// A training whose numbers are no longer finite.
     #[error(
-        "training failed in step {step} (epoch {epoch}); if a value is not finite, try a smaller learning rate or penalty weight"
+        "training {at}; try a smaller learning rate (--lr), clipped gradients (--clip) or smaller weights of the penalties"
     )]
+    Diverged {
+        /// Where, and which number.
+        at: Divergence,
+    },
+
+    /// A training step that failed for another reason.
+    #[error("training failed in step {step} (epoch {epoch})")]
     Step {
         /// The epoch, from 1.
         epoch: usize,

@@ -37,6 +37,6 @@ pub use error::{Error, Result};
 pub use optimizer::{Optimizer, OptimizerState};
 pub use schedule::{Curve, Ramp, RampCurve, Schedule};
 pub use training::{
-    Advance, Adversarial, EarlyStopping, EpochReport, History, Metric, StepReport, Trainer,
-    Training, Watch, train,
+    Advance, Adversarial, Divergence, EarlyStopping, EpochReport, History, Metric, StepReport,
+    Trainer, Training, Watch, train,
 };

@@ -1,6 +1,7 @@
 //! Training on the digits as a user of the library does it.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use relugrad::{Loss, Mlp, Network, Objective, Penalty};
 use relugrad_io::{Checkpoint, Metadata};
@@ -113,7 +114,13 @@ fn a_diverging_run_names_its_step() {
     };
     let mut network = Mlp::new(&[64, 8, 10]).build::<f32>(3).unwrap();
     let error = train(&mut network, &small(), &training, &mut ()).unwrap_err();
-    assert!(matches!(error, Error::Step { epoch: 1, .. }), "{error}");
+    let Error::Diverged { at } = error else {
+        panic!("{error}");
+    };
+    assert!(
+        at.epoch == 1 && at.step > 1 && !at.quantity.is_empty(),
+        "{at}"
+    );
 }
 
 /// A training with everything that has a state or is random.
@@ -191,6 +198,29 @@ fn resumes_bit_exactly<T: relugrad::Scalar>(optimizer: Optimizer) {
 fn an_interrupted_training_ends_in_the_same_bytes() {
     resumes_bit_exactly::<f32>(Optimizer::adamw());
     resumes_bit_exactly::<f64>(Optimizer::sgd());
+}
+
+/// A training that is stopped in its look at the validation samples is where it was before the step, to the bit.
+#[test]
+fn a_training_that_is_stopped_is_where_it_was() {
+    let training = everything(Optimizer::adam());
+    let (mut whole, mut stopped) = (trainer::<f32>(&training), trainer::<f32>(&training));
+    let mut stops = 0;
+    while !whole.is_finished() {
+        let before = bytes(&stopped);
+        assert_eq!(stopped.advance_while(&|| false).unwrap(), None);
+        let asked = AtomicUsize::new(0);
+        // Once before the step, and then before each batch of validation samples.
+        let go_on = || asked.fetch_add(1, Ordering::SeqCst) == 0;
+        if stopped.advance_while(&go_on).unwrap().is_none() {
+            stops += 1;
+            assert!(bytes(&stopped) == before);
+            stopped.advance().unwrap();
+        }
+        whole.advance().unwrap();
+        assert!(bytes(&stopped) == bytes(&whole));
+    }
+    assert_eq!(stops, whole.epochs().len());
 }
 
 #[test]

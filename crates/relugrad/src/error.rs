@@ -183,6 +183,16 @@ pub enum Error {
 /// A result of the engine.
 pub type Result<T> = std::result::Result<T, Error>;
 
+impl Error {
+    /// What is not finite, if that is the reason: a number of a network or a training that has grown beyond its type.
+    pub fn not_finite(&self) -> Option<String> {
+        match self {
+            Error::NotFinite { what, .. } => Some(what.clone()),
+            _ => None,
+        }
+    }
+}
+
 fn suggestion(nearest: &Option<&'static str>, known: &[&'static str]) -> String {
     match nearest {
         Some(name) => format!("; did you mean `{name}`?"),

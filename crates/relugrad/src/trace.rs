@@ -115,7 +115,7 @@ impl<T: Scalar> Record<T> {
         match self.logits(network).iter().position(|f| !f.is_finite()) {
             None => Ok(()),
             Some(i) => Err(Error::NotFinite {
-                what: "the logits".into(),
+                what: "a logit".into(),
                 index: vec![i / network.outputs(), i % network.outputs()],
             }),
         }

@@ -166,7 +166,8 @@ pub(crate) struct Arguments {
     #[arg(long, requires = "out")]
     pub(super) overwrite: bool,
 
-    /// Go on with an interrupted comparison of the same options in the directory of --out
+    /// Go on with an interrupted comparison of the same options in the directory of --out; runs that diverged are not tried
+    /// again
     #[arg(long, requires = "out", conflicts_with = "overwrite")]
     pub(super) resume: bool,
 

@@ -30,7 +30,7 @@ impl Follower {
     pub(super) fn finish(mut self, comparison: &Comparison) -> Result<()> {
         self.progress.finish();
         if let Some(output) = &mut self.output
-            && !comparison.runs.is_empty()
+            && !(comparison.runs.is_empty() && comparison.diverged.is_empty())
         {
             output.save_report(comparison)?;
         }
@@ -70,6 +70,14 @@ impl Follow for Follower {
         self.progress.finished(run);
         if let Some(output) = &mut self.output {
             self.failure = output.save_run(comparison, run, network).err();
+        }
+    }
+
+    fn diverged(&mut self, comparison: &Comparison) {
+        let run = comparison.diverged.last().expect("one has diverged");
+        self.progress.diverged(run);
+        if let Some(output) = &mut self.output {
+            self.failure = output.save_numbers(comparison).err();
         }
     }
 }

@@ -34,6 +34,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     }
     interrupt::keep();
+    let (mut runs, mut diverged) = (0, 0);
     let outputs = outputs(arguments, &plans)?;
     for (plan, output) in plans.iter().zip(outputs) {
         if print::is_lost() && arguments.out.is_none() {
@@ -42,9 +43,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         if several && !arguments.json {
             print::line(format_args!("\n{}", name(plan)));
         }
-        pool.install(|| run_plan(arguments, plan, output))?;
+        let comparison = pool.install(|| run_plan(arguments, plan, output))?;
+        runs += comparison.runs.len() + comparison.diverged.len();
+        diverged += comparison.diverged.len();
     }
-    Ok(())
+    match diverged {
+        0 => Ok(()),
+        _ => Err(Failure::Failed(anyhow!(
+            "{diverged} of {runs} runs diverged; the table says which, and where"
+        ))),
+    }
 }
 
 fn name(plan: &Plan) -> String {
@@ -75,14 +83,18 @@ fn outputs(arguments: &Arguments, plans: &[Plan]) -> Result<Vec<Option<Output>>,
     Ok(outputs)
 }
 
-fn run_plan(arguments: &Arguments, plan: &Plan, mut output: Option<Output>) -> Result<(), Failure> {
+fn run_plan(
+    arguments: &Arguments,
+    plan: &Plan,
+    mut output: Option<Output>,
+) -> Result<Comparison, Failure> {
     let earlier = output.as_mut().and_then(Output::earlier);
     let mut follower = Follower::new(output);
     let comparison = compare(plan, earlier, &mut follower, &interrupt::go_on)?;
     follower.finish(&comparison)?;
     show(arguments, &comparison)?;
     match comparison.complete {
-        true => Ok(()),
+        true => Ok(comparison),
         false => Err(Failure::Interrupted(format!(
             "{} of the planned runs are finished; go on with --out and --resume",
             comparison.runs.len()
@@ -93,7 +105,7 @@ fn run_plan(arguments: &Arguments, plan: &Plan, mut output: Option<Output>) -> R
 fn show(arguments: &Arguments, comparison: &Comparison) -> Result<(), Failure> {
     if arguments.json {
         print::line(serde_json::to_string(comparison).context("cannot write JSON")?);
-    } else if !comparison.runs.is_empty() {
+    } else if !(comparison.runs.is_empty() && comparison.diverged.is_empty()) {
         print::line(report::table::text(comparison));
     }
     Ok(())

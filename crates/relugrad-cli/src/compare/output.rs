@@ -74,10 +74,7 @@ impl Output {
         run: &Run,
         network: &Network<f32>,
     ) -> Result<()> {
-        if !self.begun {
-            self.folder.clear(&[])?;
-            self.begun = true;
-        }
+        self.begin()?;
         let name = model_of(run, weights(run, comparison));
         let metadata = [
             ("regularizer", run.regularizer.clone()),
@@ -89,6 +86,24 @@ impl Output {
         let numbers = report::numbers(comparison)?;
         let files: [(&str, &[u8]); 2] = [(&name, &model), (RESULTS, numbers.as_bytes())];
         Ok(self.folder.write(&files, &mut [])?)
+    }
+
+    /// Saves the numbers of what is finished.
+    pub(super) fn save_numbers(&mut self, comparison: &Comparison) -> Result<()> {
+        self.begin()?;
+        let numbers = report::numbers(comparison)?;
+        Ok(self
+            .folder
+            .write(&[(RESULTS, numbers.as_bytes())], &mut [])?)
+    }
+
+    /// Removes an earlier result that may be replaced, when there is something to replace it by.
+    fn begin(&mut self) -> Result<()> {
+        if !self.begun {
+            self.folder.clear(&[])?;
+            self.begun = true;
+        }
+        Ok(())
     }
 
     /// Writes the report and the numbers of what is finished.

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use relugrad_train::compare::Run;
+use relugrad_train::compare::{Diverged, Run};
 use relugrad_train::{EpochReport, StepReport};
 
 use crate::print;
@@ -93,6 +93,11 @@ impl Progress {
         self.advance(1.0);
         let accuracy = 100.0 * run.evaluation.clean_accuracy;
         self.line(&format!("      done, clean accuracy {accuracy:.2} %"));
+    }
+
+    pub(super) fn diverged(&mut self, run: &Diverged) {
+        self.advance(1.0);
+        self.line(&format!("      {}", run.at));
     }
 
     pub(super) fn finish(&self) {

@@ -11,7 +11,7 @@ use super::figures::{
 };
 use super::glossary;
 use super::summary::{Group, groups, representatives};
-use super::table::{Cells, cells, penalty_names, predictions};
+use super::table::{Cells, cells, divergences, penalty_names, predictions};
 
 /// The whole page.
 pub(super) fn page(comparison: &Comparison) -> Result<String> {
@@ -27,7 +27,8 @@ pub(super) fn page(comparison: &Comparison) -> Result<String> {
     let parts = [
         introduction(comparison, &title),
         table(&cells(comparison)),
-        predictors_list(comparison),
+        list(&divergences(comparison)),
+        list(&predictions(comparison)),
         section(
             "Accuracy against robustness",
             "A point for every regularizer and weight; the weights of a regularizer are joined, from the smallest to the \
@@ -92,8 +93,16 @@ fn introduction(comparison: &Comparison, title: &str) -> String {
     } else {
         "<p class=\"warning\">The comparison was interrupted: only finished runs are shown.</p>\n"
     };
+    let diverged = match comparison.diverged.len() {
+        0 => String::new(),
+        count => format!(
+            "<p class=\"warning\">{count} of {} runs diverged: their numbers were no longer finite. No mean, chart or rank \
+             correlation has them.</p>\n",
+            count + comparison.runs.len()
+        ),
+    };
     format!(
-        "<h1>{title}</h1>\n{interrupted}<p>The same ReLU network (<code>{}</code>, {} parameters) was trained on {} images of \
+        "<h1>{title}</h1>\n{interrupted}{diverged}<p>The same ReLU network (<code>{}</code>, {} parameters) was trained on {} images of \
          <em>{}</em> for {} epochs, from the same initial weights and in the same order of images: once without a \
          regularizer (<code>none</code>, the baseline) and once with each of the penalties below added to the \
          cross-entropy loss with weight λ.{} Each network was then tested on {} images that it had not seen, and attacked \
@@ -128,7 +137,7 @@ fn table(cells: &Cells) -> String {
     }
     html.push_str("</tr></thead>\n<tbody>\n");
     for (i, row) in cells.rows.iter().enumerate() {
-        html.push_str(if row[0] == "none" {
+        html.push_str(if row[0].split(' ').next() == Some("none") {
             "<tr class=\"baseline\">"
         } else {
             "<tr>"
@@ -168,9 +177,8 @@ fn best_cells(cells: &Cells) -> Vec<Option<usize>> {
         .collect()
 }
 
-/// Which penalties predict robustness.
-fn predictors_list(comparison: &Comparison) -> String {
-    let lines = predictions(comparison);
+/// A list, unless it is empty.
+fn list(lines: &[String]) -> String {
     let lines = lines
         .iter()
         .map(|line| format!("<li>{}</li>\n", escape(line)));
@@ -322,6 +330,18 @@ mod tests {
         let page = page(&comparison).unwrap();
         assert!(balanced(&page) && page.contains("&lt;b&gt; &amp; &quot;co&quot;"));
         assert!(page.contains("interrupted"));
+    }
+
+    #[test]
+    fn a_page_says_which_runs_diverged() {
+        let mut comparison = fixture::comparison(&[0, 1]);
+        for number in [2, 0, 1, 3] {
+            fixture::diverge(&mut comparison, number);
+            let page = page(&comparison).unwrap();
+            let count = comparison.diverged.len();
+            assert!(balanced(&page) && page.contains(&format!("{count} of 4 runs diverged")));
+            assert_eq!(page.matches("the loss is not finite</li>").count(), count);
+        }
     }
 
     #[test]

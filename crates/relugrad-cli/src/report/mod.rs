@@ -35,8 +35,9 @@ pub(crate) fn contents(comparison: &Comparison) -> Result<[String; 3]> {
 pub(crate) mod fixture {
     //! A comparison with round numbers.
 
+    use relugrad_train::Divergence;
     use relugrad_train::compare::{
-        AttackSettings, Comparison, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
+        AttackSettings, Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
     };
 
     fn attack(epsilon: f64, headline: bool) -> AttackSettings {
@@ -118,7 +119,29 @@ pub(crate) mod fixture {
         Comparison {
             settings: settings(seeds.to_vec()),
             runs: seeds.iter().flat_map(pair).collect(),
+            diverged: Vec::new(),
             complete: true,
         }
+    }
+
+    /// Has the planned run of this number diverge after its first epoch.
+    pub(crate) fn diverge(comparison: &mut Comparison, number: usize) {
+        let before = |run: &&Diverged| run.number < number;
+        let before = comparison.diverged.iter().filter(before).count();
+        let mut run = comparison.runs.remove(number - before);
+        run.curve.truncate(1);
+        let diverged = Diverged {
+            number,
+            regularizer: run.regularizer,
+            lambda: run.lambda,
+            seed: run.seed,
+            at: Divergence {
+                step: 30,
+                epoch: 2,
+                quantity: "the loss".into(),
+            },
+            curve: run.curve,
+        };
+        comparison.diverged.insert(before, diverged);
     }
 }

@@ -1,12 +1,14 @@
 //! Runs of one regularizer taken together.
 
-use relugrad_train::compare::{Comparison, Run};
+use relugrad_train::compare::{Comparison, Diverged, Run};
 
 /// The runs of a regularizer with one weight, one for each seed.
 pub(super) struct Group<'c> {
     pub(super) regularizer: &'c str,
     pub(super) lambda: f64,
     pub(super) runs: Vec<&'c Run>,
+    /// Those without numbers.
+    pub(super) diverged: Vec<&'c Diverged>,
 }
 
 /// Mean and, for more than one value, sample standard deviation (`n − 1`).
@@ -16,18 +18,47 @@ pub(super) struct Statistic {
     pub(super) deviation: Option<f64>,
 }
 
+/// A run, or what is left of it.
+enum Ended<'c> {
+    Finished(&'c Run),
+    Diverged(&'c Diverged),
+}
+
+/// All runs in the order in which they were trained.
+fn ended(comparison: &Comparison) -> impl Iterator<Item = Ended<'_>> {
+    let (mut runs, mut diverged) = (
+        comparison.runs.iter(),
+        comparison.diverged.iter().peekable(),
+    );
+    (0..).map_while(
+        move |number| match diverged.next_if(|run| run.number == number) {
+            Some(run) => Some(Ended::Diverged(run)),
+            None => runs.next().map(Ended::Finished),
+        },
+    )
+}
+
 /// The groups in the order in which they were trained.
 pub(super) fn groups(comparison: &Comparison) -> Vec<Group<'_>> {
     let mut groups: Vec<Group> = Vec::new();
-    for run in &comparison.runs {
-        let same = |g: &&mut Group| g.regularizer == run.regularizer && g.lambda == run.lambda;
-        match groups.iter_mut().find(same) {
-            Some(group) => group.runs.push(run),
-            None => groups.push(Group {
-                regularizer: &run.regularizer,
-                lambda: run.lambda,
-                runs: vec![run],
-            }),
+    for ended in ended(comparison) {
+        let (regularizer, lambda) = match ended {
+            Ended::Finished(run) => (&run.regularizer, run.lambda),
+            Ended::Diverged(run) => (&run.regularizer, run.lambda),
+        };
+        let same = |g: &Group| g.regularizer == regularizer && g.lambda == lambda;
+        let place = groups.iter().position(same).unwrap_or(groups.len());
+        if place == groups.len() {
+            groups.push(Group {
+                regularizer,
+                lambda,
+                runs: Vec::new(),
+                diverged: Vec::new(),
+            });
+        }
+        match ended {
+            Ended::Finished(run) => groups[place].runs.push(run),
+            Ended::Diverged(run) => groups[place].diverged.push(run),
         }
     }
     groups
@@ -64,7 +95,8 @@ impl Statistic {
     }
 }
 
-/// For each regularizer the group that is most robust against the first attack of the table, in the order of training.
+/// For each regularizer the group that is most robust against the first attack of the table, in the order of training;
+/// none of those of which all runs have diverged.
 pub(super) fn representatives<'g, 'c>(
     comparison: &Comparison,
     groups: &'g [Group<'c>],
@@ -79,7 +111,7 @@ pub(super) fn representatives<'g, 'c>(
         None => 0.0,
     };
     let mut best: Vec<&Group> = Vec::new();
-    for group in groups {
+    for group in groups.iter().filter(|group| !group.runs.is_empty()) {
         match best.iter_mut().find(|b| b.regularizer == group.regularizer) {
             Some(before) if robust(group) > robust(before) => *before = group,
             Some(_) => {}
@@ -184,6 +216,30 @@ mod tests {
         let groups = groups(&comparison);
         let best = representatives(&comparison, &groups);
         assert_eq!((groups.len(), best.len(), best[1].lambda), (3, 2, 0.1));
+    }
+
+    #[test]
+    fn runs_that_diverged_are_in_their_place_and_in_no_mean() {
+        let mut comparison = fixture::comparison(&[0, 1]);
+        fixture::diverge(&mut comparison, 3);
+        fixture::diverge(&mut comparison, 0);
+        let groups = groups(&comparison);
+        let found: Vec<(&str, usize, usize)> = groups
+            .iter()
+            .map(|g| (g.regularizer, g.runs.len(), g.diverged.len()))
+            .collect();
+        assert_eq!(found, [("none", 1, 1), ("jacobian", 1, 1)]);
+        assert_eq!(groups[0].diverged[0].seed, 0);
+        assert_eq!(groups[1].diverged[0].seed, 1);
+        let clean = |group: &Group| group.statistic(|run| run.evaluation.clean_accuracy);
+        assert_eq!(clean(&groups[0]), Statistic::new(&[0.77]));
+        fixture::diverge(&mut comparison, 2);
+        let groups = super::groups(&comparison);
+        let best = representatives(&comparison, &groups);
+        assert_eq!(
+            (groups.len(), best.len(), best[0].regularizer),
+            (2, 1, "jacobian")
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The table of a comparison, as text and as cells for the page.
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use relugrad_train::compare::{ADVERSARIAL, AttackSettings, Certified, Comparison};
+use relugrad_train::compare::{ADVERSARIAL, AttackSettings, Certified, Comparison, Diverged};
 
 use super::summary::{Group, Statistic, groups, predictors, relative_time};
 
@@ -28,9 +28,14 @@ pub(super) fn cells(comparison: &Comparison) -> Cells {
     headings.extend(penalty_names(comparison));
     headings.push("time".to_owned());
     let groups = groups(comparison);
+    let width = headings.len();
+    let row = |group: &Group| match group.runs.is_empty() {
+        true => diverged_row(group, width),
+        false => row(comparison, group),
+    };
     Cells {
+        rows: groups.iter().map(row).collect(),
         headings,
-        rows: groups.iter().map(|group| row(comparison, group)).collect(),
     }
 }
 
@@ -43,7 +48,10 @@ pub(crate) fn text(comparison: &Comparison) -> String {
         .load_style(rule)
         .set_header(cells.headings.iter().map(|heading| broken(heading)));
     for row in cells.rows {
-        table.add_row(row.iter().map(|cell| cell.replace(" ± ", "\n± ")));
+        table.add_row(row.iter().map(|cell| match cell.contains(DIVERGED) {
+            true => broken(cell),
+            false => cell.replace(" ± ", "\n± "),
+        }));
     }
     for (i, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 1));
@@ -53,7 +61,10 @@ pub(crate) fn text(comparison: &Comparison) -> String {
     }
     let trimmed = table.lines().map(|line| line.trim_end().to_owned());
     let mut text = trimmed.collect::<Vec<String>>().join("\n");
-    for line in predictions(comparison) {
+    for line in divergences(comparison)
+        .into_iter()
+        .chain(predictions(comparison))
+    {
         text += &format!("\n{}", wrapped(&line));
     }
     text
@@ -76,6 +87,22 @@ fn wrapped(line: &str) -> String {
     lines.join("\n")
 }
 
+/// What cells of runs that have diverged hold.
+const DIVERGED: &str = "diverged";
+
+/// A line for each run that has diverged.
+pub(super) fn divergences(comparison: &Comparison) -> Vec<String> {
+    let line = |run: &Diverged| {
+        let weight = match &*run.regularizer {
+            "none" => String::new(),
+            ADVERSARIAL => format!(" ε {}", run.lambda),
+            _ => format!(" λ {}", run.lambda),
+        };
+        format!("{}{weight}, seed {}, {}", run.regularizer, run.seed, run.at)
+    };
+    comparison.diverged.iter().map(line).collect()
+}
+
 /// So few runs have no ranks to speak of.
 const RANKED: usize = 5;
 
@@ -84,19 +111,23 @@ pub(super) fn predictions(comparison: &Comparison) -> Vec<String> {
     if comparison.runs.len() < RANKED {
         return Vec::new();
     }
+    let left_out = match comparison.diverged.len() {
+        0 => String::new(),
+        count => format!(" (without {count} that {DIVERGED})"),
+    };
     let line = |(i, attack): (usize, &AttackSettings)| {
         let found = predictors(comparison, i);
         if found.iter().all(|(_, rho)| rho.is_nan()) {
             let name = attack_name(attack);
             return format!(
-                "rank correlation with {name} accuracy: none, it is the same in all runs"
+                "rank correlation with {name} accuracy{left_out}: none, it is the same in all runs"
             );
         }
         let found = found.iter().map(|(name, rho)| format!("{name} {rho:.2}"));
         let found: Vec<String> = found.collect();
         let name = attack_name(attack);
         format!(
-            "rank correlation with {name} accuracy: {}",
+            "rank correlation with {name} accuracy{left_out}: {}",
             found.join(", ")
         )
     };
@@ -139,10 +170,27 @@ pub(super) fn penalty_names(comparison: &Comparison) -> Vec<String> {
         .collect()
 }
 
+/// A row without numbers.
+fn diverged_row(group: &Group, width: usize) -> Vec<String> {
+    let place = group.diverged[0].at.place();
+    let mut row = vec![group.regularizer.to_owned(), lambda(group), place];
+    row.resize(width, "–".into());
+    row
+}
+
+/// The regularizer, and how many of its runs are in no mean.
+fn name(group: &Group) -> String {
+    let name = group.regularizer;
+    match group.diverged.len() {
+        0 => name.to_owned(),
+        lost => format!("{name} ({lost} of {} {DIVERGED})", lost + group.runs.len()),
+    }
+}
+
 fn row(comparison: &Comparison, group: &Group) -> Vec<String> {
     let percent = |share: f64| 100.0 * share;
     let clean = group.statistic(|run| percent(run.evaluation.clean_accuracy));
-    let mut row = vec![group.regularizer.to_owned(), lambda(group), fixed(clean, 1)];
+    let mut row = vec![name(group), lambda(group), fixed(clean, 1)];
     for (i, _) in headline(comparison) {
         let robust = group.statistic(|run| percent(run.evaluation.robust_accuracy[i]));
         row.push(fixed(robust, 1));
@@ -275,6 +323,40 @@ mod tests {
         assert!(found.lines().all(|line| line.chars().count() <= LINE));
         assert_eq!(found.replace("\n ", ""), line);
         assert_eq!(wrapped("short"), "short");
+    }
+
+    #[test]
+    fn a_run_that_diverged_has_a_row_that_says_where() {
+        let mut comparison = fixture::comparison(&[0]);
+        fixture::diverge(&mut comparison, 1);
+        let cells = cells(&comparison);
+        assert_eq!(cells.rows[1][..2], ["jacobian", "0.01"]);
+        assert_eq!(cells.rows[1][2], "diverged at step 30 (epoch 2)");
+        assert!(cells.rows[1][3..].iter().all(|cell| cell == "–"));
+        let text = text(&comparison);
+        let last = text.lines().last().unwrap();
+        let expected =
+            "jacobian λ 0.01, seed 0, diverged at step 30 (epoch 2): the loss is not finite";
+        assert_eq!(last, expected);
+        assert!(
+            text.lines().all(|line| line.chars().count() < 100),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn means_and_ranks_say_what_they_leave_out() {
+        let mut comparison = fixture::comparison(&[0, 1, 2]);
+        fixture::diverge(&mut comparison, 5);
+        let cells = cells(&comparison);
+        assert_eq!(cells.rows[0][0], "none");
+        assert_eq!(cells.rows[1][0], "jacobian (1 of 3 diverged)");
+        assert_eq!(cells.rows[1][2], "86.5 ± 1.4");
+        let line = &predictions(&comparison)[0];
+        assert!(
+            line.contains("accuracy (without 1 that diverged): "),
+            "{line}"
+        );
     }
 
     #[test]

@@ -29,6 +29,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     progress.finish();
     let outcome = outcome.map_err(|error| failed(&experiment, error))?;
     show(arguments, &experiment, &outcome);
+    for doubt in &outcome.doubts {
+        print::note(format_args!(
+            "warning: {doubt}; try a smaller learning rate (--lr) or smaller weights of penalties"
+        ));
+    }
     match (outcome.complete, outcome.last_test.and(outcome.best_test)) {
         (true, Some(_)) => Ok(()),
         (true, None) => Err(Failure::Interrupted(
@@ -71,9 +76,11 @@ fn keep_given(given: &Path, folder: &Path, configuration: &Configuration) -> Res
 /// An error, and where the last good state is.
 fn failed(experiment: &Experiment, error: relugrad_train::Error) -> Failure {
     let kept = experiment.last();
+    let diverged = matches!(error, relugrad_train::Error::Diverged { .. });
     let error = anyhow::Error::from(error);
     Failure::Failed(match kept.exists() {
         true => anyhow::anyhow!("{error:#}; the last checkpoint is {}", kept.display()),
+        false if diverged => anyhow::anyhow!("{error:#}; there is no checkpoint yet"),
         false => error,
     })
 }
@@ -89,6 +96,7 @@ fn show(arguments: &Arguments, experiment: &Experiment, outcome: &Outcome) {
             "best_epoch": best.map(|epoch| epoch.epoch),
             "best": experiment.best(), "last": experiment.last(),
             "best_test": test(outcome.best_test), "last_test": test(outcome.last_test),
+            "doubts": outcome.doubts,
         });
         return print::line(json);
     }

@@ -6,6 +6,7 @@ mod run;
 
 pub use defaults::default_lambda;
 pub use results::{
-    AttackSettings, Certified, Comparison, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
+    AttackSettings, Certified, Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run,
+    Settings,
 };
 pub use run::{ADVERSARIAL, Follow, PLAIN, Plan, Variant, compare};

@@ -1,9 +1,9 @@
 //! What a comparison measures, in a form that can be written to a file and read back.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::configuration::PenaltySettings;
-use crate::training::Adversarial;
+use crate::training::{Adversarial, Divergence};
 
 /// The outcome of a comparison: its settings, and one run for each regularizer and seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,8 +13,29 @@ pub struct Comparison {
     /// The finished runs, in the order in which they were trained: all regularizers of the first seed,
     /// then all of the second.
     pub runs: Vec<Run>,
-    /// Whether every planned run is in `runs`; false after an interrupt.
+    /// The runs whose training diverged, in the same order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diverged: Vec<Diverged>,
+    /// Whether every planned run is in `runs` or `diverged`; false after an interrupt.
     pub complete: bool,
+}
+
+/// A run that has no evaluation, because its numbers left the finite ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Diverged {
+    /// Its number among the planned runs, from 0.
+    pub number: usize,
+    /// As in [`Run`].
+    pub regularizer: String,
+    /// As in [`Run`].
+    pub lambda: f64,
+    /// As in [`Run`].
+    pub seed: u64,
+    /// Where, and which number.
+    #[serde(flatten)]
+    pub at: Divergence,
+    /// One entry for each epoch before that.
+    pub curve: Vec<EpochMetrics>,
 }
 
 /// What every run of a comparison had in common.
@@ -146,10 +167,18 @@ pub struct Evaluation {
 pub struct Certified {
     /// Test samples that were certified, from the first on.
     pub samples: usize,
-    /// Median in ℓ∞.
+    /// Median in ℓ∞; infinite for a network that tells no classes apart (`null` in JSON).
+    #[serde(deserialize_with = "infinite_if_null")]
     pub linf: f64,
     /// Median in ℓ2.
+    #[serde(deserialize_with = "infinite_if_null")]
     pub l2: f64,
+}
+
+/// JSON has no infinity.
+fn infinite_if_null<'de, D: Deserializer<'de>>(source: D) -> Result<f64, D::Error> {
+    let radius = Option::<f64>::deserialize(source)?;
+    Ok(radius.unwrap_or(f64::INFINITY))
 }
 
 /// Mean of one penalty over a set of samples.

@@ -6,7 +6,8 @@ use rayon::prelude::*;
 use relugrad::{GoOn, Loss, Metric, Network, Objective, Penalty};
 
 use super::results::{
-    AttackSettings, Certified, Comparison, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
+    AttackSettings, Certified, Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run,
+    Settings,
 };
 use crate::architecture::Architecture;
 use crate::attack::Attack;
@@ -14,9 +15,9 @@ use crate::configuration::PenaltySettings;
 use crate::data::Split;
 use crate::error::{Error, Result, check_range};
 use crate::evaluate::{Samples, accuracy_and_loss, penalty_means, robust_accuracy};
-use crate::stop::{ask, unless_stopped};
+use crate::stop::ask;
 use crate::training::{
-    Adversarial, EpochReport, History, StepReport, Training, Watch, fingerprint, train_while,
+    Adversarial, Divergence, EpochReport, StepReport, Training, Watch, fingerprint, train_while,
 };
 
 /// What to compare, and how.
@@ -96,16 +97,20 @@ pub trait Follow {
 
     /// A run has been trained and evaluated: the last one of the comparison so far.
     fn finished(&mut self, _comparison: &Comparison, _network: &Network<f32>) {}
+
+    /// A run has diverged: the last one of the comparison's so far.
+    fn diverged(&mut self, _comparison: &Comparison) {}
 }
 
 /// Trains and evaluates everything that the plan asks for, but for the runs of an `earlier` comparison that was ended.
 ///
-/// When `follow` or `go_on` ends it early, the unfinished run is dropped and [`Comparison::complete`] is false.
+/// A run that diverges is among [`Comparison::diverged`], and the others go on; resumed, it is not tried again, since it
+/// would diverge again. When `follow` or `go_on` ends the comparison early, the unfinished run is dropped and [`Comparison::complete`] is false.
 ///
 /// # Errors
 /// [`Error::OutOfRange`](crate::Error::OutOfRange) for the plan's options,
 /// [`Error::Configuration`] if `earlier` is of other settings,
-/// [`Error::Step`](crate::Error::Step) for a training that failed, and the engine's errors.
+/// [`Error::Step`](crate::Error::Step) for a training that failed in another way, and the engine's errors.
 pub fn compare(
     plan: &Plan,
     earlier: Option<Comparison>,
@@ -116,11 +121,12 @@ pub fn compare(
     let mut comparison = Comparison {
         settings: plan.settings()?,
         runs: Vec::new(),
+        diverged: Vec::new(),
         complete: false,
     };
-    let mut done = match earlier {
+    let (mut done, mut lost) = match earlier {
         Some(earlier) => resumable(earlier, &comparison.settings)?,
-        None => Vec::new(),
+        None => (Vec::new(), Vec::new()),
     };
     let variants: Vec<Option<&Variant>> = std::iter::once(None)
         .chain(plan.variants.iter().map(Some))
@@ -129,23 +135,50 @@ pub fn compare(
     for &seed in &plan.seeds {
         for &variant in &variants {
             let (name, weight) = variant.map_or((PLAIN, 0.0), |v| (v.name(), v.weight()));
+            let number = comparison.runs.len() + comparison.diverged.len();
             let same =
                 |run: &Run| (&*run.regularizer, run.lambda, run.seed) == (name, weight, seed);
             if let Some(place) = done.iter().position(same) {
                 comparison.runs.push(done.swap_remove(place));
                 continue;
             }
-            follow.run(comparison.runs.len(), runs, name, seed);
-            let Some((run, network)) = plan.run(variant, seed, follow, go_on)? else {
+            if let Some(place) = lost.iter().position(|run| run.number == number) {
+                comparison.diverged.push(lost.swap_remove(place));
+                continue;
+            }
+            follow.run(number, runs, name, seed);
+            let Some(ended) = plan.run(variant, seed, follow, go_on)? else {
                 return Ok(comparison);
             };
-            comparison.runs.push(run);
-            comparison.complete = comparison.runs.len() == runs;
-            follow.finished(&comparison, &network);
+            comparison.complete = number + 1 == runs;
+            match ended {
+                Ended::Finished(run, network) => {
+                    comparison.runs.push(*run);
+                    follow.finished(&comparison, &network);
+                }
+                Ended::Diverged(at, curve) => {
+                    comparison.diverged.push(Diverged {
+                        number,
+                        regularizer: name.into(),
+                        lambda: weight,
+                        seed,
+                        at,
+                        curve,
+                    });
+                    follow.diverged(&comparison);
+                }
+            }
         }
     }
     comparison.complete = true;
     Ok(comparison)
+}
+
+/// How a run ended.
+enum Ended {
+    Finished(Box<Run>, Box<Network<f32>>),
+    /// Where, and the epochs before.
+    Diverged(Divergence, Vec<EpochMetrics>),
 }
 
 /// Median certified radii, computed in double precision.
@@ -185,7 +218,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// The runs of an earlier comparison of the same settings.
-fn resumable(earlier: Comparison, settings: &Settings) -> Result<Vec<Run>> {
+fn resumable(earlier: Comparison, settings: &Settings) -> Result<(Vec<Run>, Vec<Diverged>)> {
     let before = Settings {
         // Neither changes a number.
         threads: settings.threads,
@@ -196,7 +229,7 @@ fn resumable(earlier: Comparison, settings: &Settings) -> Result<Vec<Run>> {
         ..earlier.settings
     };
     if before == *settings {
-        return Ok(earlier.runs);
+        return Ok((earlier.runs, earlier.diverged));
     }
     let json =
         |settings: &Settings| serde_json::to_value(settings).expect("strings and numbers are JSON");
@@ -272,33 +305,54 @@ impl Plan {
         penalties
     }
 
-    /// One run, or `None` if it was ended early.
+    /// One run, or nothing if it was stopped.
     fn run(
         &self,
         variant: Option<&Variant>,
         seed: u64,
         follow: &mut dyn Follow,
         go_on: GoOn,
-    ) -> Result<Option<(Run, Network<f32>)>> {
+    ) -> Result<Option<Ended>> {
         let training = self.training(variant, seed)?;
         let mut network = self.network(seed)?;
-        let watch = &mut Pass(follow);
-        let history = train_while(&mut network, &self.data, &training, watch, go_on)?;
+        let mut pass = Pass {
+            follow,
+            epochs: Vec::new(),
+        };
+        let trained = train_while(&mut network, &self.data, &training, &mut pass, go_on);
+        let curve: Vec<EpochMetrics> = pass.epochs.iter().map(EpochMetrics::from).collect();
+        let (history, end) = match trained {
+            Err(Error::Diverged { at }) => return Ok(Some(Ended::Diverged(at, curve))),
+            trained => (trained?, pass.epochs.last().map(|epoch| epoch.step)),
+        };
         if !history.complete {
             return Ok(None);
         }
-        let Some(evaluation) = unless_stopped(self.evaluate(&network, follow, go_on))? else {
-            return Ok(None);
+        let evaluation = match self.evaluate(&network, follow, go_on) {
+            Err(relugrad::Error::Stopped) => return Ok(None),
+            // Numbers of a training can be finite, and those of its network all the same not.
+            Err(error) => match error.not_finite() {
+                Some(quantity) => {
+                    let at = Divergence {
+                        step: end.unwrap_or_default(),
+                        epoch: curve.len(),
+                        quantity: format!("in the evaluation {quantity}"),
+                    };
+                    return Ok(Some(Ended::Diverged(at, curve)));
+                }
+                None => return Err(error.into()),
+            },
+            Ok(evaluation) => evaluation,
         };
         let run = Run {
             regularizer: variant.map_or(PLAIN, Variant::name).into(),
             lambda: variant.map_or(0.0, Variant::weight),
             seed,
-            curve: curve(&history),
+            curve,
             evaluation,
             step_milliseconds: history.step_time.as_secs_f64() * 1e3,
         };
-        Ok(Some((run, network)))
+        Ok(Some(Ended::Finished(Box::new(run), Box::new(network))))
     }
 
     fn evaluate(
@@ -410,27 +464,32 @@ impl From<&(Attack, bool)> for AttackSettings {
     }
 }
 
-/// Hands a training's reports to the follower of the comparison.
-struct Pass<'f>(&'f mut dyn Follow);
+/// Hands a training's reports to the follower of the comparison, and keeps the epochs.
+struct Pass<'f> {
+    follow: &'f mut dyn Follow,
+    epochs: Vec<EpochReport>,
+}
 
 impl Watch for Pass<'_> {
     fn step(&mut self, report: &StepReport) -> ControlFlow<()> {
-        self.0.step(report)
+        self.follow.step(report)
     }
 
     fn epoch(&mut self, report: &EpochReport) {
-        self.0.epoch(report);
+        self.epochs.push(report.clone());
+        self.follow.epoch(report);
     }
 }
 
-fn curve(history: &History) -> Vec<EpochMetrics> {
-    let metrics = |report: &EpochReport| EpochMetrics {
-        epoch: report.epoch,
-        train_loss: report.train_loss,
-        train_accuracy: report.train_accuracy,
-        train_penalty: report.train_penalties.iter().sum(),
-        test_loss: report.validation_loss.unwrap_or(f64::NAN),
-        test_accuracy: report.validation_accuracy.unwrap_or(f64::NAN),
-    };
-    history.epochs.iter().map(metrics).collect()
+impl From<&EpochReport> for EpochMetrics {
+    fn from(report: &EpochReport) -> EpochMetrics {
+        EpochMetrics {
+            epoch: report.epoch,
+            train_loss: report.train_loss,
+            train_accuracy: report.train_accuracy,
+            train_penalty: report.train_penalties.iter().sum(),
+            test_loss: report.validation_loss.unwrap_or(f64::NAN),
+            test_accuracy: report.validation_accuracy.unwrap_or(f64::NAN),
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! A training in a folder: its configuration, checkpoints and logs.
 
+mod doubts;
 mod lines;
 mod log;
 mod resume;
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::{Samples, accuracy_and_loss};
 use crate::stop::unless_stopped;
 use crate::training::{EpochReport, Trainer, Watch};
+pub use doubts::Doubt;
 use log::Log;
 
 /// The command whose files these are.
@@ -85,6 +87,8 @@ pub struct Outcome {
     pub last_test: Option<(f64, f64)>,
     /// The same of the best network.
     pub best_test: Option<(f64, f64)>,
+    /// What to doubt of a training that is complete.
+    pub doubts: Vec<Doubt>,
 }
 
 impl Experiment {
@@ -163,14 +167,18 @@ impl Experiment {
             let (loss, samples) = (Loss::softmax_cross_entropy(), Samples::new(&parts.test));
             unless_stopped(accuracy_and_loss(network, &loss, &samples, go_on))
         };
+        let last_test = match complete {
+            true => tested(trainer.network())?,
+            false => None,
+        };
         Ok(Outcome {
             complete,
             steps: trainer.steps_done(),
             epochs: trainer.epochs().to_vec(),
-            last_test: match complete {
-                true => tested(trainer.network())?,
-                false => None,
-            },
+            doubts: last_test.map_or_else(Vec::new, |(accuracy, _)| {
+                doubts::doubts(trainer.epochs(), accuracy, &parts.test)
+            }),
+            last_test,
             best_test: match complete {
                 true => tested(&Checkpoint::load(self.best())?.network)?,
                 false => None,

@@ -1,5 +1,6 @@
 //! What a training tells of itself.
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -56,6 +57,30 @@ pub struct Advance {
     pub step: StepReport,
     /// The epoch, if the step was its last.
     pub epoch: Option<EpochReport>,
+}
+
+/// Where a training left the finite numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Divergence {
+    /// The step in all epochs, from 1.
+    pub step: u64,
+    /// Its epoch, from 1.
+    pub epoch: usize,
+    /// What is not finite, such as `the loss` or `the parameters`.
+    pub quantity: String,
+}
+
+impl fmt::Display for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}: {} is not finite", self.place(), self.quantity)
+    }
+}
+
+impl Divergence {
+    /// Such as `diverged at step 120 (epoch 3)`.
+    pub fn place(&self) -> String {
+        format!("diverged at step {} (epoch {})", self.step, self.epoch)
+    }
 }
 
 /// Someone who watches a training and may stop it.

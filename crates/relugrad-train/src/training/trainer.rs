@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::fingerprint;
 use super::options::{Metric, Training};
-use super::report::{Advance, EpochReport, History, StepReport, Watch};
+use super::report::{Advance, Divergence, EpochReport, History, StepReport, Watch};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::evaluate::{Samples, accuracy_and_loss, correct};
@@ -195,7 +195,8 @@ impl<T: Scalar> Trainer<T> {
     /// Takes a step and, if it was the last of its epoch, looks at the validation samples.
     ///
     /// # Errors
-    /// [`Error::Step`] with the engine's reason, such as a loss that is no longer finite.
+    /// [`Error::Diverged`] when the loss, the gradient, a parameter or another number is no longer finite, and
+    /// [`Error::Step`] with another reason of the engine. The training cannot go on then.
     ///
     /// # Panics
     /// If the training is finished.
@@ -218,13 +219,7 @@ impl<T: Scalar> Trainer<T> {
         }
         let start = Instant::now();
         let (epoch, first) = (self.progress.epochs.len() + 1, self.first_of_batch());
-        let failed = |step: u64| {
-            move |source| Error::Step {
-                epoch,
-                step,
-                source,
-            }
-        };
+        let failed = |step: u64| move |source| failed(epoch, step, source);
         if self.order.is_empty() {
             self.order = order(self.training.seed, epoch, self.train.len());
         }
@@ -317,7 +312,7 @@ impl<T: Scalar> Trainer<T> {
         let sums = &mut self.progress.sums;
         sums.add(&self.workspace, &self.network, &labels, penalised);
         let learning_rate = self.training.learning_rate * self.training.schedule.factor(place);
-        let gradient_norm = self.update(learning_rate);
+        let gradient_norm = self.update(learning_rate)?;
         let evaluation = self.workspace.evaluation();
         Ok(StepReport {
             epoch,
@@ -374,8 +369,8 @@ impl<T: Scalar> Trainer<T> {
         Ok(())
     }
 
-    /// Clips the gradient and changes the parameters; returns the gradient's norm.
-    fn update(&mut self, learning_rate: f64) -> f64 {
+    /// Clips the gradient and changes the parameters; returns the gradient's norm. Both must be finite.
+    fn update(&mut self, learning_rate: f64) -> relugrad::Result<f64> {
         let gradient = self.workspace.gradient().expect("it was just computed");
         let values = gradient.values();
         let norm = values
@@ -383,6 +378,7 @@ impl<T: Scalar> Trainer<T> {
             .map(|g| g.into_f64().powi(2))
             .sum::<f64>()
             .sqrt();
+        check_finite("the gradient", norm.is_finite())?;
         let parameters = self.network.parameters_mut().values_mut();
         match self.training.clip {
             Some(clip) if norm > clip => {
@@ -392,7 +388,10 @@ impl<T: Scalar> Trainer<T> {
             }
             _ => self.optimizer.step(parameters, values, learning_rate),
         }
-        norm
+        // Without branches: nearly always all are finite.
+        let finite = parameters.iter().fold(true, |all, w| all & w.is_finite());
+        check_finite("a parameter", finite)?;
+        Ok(norm)
     }
 
     fn report(
@@ -463,6 +462,35 @@ impl Sums {
                 *sum += samples * mean;
             }
         }
+    }
+}
+
+/// Refuses numbers that are not finite.
+fn check_finite(what: &str, finite: bool) -> relugrad::Result<()> {
+    match finite {
+        true => Ok(()),
+        false => Err(relugrad::Error::NotFinite {
+            what: what.into(),
+            index: Vec::new(),
+        }),
+    }
+}
+
+/// Why a step was not taken.
+fn failed(epoch: usize, step: u64, source: relugrad::Error) -> Error {
+    match source.not_finite() {
+        Some(quantity) => Error::Diverged {
+            at: Divergence {
+                step,
+                epoch,
+                quantity,
+            },
+        },
+        None => Error::Step {
+            epoch,
+            step,
+            source,
+        },
     }
 }
 
