@@ -20,7 +20,8 @@ use crate::print;
 /// Abs, Add, AveragePool, BatchNormalization, Cast, Clip, Concat, Constant, ConstantOfShape, Conv (1 and 2 dimensions),
 /// Div, Dropout, Expand, Flatten, Gather, Gemm, GlobalAveragePool, GlobalMaxPool, Identity, LeakyRelu, MatMul, Max,
 /// MaxPool, Min, Mul, Neg, PRelu, Pad, ReduceMax, ReduceMean, ReduceSum, Relu, Reshape, Shape, Size, Slice, Split, Sqrt
-/// (of constants), Squeeze, Sub, Sum, Transpose, Unsqueeze, and a final Softmax, LogSoftmax or Sigmoid, which is dropped.
+/// (of constants), Squeeze, Sub, Sum, Transpose, Unsqueeze, and a final Softmax or LogSoftmax over all logits, or Sigmoid,
+/// which is dropped.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   relugrad convert model.onnx model.safetensors

@@ -240,3 +240,101 @@ fn raw_and_typed_numbers_of_both_precisions_are_the_same() {
         assert_eq!(read.network().parameters().values(), [3.0, 4.0]);
     }
 }
+
+/// A Softmax or the like at the end of `nodes`, which the graph reads from `[1, 4]`.
+fn with_head(nodes: &[NodeProto], op: &str, axis: Option<i64>, opset: i64) -> ModelProto {
+    let last = nodes.last().map_or("x", |node| &node.output[0]);
+    let mut head = node(op, &[last], "p");
+    head.attribute = axis.into_iter().map(|i| integer("axis", i)).collect();
+    let shape = integers("shape", &[1, 2, 2]);
+    let mut model = model([nodes, &[head]].concat(), vec![shape], &[1, 4]);
+    model.opset_import[0].version = opset;
+    model
+}
+
+fn integer(name: &str, i: i64) -> AttributeProto {
+    AttributeProto {
+        name: name.into(),
+        i,
+        r#type: 2,
+        ..AttributeProto::default()
+    }
+}
+
+#[test]
+fn a_softmax_is_dropped_only_over_all_logits_of_a_sample() {
+    let square = [node("Reshape", &["x", "shape"], "s")];
+    let column = [node("Transpose", &["x"], "s")];
+    for op in ["Softmax", "LogSoftmax"] {
+        let dropped: [(&[NodeProto], Option<i64>, i64); 6] = [
+            (&[], None, 13),
+            (&[], None, 7),
+            (&[], Some(1), 17),
+            (&[], Some(-1), 11),
+            (&square, None, 12),
+            (&column, Some(0), 13),
+        ];
+        for (nodes, axis, opset) in dropped {
+            let bytes = with_head(nodes, op, axis, opset).encode_to_vec();
+            let model = onnx_from_bytes(&bytes).unwrap();
+            assert_eq!(model.network().outputs(), 4);
+            assert!(model.notes()[0].contains(&format!("dropped the final {op} `the {op}`")));
+        }
+        let not: [(&[NodeProto], Option<i64>, i64, &str); 7] = [
+            (&square, None, 13, "over 2 of the 4 values"),
+            (&square, Some(1), 13, "over 2 of the 4 values"),
+            (&square, Some(2), 11, "over 2 of the 4 values"),
+            (&square, Some(0), 13, "the batch"),
+            (&[], Some(0), 11, "the batch"),
+            (&column, None, 13, "over 1 of the 4 values"),
+            (&[], Some(2), 13, "no axis 2"),
+        ];
+        for (nodes, axis, opset, problem) in not {
+            let error = refused(&with_head(nodes, op, axis, opset));
+            let name = format!("`the {op}` ({op})");
+            assert!(error.contains(problem) && error.contains(&name), "{error}");
+        }
+        let one = model(vec![node(op, &["x"], "p")], Vec::new(), &[1]);
+        assert!(refused(&one).contains("the same for every input"));
+    }
+}
+
+#[test]
+fn only_other_dimensions_may_follow_what_is_dropped() {
+    let behind = |op: &str, inputs: &[&str]| {
+        let nodes = vec![node("Softmax", &["x"], "p"), node(op, inputs, "y")];
+        model(nodes, vec![integers("s", &[4, 1])], &[1, 4])
+    };
+    for (op, inputs) in [
+        ("Reshape", &["p", "s"][..]),
+        ("Identity", &["p"]),
+        ("Flatten", &["p"]),
+        ("Transpose", &["p"]),
+    ] {
+        let model = onnx_from_bytes(&behind(op, inputs).encode_to_vec()).unwrap();
+        let x = ndarray::array![[0.5, -1.0, 2.0, 0.0]];
+        assert_eq!(model.network().forward(x.view()).unwrap(), x, "{op}");
+        assert_eq!(model.notes().len(), 1);
+    }
+    for (op, inputs) in [
+        ("Add", &["p", "p"][..]),
+        ("Softmax", &["p"]),
+        ("Sigmoid", &["p"]),
+        ("LogSoftmax", &["p"]),
+        ("Concat", &["p", "p"]),
+        ("ReduceMax", &["p"]),
+    ] {
+        let error = refused(&behind(op, inputs));
+        assert!(error.contains("`the Softmax`"), "{op}: {error}");
+    }
+}
+
+#[test]
+fn a_final_sigmoid_of_several_outputs_says_that_losses_are_others() {
+    let sigmoid = |dims: &[i64]| {
+        let model = model(vec![node("Sigmoid", &["x"], "p")], Vec::new(), dims);
+        onnx_from_bytes(&model.encode_to_vec()).unwrap().notes()[0].clone()
+    };
+    assert!(sigmoid(&[1, 1]).ends_with("the logits are its input"));
+    assert!(sigmoid(&[1, 3]).contains("3 classes of which one is true"));
+}

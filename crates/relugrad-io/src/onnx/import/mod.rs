@@ -3,6 +3,7 @@
 mod arithmetic;
 mod constants;
 mod entries;
+mod head;
 mod linear;
 mod order;
 mod pooling;
@@ -49,6 +50,8 @@ pub(super) struct Importer<'a> {
     notes: Vec<String>,
     /// How many nodes read each name.
     readers: HashMap<&'a str, Vec<usize>>,
+    /// The node behind the logits that is dropped, if it is over all of them.
+    head: Option<usize>,
     /// Nodes that another one has taken in.
     taken: HashSet<usize>,
     /// Names of what such a node gives, by the name that stands for it.
@@ -78,6 +81,7 @@ impl<'a> Importer<'a> {
             steps: Vec::new(),
             notes: Vec::new(),
             readers: HashMap::new(),
+            head: None,
             taken: HashSet::new(),
             aliases: HashMap::new(),
             names: HashMap::new(),
@@ -87,6 +91,7 @@ impl<'a> Importer<'a> {
     pub(super) fn run(mut self) -> Result<Model> {
         let output = self.output()?;
         let order = self.sorted(output)?;
+        self.head = self.find_head(output)?;
         self.read_initializers()?;
         self.read_input()?;
         for i in order {
@@ -119,39 +124,15 @@ impl<'a> Importer<'a> {
         self.builder.nodes().next().expect("the input comes first")
     }
 
-    /// The graph's output, or what a final softmax or sigmoid takes.
-    fn output(&mut self) -> Result<&'a str> {
+    /// The graph's output.
+    fn output(&self) -> Result<&'a str> {
         let [output] = &self.graph.output[..] else {
             let names: Vec<&str> = self.graph.output.iter().map(|o| o.name.as_str()).collect();
             return Err(graph_error(format!(
                 "it has the outputs {names:?}, but exactly one, the logits, is needed"
             )));
         };
-        let mut name = output.name.as_str();
-        let graph = self.graph;
-        let makers = order::makers(&graph.node)?;
-        let mut steps = 0..graph.node.len();
-        while let Some(&i) = makers.get(name) {
-            let node = &graph.node[i];
-            if steps.next().is_none() {
-                return Err(graph_error("its nodes form a cycle"));
-            }
-            let call = Call { node };
-            match node.op_type.as_str() {
-                "Identity" => {}
-                "Softmax" | "LogSoftmax" | "Sigmoid" => self.notes.push(format!(
-                    "dropped the final {} `{}`: the logits are its input",
-                    node.op_type,
-                    call.name()
-                )),
-                _ => break,
-            }
-            name = node
-                .input
-                .first()
-                .ok_or_else(|| call.error("it has no input"))?;
-        }
-        Ok(name)
+        Ok(output.name.as_str())
     }
 
     fn read_initializers(&mut self) -> Result<()> {
@@ -286,6 +267,9 @@ impl<'a> Importer<'a> {
             "Split" => self.split(call),
             "Gather" => self.gather(call).map(one),
             "Pad" => self.pad(call).map(one),
+            "Softmax" | "LogSoftmax" | "Sigmoid" if self.head == Some(index) => {
+                self.without_head(call).map(one)
+            }
             "Softmax" | "LogSoftmax" | "Sigmoid" => Err(call.error(
                 "it is not piecewise linear; only as the last node, after the logits, it can be dropped",
             )),
