@@ -17,6 +17,7 @@ pub mod recipe;
 pub mod run;
 pub mod segment;
 pub mod tolerance;
+pub mod written;
 
 #[doc = include_str!("../../README.md")]
 #[cfg(doctest)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
-use relugrad::{Network, Scalar};
+use relugrad::{Gate, Network, Node, Operation, Scalar};
 use relugrad_io::{Format, Metadata, onnx_to_bytes, printable, to_bytes, write_whole};
 
 use crate::failure::{Failure, check_output};
@@ -90,26 +90,68 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let metadata = model.metadata();
     let bytes = match arguments.dtype {
         Precision::F64 => encode(&network, format, metadata),
-        Precision::F32 => {
-            let rounded = network.cast::<f32>();
-            let lost = network
-                .parameters()
-                .values()
-                .iter()
-                .zip(rounded.parameters().values());
-            let lost = lost
-                .filter(|(wide, narrow)| narrow.into_f64() != **wide)
-                .count();
-            if lost > 0 {
-                print::line(format_args!("note: {lost} weights were rounded to f32"));
-            }
-            encode(&rounded, format, metadata)
-        }
+        Precision::F32 => encode(&rounded(&network, format)?, format, metadata),
     }?;
     write_whole(&arguments.output, &bytes, arguments.overwrite).map_err(anyhow::Error::from)?;
     let (path, size) = (arguments.output.display(), bytes.len());
     print::line(format_args!("{path}: {size} bytes"));
     Ok(())
+}
+
+/// The network in single precision; what that changes is printed.
+fn rounded(network: &Network<f64>, format: Format) -> anyhow::Result<Network<f32>> {
+    let narrow = network.cast::<f32>();
+    let values = network.parameters().values().to_vec();
+    for (info, place) in network.parameters().layout().iter().map(|i| (i, i.range())) {
+        if let Some(value) = values[place].iter().find(|v| !(**v as f32).is_finite()) {
+            return Err(anyhow!(
+                "`{}` has an entry {value:e}, too large for f32; leave out --dtype f32",
+                info.name()
+            ));
+        }
+    }
+    // Numbers that are not learned stay in double precision in relugrad's own format.
+    let fixed = match format {
+        Format::Onnx => network.nodes().iter().flat_map(fixed_numbers).collect(),
+        Format::Safetensors | Format::NNet => Vec::new(),
+    };
+    let all = || values.iter().chain(&fixed).copied();
+    let lost = all().filter(|&v| f64::from(v as f32) != v).count();
+    let vanished = all().filter(|&v| v != 0.0 && v as f32 == 0.0).count();
+    if lost > 0 {
+        print::line(format_args!(
+            "note: {lost} numbers were rounded to f32, {vanished} of them to 0"
+        ));
+    }
+    Ok(narrow)
+}
+
+/// The numbers of a node that training leaves alone.
+fn fixed_numbers(node: &Node) -> Vec<f64> {
+    let constants = node.constants().iter();
+    let mut numbers: Vec<f64> = constants.flat_map(|c| c.values().to_vec()).collect();
+    match node.operation() {
+        // The constant of a gather is a table of places.
+        Operation::Gather { fill } => numbers = vec![*fill],
+        Operation::Gate(Gate::LeakyRelu { slope }) => numbers.push(*slope),
+        Operation::Gate(Gate::Clip { min, max }) => numbers.extend([*min, *max]),
+        Operation::Gate(Gate::Relu | Gate::PRelu { .. } | Gate::Abs)
+        | Operation::Input
+        | Operation::Dense { .. }
+        | Operation::Conv2d { .. }
+        | Operation::AveragePool { .. }
+        | Operation::MaxPool { .. }
+        | Operation::Mean { .. }
+        | Operation::Max { .. }
+        | Operation::BatchNorm { .. }
+        | Operation::Scale { .. }
+        | Operation::Shift { .. }
+        | Operation::Add
+        | Operation::Concat { .. }
+        | Operation::Reshape
+        | Operation::Transpose { .. } => {}
+    }
+    numbers
 }
 
 fn encode<T: Scalar>(

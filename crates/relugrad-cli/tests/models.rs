@@ -287,3 +287,125 @@ fn weights_alone_are_read_with_a_description() {
     let wrong = ["inspect", &state, "--model", "mlp:5", "--input-shape", "64"];
     assert!(failure(&wrong, 1).contains("`0.weight` has shape [4, 64]"));
 }
+
+/// Models that other programs made, with their outputs by onnxruntime, and what `convert` makes of them.
+#[test]
+fn converted_models_compute_what_onnxruntime_does() {
+    let (_folder, path) = folder();
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    for name in ["avgpool_dilated", "softmax_then_reshape"] {
+        let model = cases.join(format!("{name}.onnx")).display().to_string();
+        let mut npz =
+            NpzReader::new(File::open(cases.join(format!("{name}.expected.npz"))).unwrap())
+                .unwrap();
+        let x: ArrayD<f32> = npz.by_name("x").unwrap();
+        let expected: ArrayD<f32> = npz.by_name("y0").unwrap();
+        write_npy(path("x.npy"), &x).unwrap();
+        for (format, options) in [
+            ("onnx", &[][..]),
+            ("onnx", &["--dtype", "f32"]),
+            ("onnx", &["--fold-batch-norm", "--max-pool-to-relu"]),
+            ("safetensors", &[]),
+        ] {
+            let (written, out) = (path(&format!("{name}.{format}")), path("y.npz"));
+            let convert = ["convert", &model, &written, "--overwrite"];
+            relugrad(&convert).args(options).assert().success();
+            let derive = ["derive", &written, "--input", &path("x.npy"), "--out", &out];
+            relugrad(&derive).arg("--overwrite").assert().success();
+            let mut npz = NpzReader::new(File::open(&out).unwrap()).unwrap();
+            let mut logits: ArrayD<f64> = npz.by_name("logits").unwrap();
+            if name.starts_with("softmax") {
+                logits.mapv_inplace(f64::exp);
+                logits /= logits.sum();
+            }
+            let far = logits
+                .iter()
+                .zip(&expected)
+                .map(|(a, &b)| (a - f64::from(b)).abs());
+            assert!(
+                far.fold(0.0, f64::max) < 1e-6,
+                "{name} as {format} {options:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_model_without_parameters_is_converted() {
+    let (_folder, path) = folder();
+    let model =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/parameterless_identity.onnx");
+    let model = model.display().to_string();
+    write_npy(path("x.npy"), &Array1::from(vec![0.5, -2.0, 0.0])).unwrap();
+    for name in ["m.onnx", "m.safetensors"] {
+        relugrad(&["convert", &model, &path(name)])
+            .assert()
+            .success();
+        let (written, out) = (path(name), path("y.npz"));
+        relugrad(&[
+            "derive",
+            &written,
+            "--input",
+            &path("x.npy"),
+            "--out",
+            &out,
+            "--overwrite",
+        ])
+        .assert()
+        .success();
+        let mut npz = NpzReader::new(File::open(&out).unwrap()).unwrap();
+        let logits: Array2<f64> = npz.by_name("logits").unwrap();
+        assert_eq!(logits, ndarray::array![[0.5, -2.0, 0.0]]);
+    }
+}
+
+/// What single precision does to numbers is said, and what it cannot hold is refused.
+#[test]
+fn convert_says_what_single_precision_changes() {
+    let (_folder, path) = folder();
+    let description = r#"[[layers]]
+kind = "clip"
+min = 0.1
+max = 1e39
+"#;
+    std::fs::write(path("clip.toml"), description).unwrap();
+    let model = |values: &[f64]| {
+        let header = r#"{"0.weight":{"dtype":"F64","shape":[1,2],"data_offsets":[0,16]},"0.bias":{"dtype":"F64","shape":[1],"data_offsets":[16,24]}}"#;
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        std::fs::write(path("state.safetensors"), bytes).unwrap();
+        let state = path("state.safetensors");
+        let mut command = relugrad(&["convert", &state, &path("m.onnx"), "--overwrite"]);
+        command.args([
+            "--model",
+            &path("clip.toml"),
+            "--input-shape",
+            "2",
+            "--dtype",
+            "f32",
+        ]);
+        command.assert()
+    };
+    let output = model(&[0.5, 1e-50, 0.1])
+        .success()
+        .get_output()
+        .stdout
+        .clone();
+    let said = String::from_utf8(output).unwrap();
+    assert!(
+        said.contains("4 numbers were rounded to f32, 1 of them to 0"),
+        "{said}"
+    );
+    let output = model(&[0.5, 1e50, 0.1])
+        .failure()
+        .code(1)
+        .get_output()
+        .stderr
+        .clone();
+    let said = String::from_utf8(output).unwrap();
+    assert!(
+        said.contains("dense0.weight") && said.contains("1e50"),
+        "{said}"
+    );
+}

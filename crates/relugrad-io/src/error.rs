@@ -388,6 +388,28 @@ pub enum Error {
         value: f64,
     },
 
+    /// A node that a format cannot express exactly.
+    #[error("node `{node}` ({operation}) cannot be written: {problem}")]
+    Unwritable {
+        /// Which node.
+        node: String,
+        /// Its operation.
+        operation: &'static str,
+        /// What cannot be written, and what can.
+        problem: String,
+    },
+
+    /// A file longer than its readers read.
+    #[error(
+        "the file would have {bytes} bytes, but ONNX files have at most {limit}; write a .safetensors file"
+    )]
+    TooLong {
+        /// How long it would be.
+        bytes: u64,
+        /// The longest.
+        limit: u64,
+    },
+
     /// A name that does not tell the format.
     #[error(
         "{}: the ending does not tell the format; models are read from .safetensors, .onnx and .nnet, and written to \

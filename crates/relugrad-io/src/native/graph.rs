@@ -200,7 +200,10 @@ impl Attributes {
             Operation::Gate(Gate::LeakyRelu { slope }) => of.slope = Some(*slope),
             Operation::Gate(Gate::Clip { min, max }) => (of.min, of.max) = (Some(*min), Some(*max)),
             Operation::MaxPool { window } => of.window = Some((*window).into()),
-            _ => {}
+            Operation::Input
+            | Operation::Add
+            | Operation::Reshape
+            | Operation::Gate(Gate::Relu | Gate::PRelu { .. } | Gate::Abs) => {}
         }
         of
     }

@@ -200,13 +200,6 @@ impl<'a, T: Scalar> Reader<'a, T> {
             Operation::Gate(gate) => self.builder.gate(ids[0], gate)?,
             Operation::MaxPool { window } => self.builder.max_pool(ids[0], window)?,
             Operation::Max { axis } => self.builder.max(ids[0], axis)?,
-            other => {
-                return Err(Error::UnknownOperation {
-                    node: node.name.clone(),
-                    operation: other.name().to_owned(),
-                    known: Vec::new(),
-                });
-            }
         })
     }
 

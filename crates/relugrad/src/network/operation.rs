@@ -61,8 +61,9 @@ impl Window {
 }
 
 /// What a node computes from the nodes that it reads. Shapes are those of one sample, without a batch axis.
+///
+/// It is exhaustive on purpose: a program that writes networks must say what it makes of every operation.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub enum Operation {
     /// The input of the network.
     Input,

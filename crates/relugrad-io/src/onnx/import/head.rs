@@ -65,7 +65,9 @@ impl<'a> Importer<'a> {
             )));
         }
         if classes == 1 {
-            return Err(call.error("it is over one value, so its output is the same for every input"));
+            return Err(
+                call.error("it is over one value, so its output is the same for every input")
+            );
         }
         Ok(())
     }

@@ -209,6 +209,8 @@ impl<T: Scalar> Builder<T> {
         }
         let rate = variance.mapv(|v| 1.0 / (v + epsilon).sqrt());
         check_finite(&format!("{name}.mean"), mean.view())?;
+        check_finite(&format!("{name}.variance"), variance.view())?;
+        check_finite(&format!("{name}.epsilon"), ndarray::arr0(epsilon).view())?;
         check_finite(&format!("1/√({name}.variance + epsilon)"), rate.view())?;
         self.table(&name, &shape)?;
         let mut from = vec![1; shape.len()];

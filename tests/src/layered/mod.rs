@@ -1,8 +1,12 @@
 //! Random networks of every operation: convolutions, pooling, maxima, clips, batch normalisation, rearrangements,
 //! branches that join, nodes that are read twice, inputs that skip to the output, gates on the output.
 
+mod attributes;
+
+pub use attributes::every_attribute;
+
 use ndarray::{Array, Array2, ArrayD, Dimension, IxDyn, ShapeBuilder};
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use relugrad::{BatchNorm, Builder, Gate, Network, NodeId, Window};
