@@ -84,21 +84,24 @@ impl OutputFolder {
     /// # Errors
     /// [`Error::Read`].
     pub fn is_ours(&self, name: &str) -> Result<bool> {
+        Ok(self.state(name)?.is_some())
+    }
+
+    /// What a file holds, if it is one that this command has made and nobody has changed.
+    fn state(&self, name: &str) -> Result<Option<State>> {
         let path = self.path.join(name);
         let ordinary = path.symlink_metadata().is_ok_and(|found| found.is_file());
-        let Some(states) = self.manifest.states(self.command, name) else {
-            return Ok(false);
-        };
+        let states = self.manifest.states(self.command, name).unwrap_or_default();
         for state in states.iter().filter(|_| ordinary) {
             let fits = state.fits(&path).map_err(|source| Error::Read {
                 path: path.clone(),
                 source,
             });
             if fits? {
-                return Ok(true);
+                return Ok(Some(state.clone()));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Whether the manifest lists any file of this command.
@@ -145,13 +148,15 @@ impl OutputFolder {
         for output in &outputs {
             check_inputs(output, inputs)?;
         }
-        names.iter().try_for_each(|name| self.check(name))?;
+        for name in &names {
+            self.check(name)?;
+        }
         self.remove_traces()?;
         self.lock.sign(self.command)
     }
 
-    /// Refuses a name under which there is anything but a file of ours.
-    fn check(&self, name: &str) -> Result<()> {
+    /// What the file of a name holds, if there is one; anything but a file of ours is refused.
+    fn check(&self, name: &str) -> Result<Option<State>> {
         let above = Path::new(name).ancestors().skip(1);
         for folder in above.filter(|folder| *folder != Path::new("")) {
             let path = self.path.join(folder);
@@ -163,13 +168,15 @@ impl OutputFolder {
         }
         let path = self.path.join(name);
         let Ok(found) = path.symlink_metadata() else {
-            return Ok(());
+            return Ok(None);
         };
         let listed = self.manifest.states(self.command, name).is_some();
-        match found.is_file() && listed {
-            false => Err(self.foreign(path, kind(&found))),
-            true if self.is_ours(name)? => Ok(()),
-            true => Err(Error::Changed {
+        if !found.is_file() || !listed {
+            return Err(self.foreign(path, kind(&found)));
+        }
+        match self.state(name)? {
+            Some(state) => Ok(Some(state)),
+            None => Err(Error::Changed {
                 path,
                 command: self.command,
             }),
@@ -240,37 +247,35 @@ impl OutputFolder {
             let state = file.settle(true)?;
             *self.manifest.entry(self.command, &file.name) = vec![state];
         }
-        let mut present = Vec::new();
-        for (name, _) in files {
-            let exists = self.path.join(name).symlink_metadata().is_ok();
-            self.check(name)?;
-            present.push(exists);
-        }
+        self.replace(files, false)
+    }
+
+    fn replace(&mut self, files: &[(&str, &[u8])], growing: bool) -> Result<()> {
+        let present = files.iter().map(|(name, _)| self.check(name));
+        let present: Vec<Option<State>> = present.collect::<Result<_>>()?;
+        let new = |bytes| State {
+            growing,
+            ..State::of(bytes)
+        };
         for ((name, bytes), present) in files.iter().zip(&present) {
-            let states = self.manifest.entry(self.command, name);
-            // What is there now is one of the last two: the process may have died between them.
-            let old = match present {
-                true => states.len().min(2),
-                false => 0,
-            };
-            states.drain(..states.len() - old);
-            states.push(State::of(bytes));
+            let states = present.iter().cloned().chain([new(bytes)]);
+            *self.manifest.entry(self.command, name) = states.collect();
         }
         self.save()?;
         for ((name, bytes), present) in files.iter().zip(present) {
-            self.put(name, bytes, present)?;
-            let states = self.manifest.entry(self.command, name);
-            states.drain(..states.len() - 1);
+            self.put(name, bytes, present.is_some())?;
+            *self.manifest.entry(self.command, name) = vec![new(bytes)];
         }
         Ok(())
     }
 
-    /// Makes a file that is appended to; what it holds already must just have been written.
+    /// Makes a file that is appended to after what it holds `earlier`.
     ///
     /// # Errors
     /// As for [`write`](Self::write).
     pub fn grow(&mut self, name: &str, earlier: &[u8]) -> Result<GrowingFile> {
-        self.write(&[(name, earlier)], &mut [])?;
+        self.lock.check()?;
+        self.replace(&[(name, earlier)], true)?;
         GrowingFile::open(&self.path.join(name), name, earlier)
     }
 

@@ -181,6 +181,22 @@ fn both_states_around_a_crash_are_ours() {
     }
 }
 
+/// However often processes die between manifest and file, the file that is there stays known.
+#[test]
+fn many_crashes_forget_nothing() {
+    let directory = made();
+    let path = directory.path();
+    for new in [b"2", b"3", b"4", b"5"] {
+        let mut folder = open(path, Earlier::Resume);
+        folder.begin(&names(&["a"]), &[]).unwrap();
+        folder.write(&[("a", new)], &mut []).unwrap();
+        drop(folder);
+        // As if the file had not been written.
+        fs::write(path.join("a"), b"one").unwrap();
+        assert!(open(path, Earlier::Resume).is_ours("a").unwrap());
+    }
+}
+
 #[test]
 fn a_growing_file_is_known_by_its_beginning() {
     let directory = tempfile::tempdir().unwrap();
@@ -188,6 +204,10 @@ fn a_growing_file_is_known_by_its_beginning() {
     let mut folder = open(path, Earlier::Keep);
     folder.begin(&names(&["log"]), &[]).unwrap();
     let mut log = folder.grow("log", b"one\n").unwrap();
+    // A process may die before it records what it has appended.
+    fs::write(path.join("log"), b"one\nt").unwrap();
+    assert!(folder.is_ours("log").unwrap());
+    fs::write(path.join("log"), b"one\n").unwrap();
     log.append(b"two\n").unwrap();
     folder.write(&[], &mut [&mut log]).unwrap();
     assert_eq!(fs::read(path.join("log")).unwrap(), b"one\ntwo\n");

@@ -38,14 +38,7 @@ impl Log {
         let (done, epochs) = (trainer.steps_done(), trainer.epochs());
         let earlier = folder.read(LINES)?.unwrap_or_default();
         if !folder.is_ours(LINES)? {
-            if !is_ours(&earlier) {
-                let path = folder.path().join(LINES);
-                return Err(relugrad_io::Error::Changed {
-                    path,
-                    command: COMMAND,
-                }
-                .into());
-            }
+            check_lines(folder)?;
             folder.adopt(LINES)?;
         }
         let lines = folder.grow(LINES, &restored(&earlier, done, epochs))?;
@@ -117,6 +110,18 @@ impl Log {
     /// Ends the files that were appended to.
     pub(super) fn finish(&mut self, folder: &mut OutputFolder) -> Result<()> {
         Ok(folder.finish(&mut self.growing())?)
+    }
+}
+
+/// Refuses lines that no training has written, in a file that a training would replace. A damaged one has other lines left.
+pub(super) fn check_lines(folder: &OutputFolder) -> Result<()> {
+    match folder.read(LINES)? {
+        Some(bytes) if !is_ours(&bytes) => Err(relugrad_io::Error::Changed {
+            path: folder.path().join(LINES),
+            command: COMMAND,
+        }
+        .into()),
+        _ => Ok(()),
     }
 }
 

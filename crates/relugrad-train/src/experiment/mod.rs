@@ -118,6 +118,7 @@ impl Experiment {
                 path: folder.path().to_owned(),
             });
         }
+        log::check_lines(&folder)?;
         let names = files(&[CONFIGURATION, LAST, BEST, log::LINES, log::TABLE]);
         folder.begin(&names, &configuration.inputs())?;
         Ok(Experiment {

@@ -67,12 +67,8 @@ impl Experiment {
             configuration.changes.extend(changes);
         }
         configuration.check()?;
-        // A file in somebody's own words stays as it is where it says the same.
-        let text = configuration.to_toml();
-        let same = filed.differences(&configuration, 0).is_empty();
-        let own_words = bytes != filed.to_toml().as_bytes();
-        let rewritten = bytes != text.as_bytes() && !(same && own_words);
-        if rewritten && same {
+        let rewritten = check_words(&folder, &bytes, &filed, &configuration)?;
+        if rewritten {
             folder.adopt(CONFIGURATION)?;
         }
         let mut names = files(&[LAST, BEST, log::TABLE]);
@@ -112,6 +108,27 @@ fn check_edited(
         path: path.to_owned(),
         changes,
     })
+}
+
+/// Whether the configuration's file is to be written anew. One in somebody's own words, with comments say, stays as it is if it
+/// says the same, and is refused if it does not.
+fn check_words(
+    folder: &OutputFolder,
+    bytes: &[u8],
+    filed: &Configuration,
+    wanted: &Configuration,
+) -> Result<bool> {
+    let ours = bytes == filed.to_toml().as_bytes() || folder.is_ours(CONFIGURATION)?;
+    match filed.differences(wanted, 0).is_empty() {
+        _ if ours => Ok(bytes != wanted.to_toml().as_bytes()),
+        true => Ok(false),
+        false => Err(Error::Configuration {
+            problem: format!(
+                "{} is in words of your own, which would be lost; write the new values there, too",
+                folder.path().join(CONFIGURATION).display()
+            ),
+        }),
+    }
 }
 
 /// Refuses fewer epochs than are done.
