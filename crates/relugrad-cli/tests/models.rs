@@ -409,3 +409,48 @@ max = 1e39
         "{said}"
     );
 }
+
+/// Weights that the file computes count as what they are computed from, and what has no gradient is named.
+#[test]
+fn derive_goes_back_to_the_arrays_of_the_file() {
+    let (_folder, path) = folder();
+    write_npy(path("four.npy"), &Array2::from_elem((2, 4), 0.5)).unwrap();
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../relugrad-io/tests/cases");
+    let derive = |name: &str| {
+        let (model, out) = (
+            cases.join(format!("{name}.onnx")),
+            path(&format!("{name}.npz")),
+        );
+        let output = relugrad(&[
+            "derive",
+            &model.display().to_string(),
+            "--input",
+            &path("four.npy"),
+        ])
+        .args(["--parameter-gradients", "loss", "--out", &out])
+        .assert()
+        .success()
+        .get_output()
+        .clone();
+        let names = NpzReader::new(File::open(&out).unwrap())
+            .unwrap()
+            .names()
+            .unwrap();
+        let gradients = names
+            .into_iter()
+            .filter_map(|n| Some(n.strip_prefix("grad/loss/")?.to_owned()));
+        let mut gradients: Vec<String> = gradients.collect();
+        gradients.sort_unstable();
+        (gradients, String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(derive("const_concat_weight").0, ["V", "Wa", "Wb"]);
+    let (gradients, notes) = derive("mul_by_computed");
+    assert_eq!(gradients, ["V", "V0", "g", "n"]);
+    assert_eq!(notes, "");
+    let (gradients, notes) = derive("clip_inf");
+    assert_eq!(gradients, ["V"]);
+    assert!(
+        notes.starts_with("note: no gradient of `c`: node "),
+        "{notes}"
+    );
+}

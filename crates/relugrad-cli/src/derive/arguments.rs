@@ -16,7 +16,9 @@ use crate::model::ModelFile;
 /// number of gates within rounding of a kink. The loss is softmax cross-entropy, or logistic for one logit.
 ///
 /// With --parameter-gradients also `value/NAME` and `grad/NAME/PARAMETER`, the mean over all inputs and its gradient in
-/// the name and layout that the parameter has in the model's file.
+/// the name and layout that the parameter has in the model's file. Of an ONNX file these are all initialisers and Constant
+/// nodes that the logits depend on, also those from which weights are computed; what has no gradient, such as the bounds
+/// of a clip, is named with the reason.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   relugrad derive model.onnx --input x.npy --out derived.npz

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use ndarray::{Array2, ArrayD};
 use ndarray_npy::{NpzWriter, WritableElement};
 use relugrad::{Loss, Network, Scalar};
-use relugrad_io::Model;
+use relugrad_io::{Model, printable};
 
 pub(crate) use arguments::Arguments;
 use arguments::Precision;
@@ -32,6 +32,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = arguments.model.load()?;
     for note in model.notes() {
         print::note(format_args!("note: {note}"));
+    }
+    if !arguments.parameter_gradients.is_empty() {
+        for left in model.left_out() {
+            let text = format!("note: no gradient of `{}`: {}", left.name, left.reason);
+            print::note(printable(&text));
+        }
     }
     let (bytes, summary) = pool.install(|| match arguments.dtype {
         Precision::F64 => derive::<f64>(&model, arguments),
