@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use relugrad_train::{EpochReport, StepReport, Watch};
 
-use crate::print;
+use crate::{interrupt, print};
 
 /// Shows progress.
 pub(super) struct Progress {
@@ -39,6 +39,10 @@ impl Progress {
 }
 
 impl Watch for Progress {
+    fn begin(&mut self) {
+        interrupt::keep();
+    }
+
     fn step(&mut self, report: &StepReport) -> ControlFlow<()> {
         if !self.begun {
             self.begun = true;

@@ -195,6 +195,7 @@ impl Experiment {
         go_on: GoOn,
     ) -> Result<()> {
         let mut going = true;
+        watch.begin();
         while going && !trainer.is_finished() {
             let Some(advance) = trainer.advance_while(go_on)? else {
                 return self.save(trainer, log, false, false);

@@ -85,6 +85,9 @@ impl Divergence {
 
 /// Someone who watches a training and may stop it.
 pub trait Watch {
+    /// Before the first step, when samples and network are there.
+    fn begin(&mut self) {}
+
     /// After every step; `Break` ends the training.
     fn step(&mut self, _report: &StepReport) -> ControlFlow<()> {
         ControlFlow::Continue(())

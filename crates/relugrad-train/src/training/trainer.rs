@@ -49,6 +49,7 @@ pub(crate) fn train_while<T: Scalar>(
         Some(&data.test),
     )?;
     let mut complete = true;
+    watch.begin();
     while complete && !trainer.is_finished() {
         let Some(Advance { step, epoch }) = trainer.advance_while(go_on)? else {
             complete = false;
