@@ -2,6 +2,8 @@
 
 mod branches;
 mod gradients;
+mod mutants;
+mod subgraphs;
 
 use prost::Message;
 
@@ -187,6 +189,11 @@ fn training_mode_and_wrong_types_are_refused() {
     complex.data_type = 14;
     let error = refused_nodes(vec![node("MatMul", &["x", "w"], "y")], vec![complex]);
     assert!(error.contains("complex64"), "{error}");
+    for op in ["Add", "Sub", "Mul", "Div", "Max", "Min", "MatMul"] {
+        let whole = vec![integers("w", &[3, 4])];
+        let error = refused_nodes(vec![node(op, &["x", "w"], "y")], whole);
+        assert!(error.contains("int64"), "{op}: {error}");
+    }
     let division = vec![node("Div", &["x", "w"], "y")];
     assert!(refused_nodes(division, vec![floats("w", &[1], &[0.0])]).contains("divides by 0"));
 }

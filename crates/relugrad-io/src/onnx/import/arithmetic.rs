@@ -136,7 +136,7 @@ impl<'a> Importer<'a> {
 
     pub(super) fn sub(&mut self, call: Call<'a>) -> Result<Value> {
         let b = match self.input(call, 1)? {
-            Value::Constant(c) => Value::Constant(self.times(&c, -1.0)),
+            Value::Constant(c) => Value::Constant(self.times(call, &c, -1.0)?),
             Value::Node(x) => Value::Node(self.multiple(x, -1.0)?),
         };
         let a = self.input(call, 0)?;
@@ -259,7 +259,7 @@ impl<'a> Importer<'a> {
                 "compares with this 0, which makes it a ReLU",
             );
         } else {
-            let minus = self.times(bound, -1.0);
+            let minus = self.times(call, bound, -1.0)?;
             x = self.shift(call, x, &minus)?;
         }
         x = self.multiple(x, sign)?;

@@ -32,7 +32,7 @@ impl<'a> Importer<'a> {
     /// The constant as `[outputs, inputs]` times `factor`, transposed unless it is so already.
     fn weight(&mut self, call: Call, w: &Tensor, transpose: bool, factor: f64) -> Result<Tensor> {
         self.numbers(call, w)?;
-        let scaled = self.times(w, factor);
+        let scaled = self.times(call, w, factor)?;
         match transpose {
             true => self.in_order(call, &scaled, &[1, 0]),
             false => Ok(scaled),
@@ -56,7 +56,9 @@ impl<'a> Importer<'a> {
                 self.check_inputs(call, inputs, k)?;
                 let weight = self.weight(call, &b, !trans_b, alpha)?;
                 let bias = match &c {
-                    Some(Value::Constant(c)) if is_bias(c, outputs) => Some(self.times(c, beta)),
+                    Some(Value::Constant(c)) if is_bias(c, outputs) => {
+                        Some(self.times(call, c, beta)?)
+                    }
                     _ => None,
                 };
                 let id = self.dense(call, x, &weight, bias.as_ref())?;
@@ -93,7 +95,7 @@ impl<'a> Importer<'a> {
         }
         let c = match c {
             Value::Node(c) => Value::Node(self.multiple(c, beta)?),
-            Value::Constant(c) => Value::Constant(self.times(&c, beta)),
+            Value::Constant(c) => Value::Constant(self.times(call, &c, beta)?),
         };
         self.sum(call, vec![product, c])
     }

@@ -144,15 +144,18 @@ impl<'a> Importer<'a> {
         vec![Term::rated(of, from, to, Rates::Each(rates.into()))]
     }
 
-    /// Constants are multiplied by `factor` without being rounded.
-    pub(super) fn times(&mut self, x: &Tensor, factor: f64) -> Tensor {
+    /// `factor · x` without being rounded.
+    pub(super) fn times(&mut self, call: Call, x: &Tensor, factor: f64) -> Result<Tensor> {
         if factor == 1.0 {
-            return x.clone();
+            return Ok(x.clone());
         }
-        let values = x.reals().unwrap_or_default().iter().map(|v| factor * v);
+        let Some(values) = x.reals() else {
+            return Err(wrong_type(call, x.element));
+        };
+        let values = values.iter().map(|v| factor * v);
         let product = Tensor::real(Element::Double, x.dims.clone(), values);
         let term = |of| Term::rated(of, None, None, Rates::All(factor));
-        self.with_terms(product, x.formula.map(term).into_iter().collect())
+        Ok(self.with_terms(product, x.formula.map(term).into_iter().collect()))
     }
 
     /// `1/x` without being rounded.

@@ -109,7 +109,7 @@ impl<'a> Importer<'a> {
         }
         let element = factors[0].element;
         let product = self.product(call, &factors[0], &factors[1])?;
-        let product = self.times(&product, call.float("alpha", 1.0)?);
+        let product = self.times(call, &product, call.float("alpha", 1.0)?)?;
         let mut result = product;
         if let Some(c) = self.optional_constant(call, 2)? {
             if c.element != element
@@ -117,7 +117,7 @@ impl<'a> Importer<'a> {
             {
                 return Err(not_together(call, &result.dims, &c.dims));
             }
-            let c = self.times(&c, call.float("beta", 1.0)?);
+            let c = self.times(call, &c, call.float("beta", 1.0)?)?;
             result = self.two(call, "Add", &result.exact(), &c.exact())?;
         }
         self.cast_to(call, &result, element)
