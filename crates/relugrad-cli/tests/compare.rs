@@ -179,10 +179,7 @@ fn wrong_usage_is_exit_code_2_and_says_what_to_do() {
         (&["--test-fraction", "1"], "between 0 and 1"),
         (&["--overwrite"], "--out"),
         (&["--unknown"], "--unknown"),
-        (
-            &["--hidden", "9999999999999999"],
-            "does not fit into memory",
-        ),
+        (&["--hidden", "9999999999999999"], "of memory"),
         (
             &[
                 "--penalties",

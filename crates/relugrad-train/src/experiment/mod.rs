@@ -118,7 +118,10 @@ impl Experiment {
                 path: folder.path().to_owned(),
             });
         }
-        log::check_lines(&folder)?;
+        // A log is known by its beginning, which may be nothing.
+        if folder.is_ours(log::LINES)? {
+            log::check_lines(&folder)?;
+        }
         let names = files(&[CONFIGURATION, LAST, BEST, log::LINES, log::TABLE]);
         folder.begin(&names, &configuration.inputs())?;
         Ok(Experiment {
