@@ -345,3 +345,37 @@ fn a_final_sigmoid_of_several_outputs_says_that_losses_are_others() {
     assert!(sigmoid(&[1, 1]).ends_with("the logits are its input"));
     assert!(sigmoid(&[1, 3]).contains("3 classes of which one is true"));
 }
+
+/// One bound alone, however far away, loses no digit of what it leaves alone.
+#[test]
+fn a_clip_with_one_bound_is_exact_on_its_open_side() {
+    for bound in [-1e300, -1e17, 1e17, 1e39] {
+        for place in 0..2 {
+            let mut inputs = vec!["x", "", ""];
+            inputs[1 + place] = "b";
+            let double = TensorProto {
+                data_type: 11,
+                double_data: vec![bound],
+                name: "b".into(),
+                ..TensorProto::default()
+            };
+            let model = model(vec![node("Clip", &inputs, "y")], vec![double], &[1, 2]);
+            let model = onnx_from_bytes(&model.encode_to_vec()).unwrap();
+            let x = [0.1, -1.5];
+            let expected = x.map(|x: f64| {
+                if place == 0 {
+                    x.max(bound)
+                } else {
+                    x.min(bound)
+                }
+            });
+            let found = model.network().forward(ndarray::array![x].view()).unwrap();
+            assert_eq!(
+                found,
+                ndarray::array![expected],
+                "{bound} as input {}",
+                place + 1
+            );
+        }
+    }
+}

@@ -5,8 +5,13 @@ use ndarray::{ArrayD, IxDyn};
 use super::*;
 use crate::onnx::values::{broadcast, broadcast_places};
 
-/// Beyond this a bound of Clip is none; exporters write the largest `f32` for it.
-const UNBOUNDED: f64 = f32::MAX as f64;
+/// From here on a bound of Clip stays a bound of a gate: `x − bound + bound` would lose the digits of `x`.
+const FAR: f64 = (1u32 << 20) as f64;
+
+/// Whether a lower bound is none: it is −∞, or what exporters write for it, the least number of a precision.
+fn is_unbounded(bound: f64) -> bool {
+    [f64::NEG_INFINITY, f64::MIN, f64::from(f32::MIN)].contains(&bound)
+}
 
 impl<'a> Importer<'a> {
     pub(super) fn all_inputs(&self, call: Call) -> Result<Vec<Value>> {
@@ -211,29 +216,47 @@ impl<'a> Importer<'a> {
                 return Err(call.error("a bound of it is no floating scalar"));
             };
             *tensor = tensor.reshaped(Vec::new());
-            if sign * value <= -UNBOUNDED {
+            if is_unbounded(sign * value) {
                 *bound = None;
             }
         }
-        let [min, max] = bounds;
-        if let (Some(low), Some(high)) = (&min, &max) {
-            let (min, max) = (self.numbers(call, low)?[0], self.numbers(call, high)?[0]);
-            let id = self.builder.gate(x.id, Gate::Clip { min, max })?;
-            for bound in [low, high] {
-                self.leave_out(
-                    bound.formula,
-                    call,
-                    "has it as bound of a gate, which is no parameter",
-                );
-            }
-            return self.value(id, x.dims);
+        let far = |bound: &Option<Tensor>| {
+            let bound = bound.as_ref().and_then(Tensor::scalar);
+            bound.is_some_and(|v| v.abs() >= FAR)
+        };
+        let two = bounds.iter().all(Option::is_some);
+        if two || bounds.iter().any(far) {
+            return self.clip_gate(call, x, &bounds);
         }
+        let [min, max] = bounds;
         for (bound, sign) in [(min, 1.0), (max, -1.0)] {
             if let Some(bound) = bound {
                 x = self.at_least(call, x, &bound, sign)?;
             }
         }
         Ok(Value::Node(x))
+    }
+
+    /// A gate between bounds, of which a missing one is the last number on its side.
+    fn clip_gate(
+        &mut self,
+        call: Call,
+        x: Activation,
+        [low, high]: &[Option<Tensor>; 2],
+    ) -> Result<Value> {
+        let (mut min, mut max) = (f64::MIN, f64::MAX);
+        for (bound, number) in [(low, &mut min), (high, &mut max)] {
+            if let Some(bound) = bound {
+                *number = self.numbers(call, bound)?[0];
+                self.leave_out(
+                    bound.formula,
+                    call,
+                    "has it as bound of a gate, which is no parameter",
+                );
+            }
+        }
+        let id = self.builder.gate(x.id, Gate::Clip { min, max })?;
+        self.value(id, x.dims)
     }
 
     /// `max(x, bound)` with `sign` 1, `min(x, bound)` with −1: a ReLU of the difference.
@@ -247,7 +270,7 @@ impl<'a> Importer<'a> {
         let (id, dims) = self.beside(call, x, bound)?;
         let mut x = Activation { id, dims };
         let values = bound.reals().unwrap_or_default();
-        if !values.is_empty() && values.iter().all(|v| sign * v <= -UNBOUNDED) {
+        if !values.is_empty() && values.iter().all(|v| is_unbounded(sign * v)) {
             return Ok(x);
         }
         // What is compared with 0 alone is a ReLU and nothing else.
