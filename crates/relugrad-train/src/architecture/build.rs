@@ -11,25 +11,26 @@ use super::Layer;
 use crate::data::ChannelStatistics;
 use crate::error::Result;
 
-/// What the weights of a network may take unless more is allowed, as they are made: those of VGG-16 take 1 GiB.
-const LARGEST: u64 = 2 << 30;
+/// How often a weight is in memory while it is made: as it is drawn, checked, and in a list of parameters that grows.
+const COPIES: usize = 4;
 
 /// How much smaller the last weights of a residual branch start.
 const BRANCH_SCALE: f64 = 0.1;
 
 pub(super) fn build<T: Scalar>(
     layers: &[Layer],
+    memory: u64,
     shape: &[usize],
     classes: usize,
     seed: u64,
     standardisation: Option<&ChannelStatistics>,
 ) -> Result<Network<T>> {
     let budget = Limits {
-        memory: Limits::of_process().memory.or(Some(LARGEST)),
+        memory: Limits::of_process().memory.or(Some(memory)),
     }
     .budget(0);
     budget.nodes(count(layers))?;
-    let mut builder = Builder::with_room(budget.room());
+    let mut builder = Builder::with_room(budget.room() / COPIES);
     let product = shape.iter().try_fold(1usize, |p, &n| p.checked_mul(n));
     // The builder refuses a size that does not exist.
     let flat = [product.unwrap_or(usize::MAX)];
@@ -155,7 +156,7 @@ impl<T: Scalar> Draft<T> {
         Ok(self.builder.dense(node, weight, bias)?)
     }
 
-    /// Pays for the weights of a layer before they are made, as they are drawn and in the network.
+    /// Pays for the weights of a layer before they are made.
     fn pay(&self, outputs: usize, inputs: usize) -> Result<()> {
         let what = || {
             let numbers: Vec<String> = self.place.iter().map(usize::to_string).collect();
@@ -165,7 +166,7 @@ impl<T: Scalar> Draft<T> {
             };
             format!("{layer}, with {outputs} outputs of {inputs} weights each,")
         };
-        let size = 2 * size_of::<T>();
+        let size = COPIES * size_of::<T>();
         self.budget.array(&[outputs, inputs], size, what)?;
         Ok(())
     }

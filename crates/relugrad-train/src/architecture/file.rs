@@ -132,6 +132,7 @@ impl Architecture {
         let file: File = toml::from_str(text).map_err(|error| problem(error.to_string()))?;
         Ok(Architecture {
             name: "toml".into(),
+            memory: super::FILE,
             layers: layers(file.layers),
         })
     }

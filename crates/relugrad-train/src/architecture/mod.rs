@@ -37,7 +37,15 @@ pub struct Architecture {
     /// What it is called in settings.
     name: String,
     layers: Vec<Layer>,
+    /// What its weights may take as they are made, unless more is allowed.
+    memory: u64,
 }
+
+/// What the weights may take of a network that is asked for by a short text: 134 million of `f32`.
+const TEXT: u64 = 2 << 30;
+
+/// What those may take that a file asks for: 16 million of `f32`, as many as in a large residual network.
+const FILE: u64 = 256 << 20;
 
 /// A layer; gates follow the affine ones as layers of their own.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +91,7 @@ impl Architecture {
         let names: Vec<String> = widths.iter().map(usize::to_string).collect();
         Architecture {
             name: format!("mlp:{}", names.join(",")),
+            memory: TEXT,
             layers: widths.iter().flat_map(layer).collect(),
         }
     }
@@ -102,6 +111,7 @@ impl Architecture {
         };
         Architecture {
             name: "lenet".into(),
+            memory: TEXT,
             layers: vec![
                 conv(6),
                 relu(),
@@ -146,6 +156,7 @@ impl Architecture {
         let names: Vec<String> = widths.iter().map(usize::to_string).collect();
         Architecture {
             name: format!("resnet:{}", names.join(",")),
+            memory: TEXT,
             layers,
         }
     }
@@ -183,7 +194,7 @@ impl Architecture {
         classes: usize,
         seed: u64,
     ) -> Result<Network<T>> {
-        build::build(&self.layers, shape, classes, seed, None)
+        build::build(&self.layers, self.memory, shape, classes, seed, None)
     }
 
     /// [`build`](Self::build), with a first layer that takes off the mean of every channel and divides by its standard
@@ -198,7 +209,14 @@ impl Architecture {
         seed: u64,
         statistics: &ChannelStatistics,
     ) -> Result<Network<T>> {
-        build::build(&self.layers, shape, classes, seed, Some(statistics))
+        build::build(
+            &self.layers,
+            self.memory,
+            shape,
+            classes,
+            seed,
+            Some(statistics),
+        )
     }
 }
 
