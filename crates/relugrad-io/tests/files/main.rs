@@ -1,8 +1,7 @@
-//! Model files: round trips, every kind of damage, random mutations.
+//! Model files: round trips, every kind of damage.
 
 mod constants;
 mod damage;
 mod models;
-mod mutation;
 mod onnx;
 mod round_trip;
