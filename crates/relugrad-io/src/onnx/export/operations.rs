@@ -50,13 +50,13 @@ fn unambiguous(w: &Window, size: [usize; 2], positions: [usize; 2]) -> (Window, 
     if all(&|free, stride| free.div_ceil(stride)) {
         return (w.ceil(true), [0, 0]);
     }
-    let extra = [0, 1].map(|axis| {
-        let (extent, padded, _) = along(axis);
-        ((positions[axis] - 1) * w.stride[axis] + extent).saturating_sub(padded)
-    });
+    // The padding behind the input ends with the last window, wherever it ended before.
     let mut longer = w.ceil(false);
-    longer.padding[0][1] += extra[0];
-    longer.padding[1][1] += extra[1];
+    let extra = [0, 1].map(|axis| {
+        let end = (positions[axis] - 1) * w.stride[axis] + along(axis).0;
+        longer.padding[axis][1] = end.saturating_sub(size[axis] + w.padding[axis][0]);
+        longer.padding[axis][1].saturating_sub(w.padding[axis][1])
+    });
     (longer, extra)
 }
 
