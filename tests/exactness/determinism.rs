@@ -1,14 +1,15 @@
 //! Equal inputs give equal bits: for any number of threads, and in workspaces that have been used before.
 
-use ndarray::Array2;
+use ndarray::{Array2, array};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::ThreadPoolBuilder;
 use relugrad::{
-    Direction, Evaluation, Gate, Loss, Mlp, Network, Objective, Penalty, Targets, Workspace,
+    Builder, Direction, Evaluation, Gate, Loss, Mlp, Network, Objective, Penalty, Targets,
+    Workspace,
 };
-use relugrad_tests::cases::{Case, Shapes};
+use relugrad_tests::cases::{Case, ROUTES, Shapes};
 use relugrad_tests::run::property;
 
 /// Everything that is asked of a batch, as bits.
@@ -122,10 +123,10 @@ fn evaluate(case: &Case, objective: &Objective, workspace: &mut Workspace<f64>) 
         .unwrap();
     let gradient = workspace.gradient().unwrap();
     let mut all = bits(gradient.values());
-    all.extend(bits(workspace.logits(&network)));
+    all.extend(bits(workspace.logits().unwrap().as_slice().unwrap()));
     Answers {
         bits: all,
-        evaluation: workspace.evaluation().clone(),
+        evaluation: workspace.evaluation().unwrap().clone(),
     }
 }
 
@@ -180,10 +181,96 @@ fn value_and_gradient_report_the_same_terms() {
                 &mut workspace,
             )
             .unwrap();
-        let pairs = with.penalties.iter().zip(&workspace.evaluation().penalties);
+        let pairs = with
+            .penalties
+            .iter()
+            .zip(&workspace.evaluation().unwrap().penalties);
         for (with, without) in pairs {
             prop_assert!((with - without).abs() <= 1e-12 * with.abs());
         }
         Ok(())
     });
+}
+
+/// A workspace shows the results of its last evaluation and of no other.
+#[test]
+fn a_workspace_forgets_what_is_no_longer_its_own() {
+    let (first, second) = (
+        Mlp::new(&[3, 5, 4]).build::<f64>(0).unwrap(),
+        Mlp::new(&[2, 7, 3]).build::<f64>(1).unwrap(),
+    );
+    let inputs = |d: usize| Array2::from_shape_fn((2, d), |(i, j)| (i + 2 * j) as f64 - 1.5);
+    let objective = objective(vec![Penalty::Jacobian]);
+    let targets = Targets::Classes(&[0, 2]);
+    let mut workspace = Workspace::new();
+    assert!(workspace.evaluation().is_none() && workspace.gradient().is_none());
+    assert!(workspace.logits().is_none());
+    let gradient = |network: &Network<f64>, workspace: &mut Workspace<f64>| {
+        let inputs = inputs(network.inputs());
+        objective.gradient_into(network, inputs.view(), &targets, workspace)
+    };
+    gradient(&first, &mut workspace).unwrap();
+    assert_eq!(
+        workspace.gradient().unwrap().len(),
+        first.parameters().len()
+    );
+    assert_eq!(workspace.logits().unwrap().dim(), (2, 4));
+    // The value of another network has no gradient.
+    let value = objective.value_into(&second, inputs(2).view(), &targets, &mut workspace);
+    value.unwrap();
+    assert!(workspace.gradient().is_none() && workspace.evaluation().is_some());
+    let logits = second.forward(inputs(2).view()).unwrap();
+    assert_eq!(workspace.logits().unwrap(), logits);
+    // Nor does a failed evaluation show the last one's.
+    gradient(&first, &mut workspace).unwrap();
+    let wrong = objective.gradient_into(&first, inputs(2).view(), &targets, &mut workspace);
+    assert!(wrong.is_err() && workspace.gradient().is_none());
+    assert!(workspace.evaluation().is_none() && workspace.logits().is_none());
+    gradient(&second, &mut workspace).unwrap();
+    assert_eq!(
+        workspace.gradient().unwrap().len(),
+        second.parameters().len()
+    );
+}
+
+/// A network without parameters has an empty gradient and the usual values.
+#[test]
+fn networks_without_parameters_have_empty_gradients() {
+    let plain = |flatten: bool| {
+        let mut builder = Builder::<f64>::new();
+        let x = builder.input(3).unwrap();
+        let f = if flatten {
+            builder.flatten(x).unwrap()
+        } else {
+            x
+        };
+        builder.build(f).unwrap()
+    };
+    let gated = || {
+        let mut builder = Builder::<f64>::new();
+        let x = builder.input(3).unwrap();
+        let f = builder.relu(x).unwrap();
+        builder.build(f).unwrap()
+    };
+    let inputs = array![[1.0, 2.0, -0.5], [0.3, 0.2, 0.1]];
+    for network in [plain(false), plain(true), gated()] {
+        for penalty in [Penalty::all(), Penalty::geometric()].concat() {
+            for route in ROUTES {
+                let objective = Objective::new(Loss::softmax_cross_entropy())
+                    .with(penalty.clone(), 1.0)
+                    .unwrap()
+                    .route(route);
+                let targets = Targets::Classes(&[0, 2]);
+                let found = objective.gradient(&network, inputs.view(), &targets);
+                let (evaluation, gradient) = found.unwrap();
+                assert!(
+                    gradient.is_empty() && evaluation.value.is_finite(),
+                    "{penalty}"
+                );
+            }
+        }
+        let loss = Objective::new(Loss::softmax_cross_entropy());
+        let found = loss.gradient(&network, inputs.view(), &Targets::Classes(&[0, 2]));
+        assert!(found.unwrap().1.is_empty());
+    }
 }

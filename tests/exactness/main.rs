@@ -10,5 +10,6 @@ mod layered;
 mod operations;
 mod precision;
 mod routes;
+mod scales;
 mod sweeps;
 mod values;

@@ -162,6 +162,12 @@ pub enum Error {
     #[error(transparent)]
     Engine(#[from] relugrad::Error),
 
+    /// A training of a network that has nothing to learn.
+    #[error(
+        "the network has no parameters, so there is nothing to train; give it a layer with weights"
+    )]
+    NothingToTrain,
+
     /// A data set without samples, or whose samples have no features.
     #[error("data set {name} has no {what}; it needs at least one")]
     EmptyDataset {

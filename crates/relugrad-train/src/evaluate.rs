@@ -115,11 +115,13 @@ pub fn penalty_means<T: Scalar>(
         })?;
     let (mut sums, mut kinks) = (vec![0.0; penalties.len()], 0);
     let mut workspace = Workspace::new();
-    for (_, images, labels) in samples.batches() {
+    for (start, images, labels) in samples.batches() {
         ask(go_on)?;
         let targets = Targets::Classes(labels);
-        objective.value_into(network, images, &targets, &mut workspace)?;
-        let evaluation = workspace.evaluation();
+        objective
+            .value_into(network, images, &targets, &mut workspace)
+            .map_err(|error| error.renumbered(|sample| start + sample))?;
+        let evaluation = workspace.evaluation().expect("it was just computed");
         kinks += evaluation.samples_on_kink;
         for (sum, row) in sums.iter_mut().zip(evaluation.sample_penalties.rows()) {
             *sum += row.sum();

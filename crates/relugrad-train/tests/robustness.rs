@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use relugrad::{Loss, Metric, Mlp, Network, Objective, Penalty};
 use relugrad_train::attack::{Attack, Norm};
-use relugrad_train::data::{Split, digits, stratified_split};
+use relugrad_train::data::{Dataset, Split, digits, stratified_split};
 use relugrad_train::robustness::{Attacked, Evaluated, Evaluation, evaluate};
 use relugrad_train::{Adversarial, Training, train};
 
@@ -135,18 +135,26 @@ fn certificates_are_never_contradicted() {
             let radii = sample.radii.unwrap();
             for (i, norm) in [Norm::Linf, Norm::L2].into_iter().enumerate() {
                 let radii = radii[i];
-                assert!(radii.certified > 0.0 && radii.certified.is_finite());
+                assert!(radii.lower > 0.0 && radii.lower.is_finite());
                 for (attacked, misled) in report.attacks.iter().zip(&sample.misled) {
                     let same = attacked.attack.norm == norm && sample.prediction == sample.label;
-                    assert!(!(same && *misled && attacked.attack.epsilon < radii.certified));
+                    assert!(!(same && *misled && attacked.attack.epsilon < radii.lower));
+                }
+                // Whatever was found is no smaller than what is certain.
+                let upper = radii.upper.unwrap();
+                assert!(radii.lower <= upper && radii.lower <= radii.kink.min(radii.boundary));
+                if radii.proven {
+                    assert!(radii.boundary <= radii.kink && upper <= radii.lower * (1.0 + 1e-5));
                 }
                 let deepfool = sample.deepfool[i].unwrap();
+                // A little further, if only f32 sees the change there.
+                assert!(upper <= deepfool * (1.0 + 2e-4));
                 // DeepFool runs in f32.
-                assert!(deepfool >= radii.certified * (1.0 - 1e-4));
+                assert!(deepfool >= radii.lower * (1.0 - 1e-4));
             }
             // A strong attack just inside the certified radius fails.
             let x = DATA.test.images().row(sample.index).insert_axis(Axis(0));
-            let inside = Attack::apgd_ce(Norm::Linf, 0.99 * radii[0].certified, 50, 5);
+            let inside = Attack::apgd_ce(Norm::Linf, 0.99 * radii[0].lower, 50, 5);
             let loss = Loss::softmax_cross_entropy();
             let found = inside
                 .stand(network, &loss, x, &[sample.prediction], 0)
@@ -267,7 +275,16 @@ fn an_evaluation_that_is_stopped_keeps_the_parts_that_are_finished() {
         assert_eq!(report.deepfool[..], whole.report.deepfool[..norms]);
         for (sample, all) in report.samples.iter().zip(&whole.report.samples) {
             assert_eq!(sample.misled[..], all.misled[..attacks]);
-            assert!(sample.radii.is_none() || sample.radii == all.radii);
+            // What is certain does not change; what was found does with every attack.
+            for (radii, all) in sample
+                .radii
+                .iter()
+                .flatten()
+                .zip(all.radii.iter().flatten())
+            {
+                assert_eq!((radii.lower, radii.proven), (all.lower, all.proven));
+                assert!(all.upper <= radii.upper || radii.upper.is_none());
+            }
         }
         sizes.push(attacks);
     }
@@ -275,4 +292,66 @@ fn an_evaluation_that_is_stopped_keeps_the_parts_that_are_finished() {
         sizes.is_sorted() && sizes.contains(&0) && sizes.contains(&11),
         "{sizes:?}"
     );
+}
+
+/// In two dimensions every point of a fine grid is tried: none changes the class within `lower`, none is nearer than a proven
+/// `upper`, and `upper` is no less than the nearest of them but for the width of the grid.
+#[test]
+fn the_smallest_change_of_class_lies_between_lower_and_upper() {
+    let (mut proven, mut bounded) = (0, 0);
+    for seed in 0..6 {
+        let network = Mlp::new(&[2, 7, 3]).build::<f64>(seed).unwrap();
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let images = Array2::from_shape_simple_fn((8, 2), || random.random_range(0.0..1.0_f32));
+        let labels = (0..8).map(|i| i % 3).collect();
+        let data = Dataset::new("grid", images, labels, 3, vec![2]).unwrap();
+        let evaluation = Evaluation {
+            linf: vec![0.3],
+            l2: vec![0.3],
+            pgd_steps: 10,
+            apgd_steps: 10,
+            ..Evaluation::default()
+        };
+        let found = evaluate(&network, &data, &evaluation, &mut |_, _| {}, &|| true);
+        for sample in found.unwrap().report.samples {
+            let x = data.images().row(sample.index).mapv(f64::from);
+            let class = |rows: &Array2<f64>| -> Vec<usize> {
+                let logits = network.forward(rows.view()).unwrap();
+                let rows = logits.rows().into_iter();
+                rows.map(|f| (1..3).fold(0, |best, k| if f[k] > f[best] { k } else { best }))
+                    .collect()
+            };
+            let here = class(&x.view().insert_axis(Axis(0)).to_owned())[0];
+            for (i, norm) in [Norm::Linf, Norm::L2].into_iter().enumerate() {
+                let radii = sample.radii.unwrap()[i];
+                // A grid that fills the ball of the upper bound.
+                let reach = radii.upper.unwrap_or(1.0) * 1.05;
+                let steps = 101;
+                let at = |i: usize| reach * (2.0 * i as f64 / (steps - 1) as f64 - 1.0);
+                let points = Array2::from_shape_fn((steps * steps, 2), |(row, column)| {
+                    x[column]
+                        + at(if column == 0 {
+                            row / steps
+                        } else {
+                            row % steps
+                        })
+                });
+                let changed = class(&points).into_iter().zip(points.rows());
+                let changed = changed.filter(|(class, _)| *class != here);
+                let sizes = changed.map(|(_, row)| norm.of((&row - &x).iter().copied()));
+                let nearest = sizes.fold(f64::INFINITY, f64::min);
+                assert!(nearest >= radii.lower, "{nearest} {radii:?}");
+                let Some(upper) = radii.upper else { continue };
+                assert!(radii.lower <= upper);
+                bounded += 1;
+                if radii.proven {
+                    proven += 1;
+                    assert!(nearest >= upper * (1.0 - 1e-5), "{nearest} {radii:?}");
+                    // And it is reached, so the next points of the grid beyond have changed.
+                    assert!(nearest <= reach * 1.5, "{nearest} {radii:?}");
+                }
+            }
+        }
+    }
+    assert!(proven >= 10 && bounded > proven, "{proven} of {bounded}");
 }

@@ -103,6 +103,34 @@ pub enum Error {
         index: Vec<usize>,
     },
 
+    /// A parameter gradient that is not finite, or that the network's type cannot hold.
+    #[error(
+        "the gradient of {term} with respect to {parameter} is not finite{}; scale the weights, or leave it out",
+        at_sample(*sample)
+    )]
+    Gradient {
+        /// Which penalty, or `the loss`.
+        term: String,
+        /// The first parameter array with such an entry.
+        parameter: String,
+        /// The sample that it comes from; `None` if only the sum over samples or terms overflows.
+        sample: Option<usize>,
+    },
+
+    /// Layers whose product is too small for what is computed from it.
+    #[error(
+        "products of layers up to {node} are about 2^{exponent}, which is too small for {precision}; scale the weights or the \
+         inputs up"
+    )]
+    Underflow {
+        /// Where the smallest product ends.
+        node: String,
+        /// The logarithm of its size to base 2.
+        exponent: i32,
+        /// The type of its numbers.
+        precision: &'static str,
+    },
+
     /// A class index that the network has no logit for.
     #[error("sample {sample} has label {label} but there are {classes} classes, 0 to {}", .classes - 1)]
     Label {
@@ -198,6 +226,48 @@ fn suggestion(nearest: &Option<&'static str>, known: &[&'static str]) -> String 
         Some(name) => format!("; did you mean `{name}`?"),
         None => format!("; the names are {}", known.join(", ")),
     }
+}
+
+fn at_sample(sample: Option<usize>) -> String {
+    sample.map_or_else(String::new, |sample| format!(" at sample {sample}"))
+}
+
+impl Error {
+    /// The same error of a sample that has another number elsewhere, as one of a batch has in its data set.
+    pub fn renumbered(mut self, number: impl Fn(usize) -> usize) -> Error {
+        match &mut self {
+            Error::Gradient {
+                sample: Some(sample),
+                ..
+            }
+            | Error::Label { sample, .. }
+            | Error::TargetProbabilities { sample, .. } => *sample = number(*sample),
+            Error::NotFinite { index, what } if !what.starts_with("parameter ") => {
+                if let Some(sample) = index.first_mut() {
+                    *sample = number(*sample);
+                }
+            }
+            _ => {}
+        }
+        self
+    }
+}
+
+/// Refuses rows of numbers of which one is not finite; `values: [rows, width]`.
+pub(crate) fn check_finite<T: crate::scalar::Scalar>(
+    what: &str,
+    width: usize,
+    values: &[T],
+) -> Result<()> {
+    // Without branches: nearly always all are finite.
+    if values.iter().fold(true, |all, x| all & x.is_finite()) {
+        return Ok(());
+    }
+    let place = values.iter().position(|x| !x.is_finite()).unwrap_or(0);
+    Err(Error::NotFinite {
+        what: what.to_owned(),
+        index: vec![place / width, place % width],
+    })
 }
 
 /// Refuses an array whose shape is not the expected one.

@@ -57,6 +57,7 @@ mod penalty;
 mod product;
 mod region;
 mod scalar;
+mod squares;
 mod sweep;
 mod trace;
 
@@ -76,7 +77,7 @@ pub use pattern::ActivationPattern;
 pub use penalty::{Direction, Hinge, Penalty};
 pub use region::{
     Audit, Cell, Crossing, Edge, GradientChange, Hyperplane, Jump, Kink, KinkDistances, Margins,
-    Metric, NearKink, Piece, Plane, Polygon, Region, Rival, Slice, Walk, gradient_change,
+    Metric, NearKink, PathSums, Piece, Plane, Polygon, Region, Rival, Slice, Walk, gradient_change,
 };
 pub use scalar::Scalar;
 pub use sweep::{Cotangents, Seeds, Tangents};

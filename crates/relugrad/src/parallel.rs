@@ -59,6 +59,15 @@ fn share_out<T: Send>(
     }
 }
 
+/// Calls `f` for every `length` entries of `data`; the last may be fewer.
+pub(crate) fn for_each_piece<T: Sync>(data: &[T], length: usize, f: impl Fn(&[T]) + Sync + Send) {
+    if worthwhile(data.len()) {
+        data.par_chunks(length).for_each(f);
+    } else {
+        data.chunks(length).for_each(f);
+    }
+}
+
 /// Into how many pieces work on `items` independent items is cut, for those whose bits do not depend on it.
 pub(crate) fn pieces(items: usize) -> usize {
     (2 * rayon::current_num_threads()).clamp(1, items.max(1))

@@ -2,14 +2,15 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ndarray::{ArrayViewD, IxDyn};
 
 use crate::error::{Error, Result, check_shape};
-use crate::parallel::for_each_chunk;
+use crate::parallel::{for_each_chunk, for_each_piece};
 use crate::scalar::Scalar;
 
-/// Entries that a thread clears at a time.
+/// Entries that a thread clears or looks at at a time.
 const PIECE: usize = 1 << 16;
 
 /// Name, shape and place of one parameter array.
@@ -137,9 +138,32 @@ impl<T: Scalar> Parameters<T> {
         Ok(())
     }
 
-    fn name_at(&self, index: usize) -> &str {
+    /// The name of the array that an entry belongs to.
+    pub(crate) fn name_at(&self, index: usize) -> &str {
         let holds = |info: &&ParameterInfo| info.range.contains(&index);
         self.layout.iter().find(holds).map_or("", |info| &info.name)
+    }
+
+    /// Refuses entries that are not finite.
+    pub(crate) fn check(&self, what: &str) -> Result<()> {
+        match self.values.iter().position(|value| !value.is_finite()) {
+            None => Ok(()),
+            Some(index) => Err(Error::NotFinite {
+                what: format!("{what} of {}", self.name_at(index)),
+                index: vec![index],
+            }),
+        }
+    }
+
+    pub(crate) fn is_finite(&self) -> bool {
+        let finite = AtomicBool::new(true);
+        for_each_piece(&self.values, PIECE, |part| {
+            // Without branches: nearly always all are finite.
+            if !part.iter().fold(true, |all, v| all & v.is_finite()) {
+                finite.store(false, Ordering::Relaxed);
+            }
+        });
+        finite.into_inner()
     }
 
     pub(crate) fn fill_zero(&mut self) {

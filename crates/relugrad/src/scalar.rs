@@ -18,6 +18,8 @@ pub trait Scalar: NdFloat + Default + Lanes + Multiply + Products + Kept + seale
     const ONE: Self;
     /// Distance from 1 to the next larger number.
     const EPSILON: Self;
+    /// The largest `e` for which both `2^e` and `2^−e` are numbers of full accuracy.
+    const EXPONENTS: f64;
     /// `"f32"` or `"f64"`.
     const NAME: &'static str;
 
@@ -32,6 +34,7 @@ impl Scalar for f32 {
     const ZERO: f32 = 0.0;
     const ONE: f32 = 1.0;
     const EPSILON: f32 = f32::EPSILON;
+    const EXPONENTS: f64 = 126.0;
     const NAME: &'static str = "f32";
 
     fn from_f64(value: f64) -> f32 {
@@ -47,6 +50,7 @@ impl Scalar for f64 {
     const ZERO: f64 = 0.0;
     const ONE: f64 = 1.0;
     const EPSILON: f64 = f64::EPSILON;
+    const EXPONENTS: f64 = 1022.0;
     const NAME: &'static str = "f64";
 
     fn from_f64(value: f64) -> f64 {

@@ -109,7 +109,8 @@ impl<'p, T: Scalar> Runner<'p, T> {
         let value = self
             .objective
             .as_ref()
-            .map(|_| self.workspace.evaluation().value);
+            .and_then(|_| self.workspace.evaluation())
+            .map(|evaluation| evaluation.value);
         (value, squares.sqrt(), sum)
     }
 }

@@ -37,14 +37,23 @@ pub(super) fn write<T: Scalar + WritableElement, W: Write + Seek>(
             let x = request.inputs.slice(s![start..end, ..]);
             let targets = Targets::Classes(&labels[start..end]);
             let computed = objective.gradient_into(network, x, &targets, &mut workspace);
-            computed.map_err(anyhow::Error::from)?;
+            let renumbered = computed.map_err(|error| error.renumbered(|i| start + i));
+            renumbered.map_err(anyhow::Error::from)?;
             let share = (end - start) as f64 / n as f64;
-            value += share * workspace.evaluation().value;
+            let evaluation = workspace.evaluation().expect("it was just computed");
+            value += share * evaluation.value;
             let gradient = workspace.gradient().expect("it was just computed");
             let pairs = sum.values_mut().iter_mut().zip(gradient.values());
             pairs.for_each(|(sum, g)| *sum += share * g.into_f64());
         }
-        let value = Array0::from_elem((), T::from_f64(value));
+        let value = T::from_f64(value);
+        if !value.is_finite() {
+            return Err(Failure::Failed(anyhow::anyhow!(
+                "the value of {name} is too large for --dtype {}; take f64",
+                T::NAME
+            )));
+        }
+        let value = Array0::from_elem((), value);
         npz.add_array(format!("value/{name}"), &value)
             .map_err(anyhow::Error::from)?;
         for (parameter, gradient) in model.file_gradients(&sum) {

@@ -207,13 +207,17 @@ impl<T: Scalar + WritableElement> Results<T> {
     pub(super) fn write<W: Write + Seek>(&self, npz: &mut NpzWriter<W>) -> Result<()> {
         for (_, name, values) in &self.scalars {
             let values: Array1<T> = values.iter().map(|&v| T::from_f64(v)).collect();
+            check_finite(name, values.len(), values.iter())?;
             npz.add_array(*name, &values)?;
         }
         for (_, name, parts) in &self.rows {
             let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
-            npz.add_array(*name, &ndarray::concatenate(Axis(0), &views)?)?;
+            let rows = ndarray::concatenate(Axis(0), &views)?;
+            check_finite(name, rows.nrows(), rows.iter())?;
+            npz.add_array(*name, &rows)?;
         }
         if let Some(jacobian) = &self.jacobian {
+            check_finite("jacobian", jacobian.len_of(Axis(0)), jacobian.iter())?;
             npz.add_array("jacobian", jacobian)?;
         }
         if let Some(near) = &self.near_kink {
@@ -249,6 +253,28 @@ fn cross_lipschitz<T: Scalar>(trace: &Trace<T>, memory: usize) -> relugrad::Resu
         }
     })?;
     Ok(sums.iter().map(|sum| 2.0 * k as f64 * sum).collect())
+}
+
+/// Refuses an array, of so many inputs, with a number that its type does not hold.
+fn check_finite<'v, T: Scalar>(
+    name: &str,
+    inputs: usize,
+    values: impl ExactSizeIterator<Item = &'v T>,
+) -> Result<()> {
+    let each = (values.len() / inputs.max(1)).max(1);
+    match values.into_iter().position(|v| !v.is_finite()) {
+        None => Ok(()),
+        Some(place) => Err(anyhow!(
+            "{name} is not finite at input {}: too large for {}; leave it out with --skip {name}{}",
+            place / each,
+            T::NAME,
+            if T::NAME == "f32" {
+                ", or take --dtype f64"
+            } else {
+                ""
+            },
+        )),
+    }
 }
 
 /// The class of the largest logit, the first in a tie; of one logit, whether it is positive.

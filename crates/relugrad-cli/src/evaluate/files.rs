@@ -72,7 +72,7 @@ fn csv(report: &Report) -> String {
     let mut csv = "index,label,prediction,margin,loss,gradient_l2".to_owned();
     let mut heading = |text: &str| write!(csv, ",{text}").expect("a String takes all");
     for norm in ["linf", "l2"] {
-        for radius in ["kink", "boundary", "certified", "minimal", "deepfool"] {
+        for radius in ["kink", "boundary", "lower", "upper", "proven", "deepfool"] {
             heading(&format!("{radius}_{norm}"));
         }
     }
@@ -112,8 +112,9 @@ fn line(sample: &Sample) -> String {
         cells.extend([
             number(radii.map(|r| r.kink)),
             number(radii.map(|r| r.boundary)),
-            number(radii.map(|r| r.certified)),
-            number(radii.and_then(|r| r.minimal)),
+            number(radii.map(|r| r.lower)),
+            number(radii.and_then(|r| r.upper)),
+            radii.map_or(String::new(), |r| u8::from(r.proven).to_string()),
             number(sample.deepfool[i]),
         ]);
     }

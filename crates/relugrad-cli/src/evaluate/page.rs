@@ -131,7 +131,7 @@ fn radii_curve(report: &Report, norm: Norm, sizes: &[(f64, f64)]) -> Vec<(f64, f
         .collect();
     let correct = certified.iter().filter(|s| s.prediction == s.label);
     let mut radii: Vec<f64> = correct
-        .filter_map(|s| s.radii.map(|r| r[place].certified))
+        .filter_map(|s| s.radii.map(|r| r[place].lower))
         .collect();
     radii.sort_by(f64::total_cmp);
     let n = certified.len().max(1) as f64;

@@ -99,7 +99,7 @@ impl Report {
             .enumerate()
         {
             let correct = |sample: &&&Sample| sample.prediction == sample.label;
-            let radius = |sample: &&Sample| sample.radii.map_or(0.0, |radii| radii[i].certified);
+            let radius = |sample: &&Sample| sample.radii.map_or(0.0, |radii| radii[i].lower);
             let mut radii: Vec<f64> = certified.iter().filter(correct).map(radius).collect();
             radii.sort_by(f64::total_cmp);
             for &size in sizes {

@@ -4,7 +4,7 @@ use ndarray::{Array2, Axis, s};
 use rayon::prelude::*;
 use relugrad::{GoOn, Loss, Network, Objective, Scalar, Targets, Workspace};
 
-use super::certificate::{Radii, radii};
+use super::certificate::{Certificate, Radii, wide};
 use super::diagnosis::Diagnosis;
 use super::report::{Attacked, Evaluated, Report, Sample};
 use super::{AttackParameters, Evaluation, Share, check_network};
@@ -21,7 +21,8 @@ const BATCH: usize = 32;
 /// `go_on` says no, the report keeps the parts that are finished, an attack being a part, and is not
 /// [complete](Report::complete).
 ///
-/// Certificates are computed in `f64`, the rest in the precision of the network.
+/// Certificates are computed in `f64`, and changes of class that they are held against verified there; the rest in the precision
+/// of the network.
 ///
 /// # Errors
 /// Those of [`Evaluation::check`]; [`Error::Data`](crate::Error::Data) for a network of other inputs or fewer logits than
@@ -42,6 +43,7 @@ pub fn evaluate<T: Scalar>(
         loss: Loss::softmax_cross_entropy(),
         attacked: all.first(evaluation.samples),
         go_on,
+        wide: network.cast(),
     };
     let parts = subject.parts();
     progress(0, parts.len());
@@ -87,6 +89,8 @@ struct Subject<'a, T> {
     loss: Loss,
     attacked: Samples<T>,
     go_on: GoOn<'a>,
+    /// The network in which certificates are computed.
+    wide: Network<f64>,
 }
 
 impl<T: Scalar> Subject<'_, T> {
@@ -203,8 +207,11 @@ impl<T: Scalar> Subject<'_, T> {
         for (start, images, labels) in self.groups() {
             ask(self.go_on)?;
             let targets = Targets::Classes(labels);
-            objective.value_into(self.network, images, &targets, &mut workspace)?;
-            let values = &workspace.evaluation().sample_penalties;
+            objective
+                .value_into(self.network, images, &targets, &mut workspace)
+                .map_err(|error| error.renumbered(|sample| start + sample))?;
+            let evaluation = workspace.evaluation().expect("it was just computed");
+            let values = &evaluation.sample_penalties;
             for (i, column) in values.columns().into_iter().enumerate() {
                 samples[start + i].penalties = column.to_vec();
             }
@@ -217,20 +224,18 @@ impl<T: Scalar> Subject<'_, T> {
         Ok(named.map(|(i, p)| (p.name().to_owned(), mean(i))).collect())
     }
 
+    /// The sample in `f64`, for its certificate.
+    fn certificate(&self, sample: usize) -> relugrad::Result<Certificate<'_>> {
+        Certificate::new(&self.wide, wide(&self.attacked.images, sample))
+    }
+
     fn certify(&self, samples: &mut [Sample]) -> relugrad::Result<()> {
-        let network: Network<f64> = self.network.cast();
         let count = self.evaluation.certified.min(samples.len());
         let certified = |sample: &Sample| {
             ask(self.go_on)?;
-            let images = &self.attacked.images;
-            let x = images.row(sample.index).mapv(Scalar::into_f64);
-            let kinks = network.kink_distances(x.view())?;
-            let trace = network.trace(x.view().insert_axis(Axis(0)))?;
-            let (f, j) = (trace.logits(), trace.jacobian());
-            let (f, j) = (f.row(0), j.index_axis(Axis(0), 0));
-            let y = prediction(&f.to_vec());
-            let at = |norm, kink| radii(&network, norm, kink, x.view(), f, j, y);
-            Ok([at(Norm::Linf, kinks.linf)?, at(Norm::L2, kinks.l2)?])
+            let found = self.certificate(sample.index);
+            let found = found.and_then(|certificate| certificate.radii());
+            found.map_err(|error| error.renumbered(|_| sample.index))
         };
         let found: relugrad::Result<Vec<Option<[Radii; 2]>>> = samples[..count]
             .par_iter()
@@ -243,6 +248,20 @@ impl<T: Scalar> Subject<'_, T> {
             true => Ok(()),
             false => Err(relugrad::Error::Stopped),
         }
+    }
+
+    /// Improves the upper bound of a certified sample by a perturbed one.
+    fn improve(
+        &self,
+        sample: &mut Sample,
+        perturbed: ndarray::ArrayView1<T>,
+    ) -> relugrad::Result<()> {
+        if let Some(radii) = &mut sample.radii {
+            let perturbed = perturbed.mapv(Scalar::into_f64);
+            self.certificate(sample.index)?
+                .improve(radii, perturbed.view())?;
+        }
+        Ok(())
     }
 
     /// Runs DeepFool; the mean relative perturbation of the correctly classified samples, and their number.
@@ -258,6 +277,8 @@ impl<T: Scalar> Subject<'_, T> {
             let x = self.attacked.images.row(sample.index);
             let size = norm.of(x.iter().copied());
             sample.deepfool[usize::from(norm == Norm::L2)] = Some(minimal.norm);
+            let delta = ndarray::ArrayView1::from(&minimal.delta);
+            self.improve(sample, (&x + &delta).view())?;
             if sample.prediction == sample.label && size > 0.0 {
                 sum += minimal.norm / size;
                 count += 1;
@@ -292,6 +313,11 @@ impl<T: Scalar> Subject<'_, T> {
         let examples = adversarial.last_mut().expect("there is one for this size");
         let first = report.attacks.iter().position(same_ball);
         let first = first.unwrap_or(report.attacks.len());
+        let improved = samples.par_iter_mut().zip(&misled);
+        improved.try_for_each(|(sample, found)| match found {
+            Some(example) => self.improve(sample, ndarray::ArrayView1::from(example)),
+            None => Ok(()),
+        })?;
         mislead(misled, first, samples, examples);
         report.attacks.push(Attacked {
             attack: parameters,

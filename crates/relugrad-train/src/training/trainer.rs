@@ -130,7 +130,8 @@ impl<T: Scalar> Trainer<T> {
     /// A training that has yet to take its first step.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`]; [`Error::Data`] if augmentation or network do not fit the samples.
+    /// [`Error::OutOfRange`]; [`Error::Data`] if augmentation or network do not fit the samples;
+    /// [`Error::NothingToTrain`] for a network without parameters.
     pub fn new(
         network: Network<T>,
         training: Training,
@@ -140,6 +141,9 @@ impl<T: Scalar> Trainer<T> {
         training.check()?;
         training.augmentation.check(train.shape())?;
         check_fit(&network, train)?;
+        if network.parameters().is_empty() {
+            return Err(Error::NothingToTrain);
+        }
         let loss_alone = Objective::new(*training.objective.loss());
         Ok(Trainer {
             objective: training.objective.clone(),
@@ -309,12 +313,14 @@ impl<T: Scalar> Trainer<T> {
             &self.loss_alone
         };
         let targets = Targets::Classes(&labels);
-        objective.gradient_into(&self.network, images.view(), &targets, &mut self.workspace)?;
+        objective
+            .gradient_into(&self.network, images.view(), &targets, &mut self.workspace)
+            .map_err(|error| error.renumbered(|sample| batch[sample]))?;
         let sums = &mut self.progress.sums;
-        sums.add(&self.workspace, &self.network, &labels, penalised);
+        sums.add(&self.workspace, &labels, penalised);
         let learning_rate = self.training.learning_rate * self.training.schedule.factor(place);
         let gradient_norm = self.update(learning_rate)?;
-        let evaluation = self.workspace.evaluation();
+        let evaluation = self.workspace.evaluation().expect("it was just computed");
         Ok(StepReport {
             epoch,
             step: place.step + 1,
@@ -443,18 +449,13 @@ impl<T: Scalar> Trainer<T> {
 }
 
 impl Sums {
-    fn add<T: Scalar>(
-        &mut self,
-        workspace: &Workspace<T>,
-        network: &Network<T>,
-        labels: &[usize],
-        penalised: bool,
-    ) {
-        let evaluation = workspace.evaluation();
+    fn add<T: Scalar>(&mut self, workspace: &Workspace<T>, labels: &[usize], penalised: bool) {
+        let evaluation = workspace.evaluation().expect("it was just computed");
         let samples = labels.len() as f64;
         self.samples += labels.len() as u64;
         self.loss += samples * evaluation.loss;
-        let right = correct(workspace.logits(network), labels);
+        let logits = workspace.logits().expect("they were just computed");
+        let right = correct(logits.as_slice().expect("whole rows"), labels);
         self.correct += right.filter(|&right| right).count() as u64;
         if penalised {
             self.penalised += labels.len() as u64;

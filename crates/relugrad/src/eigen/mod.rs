@@ -77,7 +77,10 @@ impl EigenSolver {
     /// squares of its entries underflow, as they do for the curvature of a saturated sample.
     fn rescale(&mut self, matrix: &[f64]) -> Result<f64> {
         if matrix.iter().any(|entry| !entry.is_finite()) {
-            return Err(Error::Eigenvalues { size: self.size });
+            return Err(Error::NotFinite {
+                what: "a Gram matrix".into(),
+                index: Vec::new(),
+            });
         }
         let larger = |largest: f64, entry: &f64| largest.max(entry.abs());
         let scale = power_of_two(matrix.iter().fold(0.0, larger));
@@ -88,7 +91,7 @@ impl EigenSolver {
 }
 
 /// A normal power of two near `value`, so that dividing by it is exact unless the quotient is subnormal; 1 for 0.
-fn power_of_two(value: f64) -> f64 {
+pub(crate) fn power_of_two(value: f64) -> f64 {
     if value == 0.0 {
         return 1.0;
     }

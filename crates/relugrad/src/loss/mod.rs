@@ -3,6 +3,7 @@
 //! All of it is computed per sample in `f64`, whatever the precision of the network.
 
 mod logistic;
+mod magnified;
 mod softmax_cross_entropy;
 mod squared_error;
 mod targets;
@@ -12,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::jacobian::{symmetrise, transpose};
 use crate::scalar::Scalar;
 
+pub(crate) use magnified::Magnified;
 pub use targets::Targets;
 
 /// A loss `ℓ(f, y)` on the logits `f` of a sample.

@@ -1,6 +1,8 @@
 //! What the logits of a batch should have been.
 
-use ndarray::ArrayView2;
+use std::ops::Range;
+
+use ndarray::{ArrayView2, s};
 
 use super::Loss;
 use crate::error::{Error, Result, check_shape};
@@ -22,6 +24,15 @@ pub enum Targets<'a, T> {
 const SUM_TOLERANCE: f64 = 16.0;
 
 impl<T: Scalar> Targets<'_, T> {
+    /// Those of some of the samples.
+    pub(crate) fn part(&self, samples: Range<usize>) -> Targets<'_, T> {
+        match self {
+            Targets::Classes(labels) => Targets::Classes(&labels[samples]),
+            Targets::Probabilities(rows) => Targets::Probabilities(rows.slice(s![samples, ..])),
+            Targets::Values(rows) => Targets::Values(rows.slice(s![samples, ..])),
+        }
+    }
+
     /// Writes each sample's target vector in `f64` into `out: [B, K]`.
     pub(crate) fn resolve(
         &self,

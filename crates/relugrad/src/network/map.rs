@@ -154,7 +154,16 @@ impl Map {
                 kind: GateKind::Slope(gate),
                 ..
             }) => gate.slopes.iter().map(|slopes| slopes.start).collect(),
-            _ => Vec::new(),
+            Map::Gate(GateMap {
+                kind: GateKind::Max(_),
+                ..
+            })
+            | Map::Input
+            | Map::Add(_)
+            | Map::Concat(_)
+            | Map::Gather(_)
+            | Map::Mean(_)
+            | Map::Reshape(_) => Vec::new(),
         }
     }
 
@@ -166,7 +175,16 @@ impl Map {
                 kind: GateKind::Slope(gate),
                 ..
             }) => gate.slopes.is_some(),
-            _ => false,
+            Map::Gate(GateMap {
+                kind: GateKind::Max(_),
+                ..
+            })
+            | Map::Input
+            | Map::Add(_)
+            | Map::Concat(_)
+            | Map::Gather(_)
+            | Map::Mean(_)
+            | Map::Reshape(_) => false,
         }
     }
 }

@@ -100,7 +100,12 @@ impl Node {
             Map::Dense(dense) => self.width * dense.inputs,
             Map::Conv2d(conv) => conv.multiply_adds(),
             Map::Elementwise(_) | Map::Mean(_) => self.width,
-            _ => 0,
+            Map::Input
+            | Map::Add(_)
+            | Map::Concat(_)
+            | Map::Gather(_)
+            | Map::Reshape(_)
+            | Map::Gate(_) => 0,
         }
     }
 
@@ -110,7 +115,12 @@ impl Node {
             Map::Dense(_) | Map::Conv2d(_) => self.multiply_adds() / self.width,
             Map::Mean(mean) => mean.terms(),
             Map::Add(_) => self.inputs.len(),
-            _ => 1,
+            Map::Input
+            | Map::Concat(_)
+            | Map::Elementwise(_)
+            | Map::Gather(_)
+            | Map::Reshape(_)
+            | Map::Gate(_) => 1,
         }
     }
 
@@ -173,8 +183,20 @@ impl<T: Scalar> Network<T> {
             Operation::Gather { fill } => {
                 *fill == 0.0 || node.constants[0].values().iter().all(|&i| i >= 0.0)
             }
-            Operation::Gate(Gate::Clip { .. }) => false,
-            _ => true,
+            Operation::Gate(gate) => match gate {
+                Gate::Clip { .. } => false,
+                Gate::Relu | Gate::LeakyRelu { .. } | Gate::PRelu { .. } | Gate::Abs => true,
+            },
+            Operation::Input
+            | Operation::AveragePool { .. }
+            | Operation::Mean { .. }
+            | Operation::Scale { .. }
+            | Operation::Add
+            | Operation::Concat { .. }
+            | Operation::Reshape
+            | Operation::Transpose { .. }
+            | Operation::MaxPool { .. }
+            | Operation::Max { .. } => true,
         })
     }
 

@@ -9,7 +9,7 @@ use ndarray::{ArrayView1, ArrayView2};
 
 use super::Objective;
 use super::workspace::Workspace;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_finite};
 use crate::network::Network;
 use crate::network::map::Share;
 use crate::penalty::Hinge;
@@ -38,11 +38,11 @@ impl Objective {
         network: &Network<T>,
         workspace: &mut Workspace<T>,
         derivatives: bool,
-    ) {
+    ) -> Result<()> {
         let (samples, d) = (workspace.samples(), network.inputs());
         let inputs = ArrayView2::from_shape((samples, d), &workspace.record.slots[0]);
         let pattern = &workspace.record.pattern;
-        let all = Distances::of(network, inputs.expect("slot 0 holds the inputs"), pattern);
+        let all = Distances::of(network, inputs.expect("slot 0 holds the inputs"), pattern)?;
         let (weight, mut close) = (self.sample_weight(term, workspace), Vec::new());
         for (sample, distances) in all.iter().enumerate() {
             let nearest = distances.smallest(hinge.nearest, hinge.metric);
@@ -64,6 +64,7 @@ impl Objective {
         if derivatives && weight > 0.0 && !close.is_empty() {
             self.pull_region_back(&close, hinge, network, workspace);
         }
+        Ok(())
     }
 
     fn pull_region_back<T: Scalar>(
@@ -95,7 +96,8 @@ impl Objective {
         for (c, row) in close.iter().zip(places) {
             let row = row * d..(row + 1) * d;
             let normal = &pair.cotangents.at_input()[row.clone()];
-            let scale = -c.weight * c.margin / (c.size * c.size);
+            // Not divided by ‖v‖², which overflows and underflows before the quotient does.
+            let scale = -c.weight * (c.margin / c.size) / c.size;
             add_dual_derivative(hinge.metric, normal, c.size, scale, &mut a[row]);
         }
         pair.tangents.forward(&gated, count, &a);
@@ -134,6 +136,7 @@ impl Objective {
         let cotangents = &mut workspace.geometry.cotangents;
         let identity = ndarray::Array2::eye(k);
         cotangents.backward(&gated, Seeds::Shared(identity.view()), gated.nodes());
+        check_finite("the Jacobian", k * d, cotangents.at_input())?;
         let derivatives = derivatives && weight > 0.0;
         let mut a = vec![T::ZERO; if derivatives { samples * k * d } else { 0 }];
         let logits = workspace.record.logits(network);
@@ -141,7 +144,8 @@ impl Objective {
             let class = first_largest(&workspace.targets[sample * k..(sample + 1) * k]);
             let jacobian = &cotangents.at_input()[sample * k * d..(sample + 1) * k * d];
             let view = ArrayView2::from_shape((k, d), jacobian).expect("K rows of D");
-            let rivals = rivals(ArrayView1::from(logits), view, class, hinge.metric);
+            let rivals = rivals(ArrayView1::from(logits), view, class, hinge.metric)
+                .map_err(|error| at_sample(error, sample))?;
             let nearest = &rivals[..hinge.nearest.min(rivals.len())];
             let hinges = nearest.iter().map(|rival| hinge.value(rival.distance));
             let count = nearest.len() as f64;
@@ -203,15 +207,27 @@ fn add_dual_derivative<T: Scalar>(metric: Metric, v: &[T], size: f64, scale: f64
             bar[first] += factor * sign(v[first]);
         }
         Metric::L2 => {
-            let factor = T::from_f64(scale / size);
+            // A unit vector first: `scale / size` can overflow where the product does not.
+            let unit = |v: T| v.into_f64() / size;
             bar.iter_mut()
                 .zip(v)
-                .for_each(|(bar, &v)| *bar += factor * v);
+                .for_each(|(bar, &v)| *bar += T::from_f64(scale * unit(v)));
         }
         Metric::Linf => bar
             .iter_mut()
             .zip(v)
             .for_each(|(bar, &v)| *bar += factor * sign(v)),
+    }
+}
+
+/// The error of one sample, which does not know its number.
+fn at_sample(error: Error, sample: usize) -> Error {
+    match error {
+        Error::NotFinite { what, index } => Error::NotFinite {
+            what,
+            index: [vec![sample], index].concat(),
+        },
+        error => error,
     }
 }
 

@@ -15,8 +15,8 @@ use super::gradient::{add_hessian_times, residual_row};
 use super::plan::{Plan, Route};
 use super::workspace::{Pair, Workspace, per_sample, to_scalar};
 use crate::buffer::Buffer;
-use crate::error::Result;
-use crate::loss::{LossBatch, LossFunction};
+use crate::error::{Result, check_finite};
+use crate::loss::{LossBatch, LossFunction, Magnified};
 use crate::network::Network;
 use crate::network::map::{Given, Share};
 use crate::parallel::for_each_chunk;
@@ -40,6 +40,23 @@ fn write_each<T: Scalar>(to: &mut [T], (a, b): (&[T], &[T]), f: impl Fn(T, T) ->
             .zip(pairs)
             .for_each(|(to, (&a, &b))| *to = f(a, b));
     });
+}
+
+/// Calls `f` with `2^−n`, the place and each entry of the rows of the samples whose residuals are magnified by `2^n`.
+fn for_each_magnified<T: Scalar>(
+    magnified: &Magnified,
+    to: &mut [T],
+    f: impl Fn(T, usize, &mut T),
+) {
+    let width = to.len() / magnified.powers.len();
+    let samples = to.chunks_exact_mut(width).zip(&magnified.powers);
+    for (sample, (to, &power)) in samples.enumerate() {
+        if power != 1.0 {
+            let power = T::from_f64(power);
+            let entries = to.iter_mut().enumerate();
+            entries.for_each(|(i, to)| f(power, sample * width + i, to));
+        }
+    }
 }
 
 /// Buffers for the second point `x + h z`.
@@ -74,7 +91,7 @@ impl Objective {
     }
 
     /// The values of a CURE term; with `a`, also its part of the parameter gradient at the second point and, added to `a`,
-    /// its derivative in `g`. If that alone is `a`, a `shared` first layer leaves it out.
+    /// its derivative in `g`. If that alone is `a`, a `shared` first layer leaves it out. What is given as `g` is magnified.
     pub(super) fn cure<T: Scalar>(
         &self,
         term: usize,
@@ -91,9 +108,10 @@ impl Objective {
         let logits = second.record.logits(network);
         let (targets, outputs) = (&workspace.targets, network.outputs());
         second.loss.fill(&self.loss, logits, targets, outputs);
-        let (record, loss) = (&second.record, &second.loss);
-        residual_row(network, record, loss, &mut second.row.cotangents);
-        second.subtract(g);
+        let (record, residuals) = (&second.record, &second.loss.residuals);
+        residual_row(network, record, residuals, &mut second.row.cotangents);
+        second.subtract(g, &workspace.magnified);
+        check_finite("the input gradient at the step of CURE", d, &second.a)?;
         let values = workspace.evaluation.term_mut(term);
         for_each_chunk(values, 1, g.len(), |sample, value| {
             value[0] = Norm::Squared.value(&second.a[sample * d..(sample + 1) * d]);
@@ -104,7 +122,7 @@ impl Objective {
             let exact = !direction.is_constant();
             second.pull_back(network, self.loss.function(), (shared, exact), gradient);
             if shared.is_none() {
-                second.add_derivative((step, direction), g, a);
+                second.add_derivative((step, direction), g, &workspace.magnified, a);
             }
         }
         workspace.step = second;
@@ -134,10 +152,13 @@ impl<T: Scalar> FiniteStep<T> {
     }
 
     /// Leaves `g' − g` in `a`.
-    fn subtract(&mut self, g: &[T]) {
+    fn subtract(&mut self, g: &[T], magnified: &Magnified) {
         let second = self.row.cotangents.at_input();
         self.a.resize(g.len(), T::ZERO);
         write_each(&mut self.a, (second, g), |second, g| second - g);
+        for_each_magnified(magnified, &mut self.a, |power, entry, a| {
+            *a = second[entry] - power * g[entry];
+        });
     }
 
     fn scale(&mut self, factor: T) {
@@ -179,7 +200,7 @@ impl<T: Scalar> FiniteStep<T> {
         weight_gradient(&gated, cotangents, t, linear, behind, gradient);
         let mut f_bar = Buffer::zeros(self.loss.residuals.len());
         let u = tangents.at_output(network);
-        add_hessian_times(function, &self.loss, u, &mut f_bar);
+        add_hessian_times(function, &self.loss, None, u, &mut f_bar);
         let seeds = to_scalar::<T>(&f_bar);
         let seeds = Seeds::PerSample(per_sample(&seeds, 1, network.outputs()));
         let start = usize::from(!exact);
@@ -188,12 +209,22 @@ impl<T: Scalar> FiniteStep<T> {
         weight_gradient(&gated, c, values, Share::affine(), nodes, gradient);
     }
 
-    /// Adds the derivative in `g` to `a`.
-    fn add_derivative(&self, (step, direction): (f64, Direction), g: &[T], a: &mut [T]) {
+    /// Adds the derivative in `g` to `a`: of a magnified sample `2^−n` of it, which is `−2^−n A'` and, as `z` is that of `2^n g`,
+    /// its derivative in `2^n g`.
+    fn add_derivative(
+        &self,
+        (step, direction): (f64, Direction),
+        g: &[T],
+        magnified: &Magnified,
+        a: &mut [T],
+    ) {
         let d = g.len() / self.record.samples;
-        a.iter_mut()
-            .zip(&self.a)
-            .for_each(|(a, &second)| *a -= second);
+        let samples = a.chunks_exact_mut(d).zip(self.a.chunks_exact(d));
+        for ((a, second), &power) in samples.zip(&magnified.powers) {
+            let power = T::from_f64(power);
+            let pairs = a.iter_mut().zip(second);
+            pairs.for_each(|(a, &second)| *a -= power * second);
+        }
         if direction.is_constant() {
             return;
         }
@@ -206,17 +237,18 @@ impl<T: Scalar> FiniteStep<T> {
         });
     }
 
-    /// Writes the tangents of `−A'` at the shared first layer.
-    pub(super) fn opposite_tangents(&self, tangents: &mut [T]) {
+    /// Writes the tangents of `−A'` at the shared first layer, of `−2^−n A'` where `g` is magnified.
+    pub(super) fn opposite_tangents(&self, magnified: &Magnified, tangents: &mut [T]) {
         write_each(tangents, (&self.first, &self.first), |first, _| -first);
+        for_each_magnified(magnified, tangents, |power, _, t| *t *= power);
     }
 
-    /// Adds the shared first layer's part of the derivatives in `g'` and `g`, where `cotangents` are those of `g`.
+    /// Adds the shared first layer's part of the derivatives in `g'` and `g`, where `cotangents` are those of `g`, magnified.
     pub(super) fn first_gradient(
         &self,
         network: &Network<T>,
         first: usize,
-        cotangents: &Rows<T>,
+        (cotangents, magnified): (&Rows<T>, &Magnified),
         gradient: &mut Parameters<T>,
     ) {
         let node = &network.nodes[first];
@@ -224,6 +256,9 @@ impl<T: Scalar> FiniteStep<T> {
         let mut difference = Buffer::uncleared(second.len());
         let pair = (&second[..], &cotangents.slots[node.slot][..]);
         write_each(&mut difference, pair, |second, first| second - first);
+        for_each_magnified(magnified, &mut difference, |power, entry, c| {
+            *c = second[entry] - power * pair.1[entry];
+        });
         let map = node.map.affine().expect("it has a weight");
         let given = Given::new(network.parameters().values(), 1);
         map.gradient(

@@ -8,8 +8,8 @@ use super::Objective;
 use super::plan::Plan;
 use super::workspace::{Workspace, per_sample, to_scalar};
 use crate::buffer::Buffer;
-use crate::error::Result;
-use crate::loss::{LossBatch, LossFunction};
+use crate::error::{Result, check_finite};
+use crate::loss::{LossBatch, LossFunction, Magnified};
 use crate::network::Network;
 use crate::network::map::Share;
 use crate::parallel::for_each_chunk;
@@ -32,9 +32,11 @@ impl Objective {
             return Ok(());
         }
         let mut row = std::mem::take(&mut workspace.row);
-        let (record, loss) = (&workspace.record, &workspace.loss);
-        residual_row(network, record, loss, &mut row.cotangents);
+        workspace.magnify(self, network);
+        let (record, residuals) = (&workspace.record, &workspace.magnified.residuals);
+        residual_row(network, record, residuals, &mut row.cotangents);
         let g = row.cotangents.at_input();
+        check_finite("the input gradient", network.inputs(), g)?;
         let weighted = |&&i: &&usize| self.terms[i].lambda > 0.0;
         let derivatives = derivatives && plan.gradient.iter().any(|i| weighted(&i));
         let shared = self.shared_first(plan, network).filter(|_| derivatives);
@@ -56,20 +58,21 @@ impl Objective {
             match shared {
                 None => row.tangents.forward(&gated, 1, &a),
                 Some(first) => {
-                    let tangents = |t: &mut [T]| workspace.step.opposite_tangents(t);
+                    let (step, magnified) = (&workspace.step, &workspace.magnified);
+                    let tangents = |t: &mut [T]| step.opposite_tangents(magnified, t);
                     let nodes = first..gated.nodes().end;
                     row.tangents.forward_behind(&gated, nodes, 1, tangents);
-                    workspace
-                        .step
-                        .first_gradient(network, first, &row.cotangents, gradient);
+                    let cotangents = (&row.cotangents, magnified);
+                    step.first_gradient(network, first, cotangents, gradient);
                 }
             }
             let (c, t) = (&row.cotangents, &row.tangents.slots);
             let nodes = shared.map_or(0, |first| first + 1)..gated.nodes().end;
             weight_gradient(&gated, c, t, Share::linear(T::ONE), nodes, gradient);
             let u = row.tangents.at_output(network);
-            let function = self.loss.function();
-            add_hessian_times(function, &workspace.loss, u, &mut workspace.f_bar);
+            let (function, magnified) = (self.loss.function(), &workspace.magnified);
+            let (loss, f_bar) = (&workspace.loss, &mut workspace.f_bar);
+            add_hessian_times(function, loss, Some(magnified), u, f_bar);
         }
         workspace.row = row;
         Ok(())
@@ -80,6 +83,8 @@ impl Objective {
         self.terms[term].lambda / workspace.samples() as f64
     }
 
+    /// With the magnified gradient `ĝ = 2^n g` a norm of degree `p` has the value `2^−pn ‖ĝ‖^p`, and `2^−n ∂/∂g` is
+    /// `2^−pn ∂/∂ĝ`.
     fn norm_term<T: Scalar>(
         &self,
         term: usize,
@@ -93,43 +98,55 @@ impl Objective {
             g.len() / workspace.samples(),
         );
         let of = |sample: usize| &g[sample * d..(sample + 1) * d];
+        let powers = &workspace.magnified.powers;
+        let factor = |sample: usize| powers[sample].powi(norm.degree());
         let values = workspace.evaluation.term_mut(term);
         for_each_chunk(values, 1, g.len(), |sample, value| {
-            value[0] = norm.value(of(sample));
+            value[0] = factor(sample) * norm.value(of(sample));
         });
         if let Some(a) = a {
             for_each_chunk(a, d, g.len(), |sample, a| {
-                norm.add_derivative(of(sample), values[sample], weight, a);
+                let factor = factor(sample);
+                let value = match factor == 1.0 {
+                    true => values[sample],
+                    false => norm.value(of(sample)),
+                };
+                norm.add_derivative(of(sample), value, weight * factor, a);
             });
         }
     }
 }
 
-/// Carries the residuals back to the input: one row per sample, which arrives as `g`.
+/// Carries residuals `[B, K]` back to the input: one row per sample, which arrives as `g`.
 pub(super) fn residual_row<T: Scalar>(
     network: &Network<T>,
     record: &Record<T>,
-    loss: &LossBatch,
+    residuals: &[f64],
     rows: &mut Rows<T>,
 ) {
-    let seeds = to_scalar::<T>(&loss.residuals);
+    let seeds = to_scalar::<T>(residuals);
     let seeds = Seeds::PerSample(per_sample(&seeds, 1, network.outputs()));
     let gated = Gated::all(network, record);
     rows.backward(&gated, seeds, gated.nodes());
 }
 
-/// `f̄ += S u` at every sample.
+/// `f̄ += S u` at every sample, or `2^n S u` with what is magnified.
 pub(super) fn add_hessian_times<T: Scalar>(
     function: &dyn LossFunction,
     loss: &LossBatch,
+    magnified: Option<&Magnified>,
     u: &[T],
     f_bar: &mut [f64],
 ) {
+    let magnified = magnified.filter(|magnified| !magnified.is_plain());
     let k = loss.outputs;
     let mut product = Buffer::zeros(k);
     for (sample, (u, f_bar)) in u.chunks_exact(k).zip(f_bar.chunks_exact_mut(k)).enumerate() {
         let u = Buffer::of(u.iter().map(|u| u.into_f64()));
         function.hessian_times(loss.state(sample), &u, &mut product);
+        if let Some(magnified) = magnified {
+            magnified.hessian_times(sample, &u, &mut product);
+        }
         f_bar.iter_mut().zip(&*product).for_each(|(f, s)| *f += s);
     }
 }

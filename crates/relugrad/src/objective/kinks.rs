@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::Objective;
 use super::gradient::{add_hessian_times, residual_row};
 use super::workspace::{Pair, Workspace, per_sample};
-use crate::error::Result;
+use crate::error::{Result, check_finite};
 use crate::loss::{Loss, LossBatch};
 use crate::network::Network;
 use crate::network::map::Share;
@@ -81,13 +81,15 @@ impl Objective {
     ) -> Result<()> {
         let (k, d) = (network.outputs(), network.inputs());
         let mut row = std::mem::take(&mut workspace.geometry);
+        workspace.magnify(self, network);
         residual_row(
             network,
             &workspace.record,
-            &workspace.loss,
+            &workspace.magnified.residuals,
             &mut row.cotangents,
         );
         let g = row.cotangents.at_input();
+        check_finite("the input gradient", d, g)?;
         let x = &workspace.record.slots[0];
         let mut z = vec![T::ZERO; g.len()];
         for (g, z) in g.chunks_exact(d).zip(z.chunks_exact_mut(d)) {
@@ -121,7 +123,8 @@ impl Objective {
         Ok(())
     }
 
-    /// Adds what a derivative in the directions `z = g/‖g‖` means for the parameters; `row` has the cotangents of `g`.
+    /// Adds what a derivative in the directions `z = g/‖g‖` means for the parameters; `row` has the cotangents of `g`, which
+    /// are magnified.
     fn turn<T: Scalar>(
         &self,
         (z, z_bar): (&[T], &[T]),
@@ -142,6 +145,7 @@ impl Objective {
         add_hessian_times(
             self.loss.function(),
             &workspace.loss,
+            Some(&workspace.magnified),
             u,
             &mut workspace.f_bar,
         );
@@ -234,6 +238,15 @@ impl<T: Scalar> Way<T> {
 }
 
 impl<T: Scalar> Step<T> {
+    /// The derivative in the margin, `−rate/ṁ`. A crossing that rounding alone makes of a margin that does not fall stays where
+    /// it is.
+    fn pace(&self, rate: f64) -> f64 {
+        if self.fall == 0.0 {
+            return 0.0;
+        }
+        -rate / self.fall
+    }
+
     fn row(
         &self,
         network: &Network<T>,
@@ -257,7 +270,7 @@ impl<T: Scalar> Step<T> {
         Row {
             pattern: self.pattern.clone(),
             seed: w.iter().map(|&w| T::from_f64(w)).collect(),
-            margin: Some((self.face, -rate / self.fall)),
+            margin: Some((self.face, self.pace(rate))),
             values: pass.into_values(),
         }
     }

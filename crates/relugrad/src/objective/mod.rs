@@ -1,6 +1,7 @@
 //! `loss + Σ_i λ_i penalty_i` over a batch: value, every term, and the exact parameter gradient.
 
 mod boundary;
+mod culprit;
 mod cure;
 mod first_layer;
 mod gradient;
@@ -10,12 +11,13 @@ mod kinks;
 mod last_layers;
 mod order;
 mod plan;
+mod scale;
 mod work;
 mod workspace;
 
 use ndarray::ArrayView2;
 
-use crate::error::{Result, check_non_negative};
+use crate::error::{Error, Result, check_non_negative};
 use crate::loss::{Loss, Targets};
 use crate::network::Network;
 use crate::parallel::on_pool;
@@ -23,6 +25,7 @@ use crate::parameters::Parameters;
 use crate::penalty::Penalty;
 use crate::scalar::Scalar;
 use plan::Plan;
+use scale::Scale;
 
 pub(crate) use first_layer::FirstLayer;
 pub use plan::Route;
@@ -129,7 +132,7 @@ impl Objective {
     /// # Errors
     /// [`Error::OutOfRange`](crate::Error::OutOfRange) for a negative or non-finite weight or no such term.
     pub fn set_lambda(&mut self, index: usize, lambda: f64) -> Result<()> {
-        let missing = crate::Error::OutOfRange {
+        let missing = Error::OutOfRange {
             option: "index of the term".into(),
             value: index as f64,
             expected: "less than the number of terms",
@@ -154,8 +157,8 @@ impl Objective {
     ///
     /// # Errors
     /// Those of [`Network::trace`] and of the targets, [`Error::Loss`](crate::Error::Loss),
-    /// [`Error::Eigenvalues`](crate::Error::Eigenvalues), and [`Error::NotFinite`](crate::Error::NotFinite) if a
-    /// term overflows.
+    /// [`Error::Eigenvalues`](crate::Error::Eigenvalues), [`Error::NotFinite`](crate::Error::NotFinite) if a
+    /// term overflows, and [`Error::Underflow`](crate::Error::Underflow) if the network's scale is below what `f64` holds.
     pub fn value<T: Scalar>(
         &self,
         network: &Network<T>,
@@ -170,7 +173,7 @@ impl Objective {
     /// The objective, each of its terms, and its parameter gradient; `inputs: [B, D]`.
     ///
     /// # Errors
-    /// As for [`value`](Self::value).
+    /// As for [`value`](Self::value), and [`Error::Gradient`](crate::Error::Gradient) for an entry that is not finite.
     pub fn gradient<T: Scalar>(
         &self,
         network: &Network<T>,
@@ -200,7 +203,7 @@ impl Objective {
     /// [`gradient`](Self::gradient) into a workspace whose buffers are reused, for training.
     ///
     /// # Errors
-    /// As for [`value`](Self::value).
+    /// As for [`gradient`](Self::gradient).
     pub fn gradient_into<T: Scalar>(
         &self,
         network: &Network<T>,
@@ -212,6 +215,43 @@ impl Objective {
     }
 
     fn evaluate<T: Scalar>(
+        &self,
+        network: &Network<T>,
+        inputs: ArrayView2<T>,
+        targets: &Targets<T>,
+        workspace: &mut Workspace<T>,
+        derivatives: bool,
+    ) -> Result<()> {
+        workspace.forget();
+        let scale = Scale::of(network, &inputs);
+        let is_wide = T::EPSILON.into_f64() == f64::EPSILON;
+        if is_wide {
+            scale.check(network, !self.terms.is_empty())?;
+        } else if !scale.fits::<T>() {
+            return self.evaluate_wide(network, inputs, targets, workspace, derivatives);
+        }
+        let found = self.evaluate_here(network, inputs, targets, workspace, derivatives);
+        let found = found.and_then(|()| match &workspace.gradient {
+            Some(gradient) if derivatives && !workspace.is_finite => {
+                let finite = |g: T| g.is_finite();
+                self.check_gradient((network, inputs, targets), gradient, &finite)
+            }
+            _ => Ok(()),
+        });
+        match found {
+            Err(Error::NotFinite { .. } | Error::Gradient { .. }) if !is_wide => {
+                self.evaluate_wide(network, inputs, targets, workspace, derivatives)
+            }
+            found => {
+                found?;
+                workspace.finish(network, derivatives);
+                Ok(())
+            }
+        }
+    }
+
+    /// The evaluation in the network's own type, which may leave a gradient that is not finite.
+    fn evaluate_here<T: Scalar>(
         &self,
         network: &Network<T>,
         inputs: ArrayView2<T>,
@@ -253,10 +293,10 @@ impl Objective {
                     self.decision_term(term, hinge, network, workspace, derivatives)?;
                 }
                 Penalty::RegionBoundary(hinge) => {
-                    self.region_term(term, hinge, network, workspace, derivatives);
+                    self.region_term(term, hinge, network, workspace, derivatives)?;
                 }
                 Penalty::MaximumMargin(hinge) => {
-                    self.region_term(term, hinge, network, workspace, derivatives);
+                    self.region_term(term, hinge, network, workspace, derivatives)?;
                     self.decision_term(term, hinge, network, workspace, derivatives)?;
                 }
                 _ => unreachable!("not a geometric penalty"),

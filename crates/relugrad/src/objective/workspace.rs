@@ -7,7 +7,7 @@ use super::first_layer::FirstLayerBuffers;
 use super::plan::{Plan, SharedSeeds};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
-use crate::loss::{LossBatch, Targets};
+use crate::loss::{LossBatch, Magnified, Targets};
 use crate::network::Network;
 use crate::network::map::Share;
 use crate::parameters::Parameters;
@@ -48,6 +48,8 @@ pub struct Workspace<T> {
     pub(super) f_bar: Vec<f64>,
     pub(super) evaluation: Evaluation,
     pub(super) gradient: Option<Parameters<T>>,
+    /// Whether all entries of the gradient are.
+    pub(super) is_finite: bool,
     /// Rows of the loss's backward pass.
     pub(super) loss_rows: Rows<T>,
     /// Rows of the input-gradient stage.
@@ -58,6 +60,25 @@ pub struct Workspace<T> {
     pub(super) geometry: Pair<T>,
     /// The second point of CURE.
     pub(super) step: super::cure::FiniteStep<T>,
+    /// The residuals of the input-gradient stage.
+    pub(super) magnified: Magnified,
+    /// The logits of the last evaluation.
+    logits: Vec<T>,
+    outputs: usize,
+    /// What of the last evaluation may be read.
+    done: Done,
+    /// Where evaluations in `f32` are carried out whose numbers leave its range.
+    pub(super) wide: Option<Box<Workspace<f64>>>,
+}
+
+/// What an evaluation has left in a workspace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Done {
+    /// Nothing: there was none, or it failed.
+    #[default]
+    Nothing,
+    Value,
+    Gradient,
 }
 
 /// Cotangents and tangents of one stage.
@@ -85,23 +106,78 @@ impl<T: Scalar> Workspace<T> {
         Workspace::default()
     }
 
-    /// The terms of the last evaluation.
-    pub fn evaluation(&self) -> &Evaluation {
-        &self.evaluation
+    /// The terms of the last evaluation; `None` before one, or if it failed.
+    pub fn evaluation(&self) -> Option<&Evaluation> {
+        (self.done != Done::Nothing).then_some(&self.evaluation)
     }
 
-    /// The parameter gradient of the last [`Objective::gradient_into`], or `None` before it.
+    /// The parameter gradient of the last evaluation; `None` unless that was a [`Objective::gradient_into`] that succeeded.
     pub fn gradient(&self) -> Option<&Parameters<T>> {
-        self.gradient.as_ref()
+        let gradient = self.gradient.as_ref();
+        gradient.filter(|_| self.done == Done::Gradient)
     }
 
-    /// The logits of the last evaluation's batch, row-major `[B, K]`.
-    pub fn logits(&self, network: &Network<T>) -> &[T] {
-        self.record.logits(network)
+    /// The logits of the last evaluation's batch, `[B, K]`; `None` before one, or if it failed.
+    pub fn logits(&self) -> Option<ArrayView2<'_, T>> {
+        let samples = self.logits.len() / self.outputs.max(1);
+        let logits = ArrayView2::from_shape((samples, self.outputs), &self.logits).ok();
+        logits.filter(|_| self.done != Done::Nothing)
     }
 
     pub(super) fn into_parts(self) -> (Evaluation, Option<Parameters<T>>) {
         (self.evaluation, self.gradient)
+    }
+
+    /// Begins an evaluation: the results of the last one are no longer those of this workspace.
+    pub(super) fn forget(&mut self) {
+        self.done = Done::Nothing;
+    }
+
+    /// Ends an evaluation in the network's type.
+    pub(super) fn finish(&mut self, network: &Network<T>, derivatives: bool) {
+        self.outputs = network.outputs();
+        self.logits.clear();
+        self.logits.extend_from_slice(self.record.logits(network));
+        self.end(derivatives);
+    }
+
+    fn end(&mut self, derivatives: bool) {
+        self.done = if derivatives {
+            Done::Gradient
+        } else {
+            Done::Value
+        };
+    }
+
+    /// Takes the results of an evaluation of the same network in `f64`, rounded; what must be finite was checked.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] for logits that `T` cannot hold.
+    pub(super) fn round(&mut self, network: &Network<T>, wide: &Workspace<f64>) -> Result<()> {
+        self.outputs = wide.outputs;
+        self.logits.clear();
+        self.logits
+            .extend(wide.logits.iter().map(|&f| T::from_f64(f)));
+        crate::error::check_finite("the logits", self.outputs, &self.logits)?;
+        self.evaluation.clone_from(&wide.evaluation);
+        if let Some(from) = wide.gradient() {
+            let parameters = network.parameters();
+            let to = self.gradient.take();
+            let to = to.filter(|to| to.same_layout(parameters));
+            let mut to = to.unwrap_or_else(|| parameters.zeros_like());
+            let pairs = to.values_mut().iter_mut().zip(from.values());
+            pairs.for_each(|(to, &g)| *to = T::from_f64(g));
+            self.gradient = Some(to);
+        }
+        self.end(wide.gradient().is_some());
+        Ok(())
+    }
+
+    /// Magnifies the residuals of nearly certain samples.
+    pub(super) fn magnify(&mut self, objective: &Objective, network: &Network<T>) {
+        let logits = self.record.logits(network);
+        self.magnified
+            .fill(&objective.loss, &self.loss, logits, &self.targets);
     }
 
     pub(super) fn samples(&self) -> usize {
@@ -172,6 +248,7 @@ impl<T: Scalar> Workspace<T> {
             gated.nodes(),
             gradient,
         );
+        self.is_finite = gradient.is_finite();
     }
 
     /// Means and total.
@@ -188,11 +265,13 @@ impl<T: Scalar> Workspace<T> {
         }
         evaluation.samples_on_kink = self.record.kinks.iter().filter(|&&n| n > 0).count();
         evaluation.value = objective.loss_weight() * evaluation.loss;
-        for (term, mean) in objective.terms.iter().zip(&evaluation.penalties) {
+        let rows = evaluation.sample_penalties.rows().into_iter();
+        for ((term, mean), row) in objective.terms.iter().zip(&evaluation.penalties).zip(rows) {
             evaluation.value += term.lambda * mean;
-            check_finite(term.penalty.name(), *mean)?;
+            check_finite(term.penalty.name(), *mean, row.iter())?;
         }
-        check_finite("the loss", evaluation.loss)
+        check_finite("the loss", evaluation.loss, self.loss.values.iter())?;
+        check_finite("the objective", evaluation.value, [].iter())
     }
 }
 
@@ -209,13 +288,21 @@ fn clear_for_replacement<T: Scalar>(network: &Network<T>, gradient: &mut Paramet
     }
 }
 
-fn check_finite(what: &str, value: f64) -> Result<()> {
-    if value.is_finite() {
+/// Refuses a mean that is not finite; the error names the first sample that is not.
+fn check_finite<'v>(
+    what: &str,
+    mean: f64,
+    mut values: impl Iterator<Item = &'v f64>,
+) -> Result<()> {
+    if mean.is_finite() {
         return Ok(());
     }
     Err(Error::NotFinite {
         what: what.to_owned(),
-        index: Vec::new(),
+        index: values
+            .position(|value| !value.is_finite())
+            .into_iter()
+            .collect(),
     })
 }
 

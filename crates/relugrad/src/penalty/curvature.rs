@@ -4,6 +4,7 @@ use super::gram::{
     GramDerivative, GramPoint, add, add_outer, add_symmetric, dot, trace as diagonal, transposed,
 };
 use crate::buffer::Buffer;
+use crate::eigen::power_of_two;
 use crate::error::Result;
 use crate::product::a_b_serial;
 
@@ -51,14 +52,21 @@ pub(super) fn spectral(point: &GramPoint, derivative: Option<&mut GramDerivative
 /// `‖H z‖² = N/D` along `z = g/‖g‖`, with `a = G r`, `b = S a`, `c = G b`, `d = S c`, `N = bᵀc`, `D = rᵀa`.
 ///
 /// `N` has the derivatives `b bᵀ + d rᵀ + r dᵀ` in `G`, `2 G d` in `r` and `a cᵀ + c aᵀ` in `S`; `D` has `r rᵀ` in
-/// `G` and `2 a` in `r`. Everything is computed from `r/√D`, because `N` underflows long before `N/D`.
+/// `G` and `2 a` in `r`. Everything is computed from `r/√D`, because `N` underflows long before `N/D`, and so does `D` of a
+/// saturated sample unless `r` is scaled first.
 pub(super) fn directional(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
-    let denominator = dot(point.r, &point.g_times(point.r));
+    let scale = power_of_two(point.r.iter().fold(0.0, |a: f64, r| a.max(r.abs())));
+    let scaled = Buffer::of(point.r.iter().map(|r| r / scale));
+    let denominator = dot(&scaled, &point.g_times(&scaled));
     if denominator <= 0.0 {
         return 0.0;
     }
+    if !denominator.is_finite() {
+        return f64::NAN;
+    }
     let root = denominator.sqrt();
-    let r = Buffer::of(point.r.iter().map(|r| r / root));
+    let r = Buffer::of(scaled.iter().map(|r| r / root));
+    let root = scale * root;
     let a = point.g_times(&r);
     let b = point.times_s(&a);
     let c = point.g_times(&b);

@@ -27,6 +27,14 @@ pub(crate) enum Norm {
 }
 
 impl Norm {
+    /// The power of a factor of `g` that its value is multiplied by.
+    pub(crate) fn degree(self) -> i32 {
+        match self {
+            Norm::Squared => 2,
+            Norm::L2 | Norm::L1 | Norm::Linf => 1,
+        }
+    }
+
     /// Its value at `g`.
     pub(crate) fn value<T: Scalar>(self, g: &[T]) -> f64 {
         match self {

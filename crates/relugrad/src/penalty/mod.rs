@@ -151,7 +151,17 @@ impl Penalty {
             | Penalty::RegionBoundary(_)
             | Penalty::DecisionBoundary(_)
             | Penalty::MaximumMargin(_) => Form::Geometry,
-            _ => Form::Gram,
+            Penalty::InputGradient
+            | Penalty::Jacobian
+            | Penalty::JacobianSpectral
+            | Penalty::JacobianNuclear
+            | Penalty::JacobianProjected { .. }
+            | Penalty::JacobianProbabilities
+            | Penalty::CrossLipschitz
+            | Penalty::CurvatureTrace
+            | Penalty::CurvatureFrobenius
+            | Penalty::CurvatureSpectral
+            | Penalty::CurvatureDirectional => Form::Gram,
         }
     }
 
@@ -183,10 +193,24 @@ impl Penalty {
     /// Whether it depends on `G` only through `C G C` when the loss sees only differences of logits.
     pub(crate) fn sees_only_differences(&self) -> bool {
         use Penalty::*;
-        !matches!(
-            self,
-            Jacobian | JacobianSpectral | JacobianNuclear | JacobianProjected { .. }
-        )
+        match self {
+            Jacobian | JacobianSpectral | JacobianNuclear | JacobianProjected { .. } => false,
+            InputGradient
+            | InputGradientL2
+            | InputGradientL1
+            | InputGradientLinf
+            | JacobianProbabilities
+            | CrossLipschitz
+            | CurvatureTrace
+            | CurvatureFrobenius
+            | CurvatureSpectral
+            | CurvatureDirectional
+            | Cure { .. }
+            | CureKinks { .. }
+            | RegionBoundary(_)
+            | DecisionBoundary(_)
+            | MaximumMargin(_) => true,
+        }
     }
 
     /// Whether its options are in range.

@@ -10,11 +10,13 @@ use ndarray::{ArrayView2, Axis};
 
 use super::face::{Face, write_margins};
 use super::frozen::Pass;
+use crate::error::{Error, Result};
 use crate::jacobian::SWEEP_MEMORY;
 use crate::network::Network;
 use crate::network::map::GateKind;
 use crate::pattern::ActivationPattern;
 use crate::scalar::Scalar;
+use crate::squares::Squares;
 use crate::sweep::{Gated, Rows, Source};
 
 /// The norm in which distances are measured.
@@ -33,7 +35,7 @@ impl Metric {
     pub fn dual(self, g: impl Iterator<Item = f64>) -> f64 {
         match self {
             Metric::L1 => g.fold(0.0, |largest, g| g.abs().max(largest)),
-            Metric::L2 => g.map(|g| g * g).sum::<f64>().sqrt(),
+            Metric::L2 => Squares::of(g).root(),
             Metric::Linf => g.map(f64::abs).sum(),
         }
     }
@@ -75,7 +77,7 @@ pub(crate) struct Distances {
 #[derive(Clone, Copy, Debug, Default)]
 struct Size {
     largest: f64,
-    squares: f64,
+    squares: Squares,
     sum: f64,
 }
 
@@ -83,7 +85,7 @@ impl Size {
     fn add<T: Scalar>(&mut self, entry: T) {
         let entry = entry.into_f64().abs();
         self.largest = self.largest.max(entry);
-        self.squares += entry * entry;
+        self.squares.add(entry);
         self.sum += entry;
     }
 
@@ -96,7 +98,7 @@ impl Size {
     fn dual(&self, metric: Metric) -> f64 {
         match metric {
             Metric::L1 => self.largest,
-            Metric::L2 => self.squares.sqrt(),
+            Metric::L2 => self.squares.root(),
             Metric::Linf => self.sum,
         }
     }
@@ -113,11 +115,14 @@ pub(super) fn ratio(margin: f64, size: f64) -> f64 {
 
 impl Distances {
     /// Those of every sample of a batch with its pattern; `inputs: [B, D]`.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] for a margin, or a sum of the entries of its gradient, that overflows.
     pub(crate) fn of<T: Scalar>(
         network: &Network<T>,
         inputs: ArrayView2<T>,
         pattern: &ActivationPattern,
-    ) -> Vec<Distances> {
+    ) -> Result<Vec<Distances>> {
         let counts = network.face_counts();
         let mut starts = vec![0];
         counts
@@ -150,8 +155,21 @@ impl Distances {
         }
         for (sample, distances) in all.iter_mut().enumerate() {
             distances.leave_out_far_bounds(network, (pattern, sample));
+            distances.check(sample)?;
         }
-        all
+        Ok(all)
+    }
+
+    fn check(&self, sample: usize) -> Result<()> {
+        let finite = |(&margin, size): (&f64, &Size)| margin.is_finite() && size.sum.is_finite();
+        let mut pairs = self.margins.iter().zip(&self.sizes);
+        match pairs.position(|pair| !finite(pair)) {
+            None => Ok(()),
+            Some(number) => Err(Error::NotFinite {
+                what: "the distance to a kink".into(),
+                index: vec![sample, number],
+            }),
+        }
     }
 
     /// Of a unit that is clipped, only the bound where it is bounds the region.
@@ -196,6 +214,33 @@ impl Distances {
             l2: least(Metric::L2),
             linf: least(Metric::Linf),
         }
+    }
+
+    /// The distances to the nearest hyperplane less what rounding explains: a margin may be wrong by `rounding` times the
+    /// largest margin of its layer and those before.
+    pub(crate) fn nearest_at_least(&self, rounding: f64) -> KinkDistances {
+        let least = |metric| self.least_in(metric, rounding);
+        KinkDistances {
+            l1: least(Metric::L1),
+            l2: least(Metric::L2),
+            linf: least(Metric::Linf),
+        }
+    }
+
+    fn least_in(&self, metric: Metric, rounding: f64) -> f64 {
+        let (mut least, mut largest) = (f64::INFINITY, 0.0);
+        for layer in self.starts.windows(2) {
+            let (margins, sizes) = (
+                &self.margins[layer[0]..layer[1]],
+                &self.sizes[layer[0]..layer[1]],
+            );
+            largest = margins.iter().copied().fold(largest, f64::max);
+            for (margin, size) in margins.iter().zip(sizes) {
+                let size = size.dual(metric) * (1.0 + rounding);
+                least = ratio((margin - rounding * largest).max(0.0), size).min(least);
+            }
+        }
+        least
     }
 
     /// The numbers and distances of the `count` nearest hyperplanes at a finite distance, nearest first, and of equal ones

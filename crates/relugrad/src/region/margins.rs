@@ -25,6 +25,13 @@ pub struct Margins<T> {
 }
 
 impl<T: Scalar> Network<T> {
+    /// What rounding explains of a difference between values of the network, relative to their size: `8 √n ε` with the number
+    /// `n` of terms that the values on the way are sums of.
+    pub fn rounding(&self) -> f64 {
+        let terms: usize = self.nodes().iter().map(|node| node.terms()).sum();
+        8.0 * (terms as f64).sqrt() * T::EPSILON.into_f64()
+    }
+
     /// How many gates of each sample are within rounding of a kink; `inputs: [B, D]`.
     ///
     /// A margin `m` counts if it changes with the input at all and `|m| ≤ 8 √n ε max |m'|`, the maximum over the gate's
@@ -37,8 +44,7 @@ impl<T: Scalar> Network<T> {
         let mut random = ChaCha8Rng::seed_from_u64(0);
         let mut direction = || T::from_f64(random.sample(StandardNormal));
         let direction = Array1::from_shape_simple_fn(self.inputs(), &mut direction);
-        let terms: usize = self.nodes().iter().map(|node| node.terms()).sum();
-        let rounding = T::from_f64(8.0 * (terms as f64).sqrt()) * T::EPSILON;
+        let rounding = T::from_f64(self.rounding());
         let (mut here, mut along) = (Pass::default(), Pass::default());
         let count = |x: ArrayView1<T>| {
             let trace = self.trace(x.insert_axis(Axis(0)))?;

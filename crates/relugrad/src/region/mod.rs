@@ -7,6 +7,7 @@ mod face;
 mod frozen;
 mod integral;
 mod margins;
+mod path_sums;
 mod polygon;
 mod segment;
 mod slice;
@@ -30,6 +31,7 @@ pub(crate) use face::Face;
 pub use face::Kink;
 pub(crate) use frozen::Pass;
 pub use margins::Margins;
+pub use path_sums::PathSums;
 pub use polygon::{Edge, Polygon};
 pub use segment::{GradientChange, Piece, gradient_change};
 pub use slice::{Cell, Plane, Slice};
@@ -92,17 +94,17 @@ impl<T: Scalar> Network<T> {
     /// Cost: the distances to all hyperplanes, by one backward row for each gate or `D` forward rows, whichever is less.
     ///
     /// # Errors
-    /// Those of [`trace`](Self::trace).
+    /// Those of [`trace`](Self::trace), and [`Error::NotFinite`] for a distance whose numbers overflow.
     pub fn region(&self, x: ArrayView1<T>) -> Result<Region<'_, T>> {
         let trace = self.trace(x.insert_axis(Axis(0)))?;
-        let distances = Distances::of(self, x.insert_axis(Axis(0)), trace.pattern()).remove(0);
+        let distances = Distances::of(self, x.insert_axis(Axis(0)), trace.pattern())?.remove(0);
         Ok(Region { trace, distances })
     }
 
     /// How far one sample is from its nearest kink (T61); `x: [D]`. Cost and errors are those of [`region`](Self::region).
     ///
     /// # Errors
-    /// Those of [`trace`](Self::trace).
+    /// Those of [`region`](Self::region).
     pub fn kink_distances(&self, x: ArrayView1<T>) -> Result<KinkDistances> {
         Ok(self.region(x)?.kink_distances())
     }
@@ -146,6 +148,13 @@ impl<T: Scalar> Region<'_, T> {
     /// The distances to the nearest hyperplane.
     pub fn kink_distances(&self) -> KinkDistances {
         self.distances.nearest()
+    }
+
+    /// The same rounded down by what rounding explains, `8 √n ε` of the largest margins, so that the balls are free of kinks in
+    /// exact arithmetic as well; `n` is the number of terms that the values on the way are sums of.
+    pub fn certain_kink_distances(&self) -> KinkDistances {
+        let rounding = self.trace.network().rounding();
+        self.distances.nearest_at_least(rounding)
     }
 
     /// The `count` nearest hyperplanes that the input can reach, nearest first; fewer if there are fewer.
@@ -215,7 +224,7 @@ impl<T: Scalar> Region<'_, T> {
     /// The classes other than `class` by their distance in the region's affine map, nearest first.
     ///
     /// # Errors
-    /// [`Error::Label`] if there is no such class.
+    /// [`Error::Label`] if there is no such class, [`Error::NotFinite`] for a distance whose numbers overflow.
     pub fn rivals(&self, class: usize, metric: Metric) -> Result<Vec<Rival>> {
         let k = self.trace.network().outputs();
         if class >= k {
@@ -226,15 +235,14 @@ impl<T: Scalar> Region<'_, T> {
             });
         }
         let jacobian = self.trace.jacobian().index_axis_move(Axis(0), 0);
-        let rivals = rivals(self.logits(), jacobian.view(), class, metric);
-        Ok(rivals)
+        rivals(self.logits(), jacobian.view(), class, metric)
     }
 
     /// The largest radius within which, provably, every input has the class `class`: the distance to the decision boundary
     /// in the region's affine map or to the nearest kink, whichever is less; 0 if the sample has another class.
     ///
     /// # Errors
-    /// [`Error::Label`] if there is no such class.
+    /// Those of [`rivals`](Self::rivals).
     pub fn certified_radius(&self, class: usize, metric: Metric) -> Result<f64> {
         let boundary = self
             .rivals(class, metric)?
@@ -263,18 +271,27 @@ pub(crate) fn rivals<T: Scalar>(
     jacobian: ArrayView2<T>,
     class: usize,
     metric: Metric,
-) -> Vec<Rival> {
+) -> Result<Vec<Rival>> {
     let rival = |other: usize| {
         let gap = logits[class].into_f64() - logits[other].into_f64();
         let pairs = jacobian.row(class).into_iter().zip(jacobian.row(other));
-        let size = metric.dual(pairs.map(|(a, b)| a.into_f64() - b.into_f64()));
-        Rival {
+        let differences = pairs.map(|(a, b)| a.into_f64() - b.into_f64());
+        // The largest of the entries' norms, so that no NaN is lost.
+        let sum = Metric::Linf.dual(differences.clone());
+        let size = metric.dual(differences);
+        if !(sum.is_finite() && gap.is_finite()) {
+            return Err(Error::NotFinite {
+                what: "the distance to a decision boundary".into(),
+                index: vec![other],
+            });
+        }
+        Ok(Rival {
             class: other,
             distance: distance::ratio(gap, size),
-        }
+        })
     };
     let others = (0..logits.len()).filter(|&other| other != class);
-    let mut rivals: Vec<Rival> = others.map(rival).collect();
+    let mut rivals: Vec<Rival> = others.map(rival).collect::<Result<_>>()?;
     rivals.sort_by(|a, b| a.distance.total_cmp(&b.distance));
-    rivals
+    Ok(rivals)
 }

@@ -106,7 +106,9 @@ impl<T: Scalar> Rows<T> {
 
     /// Makes room at every node, at the input only if that is wanted, and not in a slot that stays `unwritten`.
     fn make_room_backward(&mut self, network: &Network<T>, unwritten: Option<usize>) {
-        let not_wanted = (self.wanted.start > 0).then_some(network.nodes[0].slot);
+        let input = network.nodes[0].slot;
+        // Of a network without layers the input is also where seeds are put.
+        let not_wanted = (self.wanted.start > 0 && network.output().slot != input).then_some(input);
         self.make_room(network, |slot| {
             Some(slot) != not_wanted && Some(slot) != unwritten
         });

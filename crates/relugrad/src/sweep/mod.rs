@@ -11,7 +11,7 @@ mod rows;
 
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
 
-use crate::error::{Result, check_shape};
+use crate::error::{Result, check_finite, check_shape};
 use crate::network::map::Share;
 use crate::parameters::Parameters;
 use crate::scalar::Scalar;
@@ -76,8 +76,11 @@ impl<T: Scalar> Tangents<T> {
 }
 
 fn at<T>(rows: &Rows<T>, slot: usize) -> ArrayView3<'_, T> {
-    let data = &rows.slots[slot];
-    let width = data.len() / (rows.samples * rows.rows).max(1);
+    let data: &[T] = rows.slots.get(slot).map_or(&[], |slot| slot);
+    let width = data
+        .len()
+        .checked_div(rows.samples * rows.rows)
+        .unwrap_or(0);
     ArrayView3::from_shape((rows.samples, rows.rows, width), data).expect("a slot holds all rows")
 }
 
@@ -143,7 +146,7 @@ impl<T: Scalar> Trace<'_, T> {
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if the pair does not come from this trace's network and batch with
-    /// equal numbers of rows.
+    /// equal numbers of rows, and [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
     pub fn weight_gradient(
         &self,
         cotangents: &Cotangents<T>,
@@ -158,13 +161,14 @@ impl<T: Scalar> Trace<'_, T> {
         let (c, t) = (&cotangents.0, &tangents.rows.slots);
         let (gated, share) = (self.gated(), Share::linear(T::ONE));
         weight_gradient(&gated, c, t, share, gated.nodes(), &mut gradient);
+        gradient.check("the weight gradient")?;
         Ok(gradient)
     }
 
     /// `J v` for each sample; `tangent: [B, D]`, result `[B, K]`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
     pub fn jvp(&self, tangent: ArrayView2<T>) -> Result<Array2<T>> {
         check_shape(
             "tangent",
@@ -177,13 +181,14 @@ impl<T: Scalar> Trace<'_, T> {
         rows.forward(&self.gated(), 1, tangent);
         let output = rows.at_output(self.network).to_vec();
         T::put_rows(rows);
+        check_finite("J v", self.network.outputs(), &output)?;
         Ok(one_row(output, self.network.outputs()))
     }
 
     /// `Jᵀ u` for each sample; `cotangent: [B, K]`, result `[B, D]`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
     pub fn vjp(&self, cotangent: ArrayView2<T>) -> Result<Array2<T>> {
         let expected = [self.samples(), self.network.outputs()];
         check_shape("cotangent", &expected, cotangent.shape())?;
@@ -192,13 +197,14 @@ impl<T: Scalar> Trace<'_, T> {
         rows.backward(&self.gated(), seeds, 0..1);
         let input = rows.at_input().to_vec();
         T::put_rows(rows);
+        check_finite("Jᵀu", self.network.inputs(), &input)?;
         Ok(one_row(input, self.network.inputs()))
     }
 
     /// `Σ_samples ∂⟨u, f(x)⟩/∂θ`, the ordinary backward pass; `cotangent: [B, K]`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
     pub fn parameter_vjp(&self, cotangent: ArrayView2<T>) -> Result<Parameters<T>> {
         let expected = [self.samples(), self.network.outputs()];
         check_shape("cotangent", &expected, cotangent.shape())?;
@@ -214,6 +220,7 @@ impl<T: Scalar> Trace<'_, T> {
             gated.nodes(),
             &mut gradient,
         );
+        gradient.check("the parameter gradient")?;
         Ok(gradient)
     }
 }

@@ -70,7 +70,7 @@ impl Conv2d {
         self.outputs() * self.taps()
     }
 
-    fn weights<'p, T>(&self, parameters: &'p [T]) -> &'p [T] {
+    pub(crate) fn weights<'p, T>(&self, parameters: &'p [T]) -> &'p [T] {
         &parameters[self.weight..self.weight + self.output[0] * self.taps()]
     }
 

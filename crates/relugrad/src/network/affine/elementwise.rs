@@ -86,12 +86,29 @@ impl Elementwise {
     /// The linear part: one factor for each entry.
     fn factors<T: Scalar>(&self, parameters: &[T]) -> Vec<T> {
         (0..self.width)
-            .map(|i| {
-                let scale = self.scale.as_ref().map_or(T::ONE, |s| s.at(parameters, i));
-                let normalization = self.normalization.as_ref();
-                scale * normalization.map_or(T::ONE, |n| n.at::<T>(i).1)
-            })
+            .map(|i| self.factor(parameters, i))
             .collect()
+    }
+
+    /// The factor of an entry.
+    pub(crate) fn factor<T: Scalar>(&self, parameters: &[T], entry: usize) -> T {
+        let scale = self.scale.as_ref();
+        let normalization = self.normalization.as_ref();
+        scale.map_or(T::ONE, |s| s.at(parameters, entry))
+            * normalization.map_or(T::ONE, |n| n.at::<T>(entry).1)
+    }
+
+    /// `|factor| (x + |mean|) + |shift|` of every entry, or without `offset` `|factor| x`.
+    pub(crate) fn absolute(&self, parameters: &[f64], x: &[f64], offset: bool, out: &mut [f64]) {
+        let factors = self.factors(parameters);
+        let offsets = self.offsets(parameters);
+        let entries = out.iter_mut().zip(x).zip(factors.iter().zip(&offsets));
+        for ((out, x), (factor, (mean, shift))) in entries {
+            *out = factor.abs() * x;
+            if offset {
+                *out += factor.abs() * mean.abs() + shift.abs();
+            }
+        }
     }
 
     /// `(mean, shift)` of every entry.

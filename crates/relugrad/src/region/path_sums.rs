@@ -1,0 +1,160 @@
+//! What rounding errors are proportional to: values, margins and Jacobian with all signs taken away.
+//!
+//! To first order in `ε` the rounding error of a value that is computed node by node is at most `n ε` times the sum of the
+//! absolute values of all products along all paths that lead to it, `n` being the number of roundings on the longest of them
+//! (Higham 2002, *Accuracy and Stability of Numerical Algorithms*, section 3.1; `docs/theory.md`, section 1.7). Where that sum
+//! is much larger than the value, digits have cancelled.
+
+use ndarray::{Array1, Array2, ArrayView1, Axis};
+
+use crate::error::Result;
+use crate::network::map::{GateKind, GateMap, Given, Map};
+use crate::network::{Network, Node};
+use crate::pattern::{ActivationPattern, LayerView};
+use crate::scalar::Scalar;
+use crate::trace::resize_slots;
+
+/// The sums of absolute values along all paths through the frozen network of a sample.
+#[derive(Clone, Debug)]
+pub struct PathSums {
+    /// Of the logits; `[K]`.
+    pub logits: Array1<f64>,
+    /// Of the margins of all gates, in the order of [`Margins`](crate::Margins); `[N]`.
+    pub margins: Array1<f64>,
+    /// Of the entries of the Jacobian; `[K, D]`.
+    pub jacobian: Array2<f64>,
+}
+
+impl<T: Scalar> Network<T> {
+    /// The path sums at one sample; `x: [D]`.
+    ///
+    /// Cost: `D + 1` forward rows.
+    ///
+    /// # Errors
+    /// Those of [`trace`](Self::trace).
+    pub fn path_sums(&self, x: ArrayView1<T>) -> Result<PathSums> {
+        let trace = self.trace(x.insert_axis(Axis(0)))?;
+        let wide = self.cast::<f64>();
+        let mut sums = Absolute {
+            network: &wide,
+            pattern: trace.pattern(),
+            parameters: wide.parameters().values().iter().map(|p| p.abs()).collect(),
+            slots: Vec::new(),
+            margins: Vec::new(),
+        };
+        let input: Vec<f64> = x.iter().map(|x| x.into_f64().abs()).collect();
+        let logits = Array1::from_vec(sums.run(&input, true));
+        let margins = Array1::from_vec(std::mem::take(&mut sums.margins));
+        let mut jacobian = Array2::zeros((self.outputs(), self.inputs()));
+        let mut unit = vec![0.0; self.inputs()];
+        for (i, mut column) in jacobian.columns_mut().into_iter().enumerate() {
+            unit[i] = 1.0;
+            column.assign(&ArrayView1::from(&sums.run(&unit, false)));
+            unit[i] = 0.0;
+        }
+        Ok(PathSums {
+            logits,
+            margins,
+            jacobian,
+        })
+    }
+}
+
+/// The frozen network of a pattern with the absolute values of its numbers.
+struct Absolute<'n> {
+    network: &'n Network<f64>,
+    pattern: &'n ActivationPattern,
+    parameters: Vec<f64>,
+    slots: Vec<Vec<f64>>,
+    margins: Vec<f64>,
+}
+
+impl Absolute<'_> {
+    /// The logits of a row, without `affine` of its linear part.
+    fn run(&mut self, input: &[f64], affine: bool) -> Vec<f64> {
+        resize_slots(&mut self.slots, self.network, 1, |_| true);
+        self.slots[0].copy_from_slice(input);
+        self.margins.clear();
+        for node in self.network.nodes() {
+            self.step(node, affine);
+        }
+        self.slots[self.network.output().slot].clone()
+    }
+
+    fn step(&mut self, node: &Node, affine: bool) {
+        let in_place = node.in_place(self.network.nodes());
+        let mut out = std::mem::take(&mut self.slots[node.slot]);
+        let value = |input: usize| &self.slots[self.network.nodes()[input].slot][..];
+        match &node.map {
+            Map::Gate(gate) => {
+                let layer = self.pattern.view(gate.layer, &(0..1));
+                let input = (!in_place).then(|| value(node.inputs[0]));
+                write_sums(gate, &layer, input.unwrap_or(&out), &mut self.margins);
+                gate.tangent(&self.parameters, &layer, 1, input, &mut out);
+                if let (GateKind::Slope(gate), true) = (&gate.kind, affine) {
+                    gate.add_bounds(&layer, &mut out);
+                }
+            }
+            Map::Elementwise(map) if !in_place => {
+                let given = self.parameters.as_slice();
+                map.absolute(given, value(node.inputs[0]), affine, &mut out);
+            }
+            map if !in_place => {
+                if let Some(map) = map.affine::<f64>() {
+                    let inputs: Vec<&[f64]> = node.inputs.iter().map(|&i| value(i)).collect();
+                    map.apply(Given::new(&self.parameters, 1), &inputs, affine, &mut out);
+                }
+            }
+            _ => {}
+        }
+        // Slopes, bounds and fillings may be negative.
+        out.iter_mut().for_each(|entry| *entry = entry.abs());
+        self.slots[node.slot] = out;
+    }
+}
+
+/// Appends the path sums of the margins of a layer, in the order in which margins are written.
+fn write_sums(gate: &GateMap, layer: &LayerView, arriving: &[f64], to: &mut Vec<f64>) {
+    match &gate.kind {
+        GateKind::Slope(slope) => match slope.bounds() {
+            None => to.extend_from_slice(arriving),
+            Some((min, max)) => {
+                for bound in [min, max] {
+                    to.extend(arriving.iter().map(|z| z + bound.abs()));
+                }
+            }
+        },
+        GateKind::Max(max) => {
+            for unit in 0..max.units() {
+                let winner = layer.unit(0, unit);
+                let top = arriving[max.member(unit, winner)];
+                let rivals = max.members(unit).enumerate();
+                let rivals = rivals.filter(|(place, _)| *place != winner);
+                to.extend(rivals.map(|(_, i)| top + arriving[i]));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Builder, Gate};
+    use ndarray::array;
+
+    #[test]
+    fn signs_are_taken_away_along_all_paths() {
+        // z = (x1 − 2 x2 − 1, −x1) at (3, −1): (4, −3), then f = −2 (z1 − 5) + 3 |z2|.
+        let mut builder = Builder::<f32>::new();
+        let x = builder.input(2).unwrap();
+        let weight = array![[1.0, -2.0], [-1.0, 0.0]];
+        let z = builder.dense(x, weight, Some(array![-1.0, 0.0])).unwrap();
+        let a = builder.gate(z, Gate::Abs).unwrap();
+        let weight = array![[-2.0, 3.0]];
+        let f = builder.dense(a, weight, Some(array![10.0])).unwrap();
+        let network = builder.build(f).unwrap();
+        let sums = network.path_sums(array![3.0, -1.0].view()).unwrap();
+        assert_eq!(sums.margins, array![6.0, 3.0]);
+        assert_eq!(sums.logits, array![2.0 * 6.0 + 3.0 * 3.0 + 10.0]);
+        assert_eq!(sums.jacobian, array![[2.0 + 3.0, 4.0]]);
+    }
+}
