@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use relugrad::{Network, Scalar};
 use relugrad_train::Error;
 use relugrad_train::evaluate::Samples;
-use relugrad_train::verify::{Choices, Report, verify_while};
+use relugrad_train::verify::{Choices, Report, Verdict, verify_while};
 use serde_json::json;
 
 pub(crate) use arguments::Arguments;
@@ -113,8 +113,15 @@ fn show(arguments: &Arguments, reports: &[Report], complete: bool) {
     if arguments.json {
         let model = arguments.model.path().display().to_string();
         let holds = reports.iter().all(Report::holds);
+        let count = |verdict| -> usize { reports.iter().map(|report| report.count(verdict)).sum() };
         return print::line(json!({
-            "model": model, "complete": complete, "holds": holds, "reports": reports,
+            "model": model,
+            "complete": complete,
+            "holds": holds,
+            "statements_hold": count(Verdict::Holds),
+            "statements_fail": count(Verdict::Fails),
+            "statements_not_checked": count(Verdict::NotChecked),
+            "reports": reports,
         }));
     }
     for report in reports {
@@ -125,7 +132,7 @@ fn show(arguments: &Arguments, reports: &[Report], complete: bool) {
 fn outcome(reports: &[Report], complete: bool) -> Result<(), Failure> {
     let outcomes = reports.iter().flat_map(|report| &report.outcomes);
     let fails = outcomes
-        .filter(|outcome| outcome.verdict == relugrad_train::verify::Verdict::Fails)
+        .filter(|outcome| outcome.verdict == Verdict::Fails)
         .count();
     if fails > 0 {
         return Err(Failure::Failed(anyhow!(

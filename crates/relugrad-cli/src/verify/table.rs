@@ -9,6 +9,7 @@ const HEADINGS: [&str; 7] = ["", "statement", "cases", "worst", "median", "allow
 pub(super) fn text(report: &Report) -> String {
     let mut lines = vec![format!("{}, {} samples", report.precision, report.samples)];
     lines.extend(table(report).lines().map(|line| line.trim_end().to_owned()));
+    lines.push(total(report));
     lines.extend(warnings(report));
     lines.join("\n")
 }
@@ -38,7 +39,7 @@ fn row(outcome: &Outcome) -> Vec<String> {
     let verdict = match outcome.verdict {
         Verdict::Holds => "holds".to_owned(),
         Verdict::Fails => format!("FAILS (sample {sample})"),
-        Verdict::Untested => format!("- {}", outcome.reason.unwrap_or_default()),
+        Verdict::NotChecked => format!("not checked: {}", outcome.reason.unwrap_or_default()),
     };
     vec![
         outcome.theorem.to_owned(),
@@ -49,6 +50,25 @@ fn row(outcome: &Outcome) -> Vec<String> {
         number(outcome.tolerance),
         verdict,
     ]
+}
+
+/// How many statements hold, fail, and were not checked.
+fn total(report: &Report) -> String {
+    let all = report.outcomes.len();
+    let [holds, fails, not_checked] =
+        [Verdict::Holds, Verdict::Fails, Verdict::NotChecked].map(|verdict| report.count(verdict));
+    let mut line = format!("{holds} of {all} statements hold");
+    for (count, what) in [(fails, "fail"), (not_checked, "not checked")] {
+        if count > 0 {
+            line += &format!(", {count} {what}");
+        }
+    }
+    let unmet = report.outcomes.iter();
+    let unmet = unmet.filter(|o| o.applies && o.verdict == Verdict::NotChecked);
+    match unmet.count() {
+        0 => line,
+        count => format!("{line} ({count} of them about this network)"),
+    }
 }
 
 fn warnings(report: &Report) -> Vec<String> {

@@ -100,12 +100,12 @@ impl<T: Scalar> Derivatives<T> for Network<T> {
         Ok(evaluation.sample_penalties[(0, 0)])
     }
 
-    /// The squared error at its minimum has no gradient of its own, so the penalty's is all there is.
     fn parameter_gradient(&self, x: ArrayView1<T>, penalty: &Penalty) -> Result<Vec<T>> {
         let x = x.insert_axis(Axis(0));
         let logits = self.forward(x)?;
         let targets = Targets::Values(logits.view());
-        let (_, gradient) = with(&Loss::SquaredError, penalty)?.gradient(self, x, &targets)?;
+        let alone = with(&Loss::SquaredError, penalty)?.penalties_only();
+        let (_, gradient) = alone.gradient(self, x, &targets)?;
         Ok(gradient.values().to_vec())
     }
 

@@ -15,6 +15,8 @@ pub(super) struct Prediction {
     pub(super) doubt: f64,
     /// `1 − p` of the label, summed from the others.
     pub(super) missing: f64,
+    /// `r` divided by the probability of the likeliest wrong class: its direction also where `r` itself is below all numbers.
+    pub(super) direction: Array1<f64>,
 }
 
 impl Prediction {
@@ -26,11 +28,15 @@ impl Prediction {
                 Prediction {
                     p: Array1::from(vec![pair.p[1]]),
                     r: Array1::from(vec![pair.r[1]]),
+                    direction: Array1::from(vec![pair.direction[1]]),
                     s: Array2::from_elem((1, 1), pair.s[(1, 1)]),
                     ..pair
                 }
             }
-            _ => Prediction::softmax(f, label),
+            _ => {
+                debug_assert!(matches!(loss, Loss::SoftmaxCrossEntropy { .. }));
+                Prediction::softmax(f, label)
+            }
         }
     }
 
@@ -52,11 +58,22 @@ impl Prediction {
             loss: f[top] - f[label] + excess(f),
             doubt: others(top),
             missing: others(label),
+            direction: direction(f, label),
             p,
             r,
             s,
         }
     }
+}
+
+/// `r_k = exp(f_k − f_c)` for the wrong classes, `c` the likeliest of them, and minus their sum for the label.
+fn direction(f: &Array1<f64>, label: usize) -> Array1<f64> {
+    let wrong = || f.iter().enumerate().filter(move |(k, _)| *k != label);
+    let second = wrong().map(|(_, &f)| f).fold(f64::NEG_INFINITY, f64::max);
+    let mut direction = f.mapv(|f| (f - second).exp());
+    direction[label] = 0.0;
+    direction[label] = -direction.sum();
+    direction
 }
 
 /// The first of the largest logits.

@@ -1,11 +1,13 @@
 //! One sample with everything that the statements are about.
 
+use std::cell::{Cell, OnceCell};
+
 use faer::{MatRef, Side};
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use relugrad::{ActivationPattern, Error, Loss, Network, Node, Penalty, Result, Scalar};
+use relugrad::{ActivationPattern, Error, Loss, Network, Node, PathSums, Penalty, Result, Scalar};
 
 use super::derivatives::Derivatives;
 use super::logits::Prediction;
@@ -36,8 +38,11 @@ pub(super) struct Point<'a, T> {
     /// The margins of all gates and their gradients.
     pub(super) margins: (Array1<f64>, Array2<f64>),
     pattern: ActivationPattern,
-    /// Rounding along the longest path: `8 √n ε` with the number `n` of terms in the sums along it.
+    /// What rounding explains; see [`rounding`].
     pub(super) rounding: f64,
+    /// Whether sizes are path sums instead of what they sum to.
+    by_paths: Cell<bool>,
+    sums: OnceCell<PathSums>,
 }
 
 /// Another input in the region or beyond, as the network sees it.
@@ -59,7 +64,8 @@ pub(super) fn narrow<T: Scalar>(values: &Array1<f64>) -> Array1<T> {
 }
 
 pub(super) fn norm<'v>(values: impl IntoIterator<Item = &'v f64>) -> f64 {
-    values.into_iter().map(|v| v * v).sum::<f64>().sqrt()
+    // Also where squares underflow, as those of a saturated sample do.
+    relugrad::Metric::L2.dual(values.into_iter().copied())
 }
 
 /// Eigenvalues, largest first, and unit eigenvectors in the columns of a matrix, of a symmetric matrix.
@@ -75,11 +81,19 @@ pub(super) fn eigen(matrix: &Array2<f64>) -> Result<(Vec<f64>, Array2<f64>)> {
     Ok((values.collect(), vectors))
 }
 
-/// `8 √n ε` for the sums on the way through a network.
+/// The smallest number of full accuracy: smaller ones, such as residuals of saturated samples in `f32`, are rounded as it is.
+fn smallest<T: Scalar>() -> f64 {
+    (-T::EXPONENTS).exp2()
+}
+
+/// `8 √n ε` with the number `n` of terms in all sums that a statement compares: those on the way through the network, the `D`
+/// products of an entry of the Gram matrix, and `(K + 2)²` of each of the four products of `K×K` matrices that a penalty is
+/// made of: to and from rows orthogonal to 1, and with `S` from both sides.
 pub(super) fn rounding<T: Scalar>(network: &Network<T>) -> f64 {
     let nodes = network.nodes().iter();
     let terms: usize = nodes.filter(|node| node.terms() > 1).map(Node::terms).sum();
-    8.0 * (terms.max(1) as f64).sqrt() * T::EPSILON.into_f64()
+    let (d, k) = (network.inputs(), network.outputs());
+    8.0 * ((terms + d + 4 * (k + 2).pow(2)) as f64).sqrt() * T::EPSILON.into_f64()
 }
 
 impl<'a, T: Scalar> Point<'a, T> {
@@ -104,6 +118,8 @@ impl<'a, T: Scalar> Point<'a, T> {
             ),
             pattern: trace.pattern().clone(),
             rounding: rounding(subject.network),
+            by_paths: Cell::new(false),
+            sums: OnceCell::new(),
             subject,
             x,
             label,
@@ -128,24 +144,61 @@ impl<'a, T: Scalar> Point<'a, T> {
         self.claims().penalty(self.x, loss, self.label, penalty)
     }
 
+    /// Calls `check` with sizes that are sums over all paths, to which rounding is proportional where digits cancel.
+    pub(super) fn with_path_sums<R>(&self, check: impl FnOnce() -> Result<R>) -> Result<R> {
+        if self.sums.get().is_none() {
+            let sums = self.subject.network.path_sums(self.x)?;
+            self.sums.get_or_init(|| sums);
+        }
+        self.by_paths.set(true);
+        let found = check();
+        self.by_paths.set(false);
+        found
+    }
+
+    fn sums(&self) -> Option<&PathSums> {
+        self.sums.get().filter(|_| self.by_paths.get())
+    }
+
     /// `‖J‖_F`.
-    pub(super) fn jacobian_size(&self) -> f64 {
+    pub(super) fn jacobian_norm(&self) -> f64 {
         norm(&self.j)
+    }
+
+    /// The size of the Jacobian: `‖J‖_F`, or that of its path sums.
+    pub(super) fn jacobian_size(&self) -> f64 {
+        let paths = self.sums().map_or(0.0, |sums| norm(&sums.jacobian));
+        self.jacobian_norm().max(paths)
+    }
+
+    /// The size of the logits: `‖f‖`, or that of their path sums.
+    pub(super) fn logits_size(&self) -> f64 {
+        let paths = self.sums().map_or(0.0, |sums| norm(&sums.logits));
+        norm(&self.f).max(paths)
+    }
+
+    /// The size of the numbers whose difference is a change of the logits: those here, those there, and what leads there.
+    pub(super) fn change_size(&self, there: &Moved<T>) -> f64 {
+        let step = self.jacobian_size() * norm(&there.delta);
+        self.logits_size() + norm(&there.f) + step
     }
 
     /// `‖J‖_F ‖r‖`, of which `‖g‖` is what is left after cancellation.
     pub(super) fn gradient_size(&self) -> f64 {
-        self.jacobian_size() * norm(&self.at.r)
+        self.jacobian_size() * (norm(&self.at.r) + smallest::<T>())
     }
 
     /// `‖J‖_F² tr S`, of which `tr H` is what is left after cancellation.
     pub(super) fn curvature_size(&self) -> f64 {
-        self.jacobian_size().powi(2) * self.at.s.diag().sum()
+        let size = self.jacobian_size();
+        size.powi(2) * self.at.s.diag().sum() + size * smallest::<T>()
     }
 
     /// Size of the numbers whose difference is the loss, or a divergence, between the sample's logits and others.
-    pub(super) fn loss_size(&self, there: &Array1<f64>) -> f64 {
-        norm(&self.f) + norm(there) + (self.outputs() as f64).ln()
+    pub(super) fn loss_size(&self, there: &Moved<T>) -> f64 {
+        let paths = self.sums().map_or(0.0, |_| self.change_size(there));
+        let logits = norm(&self.f) + norm(&there.f);
+        logits.max(paths) + (self.outputs() as f64).ln()
     }
 
     /// Whether the square of the curvature's size leaves the range in which numbers keep their digits.
@@ -167,8 +220,8 @@ impl<'a, T: Scalar> Point<'a, T> {
 
     /// The direction of `g`, unless it is lost in rounding.
     pub(super) fn gradient_direction(&self) -> Option<Array1<f64>> {
-        let size = norm(&self.g);
-        (size > 1e-3 * self.gradient_size()).then(|| &self.g / size)
+        let (size, whole) = (norm(&self.g), self.jacobian_norm() * norm(&self.at.r));
+        (size > 1e-3 * whole).then(|| &self.g / size)
     }
 
     /// A random number generator for the check with this name.
@@ -221,7 +274,9 @@ impl<'a, T: Scalar> Point<'a, T> {
 
     /// How large a margin is by rounding alone.
     pub(super) fn margin_noise(&self) -> f64 {
-        self.rounding * self.margins.0.iter().fold(0.0, |a: f64, &b| a.max(b))
+        let largest = |values: &Array1<f64>| values.iter().fold(0.0, |a: f64, &b| a.max(b));
+        let paths = self.sums().map_or(0.0, |sums| largest(&sums.margins));
+        self.rounding * largest(&self.margins.0).max(paths)
     }
 
     /// Whether a unit that moves is at its kink, or would be but for rounding.

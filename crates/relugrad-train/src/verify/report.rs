@@ -22,10 +22,21 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether no statement failed.
+    /// Whether every statement that is about this network was checked and holds.
+    ///
+    /// A statement that says nothing about the network, such as one on two logits about a network of ten, does not count; one
+    /// whose hypotheses hold at no sample does.
     pub fn holds(&self) -> bool {
-        let fails = |outcome: &Outcome| outcome.verdict == Verdict::Fails;
-        !self.outcomes.iter().any(fails)
+        let holds = |outcome: &Outcome| !outcome.applies || outcome.verdict == Verdict::Holds;
+        self.outcomes.iter().all(holds)
+    }
+
+    /// How many statements have a verdict.
+    pub fn count(&self, verdict: Verdict) -> usize {
+        let outcomes = self.outcomes.iter();
+        outcomes
+            .filter(|outcome| outcome.verdict == verdict)
+            .count()
     }
 }
 
@@ -50,7 +61,9 @@ pub struct Outcome {
     pub tolerance: f64,
     /// Whether it holds.
     pub verdict: Verdict,
-    /// Why it was not tested, if it was not.
+    /// Whether it is about this network.
+    pub applies: bool,
+    /// Why it was not checked, if it was not.
     pub reason: Option<&'static str>,
 }
 
@@ -62,12 +75,13 @@ pub enum Verdict {
     Holds,
     /// One does.
     Fails,
-    /// It says nothing about this network or these samples.
-    Untested,
+    /// It was checked at no sample: it says nothing about this network, or its hypotheses hold at none of them.
+    NotChecked,
 }
 
 impl Outcome {
-    pub(super) fn untested(
+    /// A statement that says nothing about the network.
+    pub(super) fn not_about(
         theorem: &'static str,
         statement: &'static str,
         tolerance: f64,
@@ -82,7 +96,8 @@ impl Outcome {
             median: 0.0,
             worst_sample: None,
             tolerance,
-            verdict: Verdict::Untested,
+            verdict: Verdict::NotChecked,
+            applies: false,
             reason: Some(reason),
         }
     }
@@ -110,17 +125,14 @@ impl Tally {
         tolerance: f64,
     ) -> Outcome {
         self.residuals.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let untested = Outcome {
+        let reason = "its hypotheses hold at no sample, or only to rounding";
+        let not_checked = Outcome {
             rejected: self.rejected,
-            ..Outcome::untested(
-                theorem,
-                statement,
-                tolerance,
-                "its hypotheses hold at no sample",
-            )
+            applies: true,
+            ..Outcome::not_about(theorem, statement, tolerance, reason)
         };
         let Some(&(worst, sample)) = self.residuals.last() else {
-            return untested;
+            return not_checked;
         };
         Outcome {
             cases: self.residuals.len(),
@@ -133,7 +145,7 @@ impl Tally {
                 Verdict::Fails
             },
             reason: None,
-            ..untested
+            ..not_checked
         }
     }
 }

@@ -37,9 +37,10 @@ fn centred<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let found = at.penalty(&Penalty::CrossLipschitz)?;
     let jacobian = 2.0 * k * at.penalty(&Penalty::Jacobian)?;
     let expected = 2.0 * k * norm(&at.centred()).powi(2);
+    let scale = 2.0 * k * at.jacobian_size().powi(2);
     Ok(worst([
-        relative(found - expected, jacobian),
-        excess(found, jacobian, jacobian),
+        relative(found - expected, scale),
+        excess(found, jacobian, scale),
     ]))
 }
 
@@ -48,7 +49,7 @@ fn minimum<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let found = at.penalty(&Penalty::CrossLipschitz)?;
     let scale = 2.0 * k * at.jacobian_size().powi(2);
     let mean = at.j.mean_axis(Axis(0)).expect("there are logits");
-    let random = at.unit(at.x.len(), &mut at.random("minimum")) * at.jacobian_size() / k.sqrt();
+    let random = at.unit(at.x.len(), &mut at.random("minimum")) * at.jacobian_norm() / k.sqrt();
     let around = |c| 2.0 * k * norm(&(&at.j - c)).powi(2);
     Ok(worst([
         relative(found - around(&mean), scale),
@@ -61,8 +62,8 @@ fn minimum<T: Scalar>(at: &Point<T>) -> Result<Check> {
 fn common_function<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let k = at.outputs() as f64;
     let unit = at.unit(at.x.len(), &mut at.random("common function"));
-    let j = &at.j + &(unit * at.jacobian_size() / k.sqrt());
-    let (r, s, size) = (&at.at.r, &at.at.s, norm(&j));
+    let j = &at.j + &(unit * at.jacobian_norm() / k.sqrt());
+    let (r, s, size) = (&at.at.r, &at.at.s, norm(&j).max(at.jacobian_size()));
     let mean = j.mean_axis(Axis(0)).expect("there are logits");
     let gradient = norm(&j.t().dot(r)).powi(2);
     let trace = (&j.dot(&j.t()) * s).sum();

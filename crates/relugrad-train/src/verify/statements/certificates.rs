@@ -1,10 +1,10 @@
 //! T61 to T66: certificates and the local worst case, in the Euclidean norm.
 
-use ndarray::Array1;
+use ndarray::{Array1, Array2};
 use relugrad::{Penalty, Result, Scalar};
 
 use super::super::logits::{Prediction, divergence, likeliest};
-use super::super::point::{Moved, Point, eigen, norm};
+use super::super::point::{Moved, Point, norm};
 use super::curvature::psi;
 use super::{Check, Scope, Statement, excess, relative, worst};
 
@@ -102,7 +102,7 @@ fn certified_radius<T: Scalar>(at: &Point<T>) -> Result<Check> {
     };
     let random = at.unit(at.x.len(), &mut at.random("certified radius"));
     let certified = INSIDE * kink.min(boundary);
-    let scale = norm(&at.f) + at.jacobian_size() * kink.min(boundary);
+    let scale = at.logits_size() + at.jacobian_size() * kink.min(boundary);
     let mut residuals = Vec::new();
     for direction in [&towards_kink, &towards_boundary, &random] {
         let there = at.moved(direction, certified)?;
@@ -145,7 +145,7 @@ fn tangent_and_divergence<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let residual = |there: &Moved<T>| {
         let found = loss_at(at, &there.f) - at.at.loss - at.g.dot(&there.delta);
         let expected = divergence(&at.f, &there.f);
-        relative(found - expected, at.loss_size(&there.f))
+        relative(found - expected, at.loss_size(there))
     };
     Ok(worst(points.iter().map(residual)))
 }
@@ -157,10 +157,10 @@ fn worst_case<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let first_order = at.at.loss + epsilon * norm(&at.g);
     let bound = first_order + 0.25 * epsilon * epsilon * at.centred_spectral()?;
     let uphill = &points[0];
-    let lower = excess(first_order, loss_at(at, &uphill.f), at.loss_size(&uphill.f));
+    let lower = excess(first_order, loss_at(at, &uphill.f), at.loss_size(uphill));
     let upper = points
         .iter()
-        .map(|there| excess(loss_at(at, &there.f), bound, at.loss_size(&there.f)));
+        .map(|there| excess(loss_at(at, &there.f), bound, at.loss_size(there)));
     Ok(worst(upper.chain([lower])))
 }
 
@@ -180,8 +180,38 @@ fn worst_case_at_the_centre<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let curvature = at.penalty(&Penalty::CurvatureSpectral)?;
     let second_order = growth * epsilon * epsilon * curvature;
     let bound = at.at.loss + epsilon * norm(&at.g) + second_order;
-    let residual = |there: &Moved<T>| excess(loss_at(at, &there.f), bound, at.loss_size(&there.f));
+    let residual = |there: &Moved<T>| excess(loss_at(at, &there.f), bound, at.loss_size(there));
     Ok(worst(points.iter().map(residual)))
+}
+
+/// An orthonormal basis of the space of the rows, by Gram and Schmidt with the longest row first and twice for each, but for rows
+/// that are others' to rounding. `JᵀG⁺J` is the projection on it; the inverse of `G`, with the square of the condition of `J`,
+/// is not needed.
+fn row_space(j: &Array2<f64>) -> Vec<Array1<f64>> {
+    let (mut rows, mut basis) = (j.to_owned(), Vec::<Array1<f64>>::new());
+    let negligible = f64::EPSILON * norm(j);
+    for _ in 0..j.nrows() {
+        let lengths = rows.rows().into_iter().map(norm).enumerate();
+        let longest = lengths.max_by(|a, b| a.1.total_cmp(&b.1));
+        let Some((longest, _)) = longest.filter(|(_, length)| *length > negligible) else {
+            break;
+        };
+        let mut q = rows.row(longest).to_owned();
+        for _ in 0..2 {
+            for other in &basis {
+                let along = other.dot(&q);
+                q.scaled_add(-along, other);
+            }
+            q /= norm(&q).max(f64::MIN_POSITIVE);
+        }
+        for mut row in rows.rows_mut() {
+            let along = row.dot(&q);
+            row.scaled_add(-along, &q);
+        }
+        rows.row_mut(longest).fill(0.0);
+        basis.push(q);
+    }
+    basis
 }
 
 fn problem_in_the_logits<T: Scalar>(at: &Point<T>) -> Result<Check> {
@@ -190,21 +220,14 @@ fn problem_in_the_logits<T: Scalar>(at: &Point<T>) -> Result<Check> {
     };
     let random = at.unit(at.x.len(), &mut at.random("problem in the logits"));
     let delta = INSIDE * distance * random;
-    let (values, vectors) = eigen(&at.gram)?;
     let e = at.j.dot(&delta);
-    let mut coefficients = vectors.t().dot(&e);
-    let threshold = values[0] * at.outputs() as f64 * f64::EPSILON;
-    for (coefficient, &value) in coefficients.iter_mut().zip(&values) {
-        *coefficient = if value > threshold {
-            *coefficient / value
-        } else {
-            0.0
-        };
+    let mut shortest = Array1::zeros(delta.len());
+    for q in row_space(&at.j) {
+        shortest.scaled_add(q.dot(&delta), &q);
     }
-    let shortest = at.j.t().dot(&vectors.dot(&coefficients));
     let there = at.moved(&shortest, 1.0)?;
     let size = norm(&delta);
-    let scale = norm(&at.f) + norm(&there.f) + at.jacobian_size() * size;
+    let scale = at.change_size(&there) + at.jacobian_size() * size;
     Ok(worst([
         excess(norm(&shortest), size, size),
         relative(norm(&(&there.f - &at.f - &e)), scale),

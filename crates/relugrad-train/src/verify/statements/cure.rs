@@ -43,14 +43,17 @@ fn in_a_region<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let found = at.penalty(&cure)?;
     let size = at.jacobian_size();
     let steepness = at.gradient_size() / norm(&at.g);
+    let logits = at.logits_size();
     let gradients = at.gradient_size() + size * norm(&there.r);
-    let scale = gradients.powi(2) * (1.0 + h * size * steepness + norm(&at.f));
+    let scale = gradients.powi(2) * (1.0 + h * size * steepness + logits);
     Ok(worst([relative(found - norm(&change).powi(2), scale)]))
 }
 
 /// CURE's sign direction and step.
 fn across_regions<T: Scalar>(at: &Point<T>) -> Result<Check> {
-    let signs = at.g.mapv(|g| if g == 0.0 { 0.0 } else { g.signum() });
+    let Some(signs) = signs(at) else {
+        return Ok(Check::Rejected);
+    };
     let (h, loss) = (at.subject.cure_step, &at.subject.loss);
     let z = &signs / norm(&signs).max(1.0);
     let end = at.moved(&z, h)?;
@@ -73,11 +76,29 @@ fn across_regions<T: Scalar>(at: &Point<T>) -> Result<Check> {
     ]))
 }
 
+/// The signs of the input gradient; of a nearly certain sample, whose gradient may be below all numbers, those of what it is in
+/// the limit, unless rounding decides.
+fn signs<T: Scalar>(at: &Point<T>) -> Option<Array1<f64>> {
+    let sign = |g: f64| if g == 0.0 { 0.0 } else { g.signum() };
+    if at.at.missing > NEARLY_CERTAIN {
+        return Some(at.g.mapv(sign));
+    }
+    let gradient = at.j.t().dot(&at.at.direction);
+    let size = at.j.mapv(f64::abs).t().dot(&at.at.direction.mapv(f64::abs));
+    let clear = |(g, size): (&f64, &f64)| *size == 0.0 || g.abs() > 1e-6 * size;
+    let all = gradient.iter().zip(&size).all(clear);
+    all.then(|| gradient.mapv(sign))
+}
+
+/// Below this the label's doubt may be lost in rounding.
+const NEARLY_CERTAIN: f64 = 1e-11;
+
 /// Whether a unit at `x` is so near its kink that rounding decides.
 fn ends_on_kink<T: Scalar>(at: &Point<T>, x: &Array1<T>) -> Result<bool> {
     let margins = at.claims().margins(x.view())?;
     let values = wide(margins.values);
-    let noise = at.rounding * values.iter().fold(0.0, |a: f64, &b| a.max(b));
+    let largest = values.iter().fold(0.0, |a: f64, &b| a.max(b));
+    let noise = (at.rounding * largest).max(at.margin_noise());
     let rows = margins.gradients.axis_iter(Axis(0)).zip(&values);
     Ok(rows
         .into_iter()
@@ -93,5 +114,10 @@ fn path_size<T: Scalar>(at: &Point<T>, pieces: &[Piece<T>]) -> f64 {
         let j = norm(&wide(piece.jacobian.iter().copied()));
         j * (norm(&r) + norm(&f))
     };
-    pieces.iter().map(size).fold(at.gradient_size(), f64::max)
+    // By path sums the regions on the way are taken to cancel as much as the first.
+    let cancelled = |size: f64, plain: f64| if plain > 0.0 { size / plain } else { 1.0 };
+    let jacobian = cancelled(at.jacobian_size(), at.jacobian_norm());
+    let logits = cancelled(at.logits_size(), norm(&at.f));
+    let along = pieces.iter().map(size).fold(0.0, f64::max);
+    (along * jacobian * logits.max(1.0)).max(at.gradient_size())
 }

@@ -96,12 +96,23 @@ fn trace_bound<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let pairs = 4.0 * at.outputs() as f64;
     let bound = at.penalty(&Penalty::CrossLipschitz)? / pairs;
     let found = at.penalty(&Penalty::CurvatureTrace)?;
-    Ok(worst([excess(found, bound, bound)]))
+    let scale = 0.5 * at.jacobian_size().powi(2);
+    Ok(worst([excess(found, bound, scale)]))
 }
 
 fn rank<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let values = at.claims().hessian_eigenvalues(at.x, &at.subject.loss)?;
-    let beyond = values.iter().skip(at.outputs() - 1);
+    // With fewer inputs than logits there are no more eigenvalues than K − 1.
+    let Some(beyond) = values
+        .as_slice()
+        .and_then(|all| all.get(at.outputs() - 1..))
+    else {
+        return Ok(Check::Rejected);
+    };
+    if beyond.is_empty() {
+        return Ok(Check::Rejected);
+    }
+    let beyond = beyond.iter();
     Ok(worst(
         beyond.map(|&value| relative(value, at.curvature_size())),
     ))
@@ -112,7 +123,7 @@ fn sizes<T: Scalar>(at: &Point<T>, loss: &Loss) -> Result<[f64; 3]> {
     let penalty = |penalty| at.claims().penalty(at.x, loss, 0, &penalty);
     Ok([
         penalty(Penalty::CurvatureSpectral)?,
-        penalty(Penalty::CurvatureFrobenius)?.sqrt(),
+        penalty(Penalty::CurvatureFrobenius)?.max(0.0).sqrt(),
         penalty(Penalty::CurvatureTrace)?,
     ])
 }
@@ -137,7 +148,8 @@ fn norms<T: Scalar>(at: &Point<T>) -> Result<Check> {
 fn spectral_bound<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let bound = 0.5 * at.centred_spectral()?;
     let found = at.penalty(&Penalty::CurvatureSpectral)?;
-    Ok(worst([excess(found, bound, bound)]))
+    let scale = 0.5 * at.jacobian_size().powi(2);
+    Ok(worst([excess(found, bound, scale)]))
 }
 
 fn squared_error<T: Scalar>(at: &Point<T>) -> Result<Check> {
@@ -181,7 +193,7 @@ fn fisher<T: Scalar>(at: &Point<T>) -> Result<Check> {
     );
     let form = delta.dot(&hd);
     let found = divergence(&at.f, &there.f);
-    let scale = at.loss_size(&there.f) + form;
+    let scale = at.loss_size(&there) + form;
     Ok(worst([
         excess(psi(-range) * form, found, scale),
         excess(found, psi(range) * form, scale),

@@ -134,7 +134,7 @@ fn two_classes<T: Scalar>(at: &Point<T>) -> Result<Check> {
             curvature,
         ),
         relative(
-            at.penalty(&Penalty::CurvatureFrobenius)?.sqrt() - weight * q,
+            at.penalty(&Penalty::CurvatureFrobenius)?.max(0.0).sqrt() - weight * q,
             curvature,
         ),
         relative(
@@ -150,19 +150,16 @@ fn single_logit<T: Scalar>(at: &Point<T>) -> Result<Check> {
     if at.curvature_underflows() {
         return Ok(Check::Rejected);
     }
-    let jacobian = at.jacobian_size().powi(2);
-    let (gradient, curvature) = (at.missing_squared() * jacobian, at.curvature_size());
+    let jacobian = at.jacobian_norm().powi(2);
+    let (gradient, curvature) = (at.missing_squared() * jacobian, at.at.s[(0, 0)] * jacobian);
+    let sizes = (at.gradient_size().powi(2), at.curvature_size());
+    let of_gradient = |found: f64| relative(found - gradient, sizes.0);
+    let of_curvature = |found: f64| relative(found - curvature, sizes.1);
     Ok(worst([
-        relative(at.penalty(&Penalty::InputGradient)? - gradient, gradient),
-        relative(at.penalty(&Penalty::CurvatureTrace)? - curvature, curvature),
-        relative(
-            at.penalty(&Penalty::CurvatureFrobenius)?.sqrt() - curvature,
-            curvature,
-        ),
-        relative(
-            at.penalty(&Penalty::CurvatureSpectral)? - curvature,
-            curvature,
-        ),
+        of_gradient(at.penalty(&Penalty::InputGradient)?),
+        of_curvature(at.penalty(&Penalty::CurvatureTrace)?),
+        of_curvature(at.penalty(&Penalty::CurvatureFrobenius)?.max(0.0).sqrt()),
+        of_curvature(at.penalty(&Penalty::CurvatureSpectral)?),
     ]))
 }
 

@@ -97,7 +97,8 @@ pub(super) fn all<T: Scalar>() -> Vec<Statement<T>> {
 
 /// `|error| / scale`; 0 for an exact match of zeros, and infinite if anything is NaN.
 pub(super) fn relative(error: f64, scale: f64) -> f64 {
-    let residual = error.abs() / scale;
+    // Below this numbers have no digits left to compare.
+    let residual = error.abs() / scale.max(f64::MIN_POSITIVE / f64::EPSILON);
     if error == 0.0 {
         0.0
     } else if residual.is_nan() {

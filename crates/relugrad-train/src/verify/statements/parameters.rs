@@ -47,20 +47,37 @@ fn parts<T: Scalar>(at: &Point<T>, penalty: &Penalty) -> Result<Vec<Part>> {
 fn biases<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let parts = parts(at, &Penalty::Jacobian)?;
     let biases = parts.iter().filter(|part| part.name.ends_with("bias"));
-    Ok(worst(biases.map(|part| norm(&part.slope))))
+    let mut slopes = biases.map(|part| norm(&part.slope)).peekable();
+    if slopes.peek().is_none() {
+        return Ok(Check::Rejected);
+    }
+    Ok(worst(slopes))
 }
 
 fn euler<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let mut residuals = Vec::new();
     for penalty in [Penalty::Jacobian, Penalty::CrossLipschitz] {
         let value = at.penalty(&penalty)?;
+        let size = euler_size(at, &penalty);
         for part in parts(at, &penalty)? {
             if part.name.ends_with("weight") {
-                let scale = norm(&part.value) * norm(&part.slope) + 2.0 * value;
+                let scale = norm(&part.value) * norm(&part.slope) + 2.0 * value.max(size);
                 let product = part.value.dot(&part.slope);
                 residuals.push(relative(product - 2.0 * value, scale));
             }
         }
     }
+    if residuals.is_empty() {
+        return Ok(Check::Rejected);
+    }
     Ok(worst(residuals))
+}
+
+/// The value of a penalty before anything cancels: to it the terms of `⟨W, ∂φ/∂W⟩` add up.
+fn euler_size<T: Scalar>(at: &Point<T>, penalty: &Penalty) -> f64 {
+    let pairs = match penalty {
+        Penalty::CrossLipschitz => 2.0 * at.outputs() as f64,
+        _ => 1.0,
+    };
+    pairs * at.jacobian_size().powi(2)
 }

@@ -46,7 +46,7 @@ fn affine<T: Scalar>(at: &Point<T>) -> Result<Check> {
         return Ok(Check::Residual(f64::INFINITY));
     }
     let change = at.j.dot(&there.delta);
-    let scale = norm(&at.f) + norm(&there.f) + at.jacobian_size() * norm(&there.delta);
+    let scale = at.change_size(&there);
     let error = norm(&(&there.f - &at.f - &change));
     Ok(Check::Residual(relative(error, scale)))
 }
@@ -60,7 +60,7 @@ fn first_switch<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let direction = narrow::<T>(&v);
     let pieces = at.claims().pieces(at.x, direction.view(), 2.0 * step)?;
     let rate = at.margins.1.row(unit).dot(&v).abs();
-    let largest = at.margins.0.iter().fold(0.0, |a: f64, &b| a.max(b));
+    let largest = at.margin_noise() / at.rounding;
     let scale = step + largest / rate;
     let noise = at.margin_noise() / rate;
     let before = at.moved(&v, step - noise.max(1e-3 * step))?;
@@ -75,6 +75,6 @@ fn first_switch<T: Scalar>(at: &Point<T>) -> Result<Check> {
 fn homogeneous<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let x = wide(at.x.iter().copied());
     let product = at.j.dot(&x);
-    let scale = norm(&at.f) + at.jacobian_size() * norm(&x);
+    let scale = at.logits_size() + at.jacobian_size() * norm(&x);
     Ok(worst([relative(norm(&(&at.f - &product)), scale)]))
 }

@@ -26,11 +26,12 @@ pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
 
 fn definitions<T: Scalar>(at: &Point<T>) -> Result<Check> {
     use Penalty::*;
-    let (g, j, s) = (&at.g, at.jacobian_size(), &at.at.s);
+    let (g, j, s) = (&at.g, at.jacobian_norm(), &at.at.s);
     let gs = at.gram.dot(s);
     let sgs = s.dot(&gs);
     let squared = norm(g).powi(2);
     let (g_size, h_size) = (at.gradient_size(), at.curvature_size());
+    let j_size = at.jacobian_size().powi(2);
     let largest = g.iter().fold(0.0, |a: f64, b| a.max(b.abs()));
     let sum: f64 = g.iter().map(|g| g.abs()).sum();
     let expected = [
@@ -38,8 +39,8 @@ fn definitions<T: Scalar>(at: &Point<T>) -> Result<Check> {
         (InputGradientL2, norm(g), g_size),
         (InputGradientL1, sum, g_size * (g.len() as f64).sqrt()),
         (InputGradientLinf, largest, g_size),
-        (Jacobian, j * j, j * j),
-        (JacobianSpectral, eigen(&at.gram)?.0[0], j * j),
+        (Jacobian, j * j, j_size),
+        (JacobianSpectral, eigen(&at.gram)?.0[0], j_size),
         (JacobianProbabilities, sgs.diag().sum(), h_size),
         (CurvatureTrace, gs.diag().sum(), h_size),
     ];
@@ -62,10 +63,10 @@ fn definitions<T: Scalar>(at: &Point<T>) -> Result<Check> {
 }
 
 fn nuclear<T: Scalar>(at: &Point<T>) -> Result<Check> {
-    let (found, size) = (at.penalty(&Penalty::JacobianNuclear)?, at.jacobian_size());
-    let root = (at.outputs() as f64).sqrt();
+    let (found, size) = (at.penalty(&Penalty::JacobianNuclear)?, at.jacobian_norm());
+    let (root, scale) = ((at.outputs() as f64).sqrt(), at.jacobian_size());
     Ok(worst([
-        excess(size, found, size),
-        excess(found, root * size, size),
+        excess(size, found, scale),
+        excess(found, root * size, scale),
     ]))
 }
