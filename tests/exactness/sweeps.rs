@@ -107,7 +107,9 @@ fn streamed(trace: &Trace<f64>, network: &Network<f64>, memory: usize) -> Vec<f6
         f64::NAN,
     );
     let visit = |block: relugrad::JacobianBlock<f64>| {
-        assert!(block.samples.len() * block.rows.len() * trace.row_bytes() <= memory);
+        // Where there are fewer inputs than rows, as many columns are swept.
+        let swept = block.rows.len().min(network.inputs());
+        assert!(block.samples.len() * swept * trace.row_bytes() <= memory);
         streamed
             .slice_mut(s![block.samples, block.rows, ..])
             .assign(&block.values);

@@ -437,7 +437,9 @@ fn a_run_that_diverges_does_not_end_the_comparison() {
     );
     for seed in [0, 1] {
         let line = format!("jacobian λ 1000, seed {seed}, diverged at step ");
-        assert!(table.lines().any(|l| l.starts_with(&line)), "{table}");
+        // What is not finite may have a long name, and the line is broken.
+        let words: Vec<&str> = table.split_whitespace().collect();
+        assert!(words.join(" ").contains(line.trim_end()), "{table}");
     }
     assert!(table.contains("±") && table.contains("0.001"), "{table}");
     let results = numbers(&whole);

@@ -216,6 +216,16 @@ impl Error {
     pub fn not_finite(&self) -> Option<String> {
         match self {
             Error::NotFinite { what, .. } => Some(what.clone()),
+            Error::Gradient {
+                term,
+                parameter,
+                sample,
+            } => {
+                let sample = at_sample(*sample);
+                Some(format!(
+                    "the gradient of {term} with respect to {parameter}{sample}"
+                ))
+            }
             _ => None,
         }
     }
