@@ -106,9 +106,13 @@ fn streamed(trace: &Trace<f64>, network: &Network<f64>, memory: usize) -> Vec<f6
         (trace.samples(), network.outputs(), network.inputs()),
         f64::NAN,
     );
+    let (k, d) = (network.outputs(), network.inputs());
     let visit = |block: relugrad::JacobianBlock<f64>| {
-        // Where there are fewer inputs than rows, as many columns are swept.
-        let swept = block.rows.len().min(network.inputs());
+        // All rows of a sample come from as many sweeps as it has columns, where these are fewer.
+        let swept = match block.rows.len() {
+            rows if rows == k => k.min(d),
+            rows => rows,
+        };
         assert!(block.samples.len() * swept * trace.row_bytes() <= memory);
         streamed
             .slice_mut(s![block.samples, block.rows, ..])

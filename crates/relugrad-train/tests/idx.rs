@@ -165,7 +165,12 @@ fn what_cannot_be_read_is_named() {
     assert!(matches!(load_idx(&file).unwrap_err(), Error::Read { .. }));
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
-    assert!(matches!(files.error(), Error::Read { path, .. } if path == file));
+    let Error::Io(problem) = files.error() else {
+        panic!("a folder is no file")
+    };
+    assert!(
+        matches!(problem, relugrad_io::Error::NotReadable { path, kind } if path == file && kind == "folder")
+    );
 }
 
 #[test]
