@@ -123,6 +123,24 @@ fn a_diverging_run_names_its_step() {
     );
 }
 
+#[test]
+fn a_moment_that_overflows_is_a_divergence() {
+    // The square of a gradient above 1.8e19 does not fit into f32, while the step itself is small.
+    let objective = Objective::new(Loss::softmax_cross_entropy())
+        .with(Penalty::Jacobian, 1e25)
+        .unwrap();
+    let training = Training {
+        optimizer: Optimizer::adam(),
+        ..Training::new(objective)
+    };
+    let mut network = Mlp::new(&[64, 8, 10]).build::<f32>(3).unwrap();
+    let error = train(&mut network, &small(), &training, &mut ()).unwrap_err();
+    let Error::Diverged { at } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(at.quantity, "a moment of the optimizer");
+}
+
 /// A training with everything that has a state or is random.
 fn everything(optimizer: Optimizer) -> Training {
     let objective = Objective::new(Loss::softmax_cross_entropy())

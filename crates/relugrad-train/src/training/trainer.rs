@@ -398,6 +398,10 @@ impl<T: Scalar> Trainer<T> {
         // Without branches: nearly always all are finite.
         let finite = parameters.iter().fold(true, |all, w| all & w.is_finite());
         check_finite("a parameter", finite)?;
+        let moments = self.optimizer.moments().into_iter().flatten();
+        // A square of Adam's overflows before its gradient does, and no checkpoint could be read with it.
+        let finite = moments.fold(true, |all, m| all & m.is_finite());
+        check_finite("a moment of the optimizer", finite)?;
         Ok(norm)
     }
 
