@@ -2,7 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
@@ -35,16 +35,23 @@ pub fn check_output(path: &Path, replace: bool, inputs: &[&Path]) -> Result<()> 
 
 /// Refuses a path that leads to one of the inputs.
 pub(crate) fn check_inputs(path: &Path, inputs: &[&Path]) -> Result<()> {
-    let Ok(whole) = path.canonicalize() else {
-        return Ok(());
-    };
-    let same = |input: &&Path| input.canonicalize().is_ok_and(|input| input == whole);
-    match inputs.iter().any(same) {
+    let whole = resolved(path);
+    match inputs.iter().any(|input| resolved(input) == whole) {
         true => Err(Error::OutputIsInput {
             path: path.to_owned(),
         }),
         false => Ok(()),
     }
+}
+
+/// Where a path leads, whether there is a file or will be.
+fn resolved(path: &Path) -> PathBuf {
+    let in_folder = || {
+        let folder = directory(path).canonicalize().ok()?;
+        Some(folder.join(path.file_name()?))
+    };
+    let found = path.canonicalize().ok().or_else(in_folder);
+    found.unwrap_or_else(|| path.to_owned())
 }
 
 fn check_target(path: &Path, replace: bool) -> Result<()> {
@@ -210,9 +217,12 @@ mod tests {
     fn outputs_are_checked_before_any_work() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
-        check_output(&file, false, &[&file]).unwrap();
-        std::fs::write(&file, b"old").unwrap();
+        check_output(&file, false, &[]).unwrap();
         let other = directory.path().join(".").join("file");
+        // Two outputs of one name, neither of which is there yet.
+        let error = check_output(&file, false, &[&other]).unwrap_err();
+        assert!(matches!(error, Error::OutputIsInput { .. }), "{error}");
+        std::fs::write(&file, b"old").unwrap();
         for (inputs, replace) in [(&[&*other][..], true), (&[], false)] {
             let error = check_output(&file, replace, inputs).unwrap_err();
             let input = matches!(error, Error::OutputIsInput { .. });

@@ -1,7 +1,7 @@
 //! The directory that receives a comparison.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use relugrad::Network;
@@ -141,10 +141,14 @@ fn refuse_models(directory: &Path) -> Result<()> {
         .map(fs::DirEntry::path)
         .collect();
     paths.sort();
-    match paths
-        .into_iter()
-        .find(|path| path.extension().is_some_and(|e| e == "safetensors"))
-    {
+    // Temporary files of a killed comparison end like models.
+    let hidden = |path: &Path| {
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().starts_with('.')
+    };
+    let is_model =
+        |path: &PathBuf| !hidden(path) && path.extension().is_some_and(|e| e == "safetensors");
+    match paths.into_iter().find(is_model) {
         Some(path) => bail!(
             "{} is a model that `relugrad compare` has not made here; move it away, or give another directory to --out",
             path.display()

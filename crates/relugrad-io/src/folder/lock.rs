@@ -172,12 +172,18 @@ impl Drop for Lock {
 fn make(folder: &Path) -> Result<Vec<PathBuf>> {
     let missing = |path: &&Path| *path != Path::new("") && path.symlink_metadata().is_err();
     let made = folder.ancestors().take_while(missing).map(Path::to_owned);
-    let made = made.collect();
-    fs::create_dir_all(folder).map_err(|source| Error::MakeFolder {
-        path: folder.to_owned(),
-        source,
-    })?;
-    Ok(made)
+    let made: Vec<PathBuf> = made.collect();
+    match fs::create_dir_all(folder) {
+        Ok(()) => Ok(made),
+        Err(source) => {
+            // Some of them may have been made.
+            made.iter().for_each(|folder| drop(fs::remove_dir(folder)));
+            Err(Error::MakeFolder {
+                path: folder.to_owned(),
+                source,
+            })
+        }
+    }
 }
 
 /// Whether there is a file; anything else is not ours.
@@ -337,6 +343,11 @@ mod tests {
         let lock = Lock::take(&folder, "train").unwrap();
         fs::remove_dir_all(&folder).unwrap();
         assert!(matches!(lock.check(), Err(Error::FolderLost { .. })));
+        // The folder is made before its part is found to be impossible.
+        let impossible = directory.path().join("new").join("n".repeat(300));
+        let error = Lock::take(&impossible, "train").unwrap_err();
+        assert!(matches!(error, Error::MakeFolder { .. }), "{error}");
+        assert!(!directory.path().join("new").exists());
     }
 
     #[test]

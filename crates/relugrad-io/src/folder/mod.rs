@@ -262,8 +262,10 @@ impl OutputFolder {
             *self.manifest.entry(self.command, name) = states.collect();
         }
         self.save()?;
-        for ((name, bytes), present) in files.iter().zip(present) {
-            self.put(name, bytes, present.is_some())?;
+        for (name, bytes) in files {
+            // Once more: those before it may have taken a while.
+            let present = self.check(name)?.is_some();
+            self.put(name, bytes, present)?;
             *self.manifest.entry(self.command, name) = vec![new(bytes)];
         }
         Ok(())
@@ -302,12 +304,10 @@ impl OutputFolder {
         if let Some(folder) = path.parent().filter(|folder| *folder != self.path) {
             fs::create_dir_all(folder).map_err(|source| failed(folder, source))?;
         }
-        put(
-            &path,
-            bytes,
-            replace,
-            Some(&temporary(std::process::id(), name)),
-        )
+        let temporary = temporary(std::process::id(), name);
+        let written = put(&path, bytes, replace, Some(&temporary));
+        // Why it could not be written, if the folder has gone meanwhile.
+        written.map_err(|error| self.lock.check().err().unwrap_or(error))
     }
 }
 

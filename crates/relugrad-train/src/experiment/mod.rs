@@ -161,6 +161,8 @@ impl Experiment {
     fn run_in<T: Scalar>(&mut self, watch: &mut dyn Watch, go_on: GoOn) -> Result<Outcome> {
         let parts = self.configuration.samples()?;
         let mut trainer = self.trainer::<T>(&parts)?;
+        // From here on a stop keeps what there is: an earlier training may be removed.
+        watch.begin();
         self.prepare(&trainer)?;
         let mut log = Log::open(&mut self.folder, &self.configuration, &trainer)?;
         let trained = self.train(&mut trainer, &mut log, watch, go_on);
@@ -198,7 +200,6 @@ impl Experiment {
         go_on: GoOn,
     ) -> Result<()> {
         let mut going = true;
-        watch.begin();
         while going && !trainer.is_finished() {
             let Some(advance) = trainer.advance_while(go_on)? else {
                 return self.save(trainer, log, false, false);

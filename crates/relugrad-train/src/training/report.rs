@@ -85,7 +85,7 @@ impl Divergence {
 
 /// Someone who watches a training and may stop it.
 pub trait Watch {
-    /// Before the first step, when samples and network are there.
+    /// When samples and network are there, before any file is touched: what is interrupted from now on is kept.
     fn begin(&mut self) {}
 
     /// After every step; `Break` ends the training.
