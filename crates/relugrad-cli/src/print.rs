@@ -69,7 +69,14 @@ pub(crate) fn tell_lost() -> bool {
 
 /// Prints a help, a version, or what is wrong with the options; whether it arrived.
 pub(crate) fn clap(message: &clap::Error) -> bool {
-    let printed = message.print().and_then(|()| io::stdout().flush());
+    let text = message.render().to_string();
+    let shown = Shown(&text).to_string();
+    let printed = match (shown == text, message.use_stderr()) {
+        (true, _) => message.print(),
+        (false, true) => io::stderr().write_all(shown.as_bytes()),
+        (false, false) => io::stdout().write_all(shown.as_bytes()),
+    };
+    let printed = printed.and_then(|()| io::stdout().flush());
     if let (Err(error), false) = (printed, message.use_stderr()) {
         lose(error);
     }

@@ -229,20 +229,7 @@ impl Error {
             _ => None,
         }
     }
-}
 
-fn suggestion(nearest: &Option<&'static str>, known: &[&'static str]) -> String {
-    match nearest {
-        Some(name) => format!("; did you mean `{name}`?"),
-        None => format!("; the names are {}", known.join(", ")),
-    }
-}
-
-fn at_sample(sample: Option<usize>) -> String {
-    sample.map_or_else(String::new, |sample| format!(" at sample {sample}"))
-}
-
-impl Error {
     /// The same error of a sample that has another number elsewhere, as one of a batch has in its data set.
     pub fn renumbered(mut self, number: impl Fn(usize) -> usize) -> Error {
         match &mut self {
@@ -261,6 +248,17 @@ impl Error {
         }
         self
     }
+}
+
+fn suggestion(nearest: &Option<&'static str>, known: &[&'static str]) -> String {
+    match nearest {
+        Some(name) => format!("; did you mean `{name}`?"),
+        None => format!("; the names are {}", known.join(", ")),
+    }
+}
+
+fn at_sample(sample: Option<usize>) -> String {
+    sample.map_or_else(String::new, |sample| format!(" at sample {sample}"))
 }
 
 /// Refuses rows of numbers of which one is not finite; `values: [rows, width]`.

@@ -49,6 +49,7 @@ pub(super) fn build<T: Scalar>(
         Some(statistics) => draft.standardise(node, statistics)?,
         None => node,
     };
+    draft.check_dense(flat[0], layers)?;
     let node = draft.layers(node, layers, 1.0)?;
     let node = draft.dense(node, classes, true, 1.0)?;
     Ok(draft.builder.build(node)?)
@@ -85,6 +86,25 @@ impl<T: Scalar> Draft<T> {
         let node = self.builder.shift(node, array(means), false)?;
         let factors = statistics.deviations.iter().map(|d| 1.0 / d).collect();
         Ok(self.builder.scale(node, array(factors), false)?)
+    }
+
+    /// Sees that the budget is enough for the dense layers that come first, before one of them is made.
+    fn check_dense(&mut self, mut inputs: usize, layers: &[Layer]) -> Result<()> {
+        let left = self.budget.clone();
+        for (i, layer) in layers.iter().enumerate() {
+            self.place = vec![i + 1];
+            match layer {
+                Layer::Dense { outputs, .. } => {
+                    self.pay(*outputs, inputs)?;
+                    inputs = *outputs;
+                }
+                Layer::Gate(_) => {}
+                _ => break,
+            }
+        }
+        self.place.clear();
+        self.budget = left;
+        Ok(())
     }
 
     /// Adds layers one after the other; the last weights are multiplied by `last`.
