@@ -514,3 +514,20 @@ fn duplicate_units_cut_once() {
     let areas: Vec<f64> = cells.iter().map(|cell| cell.polygon.area()).collect();
     assert_eq!(areas, [2.0, 2.0]);
 }
+
+#[test]
+fn bounds_of_a_clip_that_rounding_makes_one_are_crossed_in_order() {
+    // At 1e9 both bounds are 0 to f32, so that both are crossed at t = 1, from above and from below.
+    let mut builder = Builder::<f32>::new();
+    let x = builder.input(1).unwrap();
+    let (min, max) = (-1.0, 2.0);
+    let clipped = builder.gate(x, Gate::Clip { min, max }).unwrap();
+    let network = builder.build(clipped).unwrap();
+    for sign in [1.0, -1.0] {
+        let (x, z) = (array![sign * 1e9], array![-sign * 1e9]);
+        let pieces = network.pieces(x.view(), z.view(), 2.0).unwrap();
+        let slopes: Vec<f32> = pieces.iter().map(|piece| piece.jacobian[(0, 0)]).collect();
+        assert_eq!(slopes, [0.0, 1.0, 0.0]);
+        assert!(pieces.iter().skip(1).all(|piece| piece.start == 1.0));
+    }
+}

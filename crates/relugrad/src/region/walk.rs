@@ -13,7 +13,8 @@ use super::face::{Face, Kink};
 use super::frozen::Pass;
 use crate::error::{Error, Result, check_non_negative, check_shape};
 use crate::network::Network;
-use crate::pattern::ActivationPattern;
+use crate::network::map::{GateKind, GateMap};
+use crate::pattern::{ActivationPattern, LayerView};
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Rows, Seeds};
 
@@ -289,11 +290,29 @@ impl<T: Scalar> Walk<'_, T> {
                 &mut margins,
             );
             write_margins(gate, &view, &self.slope.arriving[layer], false, &mut rates);
+            keep_adjacent(gate, &view, &mut rates);
             self.candidates[layer] = first_root(&margins, &rates, (self.start, self.length));
         }
         let places = self.candidates.iter().enumerate();
         let found = places.filter_map(|(layer, found)| found.map(|(at, face)| (at, (layer, face))));
         self.next = found.min_by(|a, b| a.0.total_cmp(&b.0));
+    }
+}
+
+/// Leaves out the bound of a clip that a unit can only reach after the other one: where rounding makes both one place, it
+/// would else be crossed first.
+fn keep_adjacent<T: Scalar>(gate: &GateMap, view: &LayerView, rates: &mut [T]) {
+    if let GateKind::Slope(slope) = &gate.kind
+        && slope.bounds().is_some()
+    {
+        let (lower, upper) = rates.split_at_mut(slope.width());
+        for (unit, (lower, upper)) in lower.iter_mut().zip(upper).enumerate() {
+            match view.unit(0, unit) {
+                0 => *upper = T::ZERO,
+                1 => {}
+                _ => *lower = T::ZERO,
+            }
+        }
     }
 }
 
