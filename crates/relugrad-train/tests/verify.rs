@@ -408,7 +408,8 @@ fn hard_cases() -> u64 {
 #[test]
 fn networks_that_lose_digits_raise_no_false_alarm() {
     let mut failed: Vec<String> = Vec::new();
-    for seed in 0..hard_cases() {
+    // At 211 rounding lets gates switch back and forth at one place in f32; at 182 a sample is saturated.
+    for seed in (0..hard_cases()).chain([182, 211]) {
         let (network, samples) = hard(seed);
         let choices = Choices::default();
         let Ok(found) = verify(&network, &network, &samples, &choices, || true) else {

@@ -162,7 +162,15 @@ fn checked<T: Scalar>(point: &Point<T>, statement: &Statement<T>) -> relugrad::R
     let found = (statement.check)(point)?;
     match found {
         Check::Residual(residual) if residual > statement.tolerance * point.rounding => {
-            point.with_path_sums(|| (statement.check)(point))
+            point.with_path_sums(|| match (statement.check)(point)? {
+                // Which side of a kink a sample is on, rounding decides anew in every evaluation.
+                Check::Residual(residual)
+                    if residual > statement.tolerance * point.rounding && point.on_kink() =>
+                {
+                    Ok(Check::Rejected)
+                }
+                found => Ok(found),
+            })
         }
         found => Ok(found),
     }

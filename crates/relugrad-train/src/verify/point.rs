@@ -156,6 +156,11 @@ impl<'a, T: Scalar> Point<'a, T> {
         found
     }
 
+    /// Whether sizes are sums over all paths.
+    pub(super) fn is_by_paths(&self) -> bool {
+        self.by_paths.get()
+    }
+
     fn sums(&self) -> Option<&PathSums> {
         self.sums.get().filter(|_| self.by_paths.get())
     }

@@ -72,6 +72,9 @@ pub struct Walk<'n, T> {
     origin: Pass<T>,
     slope: Pass<T>,
     start: f64,
+    /// The kinks crossed where the present region begins. None of them is crossed there again: rounding can give the margin
+    /// of a gate a falling rate on both of its sides, and then it would switch back and forth for ever.
+    here: Vec<Kink>,
     /// The first crossing of each layer of gates, and which of its faces it is.
     candidates: Vec<Option<(f64, usize)>>,
     /// The next crossing, and which face it is.
@@ -111,6 +114,7 @@ impl<T: Scalar> Network<T> {
             origin: Pass::default(),
             slope: Pass::default(),
             start: 0.0,
+            here: Vec::new(),
             candidates: Vec::new(),
             next: None,
             last: None,
@@ -179,7 +183,11 @@ impl<T: Scalar> Walk<'_, T> {
             .nth(place.0)
             .expect("the face's layer");
         self.pattern.cross(gate, place.1);
+        if at > self.start {
+            self.here.clear();
+        }
         self.start = at;
+        self.here.push(face.kink);
         let output = self.propagate(&face);
         self.last = Some((face, output));
         if self.jacobian.is_some() {
@@ -291,7 +299,10 @@ impl<T: Scalar> Walk<'_, T> {
             );
             write_margins(gate, &view, &self.slope.arriving[layer], false, &mut rates);
             keep_adjacent(gate, &view, &mut rates);
-            self.candidates[layer] = first_root(&margins, &rates, (self.start, self.length));
+            let (network, pattern, here) = (self.network, &self.pattern, &self.here);
+            let crossed = |face| here.contains(&network.face(pattern, 0, (layer, face)).kink);
+            self.candidates[layer] =
+                first_root(&margins, &rates, (self.start, self.length), &crossed);
         }
         let places = self.candidates.iter().enumerate();
         let found = places.filter_map(|(layer, found)| found.map(|(at, face)| (at, (layer, face))));
@@ -316,17 +327,19 @@ fn keep_adjacent<T: Scalar>(gate: &GateMap, view: &LayerView, rates: &mut [T]) {
     }
 }
 
-/// The first face of a layer whose margin falls through 0 between two places, and where.
+/// The first face of a layer whose margin falls through 0 between two places, and where; at the first place not one that was
+/// `crossed` there.
 fn first_root<T: Scalar>(
     margins: &[T],
     rates: &[T],
     (start, length): (f64, f64),
+    crossed: &dyn Fn(usize) -> bool,
 ) -> Option<(f64, usize)> {
     let (mut first, mut place) = (length, None);
     for (face, (&margin, &rate)) in margins.iter().zip(rates).enumerate() {
         if rate < T::ZERO {
             let root = (-margin.into_f64() / rate.into_f64()).max(start);
-            if root < first {
+            if root < first && (root > start || !crossed(face)) {
                 (first, place) = (root, Some(face));
             }
         }

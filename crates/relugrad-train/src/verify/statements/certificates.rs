@@ -197,18 +197,24 @@ fn row_space(j: &Array2<f64>) -> Vec<Array1<f64>> {
             break;
         };
         let mut q = rows.row(longest).to_owned();
+        let mut left = 0.0;
         for _ in 0..2 {
             for other in &basis {
                 let along = other.dot(&q);
                 q.scaled_add(-along, other);
             }
-            q /= norm(&q).max(f64::MIN_POSITIVE);
+            left = norm(&q);
+            q /= left.max(f64::MIN_POSITIVE);
+        }
+        rows.row_mut(longest).fill(0.0);
+        // What the second time takes away was rounding in the space of the others.
+        if left < 0.5 {
+            continue;
         }
         for mut row in rows.rows_mut() {
             let along = row.dot(&q);
             row.scaled_add(-along, &q);
         }
-        rows.row_mut(longest).fill(0.0);
         basis.push(q);
     }
     basis

@@ -118,6 +118,11 @@ fn path_size<T: Scalar>(at: &Point<T>, pieces: &[Piece<T>]) -> f64 {
     let cancelled = |size: f64, plain: f64| if plain > 0.0 { size / plain } else { 1.0 };
     let jacobian = cancelled(at.jacobian_size(), at.jacobian_norm());
     let logits = cancelled(at.logits_size(), norm(&at.f));
-    let along = pieces.iter().map(size).fold(0.0, f64::max);
+    let sizes = pieces.iter().map(size);
+    let along = match at.is_by_paths() {
+        // Every crossing adds its own errors.
+        true => sizes.sum(),
+        false => sizes.fold(0.0, f64::max),
+    };
     (along * jacobian * logits.max(1.0)).max(at.gradient_size())
 }

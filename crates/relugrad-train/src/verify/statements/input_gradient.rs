@@ -98,11 +98,10 @@ fn residual_bound<T: Scalar>(at: &Point<T>) -> Result<Check> {
 
 /// Rejected where the label is certain to the last bit, and the odds are infinite.
 fn odds<T: Scalar>(at: &Point<T>) -> Result<Check> {
-    let missing = at.at.missing;
-    if missing == 0.0 {
+    let odds = at.at.p[at.label] / at.at.missing;
+    if !odds.is_finite() {
         return Ok(Check::Rejected);
     }
-    let odds = at.at.p[at.label] / missing;
     let bound = odds * at.penalty(&Penalty::InputGradient)?;
     let found = at.penalty(&Penalty::CurvatureSpectral)?;
     let scale = at.curvature_size() + odds * at.gradient_size().powi(2);

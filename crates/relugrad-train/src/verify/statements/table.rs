@@ -55,7 +55,8 @@ fn definitions<T: Scalar>(at: &Point<T>) -> Result<Check> {
     residuals.push(relative(frobenius, h_size.powi(2)));
     if let Some(z) = at.gradient_direction() {
         let hz = at.j.t().dot(&s.dot(&at.j.dot(&z)));
-        let scale = h_size.powi(2) * g_size / norm(g);
+        // The quotient first: the product underflows where a sample is saturated.
+        let scale = h_size.powi(2) * (g_size / norm(g));
         let found = at.penalty(&CurvatureDirectional)?;
         residuals.push(relative(found - norm(&hz).powi(2), scale));
     }
