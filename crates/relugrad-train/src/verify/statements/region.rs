@@ -62,7 +62,7 @@ fn first_switch<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let rate = at.margins.1.row(unit).dot(&v).abs();
     let largest = at.margin_noise() / at.rounding;
     // The step is as uncertain as the margin and as the rate, of which cancellation leaves a part.
-    let scale = step * (norm(&at.margins.1.row(unit)) / rate).max(1.0) + largest / rate;
+    let scale = step * (norm(at.margins.1.row(unit)) / rate).max(1.0) + largest / rate;
     let noise = at.margin_noise() / rate;
     let before = at.moved(&v, step - noise.max(1e-3 * step))?;
     let after = at.moved(&v, step + noise.max(1e-3 * step))?;
