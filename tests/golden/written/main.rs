@@ -49,6 +49,8 @@ fn onnx(network: &Network<f64>) -> Network<f64> {
 }
 
 proptest! {
+    #![proptest_config(relugrad_tests::run::config())]
+
     #[test]
     fn what_is_written_is_read_back(seed: u64) {
         let network = every_attribute(seed);
