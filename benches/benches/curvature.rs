@@ -50,6 +50,7 @@ fn size(group: &mut BenchmarkGroup<WallTime>, size: Size) {
                 .curvature(&loss)
                 .expect("the loss fits")
                 .frobenius_norm()
+                .expect("finite")
         });
     });
 }

@@ -29,7 +29,7 @@ fn exact<T: Scalar>(group: &mut BenchmarkGroup<WallTime>, size: Size) {
     group.bench_with_input(id, &problem, |b, problem| {
         b.iter(|| {
             let trace = problem.network.trace(black_box(problem.inputs.view()));
-            trace.expect("finite").jacobian()
+            trace.expect("finite").jacobian().expect("finite")
         });
     });
 }

@@ -18,10 +18,10 @@ use relugrad::{Network, Plane};
 fn walk(network: &Network<f64>, x: ArrayView1<f64>, z: ArrayView1<f64>, jacobian: bool) -> usize {
     let mut walk = network.walk(x, z, 1.0).expect("finite");
     if jacobian {
-        walk.jacobian();
+        walk.jacobian().expect("finite");
     }
     let mut kinks = 0;
-    while walk.cross().is_some() {
+    while walk.cross().expect("finite").is_some() {
         kinks += 1;
     }
     kinks
@@ -35,8 +35,8 @@ fn afresh(network: &Network<f64>, x: ArrayView1<f64>, z: ArrayView1<f64>) -> usi
         let middle = 0.5 * (walk.start() + walk.end());
         let at: Array1<f64> = &x + &(&z * middle);
         let trace = network.trace(at.view().insert_axis(Axis(0)));
-        black_box(trace.expect("finite").jacobian());
-        if walk.cross().is_none() {
+        black_box(trace.expect("finite").jacobian().expect("finite"));
+        if walk.cross().expect("finite").is_none() {
             return kinks;
         }
         kinks += 1;

@@ -84,7 +84,7 @@ fn main() -> Result<()> {
 
 fn jacobians(size: Size) -> Result<()> {
     let problem = Problem::<f64>::new(size);
-    let truth = problem.network.trace(problem.inputs.view())?.jacobian();
+    let truth = problem.network.trace(problem.inputs.view())?.jacobian()?;
     let mut rows = Vec::new();
     jacobian_rows::<f64>(size, &truth, &mut rows)?;
     jacobian_rows::<f32>(size, &truth, &mut rows)?;
@@ -98,7 +98,7 @@ fn jacobians(size: Size) -> Result<()> {
 
 fn jacobian_rows<T: Scalar>(size: Size, truth: &Array3<f64>, rows: &mut Vec<Row>) -> Result<()> {
     let problem = Problem::<T>::new(size);
-    let exact = || Ok(problem.network.trace(problem.inputs.view())?.jacobian());
+    let exact = || problem.network.trace(problem.inputs.view())?.jacobian();
     let (found, time) = repeated(exact)?;
     rows.push(Row {
         name: format!("exact, {}", T::NAME),

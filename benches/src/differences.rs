@@ -50,7 +50,7 @@ mod tests {
     fn the_baseline_is_near_the_exact_jacobian() {
         let problem = Problem::<f64>::new(SMALL);
         let trace = problem.network.trace(problem.inputs.view()).unwrap();
-        let exact = trace.jacobian();
+        let exact = trace.jacobian().unwrap();
         let found = forward_jacobian(&problem, 1e-8).unwrap();
         assert!(relative_error(found, exact.iter().copied()) < 1e-6);
     }

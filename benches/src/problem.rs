@@ -89,7 +89,7 @@ impl<T: Scalar> Problem<T> {
         let label = |_| random.random_range(0..network.outputs());
         Problem {
             labels: (0..size.batch).map(label).collect(),
-            network: network.cast(),
+            network: network.cast().expect("every precision holds them"),
             inputs,
         }
     }
@@ -118,7 +118,7 @@ mod tests {
         let (single, double) = (Problem::<f32>::new(SMALL), Problem::<f64>::new(SMALL));
         assert_eq!(single.inputs.mapv(f64::from), double.inputs);
         assert_eq!(single.labels, double.labels);
-        let weights = single.network.cast::<f64>();
+        let weights = single.network.cast::<f64>().unwrap();
         assert_eq!(weights.parameters(), double.network.parameters());
     }
 

@@ -52,9 +52,9 @@ fn answers(case: &Large, objective: &Objective) -> Answers {
         Targets::Classes(&case.labels),
     );
     let trace = case.network.trace(case.inputs.view()).unwrap();
-    let mut all = bits(&trace.jacobian());
+    let mut all = bits(&trace.jacobian().unwrap());
     all.extend(bits(trace.logits()));
-    all.extend(bits(&trace.gram()));
+    all.extend(bits(&trace.gram().unwrap()));
     all.extend(bits(&trace.input_gradient(&loss, &targets).unwrap()));
     let curvature = trace.curvature(&loss).unwrap();
     all.extend(bits(&curvature.apply(case.inputs.view()).unwrap()));
@@ -104,7 +104,7 @@ fn bits_do_not_depend_on_the_number_of_threads() {
 fn bits_do_not_depend_on_the_number_of_threads_in_single_precision() {
     let case = large(3, 70);
     let (network, inputs): (Network<f32>, _) =
-        (case.network.cast(), case.inputs.mapv(|x| x as f32));
+        (case.network.cast().unwrap(), case.inputs.mapv(|x| x as f32));
     let objective = objective([Penalty::all(), Penalty::geometric()].concat());
     let run = || {
         let found = objective.gradient(&network, inputs.view(), &Targets::Classes(&case.labels));

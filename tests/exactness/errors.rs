@@ -269,7 +269,7 @@ fn exact_zeros_are_counted_and_inactive() {
     let trace = network.trace(batch.view()).unwrap();
     assert_eq!(trace.kinks(), [1, 3, 0, 1]);
     assert!(!trace.pattern().is_active(0, 0, 0) && trace.pattern().is_active(0, 0, 1));
-    let jacobian = trace.jacobian();
+    let jacobian = trace.jacobian().unwrap();
     assert_eq!(jacobian.as_slice().unwrap()[..4], [3.25, 0.75, 1.0, 0.0]);
     let objective = Objective::new(Loss::Logistic)
         .with(Penalty::Jacobian, 1.0)

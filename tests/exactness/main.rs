@@ -4,6 +4,7 @@ mod checker;
 mod curvature;
 mod determinism;
 mod errors;
+mod extremes;
 mod gradients;
 mod gram_form;
 mod layered;

@@ -36,7 +36,7 @@ fn logits_and_jacobians_agree_to_single_rounding() {
         let case = rounded(case);
         prop_assume!(case.distance_from_kinks() > 1e-4);
         let double = case.network();
-        let single: Network<f32> = double.cast();
+        let single: Network<f32> = double.cast().unwrap();
         let batch = case.batch();
         let (wide, narrow) = (
             double.trace(batch.view()).unwrap(),
@@ -56,12 +56,15 @@ fn logits_and_jacobians_agree_to_single_rounding() {
         residual.equal_all("logits", &found, &expected, f, bound(&case))?;
         residual.equal_all(
             "J",
-            &doubles(narrow.jacobian()),
-            &doubles(wide.jacobian()),
+            &doubles(narrow.jacobian().unwrap()),
+            &doubles(wide.jacobian().unwrap()),
             j,
             bound(&case),
         )?;
-        let (found, expected) = (doubles(narrow.gram()), doubles(wide.gram()));
+        let (found, expected) = (
+            doubles(narrow.gram().unwrap()),
+            doubles(wide.gram().unwrap()),
+        );
         residual.equal_all("G", &found, &expected, j * j, 2.0 * bound(&case))
     });
 }
@@ -102,7 +105,8 @@ fn targets<T: Scalar>(case: &Case) -> ndarray::Array2<T> {
 }
 
 fn gradient<T: Scalar>(case: &Case, objective: &Objective) -> (f64, Vec<f64>) {
-    let (network, inputs) = (case.network().cast::<T>(), case.batch().mapv(T::from_f64));
+    let network = case.network().cast::<T>().unwrap();
+    let inputs = case.batch().mapv(T::from_f64);
     let targets = targets::<T>(case);
     let targets = match case.loss {
         Loss::SquaredError => Targets::Values(targets.view()),
@@ -150,8 +154,8 @@ fn penalties_and_gradients_agree_to_single_rounding() {
 #[test]
 fn a_cast_rounds_each_parameter_once() {
     property(Shapes::any().cases(), |case, residual| {
-        let single: Network<f32> = case.network().cast();
-        let back: Network<f64> = single.cast();
+        let single: Network<f32> = case.network().cast().unwrap();
+        let back: Network<f64> = single.cast().unwrap();
         let (found, expected) = (back.parameters().values(), case.graph.parameters());
         let differences = add(found, -1.0, &expected);
         for (difference, expected) in differences.iter().zip(&expected) {
@@ -162,7 +166,7 @@ fn a_cast_rounds_each_parameter_once() {
                 f64::from(f32::EPSILON) / 2.0,
             )?;
         }
-        let again: Network<f32> = back.cast();
+        let again: Network<f32> = back.cast().unwrap();
         prop_assert_eq!(again.parameters().values(), single.parameters().values());
         let bits = |network: &Network<f32>| network.forward(case.batch().mapv(|x| x as f32).view());
         prop_assert_eq!(bits(&again).unwrap(), bits(&single).unwrap());

@@ -111,7 +111,7 @@ impl Scaled {
         let single = T::NAME == "f32";
         let all = || network.parameters().values().iter().chain(&inputs);
         let fits = !single || all().all(holds);
-        fits.then(|| (network.cast(), inputs.mapv(T::from_f64)))
+        fits.then(|| (network.cast().unwrap(), inputs.mapv(T::from_f64)))
     }
 
     /// The smallest relative margin of any gate at any sample.
@@ -247,9 +247,9 @@ fn check<T: Scalar>(case: &Scaled, jacobian_alone: bool, tally: &mut Tally) -> T
         false => (1e-9, 2.0 * f64::MIN_POSITIVE, f64::MAX),
     };
     // Of the rounded network the scaled one has the very bits.
-    let rounded = case.plain.cast::<T>();
+    let rounded = case.plain.cast::<T>().unwrap();
     let rounded_inputs = case.inputs.mapv(T::from_f64);
-    let plain_network = rounded.cast::<f64>();
+    let plain_network = rounded.cast::<f64>().unwrap();
     let plain_inputs = rounded_inputs.mapv(Scalar::into_f64);
     for (plain, penalty, degree) in penalties(case.powers[0], jacobian_alone) {
         let (value, gradient) = evaluate(case, (&plain_network, &plain_inputs), &plain).unwrap();
@@ -461,7 +461,7 @@ fn cure_of_saturated_samples_steps_along_the_direction_of_the_gradient() {
                 (found - expected).abs() <= 1e-9 * expected + 1e-300,
                 "{found:e} {expected:e}"
             );
-            let single = scaled.cast::<f32>();
+            let single = scaled.cast::<f32>().unwrap();
             let small = inputs.mapv(|x| x as f32);
             let narrow = objective.gradient(&single, small.view(), &Targets::Classes(&[label]));
             prop_assert!(narrow.is_ok(), "{}", narrow.unwrap_err());

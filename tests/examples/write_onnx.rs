@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let network = every_attribute(seed);
         for (precision, bytes) in [
             ("f64", onnx_to_bytes(&network)?),
-            ("f32", onnx_to_bytes(&network.cast::<f32>())?),
+            ("f32", onnx_to_bytes(&network.cast::<f32>().unwrap())?),
         ] {
             write_whole(
                 &folder.join(format!("{seed}.{precision}.onnx")),

@@ -84,13 +84,13 @@ impl Case {
 
 fn derivatives<T: Scalar>(case: &Case) {
     let epsilon = T::EPSILON.into_f64();
-    let network = case.model.network().cast::<T>();
+    let network = case.model.network().cast::<T>().unwrap();
     let labels = case.labels();
     let (loss, targets) = (Loss::softmax_cross_entropy(), Targets::Classes(&labels));
     let trace = network.trace(case.matrix("inputs").view()).unwrap();
     case.check(epsilon, "logits", trace.logits());
     case.check(epsilon, "loss", &trace.losses(&loss, &targets).unwrap());
-    case.check(epsilon, "jacobian", &trace.jacobian());
+    case.check(epsilon, "jacobian", &trace.jacobian().unwrap());
     case.check(
         epsilon,
         "jvp",

@@ -109,7 +109,7 @@ fn counter_jacobian_of_a_region_without_interior_need_not_be_a_derivative() {
         .unwrap();
     let network = builder.build(f).unwrap();
     let batch = ndarray::array![[0.0], [1e-300], [-1e-300]];
-    let jacobian = network.trace(batch.view()).unwrap().jacobian();
+    let jacobian = network.trace(batch.view()).unwrap().jacobian().unwrap();
     assert_eq!(jacobian.as_slice().unwrap(), [0.0, 1.0, 1.0]);
 }
 
@@ -157,6 +157,7 @@ fn homogeneous(case: &Case, residual: &Residual) -> Result<(), TestCaseError> {
         .trace(further.view())
         .unwrap()
         .jacobian()
+        .unwrap()
         .into_iter()
         .collect();
     residual.equal_all("J(s x)", &j, &at.j.concat(), at.a, at.units)

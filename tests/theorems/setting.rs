@@ -46,12 +46,18 @@ impl Setting {
         let f = trace.logits().row(0).to_vec();
         let t = case.targets[0].clone();
         let loss = evaluate(&case.loss, &f, &t);
-        let h = trace.curvature(&case.loss).unwrap().to_dense();
+        let h = trace.curvature(&case.loss).unwrap().to_dense().unwrap();
         let (size, a) = case.sizes();
         let s_norm = frobenius(&loss.hessian);
         Setting {
-            j: rows(&first(trace.jacobian().into_iter().collect(), k * d), d),
-            gram: rows(&first(trace.gram().into_iter().collect(), k * k), k),
+            j: rows(
+                &first(trace.jacobian().unwrap().into_iter().collect(), k * d),
+                d,
+            ),
+            gram: rows(
+                &first(trace.gram().unwrap().into_iter().collect(), k * k),
+                k,
+            ),
             g: trace
                 .input_gradient(&case.loss, &case.owned.view())
                 .unwrap()

@@ -45,7 +45,7 @@ impl Trained {
     fn new(classes: usize, test_share: f64, epochs: usize) -> Trained {
         let data = stratified_split(&first_classes(classes), test_share, 0).unwrap();
         let widths = [64, 24, 24, classes];
-        let network = trained(&widths, &data, epochs).cast::<f64>();
+        let network = trained(&widths, &data, epochs).cast::<f64>().unwrap();
         let samples: Samples<f64> = Samples::new(&data.test);
         let graph = graph(&network, &widths);
         let all = samples.images.rows().into_iter().zip(&samples.labels);

@@ -105,7 +105,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// The network in single precision; what that changes is printed.
 fn rounded(network: &Network<f64>, format: Format) -> anyhow::Result<Network<f32>> {
-    let narrow = network.cast::<f32>();
     let values = network.parameters().values().to_vec();
     for (info, place) in network.parameters().layout().iter().map(|i| (i, i.range())) {
         if let Some(value) = values[place].iter().find(|v| !(**v as f32).is_finite()) {
@@ -115,6 +114,7 @@ fn rounded(network: &Network<f64>, format: Format) -> anyhow::Result<Network<f32
             ));
         }
     }
+    let narrow = network.cast::<f32>()?;
     // Numbers that are not learned stay in double precision in relugrad's own format.
     let fixed = match format {
         Format::Onnx => network.nodes().iter().flat_map(fixed_numbers).collect(),

@@ -53,7 +53,7 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
     let mut curves = Vec::new();
     for (name, lambda, epochs) in NETWORKS {
-        let network = network(&data, lambda, epochs)?.cast::<f64>();
+        let network = network(&data, lambda, epochs)?.cast::<f64>()?;
         let mut curve = Vec::new();
         for h in STEPS {
             let means = means(&network, &test, h)?;

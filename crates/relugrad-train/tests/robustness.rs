@@ -83,7 +83,10 @@ fn stronger_attacks_mislead_more() {
 fn ten_thousand_tries_contradict_no_region() {
     let (mut random, loss) = (ChaCha8Rng::seed_from_u64(3), Loss::softmax_cross_entropy());
     let mut tries = 0;
-    for network in NETWORKS.iter().map(|network| network.cast::<f64>()) {
+    for network in NETWORKS
+        .iter()
+        .map(|network| network.cast::<f64>().unwrap())
+    {
         for sample in 0..50 {
             let x = DATA.test.images().row(sample).mapv(f64::from);
             let region = network.region(x.view()).unwrap();

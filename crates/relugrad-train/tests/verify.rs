@@ -58,8 +58,8 @@ fn trained() -> Network<f32> {
 fn all_statements_hold_on_a_trained_network_in_both_precisions() {
     let network = trained();
     let wide = report(
-        &network.cast::<f64>(),
-        &network.cast::<f64>(),
+        &network.cast::<f64>().unwrap(),
+        &network.cast::<f64>().unwrap(),
         &samples(60, 10),
     );
     let narrow = report(&network, &network, &samples(60, 10));
@@ -430,7 +430,7 @@ fn networks_that_lose_digits_raise_no_false_alarm() {
             images: samples.images.mapv(|x| x as f32),
             labels: samples.labels.clone(),
         };
-        let network: Network<f32> = network.cast();
+        let network: Network<f32> = network.cast().unwrap();
         if let Ok(found) = verify(&network, &network, &single, &choices, || true) {
             for outcome in found
                 .outcomes

@@ -10,7 +10,7 @@ use ndarray::{Array1, Array2, Array3, ArrayView2, s};
 
 use crate::buffer::Buffer;
 use crate::eigen::EigenSolver;
-use crate::error::Result;
+use crate::error::{Result, check_array, check_number};
 use crate::jacobian::{JacobianBlock, SWEEP_MEMORY, grams, symmetrise};
 use crate::loss::{Loss, LossBatch, LossFunction, Targets, reduced_gram};
 use crate::objective::FirstLayer;
@@ -53,6 +53,9 @@ pub struct Eigenpairs<T> {
     pub vectors: Array3<T>,
 }
 
+/// What overflows, in errors.
+const CURVATURE: &str = "the input Hessian";
+
 impl<'n, T: Scalar> Trace<'n, T> {
     /// The factored input Hessian of a loss. For the losses here it depends on the logits alone, so no targets
     /// are needed.
@@ -83,7 +86,8 @@ impl<'n, T: Scalar> Trace<'n, T> {
     ///
     /// # Errors
     /// Those of the targets: [`Error::Label`](crate::Error::Label), [`Error::Shape`](crate::Error::Shape),
-    /// [`Error::TargetProbabilities`](crate::Error::TargetProbabilities), [`Error::Loss`](crate::Error::Loss).
+    /// [`Error::TargetProbabilities`](crate::Error::TargetProbabilities), [`Error::Loss`](crate::Error::Loss); and
+    /// [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
     pub fn input_gradient(&self, loss: &Loss, targets: &Targets<T>) -> Result<Array2<T>> {
         let (batch, shape) = (self.loss_batch(loss, targets)?, self.logits().dim());
         let residuals = batch.residuals.iter().map(|&r| T::from_f64(r)).collect();
@@ -96,7 +100,9 @@ impl<'n, T: Scalar> Trace<'n, T> {
     /// # Errors
     /// As for [`input_gradient`](Self::input_gradient).
     pub fn losses(&self, loss: &Loss, targets: &Targets<T>) -> Result<Array1<f64>> {
-        Ok(self.loss_batch(loss, targets)?.values.into())
+        let values = self.loss_batch(loss, targets)?.values;
+        check_array("the loss", &[values.len()], &values)?;
+        Ok(values.into())
     }
 
     fn loss_batch(&self, loss: &Loss, targets: &Targets<T>) -> Result<LossBatch> {
@@ -121,23 +127,31 @@ impl<T: Scalar> Curvature<'_, '_, T> {
     /// `Lᵀ G L` with `S = L Lᵀ` of each sample, or `H` where that is smaller, computed when it is first asked for.
     ///
     /// Not while the cell is locked: a thread that waits for parts of the work may take up another task that asks for it.
-    fn reduced(&self) -> impl Iterator<Item = &[f64]> {
+    fn reduced(&self) -> Result<impl Iterator<Item = &[f64]>> {
         let size = self.size();
         let reduced = match self.reduced.get() {
             Some(reduced) => reduced,
             None => {
                 let computed = match size < self.outputs() {
-                    true => self.compute_hessians(),
+                    true => self.compute_hessians()?,
                     false => self.compute_reduced(),
                 };
+                check_array(CURVATURE, &[self.trace.samples(), size, size], &computed)?;
                 self.reduced.get_or_init(|| computed)
             }
         };
-        reduced.chunks_exact(size * size)
+        Ok(reduced.chunks_exact(size * size))
+    }
+
+    /// A number of each sample's reduced matrix.
+    fn of_each(&self, mut number: impl FnMut(&[f64]) -> Result<f64>) -> Result<Array1<f64>> {
+        let numbers = self.reduced()?.enumerate();
+        let checked = numbers.map(|(sample, m)| check_number(CURVATURE, &[sample], number(m)?));
+        checked.collect()
     }
 
     /// `H = A Aᵀ` with `A = (Lᵀ J)ᵀ: [D, K]`, exactly symmetric. Memory: that of one Jacobian beside the sweeps.
-    fn compute_hessians(&self) -> Vec<f64> {
+    fn compute_hessians(&self) -> Result<Vec<f64>> {
         let (k, d) = (self.outputs(), self.size());
         let mut hessians = vec![0.0; self.trace.samples() * d * d];
         let (mut columns, mut a) = (Array2::<f64>::zeros((d, k)), vec![0.0; d * k]);
@@ -159,9 +173,8 @@ impl<T: Scalar> Curvature<'_, '_, T> {
             }
         };
         let memory = SWEEP_MEMORY.max(self.trace.row_bytes());
-        let visited = self.trace.for_each_jacobian_block(memory, visit);
-        visited.expect("the memory is enough for one row");
-        hessians
+        self.trace.for_each_jacobian_block(memory, visit)?;
+        Ok(hessians)
     }
 
     /// If the loss sees differences of logits only, `1ᵀ L = 0`, then `J` may be replaced by `J − 1 J_K` with the last row
@@ -198,7 +211,7 @@ impl<T: Scalar> Curvature<'_, '_, T> {
     /// Cost: one tangent and one cotangent row per sample.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
     pub fn apply(&self, v: ArrayView2<T>) -> Result<Array2<T>> {
         let mut product = self.trace.jvp(v)?;
         let mut out = vec![0.0; self.outputs()];
@@ -215,25 +228,31 @@ impl<T: Scalar> Curvature<'_, '_, T> {
     }
 
     /// `tr H` of each sample; `[B]`.
-    pub fn trace(&self) -> Array1<f64> {
-        let diagonal = |m: &[f64]| m.iter().step_by(self.size() + 1).sum();
-        self.reduced().map(diagonal).collect()
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
+    pub fn trace(&self) -> Result<Array1<f64>> {
+        self.of_each(|m| Ok(m.iter().step_by(self.size() + 1).sum()))
     }
 
     /// `‖H‖_F` of each sample; `[B]`.
-    pub fn frobenius_norm(&self) -> Array1<f64> {
-        let norm = |m: &[f64]| Norm::Squared.value(m).sqrt();
-        self.reduced().map(norm).collect()
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
+    pub fn frobenius_norm(&self) -> Result<Array1<f64>> {
+        self.of_each(|m| Ok(Norm::L2.value(m)))
     }
 
     /// `‖H‖₂`, the largest eigenvalue (`H` is positive semidefinite), of each sample; `[B]`.
     ///
     /// # Errors
-    /// [`Error::Eigenvalues`](crate::Error::Eigenvalues).
+    /// [`Error::NotFinite`](crate::Error::NotFinite) if it overflows, [`Error::Eigenvalues`](crate::Error::Eigenvalues).
     pub fn spectral_norm(&self) -> Result<Array1<f64>> {
         let mut solver = EigenSolver::new(self.size());
-        let norm = |m: &[f64]| Ok(solver.largest(m)?.0.max(0.0));
-        self.reduced().map(norm).collect()
+        // A NaN is not swallowed by the maximum.
+        self.of_each(|m| {
+            Ok(solver.largest(m)?.0).map(|value| if value < 0.0 { 0.0 } else { value })
+        })
     }
 
     /// The eigenvalues that can differ from 0, and their eigenvectors, from an `m×m` problem per sample with
@@ -242,17 +261,17 @@ impl<T: Scalar> Curvature<'_, '_, T> {
     /// Cost: that of these problems and, unless `D < K`, one backward sweep with `B·K` rows.
     ///
     /// # Errors
-    /// [`Error::Eigenvalues`](crate::Error::Eigenvalues).
+    /// As for [`spectral_norm`](Self::spectral_norm).
     pub fn eigenpairs(&self) -> Result<Eigenpairs<T>> {
         let (b, k, count) = (self.trace.samples(), self.outputs(), self.size());
         let dense = count < k;
         let mut values = Array2::zeros((b, count));
         let mut seeds = Array3::zeros((b, count, if dense { count } else { k }));
         let (mut solver, mut lu) = (EigenSolver::new(count), vec![0.0; k]);
-        for (sample, reduced) in self.reduced().enumerate() {
+        for (sample, reduced) in self.reduced()?.enumerate() {
             let (eigen, state) = (solver.solve(reduced)?, self.batch.state(sample));
             for i in 0..eigen.nonzero(count, T::EPSILON.into_f64()) {
-                values[(sample, i)] = eigen.values[i];
+                values[(sample, i)] = check_number(CURVATURE, &[sample, i], eigen.values[i])?;
                 let (vector, scale) = match dense {
                     true => (eigen.vector(i), 1.0),
                     false => {
@@ -278,11 +297,14 @@ impl<T: Scalar> Curvature<'_, '_, T> {
     }
 
     /// `H` itself; `[B, D, D]`. It needs `B·D²` entries; everything else here does without.
-    pub fn to_dense(&self) -> Array3<T> {
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
+    pub fn to_dense(&self) -> Result<Array3<T>> {
         let (d, k) = (self.trace.network.inputs(), self.outputs());
         let mut dense = Array3::zeros((self.trace.samples(), d, d));
         let mut column = vec![0.0; k];
-        let jacobian = self.trace.jacobian();
+        let jacobian = self.trace.jacobian()?;
         for (sample, j) in jacobian.outer_iter().enumerate() {
             let mut sj = Array2::zeros((k, d));
             for i in 0..d {
@@ -299,7 +321,9 @@ impl<T: Scalar> Curvature<'_, '_, T> {
                 .index_axis_mut(ndarray::Axis(0), sample)
                 .assign(&j.t().dot(&sj));
         }
-        dense
+        let entries = dense.as_slice().expect("standard layout");
+        check_array(CURVATURE, dense.shape(), entries)?;
+        Ok(dense)
     }
 }
 
@@ -319,7 +343,9 @@ mod tests {
             for _ in 0..200 {
                 let curvature = trace.curvature(&Loss::softmax_cross_entropy()).unwrap();
                 let tasks = (0..64).into_par_iter();
-                let sums = tasks.map(|_| curvature.trace().sum()).collect::<Vec<_>>();
+                let sums = tasks
+                    .map(|_| curvature.trace().unwrap().sum())
+                    .collect::<Vec<_>>();
                 assert!(sums.iter().all(|sum| *sum == sums[0]));
             }
         });
@@ -336,13 +362,13 @@ mod tests {
         let network = builder.build(f).unwrap();
         let trace = network.trace(array![[2.0, -1.0]].view()).unwrap();
         let h = trace.curvature(&Loss::softmax_cross_entropy()).unwrap();
-        assert_eq!(h.to_dense(), array![[[0.25, 0.5], [0.5, 1.0]]]);
+        assert_eq!(h.to_dense().unwrap(), array![[[0.25, 0.5], [0.5, 1.0]]]);
         assert_eq!(
             h.apply(array![[1.0, 1.0]].view()).unwrap(),
             array![[0.75, 1.5]]
         );
         let close = |found: f64| (found - 1.25).abs() < 1e-15;
-        assert!(close(h.trace()[0]) && close(h.frobenius_norm()[0]));
+        assert!(close(h.trace().unwrap()[0]) && close(h.frobenius_norm().unwrap()[0]));
         assert!(close(h.spectral_norm().unwrap()[0]));
         let pairs = h.eigenpairs().unwrap();
         assert!(close(pairs.values[(0, 0)]) && pairs.values[(0, 1)] == 0.0);
@@ -363,11 +389,11 @@ mod tests {
         let trace = network.trace(x.view()).unwrap();
         for loss in [Loss::softmax_cross_entropy(), Loss::SquaredError] {
             let h = trace.curvature(&loss).unwrap();
-            let (dense, pairs) = (h.to_dense(), h.eigenpairs().unwrap());
+            let (dense, pairs) = (h.to_dense().unwrap(), h.eigenpairs().unwrap());
             for (i, dense) in dense.outer_iter().enumerate() {
                 let (trace, norm) = (dense.diag().sum(), (&dense * &dense).sum().sqrt());
-                assert!((h.trace()[i] - trace).abs() < 1e-14 * trace);
-                assert!((h.frobenius_norm()[i] - norm).abs() < 1e-14 * norm);
+                assert!((h.trace().unwrap()[i] - trace).abs() < 1e-14 * trace);
+                assert!((h.frobenius_norm().unwrap()[i] - norm).abs() < 1e-14 * norm);
                 let values = pairs.values.row(i);
                 assert!((h.spectral_norm().unwrap()[i] - values[0]).abs() < 1e-14 * values[0]);
                 let vectors = pairs.vectors.index_axis(ndarray::Axis(0), i);

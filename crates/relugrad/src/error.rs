@@ -1,5 +1,8 @@
 //! What can be wrong with a network, an input or an option.
 
+use crate::parallel::all_finite;
+use crate::scalar::Scalar;
+
 /// The reason why the engine refuses a request.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -99,7 +102,7 @@ pub enum Error {
     NotFinite {
         /// Which array, or which node of the network.
         what: String,
-        /// Where in it, as far as known: `[sample]`, `[sample, feature]` or `[row, column]`.
+        /// Where in it, as far as known: `[sample]`, `[sample, feature]`, `[sample, logit, feature]` or `[row, column]`.
         index: Vec<usize>,
     },
 
@@ -262,19 +265,34 @@ fn at_sample(sample: Option<usize>) -> String {
 }
 
 /// Refuses rows of numbers of which one is not finite; `values: [rows, width]`.
-pub(crate) fn check_finite<T: crate::scalar::Scalar>(
-    what: &str,
-    width: usize,
-    values: &[T],
-) -> Result<()> {
-    // Without branches: nearly always all are finite.
-    if values.iter().fold(true, |all, x| all & x.is_finite()) {
+pub(crate) fn check_finite<T: Scalar>(what: &str, width: usize, values: &[T]) -> Result<()> {
+    check_array(what, &[values.len() / width, width], values)
+}
+
+/// Refuses an array, row-major, with an entry that is not finite.
+pub(crate) fn check_array<T: Scalar>(what: &str, shape: &[usize], values: &[T]) -> Result<()> {
+    if all_finite(values) {
         return Ok(());
     }
-    let place = values.iter().position(|x| !x.is_finite()).unwrap_or(0);
+    let mut place = values.iter().position(|x| !x.is_finite()).unwrap_or(0);
+    let mut index = vec![0; shape.len()];
+    for (to, size) in index.iter_mut().zip(shape).rev() {
+        (*to, place) = (place % size, place / size);
+    }
     Err(Error::NotFinite {
         what: what.to_owned(),
-        index: vec![place / width, place % width],
+        index,
+    })
+}
+
+/// Refuses a number that is not finite, at a place if it has one.
+pub(crate) fn check_number(what: &str, place: &[usize], value: f64) -> Result<f64> {
+    if value.is_finite() {
+        return Ok(value);
+    }
+    Err(Error::NotFinite {
+        what: what.to_owned(),
+        index: place.to_vec(),
     })
 }
 

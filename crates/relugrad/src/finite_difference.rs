@@ -6,7 +6,7 @@
 
 use ndarray::{Array1, Array2, Array3, ArrayView2, Axis};
 
-use crate::error::{Error, Result, check_shape};
+use crate::error::{Error, Result, check_finite, check_shape};
 use crate::loss::{Loss, Targets};
 use crate::network::Network;
 use crate::objective::Objective;
@@ -78,7 +78,14 @@ impl FiniteDifference {
             Scheme::Central => (-h, h + h),
         };
         let above = phi(h)?;
-        Ok((above - phi(below)?) / width)
+        let quotient = (above - phi(below)?) / width;
+        let values = quotient.as_standard_layout();
+        check_finite(
+            "a difference quotient",
+            quotient.ncols(),
+            values.as_slice().expect("standard layout"),
+        )?;
+        Ok(quotient)
     }
 
     /// The Jacobian of every sample, column by column; `[B, K, D]`.
@@ -86,7 +93,7 @@ impl FiniteDifference {
     /// Cost: `2D` forward passes.
     ///
     /// # Errors
-    /// Those of [`Network::trace`].
+    /// Those of [`Network::trace`], and [`Error::NotFinite`] for a quotient that overflows.
     pub fn jacobian<T: Scalar>(
         &self,
         network: &Network<T>,
@@ -106,7 +113,7 @@ impl FiniteDifference {
     /// Cost: `2D` forward passes.
     ///
     /// # Errors
-    /// Those of [`Network::trace`] and of the targets.
+    /// Those of [`Network::trace`] and of the targets, and [`Error::NotFinite`] for a quotient that overflows.
     pub fn input_gradient<T: Scalar>(
         &self,
         network: &Network<T>,
@@ -131,7 +138,8 @@ impl FiniteDifference {
     /// Cost: 2 forward and 2 backward passes.
     ///
     /// # Errors
-    /// Those of [`Network::trace`] and of the targets; [`Error::Shape`] for `v`.
+    /// Those of [`Network::trace`] and of the targets, [`Error::NotFinite`] for a quotient that overflows; [`Error::Shape`] for
+    /// `v`.
     pub fn hvp<T: Scalar>(
         &self,
         network: &Network<T>,
@@ -152,7 +160,7 @@ impl FiniteDifference {
     /// Cost: `2D` forward and `2D` backward passes.
     ///
     /// # Errors
-    /// Those of [`Network::trace`] and of the targets.
+    /// Those of [`Network::trace`] and of the targets, and [`Error::NotFinite`] for a quotient that overflows.
     pub fn hessian<T: Scalar>(
         &self,
         network: &Network<T>,
@@ -179,7 +187,7 @@ impl FiniteDifference {
     /// Cost: `2P` evaluations of the objective for `P` parameters.
     ///
     /// # Errors
-    /// Those of [`Objective::value`].
+    /// Those of [`Objective::value`], and [`Error::NotFinite`] for a quotient that overflows.
     pub fn parameter_gradient<T: Scalar>(
         &self,
         objective: &Objective,
@@ -203,7 +211,7 @@ impl FiniteDifference {
     /// Cost: 2 evaluations of the objective.
     ///
     /// # Errors
-    /// Those of [`Objective::value`]; [`Error::Shape`] for the direction.
+    /// Those of [`Objective::value`], [`Error::NotFinite`] for a quotient that overflows; [`Error::Shape`] for the direction.
     pub fn along<T: Scalar>(
         &self,
         objective: &Objective,

@@ -5,9 +5,9 @@ use std::ops::Range;
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, s};
 
 use crate::buffer::Buffer;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_array};
 use crate::objective::FirstLayer;
-use crate::parallel::for_each_chunk;
+use crate::parallel::{all_finite, for_each_chunk};
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Rows, Seeds};
 use crate::trace::Trace;
@@ -27,21 +27,46 @@ pub struct JacobianBlock<'a, T> {
     pub values: ArrayView3<'a, T>,
 }
 
+/// What overflows, in errors.
+const JACOBIAN: &str = "the Jacobian";
+
+impl<T: Scalar> JacobianBlock<'_, T> {
+    /// Refuses entries that are not finite.
+    fn check(&self) -> Result<()> {
+        let values = self.values.as_slice_memory_order();
+        if values.is_some_and(all_finite) {
+            return Ok(());
+        }
+        let broken = self.values.indexed_iter().find(|(_, x)| !x.is_finite());
+        broken.map_or(Ok(()), |((sample, row, column), _)| {
+            Err(Error::NotFinite {
+                what: JACOBIAN.into(),
+                index: vec![self.samples.start + sample, self.rows.start + row, column],
+            })
+        })
+    }
+}
+
 impl<T: Scalar> Trace<'_, T> {
     /// The Jacobian `J` of every sample; `[B, K, D]`.
     ///
     /// Cost: one backward sweep with `B·K` rows or, where `D < K`, one forward sweep of the unit
     /// vectors with `B·D` rows. Memory: the result and at most [`SWEEP_MEMORY`] bytes, or one
     /// sample's rows if they need more.
-    pub fn jacobian(&self) -> Array3<T> {
-        let (k, d) = (self.network.outputs(), self.network.inputs());
-        let mut jacobian = Array3::zeros((self.samples(), k, d));
-        self.write_jacobian(&mut jacobian);
-        jacobian
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if it overflows.
+    pub fn jacobian(&self) -> Result<Array3<T>> {
+        let mut jacobian = Array3::default((0, 0, 0));
+        self.jacobian_into(&mut jacobian)?;
+        Ok(jacobian)
     }
 
     /// [`jacobian`](Self::jacobian) into an array that is reused if it has the right shape.
-    pub fn jacobian_into(&self, jacobian: &mut Array3<T>) {
+    ///
+    /// # Errors
+    /// As for [`jacobian`](Self::jacobian); then the array holds no result.
+    pub fn jacobian_into(&self, jacobian: &mut Array3<T>) -> Result<()> {
         let shape = (
             self.samples(),
             self.network.outputs(),
@@ -50,21 +75,22 @@ impl<T: Scalar> Trace<'_, T> {
         if jacobian.dim() != shape || !jacobian.is_standard_layout() {
             *jacobian = Array3::zeros(shape);
         }
-        self.write_jacobian(jacobian);
+        self.write_jacobian(jacobian)
     }
 
     /// Writes all entries of an array of the right shape in standard layout.
-    fn write_jacobian(&self, jacobian: &mut Array3<T>) {
+    fn write_jacobian(&self, jacobian: &mut Array3<T>) -> Result<()> {
         let (k, d) = (self.network.outputs(), self.network.inputs());
         let memory = SWEEP_MEMORY.max(k.min(d) * self.row_bytes());
         if k <= d && self.samples() * k * self.row_bytes() <= memory {
-            return self.sweep_into(jacobian);
+            self.sweep_into(jacobian);
+            let values = jacobian.as_slice().expect("standard layout");
+            return check_array(JACOBIAN, &[self.samples(), k, d], values);
         }
         self.for_each_jacobian_block(memory, |block| {
             let rows = s![block.samples, block.rows, ..];
             jacobian.slice_mut(rows).assign(&block.values);
         })
-        .expect("the memory is enough for one sample");
     }
 
     /// The same in one backward sweep, whose buffer at the input the array becomes.
@@ -85,7 +111,8 @@ impl<T: Scalar> Trace<'_, T> {
     /// them do. Where `D < K` the `D` columns are swept forward instead, if those of a sample fit.
     ///
     /// # Errors
-    /// [`Error::MemoryBound`] if `memory` is less than [`row_bytes`](Self::row_bytes).
+    /// [`Error::MemoryBound`] if `memory` is less than [`row_bytes`](Self::row_bytes), and [`Error::NotFinite`] before a block
+    /// is visited that overflows.
     pub fn for_each_jacobian_block(
         &self,
         memory: usize,
@@ -105,11 +132,13 @@ impl<T: Scalar> Trace<'_, T> {
                 sweep.forward_units(&self.part(samples.clone()));
                 let shape = (samples.len(), d, k);
                 let columns = ArrayView3::from_shape(shape, sweep.at_output(self.network));
-                visit(JacobianBlock {
+                let block = JacobianBlock {
                     samples,
                     rows: 0..k,
                     values: columns.expect("columns of K").permuted_axes([0, 2, 1]),
-                });
+                };
+                block.check()?;
+                visit(block);
             }
             T::put_rows(sweep);
             return Ok(());
@@ -120,11 +149,13 @@ impl<T: Scalar> Trace<'_, T> {
                 let units = unit_rows(rows.clone(), k);
                 sweep.backward(&gated, Seeds::Shared(units.view()), 0..1);
                 let shape = (samples.len(), rows.len(), d);
-                visit(JacobianBlock {
+                let block = JacobianBlock {
                     samples: samples.clone(),
                     rows,
                     values: ArrayView3::from_shape(shape, sweep.at_input()).expect("rows of D"),
-                });
+                };
+                block.check()?;
+                visit(block);
             }
         }
         T::put_rows(sweep);
@@ -136,14 +167,18 @@ impl<T: Scalar> Trace<'_, T> {
     /// Cost: that of [`jacobian`](Self::jacobian) and `K² D` per sample, or, where it is less, `W Wᵀ` of a dense first layer
     /// with `n` outputs, `K n²/2` and `K² n` per sample instead of what the first layer costs. The Jacobian is not kept.
     /// Memory: the result and at most [`SWEEP_MEMORY`] bytes, or one sample's Jacobian if it needs more.
-    pub fn gram(&self) -> Array3<T> {
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if it overflows.
+    pub fn gram(&self) -> Result<Array3<T>> {
         let k = self.network.outputs();
         let mut gram = Array3::zeros((self.samples(), k, k));
         let entries = gram.as_slice_mut().expect("standard layout");
         let part = self.part(self.all());
         let first = FirstLayer::for_values(&part, k);
         grams(&part, Array2::eye(k).view(), first, entries);
-        gram
+        check_array("the Gram matrix", &[self.samples(), k, k], entries)?;
+        Ok(gram)
     }
 
     pub(crate) fn part(&self, samples: Range<usize>) -> Gated<'_, T> {
@@ -321,7 +356,7 @@ mod tests {
             let (k, d) = (network.outputs(), network.inputs());
             let inputs = inputs(&network);
             let trace = network.trace(inputs.view()).unwrap();
-            let jacobian = trace.jacobian();
+            let jacobian = trace.jacobian().unwrap();
             assert!(jacobian.abs_diff_eq(&by_vectors(&trace), 1e-15));
             for rows in [1, 2, 3, 4, 8, 9, 18, 1000] {
                 let mut streamed = Array3::<f64>::zeros((6, k, d));
@@ -363,7 +398,7 @@ mod tests {
             products_of_columns(&part, seeds.view(), &mut sweep, &mut grams);
             let grams = ArrayView2::from_shape((k - 1, k - 1), &grams).unwrap();
             assert!(grams.abs_diff_eq(&vj.dot(&vj.t()), 1e-13));
-            let gram = trace.gram();
+            let gram = trace.gram().unwrap();
             let gram = gram.index_axis(Axis(0), 0);
             assert!(gram.abs_diff_eq(&j.dot(&j.t()), 1e-14));
         }

@@ -3,7 +3,11 @@
 //! Every piece writes its own part of the result and sums in its own fixed order, so equal inputs give
 //! equal bits for any number of threads.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rayon::prelude::*;
+
+use crate::scalar::Scalar;
 
 /// Asked in the midst of long work, from any thread, whether to go on.
 ///
@@ -66,6 +70,21 @@ pub(crate) fn for_each_piece<T: Sync>(data: &[T], length: usize, f: impl Fn(&[T]
     } else {
         data.chunks(length).for_each(f);
     }
+}
+
+/// Entries that a thread looks at at a time.
+const PIECE: usize = 1 << 16;
+
+/// Whether all numbers are finite.
+pub(crate) fn all_finite<T: Scalar>(values: &[T]) -> bool {
+    let finite = AtomicBool::new(true);
+    for_each_piece(values, PIECE, |part| {
+        // Without branches: nearly always all are finite.
+        if !part.iter().fold(true, |all, v| all & v.is_finite()) {
+            finite.store(false, Ordering::Relaxed);
+        }
+    });
+    finite.into_inner()
 }
 
 /// Into how many pieces work on `items` independent items is cut, for those whose bits do not depend on it.

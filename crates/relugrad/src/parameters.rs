@@ -2,15 +2,14 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use ndarray::{ArrayViewD, IxDyn};
 
 use crate::error::{Error, Result, check_shape};
-use crate::parallel::{for_each_chunk, for_each_piece};
+use crate::parallel::{all_finite, for_each_chunk};
 use crate::scalar::Scalar;
 
-/// Entries that a thread clears or looks at at a time.
+/// Entries that a thread clears at a time.
 const PIECE: usize = 1 << 16;
 
 /// Name, shape and place of one parameter array.
@@ -156,14 +155,7 @@ impl<T: Scalar> Parameters<T> {
     }
 
     pub(crate) fn is_finite(&self) -> bool {
-        let finite = AtomicBool::new(true);
-        for_each_piece(&self.values, PIECE, |part| {
-            // Without branches: nearly always all are finite.
-            if !part.iter().fold(true, |all, v| all & v.is_finite()) {
-                finite.store(false, Ordering::Relaxed);
-            }
-        });
-        finite.into_inner()
+        all_finite(&self.values)
     }
 
     pub(crate) fn fill_zero(&mut self) {
@@ -173,15 +165,27 @@ impl<T: Scalar> Parameters<T> {
         });
     }
 
-    /// The same vector in another precision.
-    pub fn cast<U: Scalar>(&self) -> Parameters<U> {
+    /// The same vector in another precision, every entry rounded to the nearest number that it has.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] for an entry that is beyond the other precision's range, or that is not finite itself.
+    pub fn cast<U: Scalar>(&self) -> Result<Parameters<U>> {
+        let cast: Parameters<U> = self.rounded();
+        match cast.values.iter().position(|value| !value.is_finite()) {
+            None => Ok(cast),
+            Some(index) => Err(Error::NotFinite {
+                what: format!("parameter {} in {}", self.name_at(index), U::NAME),
+                index: vec![index],
+            }),
+        }
+    }
+
+    /// The same, with infinities for entries that are beyond the other precision's range.
+    pub(crate) fn rounded<U: Scalar>(&self) -> Parameters<U> {
+        let rounded = self.values.iter().map(|v| U::from_f64(v.into_f64()));
         Parameters {
             layout: Arc::clone(&self.layout),
-            values: self
-                .values
-                .iter()
-                .map(|v| U::from_f64(v.into_f64()))
-                .collect(),
+            values: rounded.collect(),
         }
     }
 }

@@ -43,7 +43,7 @@ impl<T: Scalar> Problem<T> {
             labels = read_labels(&folder.join("y.bin"), arguments.batch, classes)?;
         }
         Ok(Problem {
-            network: network.cast(),
+            network: network.cast()?,
             inputs: inputs.mapv(|x| T::from_f64(x.into())),
             vector: vector.mapv(|x| T::from_f64(x.into())),
             labels,
@@ -58,7 +58,7 @@ fn network(net: &str, seed: u64) -> Result<Network<f32>> {
     let widths: Option<Vec<usize>> = net.split('-').map(|width| width.parse().ok()).collect();
     match widths {
         Some(widths) if widths.len() > 1 => Ok(Mlp::new(&widths).build(seed)?),
-        _ if Path::new(net).exists() => Ok(relugrad_io::load_model(net)?.network().cast()),
+        _ if Path::new(net).exists() => Ok(relugrad_io::load_model(net)?.network().cast()?),
         _ => bail!(
             "`{net}` is neither a file nor a network; give widths such as 784-512-10, lenet, or a model file"
         ),

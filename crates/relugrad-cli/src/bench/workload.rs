@@ -67,7 +67,7 @@ impl<'p, T: Scalar> Runner<'p, T> {
                     Some(Outputs::Jacobian(jacobian)) => jacobian,
                     _ => Array3::default((0, 0, 0)),
                 };
-                network.trace(inputs.view())?.jacobian_into(&mut jacobian);
+                network.trace(inputs.view())?.jacobian_into(&mut jacobian)?;
                 Outputs::Jacobian(jacobian)
             }
             Workload::Hvp => {
@@ -76,7 +76,7 @@ impl<'p, T: Scalar> Runner<'p, T> {
             }
             Workload::HessianFrobenius => {
                 let trace = network.trace(inputs.view())?;
-                Outputs::Numbers(trace.curvature(&loss)?.frobenius_norm().to_vec())
+                Outputs::Numbers(trace.curvature(&loss)?.frobenius_norm()?.to_vec())
             }
             _ => {
                 let difference = FiniteDifference::forward(DIFFERENCE)?;

@@ -31,7 +31,9 @@ pub(super) fn write<T: Scalar + WritableElement, W: Write + Seek>(
         let n = request.inputs.nrows();
         let size = group_size(name, &objective, network, arguments.memory)?.min(n);
         let mut workspace = Workspace::new();
-        let (mut value, mut sum) = (0.0, network.parameters().zeros_like().cast::<f64>());
+        let zeros = network.parameters().zeros_like().cast::<f64>();
+        let zeros = zeros.map_err(anyhow::Error::from)?;
+        let (mut value, mut sum) = (0.0, zeros);
         for start in (0..n).step_by(size) {
             let end = n.min(start + size);
             let x = request.inputs.slice(s![start..end, ..]);

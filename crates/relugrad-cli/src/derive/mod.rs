@@ -63,7 +63,7 @@ fn derive<T: Scalar + WritableElement>(
     model: &Model,
     arguments: &Arguments,
 ) -> Result<(Vec<u8>, String), Failure> {
-    let network: Network<T> = model.network().cast();
+    let network: Network<T> = model.network().cast().map_err(anyhow::Error::from)?;
     let request = Request::<T>::read(&network, arguments)?;
     let mut npz = NpzWriter::new(Cursor::new(Vec::new()));
     let results = Results::compute(&network, &request, arguments)?;

@@ -40,7 +40,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let network = model.into_network();
     pool.install(|| match arguments.double {
         true => run_in(arguments, &network, &data, out.as_mut()),
-        false => run_in(arguments, &network.cast::<f32>(), &data, out.as_mut()),
+        false => {
+            let narrow = network.cast::<f32>().map_err(anyhow::Error::from)?;
+            run_in(arguments, &narrow, &data, out.as_mut())
+        }
     })
 }
 

@@ -169,7 +169,8 @@ fn through(
             names.join(", ")
         );
     };
-    let places: Vec<[f64; 2]> = points.iter().map(|x| plane.project(x.view())).collect();
+    let places = points.iter().map(|x| plane.project(x.view()));
+    let places: Vec<[f64; 2]> = places.collect::<Result<_, _>>()?;
     let side = |axis: usize| {
         let values = || places.iter().map(|place| place[axis]);
         let low = values().fold(f64::INFINITY, f64::min);
@@ -204,14 +205,14 @@ fn values(
         }
         let mut inputs = Array2::zeros((cells.len(), network.inputs()));
         for (mut row, cell) in inputs.outer_iter_mut().zip(cells) {
-            row.assign(&view.plane.at(cell.polygon.middle()));
+            row.assign(&view.plane.at(cell.polygon.middle())?);
         }
         let trace = network.trace(inputs.view())?;
         let labels = vec![view.label; cells.len()];
         match colour {
             Colour::Class => {}
             Colour::Jacobian => {
-                let jacobian = trace.jacobian();
+                let jacobian = trace.jacobian()?;
                 let norms = jacobian
                     .outer_iter()
                     .map(|j| j.iter().map(|j| j * j).sum::<f64>().sqrt());
@@ -221,7 +222,7 @@ fn values(
                 let gradient = trace.input_gradient(&loss, &Targets::Classes(&labels))?;
                 values.extend(gradient.outer_iter().map(|g| g.dot(&g).sqrt()));
             }
-            Colour::Curvature => values.extend(trace.curvature(&loss)?.frobenius_norm()),
+            Colour::Curvature => values.extend(trace.curvature(&loss)?.frobenius_norm()?),
         }
     }
     Ok(values)

@@ -43,7 +43,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
                     images: samples.images.mapv(|x| x as f32),
                     labels: samples.labels.clone(),
                 };
-                verified(&network.cast::<f32>(), &narrow, arguments, &bar)
+                let network = network.cast::<f32>().map_err(Error::Engine)?;
+                verified(&network, &narrow, arguments, &bar)
             }
         });
         match report {

@@ -102,7 +102,7 @@ impl DeepFool {
             let here =
                 &images.select(Axis(0), &left) + &self.overshot(&moves.select(Axis(0), &left));
             let trace = network.trace(here.view())?;
-            let jacobian = trace.jacobian();
+            let jacobian = trace.jacobian()?;
             for (row, &i) in left.iter().enumerate() {
                 let (f, j) = (
                     trace.logits().row(row).to_owned(),
@@ -233,7 +233,7 @@ fn first_change<T: Scalar>(
     loop {
         ask(go_on)?;
         let (begins, ends) = (walk.start(), walk.end());
-        let (first, last) = (walk.logits(begins), walk.logits(ends));
+        let (first, last) = (walk.logits(begins)?, walk.logits(ends)?);
         let crossing = |k: usize| {
             let gap = |f: &ndarray::Array1<T>| f[y].into_f64() - f[k].into_f64();
             let (start, end) = (gap(&first), gap(&last));
@@ -249,7 +249,7 @@ fn first_change<T: Scalar>(
         if let Some(t) = rivals.filter_map(crossing).min_by(f64::total_cmp) {
             return Ok(Some(start + t));
         }
-        if walk.cross().is_none() {
+        if walk.cross()?.is_none() {
             return Ok(None);
         }
     }

@@ -187,7 +187,7 @@ fn certify(
     samples: &Samples<f32>,
     go_on: GoOn,
 ) -> relugrad::Result<Certified> {
-    let network: Network<f64> = network.cast();
+    let network: Network<f64> = network.cast()?;
     let radii = samples.labels.par_iter().enumerate().map(|(i, &label)| {
         ask(go_on)?;
         let x = samples.images.row(i).mapv(f64::from);

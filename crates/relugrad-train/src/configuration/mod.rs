@@ -324,7 +324,7 @@ impl Configuration {
     /// Those of the model file or description; [`Error::Data`] for samples that cannot be standardised.
     pub fn network<T: Scalar>(&self, train: &Dataset) -> Result<Network<T>> {
         if let Some(path) = &self.start {
-            return Ok(relugrad_io::load_model(path)?.into_network().cast());
+            return Ok(relugrad_io::load_model(path)?.into_network().cast()?);
         }
         let architecture = Architecture::parse(&self.model)?;
         let (shape, classes) = (train.shape(), train.classes());

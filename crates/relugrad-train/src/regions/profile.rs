@@ -78,7 +78,7 @@ pub fn profile(
         let (mut line, mut classes) = (Vec::new(), Vec::new());
         for i in 0..=steps {
             let t = start + (end - start) * i as f64 / steps as f64;
-            let logits = walk.logits(t);
+            let logits = walk.logits(t)?;
             let (loss, residual) = cross_entropy(&logits, label);
             line.push([t, loss, residual.dot(&rates)]);
             classes.push(crate::evaluate::prediction(&logits.to_vec()));
@@ -96,7 +96,7 @@ pub fn profile(
             points: line,
             classes,
         });
-        let crossing = walk.cross();
+        let crossing = walk.cross()?;
         if crossing.is_none() || !go_on() {
             return Ok(Profile {
                 stretches,

@@ -306,7 +306,7 @@ fn crossings(
     let z = &y - &x;
     let mut walk = network.walk(x, z.view(), 1.0)?;
     let mut count = 0.0;
-    while walk.cross().is_some() {
+    while walk.cross()?.is_some() {
         ask(go_on)?;
         count += 1.0;
     }

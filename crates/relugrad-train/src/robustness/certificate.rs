@@ -72,7 +72,7 @@ impl<'n> Certificate<'n> {
         let rivals = region.rivals(self.y, metric)?;
         let boundary = rivals.first().map_or(f64::INFINITY, |rival| rival.distance);
         let rounding = self.network.rounding();
-        let (jacobian, logits) = (region.affine_map().0, region.logits());
+        let (jacobian, logits) = (region.affine_map()?.0, region.logits());
         let largest = logits.iter().fold(0.0, |a: f64, f| a.max(f.abs()));
         let mut certain = region.certain_kink_distances().get(metric);
         let (mut upper, mut proven) = (None::<f64>, None);

@@ -43,7 +43,7 @@ pub fn evaluate<T: Scalar>(
         loss: Loss::softmax_cross_entropy(),
         attacked: all.first(evaluation.samples),
         go_on,
-        wide: network.cast(),
+        wide: network.cast()?,
     };
     let parts = subject.parts();
     progress(0, parts.len());
@@ -168,7 +168,7 @@ impl<T: Scalar> Subject<'_, T> {
             let targets = Targets::Classes(labels);
             let losses = trace.losses(&self.loss, &targets)?;
             let gradients = trace.input_gradient(&self.loss, &targets)?;
-            let jacobian = trace.jacobian();
+            let jacobian = trace.jacobian()?;
             for (i, &label) in labels.iter().enumerate() {
                 let f: Vec<f64> = trace.logits().row(i).iter().map(|f| f.into_f64()).collect();
                 let gradient = Norm::L2.of(gradients.row(i).iter().copied());

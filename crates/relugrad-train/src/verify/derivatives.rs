@@ -56,7 +56,7 @@ fn with(loss: &Loss, penalty: &Penalty) -> Result<Objective> {
 
 impl<T: Scalar> Derivatives<T> for Network<T> {
     fn jacobian(&self, x: ArrayView1<T>) -> Result<Array2<T>> {
-        let jacobian = self.trace(x.insert_axis(Axis(0)))?.jacobian();
+        let jacobian = self.trace(x.insert_axis(Axis(0)))?.jacobian()?;
         Ok(jacobian.index_axis_move(Axis(0), 0))
     }
 

@@ -65,7 +65,15 @@ pub(super) fn narrow<T: Scalar>(values: &Array1<f64>) -> Array1<T> {
 
 pub(super) fn norm<'v>(values: impl IntoIterator<Item = &'v f64>) -> f64 {
     // Also where squares underflow, as those of a saturated sample do.
-    relugrad::Metric::L2.dual(values.into_iter().copied())
+    let values: Vec<f64> = values.into_iter().copied().collect();
+    let largest = values.iter().fold(0.0, |a: f64, v| a.max(v.abs()));
+    let scale = if largest > 0.0 { largest } else { 1.0 };
+    scale
+        * values
+            .iter()
+            .map(|v| (v / scale) * (v / scale))
+            .sum::<f64>()
+            .sqrt()
 }
 
 /// Eigenvalues, largest first, and unit eigenvectors in the columns of a matrix, of a symmetric matrix.

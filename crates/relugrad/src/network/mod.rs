@@ -21,6 +21,7 @@ pub use shapes::MAX_WIDTH;
 pub(crate) use gates::WORD;
 use map::Map;
 
+use crate::error::Result;
 use crate::parameters::{ParameterInfo, Parameters};
 use crate::scalar::Scalar;
 
@@ -217,12 +218,25 @@ impl<T: Scalar> Network<T> {
         &mut self.parameters
     }
 
-    /// The same network in another precision.
-    pub fn cast<U: Scalar>(&self) -> Network<U> {
+    /// The same network in another precision, every parameter rounded to the nearest number that it has.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`](crate::Error::NotFinite) for a parameter that is beyond the other precision's range, or that is
+    /// not finite itself.
+    pub fn cast<U: Scalar>(&self) -> Result<Network<U>> {
+        Ok(self.with(self.parameters.cast()?))
+    }
+
+    /// The same network in `f64`, which holds the parameters of every type.
+    pub(crate) fn widened(&self) -> Network<f64> {
+        self.with(self.parameters.rounded())
+    }
+
+    fn with<U>(&self, parameters: Parameters<U>) -> Network<U> {
         Network {
             nodes: self.nodes.clone(),
             slots: self.slots.clone(),
-            parameters: self.parameters.cast(),
+            parameters,
         }
     }
 

@@ -182,7 +182,7 @@ fn pull_rival_back<T: Scalar>(
     let row = |c: usize| c * d..(c + 1) * d;
     let pairs = jacobian[row(class)].iter().zip(&jacobian[row(rival.class)]);
     let normal: Vec<T> = pairs.map(|(&own, &other)| own - other).collect();
-    let size = metric.dual(normal.iter().map(|n| n.into_f64()));
+    let size = metric.dual_norm(normal.iter().map(|n| n.into_f64()));
     f_bar[class] += slope / size;
     f_bar[rival.class] -= slope / size;
     let mut bar = vec![T::ZERO; d];

@@ -167,15 +167,15 @@ impl<T: Scalar> Way<T> {
         let mut kinks = Array1::zeros(x.len());
         loop {
             let (pattern, rates) = (walk.pattern().clone(), walk.logit_rates().to_owned());
-            let logits = walk.logits(walk.end());
-            let Some(crossing) = walk.cross() else {
+            let logits = walk.logits(walk.end())?;
+            let Some(crossing) = walk.cross()? else {
                 return Ok(Way {
                     steps,
                     kinks,
                     last: pattern,
                 });
             };
-            let jump = walk.jump().expect("a crossing was just made");
+            let jump = walk.jump()?.expect("a crossing was just made");
             batch.fill(loss, &logits.to_vec(), target, logits.len());
             let pairs = batch.residual(0).iter().zip(&jump.output);
             let along: f64 = pairs.map(|(r, u)| r * u.into_f64()).sum();

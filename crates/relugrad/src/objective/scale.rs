@@ -149,7 +149,7 @@ impl Objective {
         workspace: &mut Workspace<T>,
         derivatives: bool,
     ) -> Result<()> {
-        let wide = network.cast::<f64>();
+        let wide = network.widened();
         let inputs = inputs.mapv(Scalar::into_f64);
         let values;
         let targets = match targets {

@@ -3,7 +3,7 @@
 use ndarray::{Array1, ArrayView1, Axis};
 
 use super::segment::{GradientChange, gradient_change};
-use crate::error::{Result, check_shape};
+use crate::error::{Result, check_array, check_number, check_shape};
 use crate::finite_difference::{FiniteDifference, Scheme};
 use crate::loss::{Loss, Targets};
 use crate::network::Network;
@@ -35,7 +35,8 @@ impl FiniteDifference {
     /// Cost: a [`walk`](Network::walk) between the points with its Jacobian, and a few passes.
     ///
     /// # Errors
-    /// Those of [`Network::walk`] and of the targets.
+    /// Those of [`Network::walk`] and of the targets, and [`Error::NotFinite`](crate::Error::NotFinite) for a quotient or a
+    /// derivative that overflows.
     pub fn audit<T: Scalar>(
         &self,
         network: &Network<T>,
@@ -64,7 +65,7 @@ impl FiniteDifference {
         let trace = network.trace(x.insert_axis(Axis(0)))?;
         let curvature = trace.curvature(loss)?;
         let gradient = trace.input_gradient(loss, targets)?;
-        Ok(Audit {
+        let audit = Audit {
             reported_slope: (high - low) / width,
             exact_slope: gradient.row(0).dot(&z).into_f64(),
             reported_hvp: (gradient_high - gradient_low) * per_width,
@@ -77,7 +78,23 @@ impl FiniteDifference {
                 kinks: change.kinks * per_width,
             },
             largest_step: self.largest_step(network, x, z)?,
-        })
+        };
+        check_number(
+            "a difference quotient of the loss",
+            &[],
+            audit.reported_slope,
+        )?;
+        check_number("⟨g, z⟩", &[], audit.exact_slope)?;
+        let quotient = &audit.reported_hvp;
+        for part in [quotient, &audit.parts.smooth, &audit.parts.kinks] {
+            let entries = part.as_slice().expect("one row");
+            check_array(
+                "a difference quotient of the gradient",
+                part.shape(),
+                entries,
+            )?;
+        }
+        Ok(audit)
     }
 
     /// The largest step of this scheme along `z` whose points lie in the region of `x`; infinite if all do. `x, z: [D]`.

@@ -10,7 +10,7 @@ use ndarray::{ArrayView2, Axis};
 
 use super::face::{Face, write_margins};
 use super::frozen::Pass;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_number};
 use crate::jacobian::SWEEP_MEMORY;
 use crate::network::Network;
 use crate::network::map::GateKind;
@@ -32,7 +32,18 @@ pub enum Metric {
 
 impl Metric {
     /// The dual norm of a vector: `max ⟨g, δ⟩` over `‖δ‖ ≤ 1`.
-    pub fn dual(self, g: impl Iterator<Item = f64>) -> f64 {
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if it overflows or an entry is not finite.
+    pub fn dual(self, g: impl Iterator<Item = f64>) -> Result<f64> {
+        // The largest entry alone would lose a NaN.
+        let mut finite = true;
+        let norm = self.dual_norm(g.inspect(|g| finite &= g.is_finite()));
+        check_number("a dual norm", &[], if finite { norm } else { f64::NAN })
+    }
+
+    /// The same; infinite if it overflows.
+    pub(crate) fn dual_norm(self, g: impl Iterator<Item = f64>) -> f64 {
         match self {
             Metric::L1 => g.fold(0.0, |largest, g| g.abs().max(largest)),
             Metric::L2 => Squares::of(g).root(),
@@ -104,10 +115,10 @@ impl Size {
     }
 }
 
-/// `margin / size`, infinite for a size of 0.
+/// `margin / size`, infinite for a size of 0 only.
 pub(super) fn ratio(margin: f64, size: f64) -> f64 {
     if size > 0.0 {
-        margin / size
+        (margin / size).clamp(-f64::MAX, f64::MAX)
     } else {
         f64::INFINITY
     }

@@ -2,11 +2,12 @@
 
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 
-use crate::error::{Error, Result, check_shape};
+use crate::error::{Error, Result, check_array, check_number, check_shape};
 use crate::loss::{Loss, LossBatch, Targets};
 use crate::network::Network;
 use crate::objective::Objective;
 use crate::penalty::Penalty;
+use crate::penalty::input_gradient::Norm;
 use crate::scalar::Scalar;
 
 /// The relative accuracy to which a smooth penalty is integrated on each piece.
@@ -23,7 +24,8 @@ impl<T: Scalar> Network<T> {
     /// between crossings, so the integral is a sum. Cost: that of a [`walk`](Self::walk) with one backward row a crossing.
     ///
     /// # Errors
-    /// Those of [`walk`](Self::walk); [`Error::Label`] if there is no such class; [`Error::Shape`].
+    /// Those of [`walk`](Self::walk) and [`Walk::cross`](crate::Walk::cross); [`Error::Label`] if there is no such class;
+    /// [`Error::Shape`]; [`Error::NotFinite`] if the integral overflows.
     pub fn integrated_gradients(
         &self,
         x: ArrayView1<T>,
@@ -51,10 +53,13 @@ impl<T: Scalar> Network<T> {
         loop {
             let length = T::from_f64(walk.end() - walk.start());
             integral.scaled_add(length, &gradient);
-            if walk.cross().is_none() {
-                return Ok(integral * difference);
+            if walk.cross()?.is_none() {
+                let attributions: Array1<T> = integral * difference;
+                let entries = attributions.as_slice().expect("one row");
+                check_array("an integrated gradient", attributions.shape(), entries)?;
+                return Ok(attributions);
             }
-            let jump = walk.jump().expect("a crossing was just made");
+            let jump = walk.jump()?.expect("a crossing was just made");
             gradient.scaled_add(jump.output[class], &jump.normal);
         }
     }
@@ -64,7 +69,8 @@ impl<T: Scalar> Network<T> {
     /// beside `‖H z‖` for its smooth change. 0 for a length of 0.
     ///
     /// # Errors
-    /// Those of [`walk`](Self::walk) and of the targets, which are those of one sample.
+    /// Those of [`walk`](Self::walk), [`Walk::cross`](crate::Walk::cross) and of the targets, which are those of one sample;
+    /// [`Error::NotFinite`] if it overflows.
     pub fn kink_curvature(
         &self,
         x: ArrayView1<T>,
@@ -75,18 +81,18 @@ impl<T: Scalar> Network<T> {
     ) -> Result<f64> {
         let mut residual = residuals(loss, targets, self.outputs())?;
         let (mut walk, mut sum) = (self.walk(x, z, length)?, 0.0);
-        while let Some(crossing) = walk.cross() {
-            let jump = walk.jump().expect("a crossing was just made");
-            let r = residual(&walk.logits(crossing.at));
+        while let Some(crossing) = walk.cross()? {
+            let jump = walk.jump()?.expect("a crossing was just made");
+            let r = residual(&walk.logits(crossing.at)?);
             let along: f64 = r
                 .iter()
                 .zip(&jump.output)
                 .map(|(r, u)| r * u.into_f64())
                 .sum();
-            let squares = jump.normal.iter().map(|n| n.into_f64() * n.into_f64());
-            sum += along.abs() * squares.sum::<f64>().sqrt();
+            sum += along.abs() * Norm::L2.value(jump.normal.as_slice().expect("one row"));
         }
-        Ok(if length > 0.0 { sum / length } else { 0.0 })
+        let mean = if length > 0.0 { sum / length } else { 0.0 };
+        check_number("the kink curvature", &[], mean)
     }
 
     /// The mean of a penalty over `x + t z` for `t` from 0 to `length`, piece by piece.
@@ -96,7 +102,8 @@ impl<T: Scalar> Network<T> {
     /// Cost: that of a [`walk`](Self::walk), and of the penalty at one or more points of each piece.
     ///
     /// # Errors
-    /// Those of [`walk`](Self::walk) and [`Objective::value`].
+    /// Those of [`walk`](Self::walk), [`Walk::cross`](crate::Walk::cross) and [`Objective::value`]; [`Error::NotFinite`] if the
+    /// mean overflows.
     pub fn mean_penalty(
         &self,
         x: ArrayView1<T>,
@@ -124,8 +131,8 @@ impl<T: Scalar> Network<T> {
                 let whole = gauss(&value, start, end)?;
                 sum += halved(&value, (start, end), whole, sum, HALVINGS)?;
             }
-            if walk.cross().is_none() {
-                return Ok(sum / length);
+            if walk.cross()?.is_none() {
+                return check_number("the mean of a penalty", &[], sum / length);
             }
         }
     }

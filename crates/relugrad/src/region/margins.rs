@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
 use super::frozen::Pass;
-use crate::error::Result;
+use crate::error::{Result, check_array, check_finite};
 use crate::network::Network;
 use crate::scalar::Scalar;
 
@@ -39,7 +39,7 @@ impl<T: Scalar> Network<T> {
     /// derivative in a random direction. Cost: two forward rows besides the trace.
     ///
     /// # Errors
-    /// Those of [`trace`](Self::trace).
+    /// Those of [`trace`](Self::trace), and [`Error::NotFinite`](crate::Error::NotFinite) for a margin that overflows.
     pub fn near_kinks(&self, inputs: ArrayView2<T>) -> Result<Vec<usize>> {
         let mut random = ChaCha8Rng::seed_from_u64(0);
         let mut direction = || T::from_f64(random.sample(StandardNormal));
@@ -52,6 +52,9 @@ impl<T: Scalar> Network<T> {
             along.run(self, trace.pattern(), direction.view(), false);
             let margins = here.margins(self, trace.pattern(), true);
             let rates = along.margins(self, trace.pattern(), false);
+            for layer in margins.iter().chain(&rates) {
+                check_array("a margin", &[layer.len()], layer)?;
+            }
             let layers = margins.iter().zip(&rates);
             let near = layers.map(|(margins, rates)| {
                 let largest = margins.iter().fold(T::ZERO, |a, m| a.max(m.abs()));
@@ -73,7 +76,8 @@ impl<T: Scalar> Network<T> {
     /// Cost: `D` forward rows, and memory for `N·D` numbers.
     ///
     /// # Errors
-    /// Those of [`trace`](Self::trace).
+    /// Those of [`trace`](Self::trace), and [`Error::NotFinite`](crate::Error::NotFinite) for a margin or a gradient that
+    /// overflows.
     pub fn margins(&self, x: ArrayView1<T>) -> Result<Margins<T>> {
         let trace = self.trace(x.insert_axis(Axis(0)))?;
         let pattern = trace.pattern();
@@ -93,6 +97,13 @@ impl<T: Scalar> Network<T> {
             unit[i] = T::ZERO;
         }
         values.mapv_inplace(T::abs);
+        check_array(
+            "a margin",
+            values.shape(),
+            values.as_slice().expect("one row"),
+        )?;
+        let entries = gradients.as_slice().expect("standard layout");
+        check_finite("the gradient of a margin", self.inputs(), entries)?;
         Ok(Margins { values, gradients })
     }
 }

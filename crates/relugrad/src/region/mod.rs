@@ -17,7 +17,7 @@ mod walk;
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_finite};
 use crate::network::Network;
 use crate::pattern::ActivationPattern;
 use crate::scalar::Scalar;
@@ -127,10 +127,15 @@ impl<T: Scalar> Region<'_, T> {
     }
 
     /// The affine map `f(x') = J x' + c` of the region: the Jacobian `[K, D]` and the offset `[K]`.
-    pub fn affine_map(&self) -> (Array2<T>, Array1<T>) {
-        let jacobian = self.trace.jacobian().index_axis_move(Axis(0), 0);
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if it overflows.
+    pub fn affine_map(&self) -> Result<(Array2<T>, Array1<T>)> {
+        let jacobian = self.trace.jacobian()?.index_axis_move(Axis(0), 0);
         let offset = &self.logits() - &jacobian.dot(&self.point());
-        (jacobian, offset)
+        let entries = offset.as_slice().expect("one row");
+        check_finite("the offset of the affine map", entries.len(), entries)?;
+        Ok((jacobian, offset))
     }
 
     /// Number of hyperplanes: one for each unit of a gate with two slopes, two for a clip, and one for each entry of a
@@ -140,7 +145,7 @@ impl<T: Scalar> Region<'_, T> {
     }
 
     /// The distances to all hyperplanes, in order; infinite for a gate that the input does not reach, and for the bound of
-    /// a clip that lies beyond the other. `[N]`
+    /// a clip that lies beyond the other, but for no other: one beyond the range of `f64` is its largest number. `[N]`
     pub fn distances(&self, metric: Metric) -> Vec<f64> {
         self.distances.in_metric(metric).collect()
     }
@@ -178,7 +183,7 @@ impl<T: Scalar> Region<'_, T> {
     ///
     /// # Errors
     /// [`Error::MemoryBound`] if `memory` is less than one row needs; [`Error::OutOfRange`] for a number that does not
-    /// exist.
+    /// exist; [`Error::NotFinite`] for a normal that overflows.
     pub fn for_each_hyperplane(
         &self,
         numbers: impl IntoIterator<Item = usize>,
@@ -211,6 +216,7 @@ impl<T: Scalar> Region<'_, T> {
             rows.backward_from(&gated, block.len(), &sources, true);
             let normals = rows.at_input().chunks_exact(network.inputs());
             for ((normal, face), &number) in normals.zip(&faces).zip(block) {
+                check_finite("the normal of a hyperplane", normal.len(), normal)?;
                 visit(Hyperplane {
                     kink: face.kink,
                     margin: T::from_f64(self.distances.margins[number]),
@@ -224,7 +230,7 @@ impl<T: Scalar> Region<'_, T> {
     /// The classes other than `class` by their distance in the region's affine map, nearest first.
     ///
     /// # Errors
-    /// [`Error::Label`] if there is no such class, [`Error::NotFinite`] for a distance whose numbers overflow.
+    /// [`Error::Label`] if there is no such class, [`Error::NotFinite`] for a Jacobian or a distance whose numbers overflow.
     pub fn rivals(&self, class: usize, metric: Metric) -> Result<Vec<Rival>> {
         let k = self.trace.network().outputs();
         if class >= k {
@@ -234,7 +240,7 @@ impl<T: Scalar> Region<'_, T> {
                 classes: k,
             });
         }
-        let jacobian = self.trace.jacobian().index_axis_move(Axis(0), 0);
+        let jacobian = self.trace.jacobian()?.index_axis_move(Axis(0), 0);
         rivals(self.logits(), jacobian.view(), class, metric)
     }
 
@@ -277,8 +283,8 @@ pub(crate) fn rivals<T: Scalar>(
         let pairs = jacobian.row(class).into_iter().zip(jacobian.row(other));
         let differences = pairs.map(|(a, b)| a.into_f64() - b.into_f64());
         // The largest of the entries' norms, so that no NaN is lost.
-        let sum = Metric::Linf.dual(differences.clone());
-        let size = metric.dual(differences);
+        let sum = Metric::Linf.dual_norm(differences.clone());
+        let size = metric.dual_norm(differences);
         if !(sum.is_finite() && gap.is_finite()) {
             return Err(Error::NotFinite {
                 what: "the distance to a decision boundary".into(),

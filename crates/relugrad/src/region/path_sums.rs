@@ -7,7 +7,7 @@
 
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 
-use crate::error::Result;
+use crate::error::{Result, check_array};
 use crate::network::map::{GateKind, GateMap, Given, Map};
 use crate::network::{Network, Node};
 use crate::pattern::{ActivationPattern, LayerView};
@@ -31,10 +31,10 @@ impl<T: Scalar> Network<T> {
     /// Cost: `D + 1` forward rows.
     ///
     /// # Errors
-    /// Those of [`trace`](Self::trace).
+    /// Those of [`trace`](Self::trace), and [`Error::NotFinite`](crate::Error::NotFinite) for a sum that overflows.
     pub fn path_sums(&self, x: ArrayView1<T>) -> Result<PathSums> {
         let trace = self.trace(x.insert_axis(Axis(0)))?;
-        let wide = self.cast::<f64>();
+        let wide = self.widened();
         let mut sums = Absolute {
             network: &wide,
             pattern: trace.pattern(),
@@ -51,6 +51,14 @@ impl<T: Scalar> Network<T> {
             unit[i] = 1.0;
             column.assign(&ArrayView1::from(&sums.run(&unit, false)));
             unit[i] = 0.0;
+        }
+        let entries = jacobian.as_slice().expect("standard layout");
+        for (shape, values) in [
+            (logits.shape(), logits.as_slice().expect("one row")),
+            (margins.shape(), margins.as_slice().expect("one row")),
+            (jacobian.shape(), entries),
+        ] {
+            check_array("a path sum", shape, values)?;
         }
         Ok(PathSums {
             logits,

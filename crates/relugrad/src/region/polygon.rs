@@ -37,7 +37,7 @@ impl Polygon {
         }
     }
 
-    /// Its area.
+    /// Its area, which is finite for a polygon of a [`slice`](crate::Network::slice): a window whose area overflows is refused.
     pub fn area(&self) -> f64 {
         let [x0, y0] = self.corners[0];
         let pairs = self.corners[1..].windows(2);
@@ -48,10 +48,10 @@ impl Polygon {
         0.5 * doubled.sum::<f64>()
     }
 
-    /// The mean of its corners, a point inside.
+    /// The mean of its corners, a point inside; finite, as the corners are: no part of the sum is larger than the largest of them.
     pub fn middle(&self) -> [f64; 2] {
         let count = self.corners.len() as f64;
-        let mean = |axis: usize| self.corners.iter().map(|c| c[axis]).sum::<f64>() / count;
+        let mean = |axis: usize| self.corners.iter().map(|c| c[axis] / count).sum::<f64>();
         [mean(0), mean(1)]
     }
 

@@ -3,7 +3,7 @@
 
 use ndarray::{Array1, Array2, ArrayView1};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_array};
 use crate::loss::{Loss, LossBatch, Targets};
 use crate::network::Network;
 use crate::scalar::Scalar;
@@ -38,7 +38,7 @@ impl<T: Scalar> Network<T> {
     /// Cost: that of a [`walk`](Self::walk) with its Jacobian, and memory for `K·D` numbers a piece.
     ///
     /// # Errors
-    /// Those of [`walk`](Self::walk).
+    /// Those of [`walk`](Self::walk) and [`Walk::cross`](crate::Walk::cross).
     pub fn pieces(&self, x: ArrayView1<T>, z: ArrayView1<T>, length: f64) -> Result<Vec<Piece<T>>> {
         let mut walk = self.walk(x, z, length)?;
         let mut pieces = Vec::new();
@@ -47,11 +47,11 @@ impl<T: Scalar> Network<T> {
             pieces.push(Piece {
                 start,
                 end,
-                jacobian: walk.jacobian().clone(),
-                logits_start: walk.logits(start),
-                logits_end: walk.logits(end),
+                jacobian: walk.jacobian()?.clone(),
+                logits_start: walk.logits(start)?,
+                logits_end: walk.logits(end)?,
             });
-            if walk.cross().is_none() {
+            if walk.cross()?.is_none() {
                 return Ok(pieces);
             }
         }
@@ -61,7 +61,7 @@ impl<T: Scalar> Network<T> {
 /// The change of the input gradient over `pieces`, which must not be empty; `targets` of one sample.
 ///
 /// # Errors
-/// Those of the targets; [`Error::EmptyBatch`] without pieces.
+/// Those of the targets; [`Error::EmptyBatch`] without pieces; [`Error::NotFinite`] if it overflows.
 pub fn gradient_change<T: Scalar>(
     pieces: &[Piece<T>],
     loss: &Loss,
@@ -92,6 +92,10 @@ pub fn gradient_change<T: Scalar>(
         if let Some(next) = pieces.get(i + 1) {
             change.kinks += &(&next.jacobian - &piece.jacobian).t().dot(&end);
         }
+    }
+    for part in [&change.smooth, &change.kinks] {
+        let entries = part.as_slice().expect("one row");
+        check_array("a change of the input gradient", part.shape(), entries)?;
     }
     Ok(change)
 }
@@ -159,7 +163,7 @@ mod tests {
         for piece in pieces.iter().filter(|piece| piece.end - piece.start > 1e-9) {
             let middle = &x + &(0.5 * (piece.start + piece.end) * &z);
             let trace = network.trace(middle.view().insert_axis(Axis(0))).unwrap();
-            let fresh = trace.jacobian().index_axis_move(Axis(0), 0);
+            let fresh = trace.jacobian().unwrap().index_axis_move(Axis(0), 0);
             assert!(piece.jacobian.abs_diff_eq(&fresh, 1e-12));
         }
         let (loss, targets) = (Loss::softmax_cross_entropy(), Targets::Classes(&[2]));

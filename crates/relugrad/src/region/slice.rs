@@ -11,13 +11,14 @@ use rayon::prelude::*;
 
 use super::face::Kink;
 use super::polygon::{Affine, Edge, Polygon};
-use crate::error::{Error, Result, check_shape};
+use crate::error::{Error, Result, check_array, check_shape};
 use crate::jacobian::SWEEP_MEMORY;
 use crate::network::map::{GateKind, GateMap, Given};
 use crate::network::{Network, Node};
 use crate::parallel::GoOn;
 use crate::pattern::ActivationPattern;
 use crate::scalar::Scalar;
+use crate::squares::Squares;
 
 /// A plane in the input space, `o + a u + b v`.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,14 +31,10 @@ pub struct Plane<T> {
 
 impl<T: Scalar> Plane<T> {
     /// The plane through three points, the first at `(0, 0)` and the second on the first axis. The axes are orthonormal, so
-    /// lengths and angles in the plane are those of the input space. `None` if the points are on one line.
+    /// lengths and angles in the plane are those of the input space. `None` if the points are on one line, or so far apart that
+    /// their distances overflow.
     pub fn through(points: [ArrayView1<T>; 3]) -> Option<Plane<T>> {
-        let norm = |v: &Array1<T>| {
-            v.iter()
-                .map(|v| v.into_f64() * v.into_f64())
-                .sum::<f64>()
-                .sqrt()
-        };
+        let norm = |v: &Array1<T>| Squares::of(v.iter().map(|v| v.into_f64())).root();
         let along = &points[1] - &points[0];
         let length = norm(&along);
         let u = along.mapv(|v| T::from_f64(v.into_f64() / length));
@@ -54,17 +51,29 @@ impl<T: Scalar> Plane<T> {
     }
 
     /// The input at `(a, b)`; `[D]`.
-    pub fn at(&self, [a, b]: [f64; 2]) -> Array1<T> {
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if it overflows.
+    pub fn at(&self, [a, b]: [f64; 2]) -> Result<Array1<T>> {
         let [u, v] = &self.directions;
-        &self.origin + &(u * T::from_f64(a)) + v * T::from_f64(b)
+        let x = &self.origin + &(u * T::from_f64(a)) + v * T::from_f64(b);
+        let entries = x.to_vec();
+        check_array("a point of the plane", &[entries.len()], &entries)?;
+        Ok(x)
     }
 
     /// Where an input is projected to, for axes that are orthonormal.
-    pub fn project(&self, x: ArrayView1<T>) -> [f64; 2] {
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if it overflows.
+    pub fn project(&self, x: ArrayView1<T>) -> Result<[f64; 2]> {
         let from = &x - &self.origin;
-        self.directions
+        let place = self
+            .directions
             .each_ref()
-            .map(|axis| axis.dot(&from).into_f64())
+            .map(|axis| axis.dot(&from).into_f64());
+        check_array("a place in the plane", &[2], &place)?;
+        Ok(place)
     }
 }
 
@@ -119,8 +128,9 @@ impl<T: Scalar> Network<T> {
     /// polygon and layer, and a comparison of each unit with each polygon before its layer.
     ///
     /// # Errors
-    /// [`Error::Shape`], [`Error::NotFinite`], [`Error::OutOfRange`] for a window without area, and
-    /// [`Error::TooManyRegions`] beyond `limit` polygons.
+    /// [`Error::Shape`], [`Error::NotFinite`] for a plane, or values in the window, that are not finite,
+    /// [`Error::OutOfRange`] for a window without area or one whose area overflows, and [`Error::TooManyRegions`] beyond `limit`
+    /// polygons.
     pub fn slice(
         &self,
         plane: &Plane<T>,
@@ -142,15 +152,7 @@ impl<T: Scalar> Network<T> {
         limit: usize,
         go_on: GoOn,
     ) -> Result<Slice> {
-        for [low, high] in window {
-            if !(low.is_finite() && high.is_finite() && low < high) {
-                return Err(Error::OutOfRange {
-                    option: "side of the window".into(),
-                    value: high - low,
-                    expected: "finite and positive",
-                });
-            }
-        }
+        check_window(window)?;
         for (name, v) in [("origin", &plane.origin)]
             .into_iter()
             .chain(plane.directions.iter().map(|v| ("direction", v)))
@@ -172,6 +174,9 @@ impl<T: Scalar> Network<T> {
         group.parts.push((Polygon::rectangle(window), pattern));
         let arrangement = Arrangement {
             network: self,
+            reach: window
+                .map(|side| side.map(f64::abs))
+                .map(|[low, high]| low.max(high)),
             limit,
             go_on,
             stopped: AtomicBool::new(false),
@@ -182,6 +187,31 @@ impl<T: Scalar> Network<T> {
             complete: !arrangement.stopped.into_inner(),
         })
     }
+}
+
+/// Refuses a window without area, or whose area is no number: that of a polygon in it is the sum of products that are together
+/// no more than four times as much.
+fn check_window(window: [[f64; 2]; 2]) -> Result<()> {
+    let refused = |option: &str, value, expected| Error::OutOfRange {
+        option: option.into(),
+        value,
+        expected,
+    };
+    let sides = window.map(|[low, high]| high - low);
+    for side in sides {
+        if !(side.is_finite() && side > 0.0) {
+            return Err(refused("side of the window", side, "finite and positive"));
+        }
+    }
+    let area = 4.0 * sides[0] * sides[1];
+    if !area.is_finite() {
+        return Err(refused(
+            "area of the window",
+            area,
+            "a quarter of the largest number at most",
+        ));
+    }
+    Ok(())
 }
 
 /// Polygons that go through the network together, with the values of all nodes on them.
@@ -211,6 +241,8 @@ impl<T: Scalar> Group<T> {
 
 struct Arrangement<'n, T> {
     network: &'n Network<T>,
+    /// How far the window reaches from 0, in `a` and `b`.
+    reach: [f64; 2],
     limit: usize,
     go_on: GoOn<'n>,
     stopped: AtomicBool,
@@ -237,6 +269,7 @@ impl<T: Scalar> Arrangement<'_, T> {
             self.affine(node, &mut group);
         }
         let (k, slot) = (self.network.outputs(), self.network.output().slot);
+        self.check("a logit", (slot, k), 0.0, &group)?;
         let cells = group.parts.into_iter().enumerate();
         let cells = cells.map(|(i, (polygon, pattern))| {
             let origin = &group.origin[slot][i * k..];
@@ -249,6 +282,28 @@ impl<T: Scalar> Arrangement<'_, T> {
             }
         });
         Ok(cells.collect())
+    }
+
+    /// Refuses values of a slot that overflow in the window, or whose differences from each other or from a bound do.
+    fn check(
+        &self,
+        what: &str,
+        (slot, width): (usize, usize),
+        bound: f64,
+        group: &Group<T>,
+    ) -> Result<()> {
+        let (origin, along) = (&group.origin[slot], &group.along[slot]);
+        let rates = along.chunks_exact(2 * width);
+        for (values, rates) in origin.chunks_exact(width).zip(rates) {
+            let (a, b) = rates.split_at(width);
+            let size = |i: usize| {
+                let [c, a, b] = [values[i], a[i], b[i]].map(|v| v.into_f64().abs());
+                4.0 * (c + bound + a * self.reach[0] + b * self.reach[1])
+            };
+            let sizes: Vec<f64> = (0..width).map(size).collect();
+            check_array(what, &[width], &sizes)?;
+        }
+        Ok(())
     }
 
     fn affine(&self, node: &Node, group: &mut Group<T>) {
@@ -273,6 +328,18 @@ impl<T: Scalar> Arrangement<'_, T> {
     fn divide(&self, node: usize, gate: &GateMap, group: &Group<T>) -> Result<Vec<Cell>> {
         let arrives = &self.network.nodes[self.network.nodes[node].inputs[0]];
         let width = arrives.width;
+        let bound = match &gate.kind {
+            GateKind::Slope(slope) => slope
+                .bounds()
+                .map_or(0.0, |(min, max)| min.abs().max(max.abs())),
+            GateKind::Max(_) => 0.0,
+        };
+        self.check(
+            "what arrives at a gate",
+            (arrives.slot, width),
+            bound,
+            group,
+        )?;
         let mut children = Vec::new();
         for (i, (polygon, pattern)) in group.parts.iter().enumerate() {
             let origin = &group.origin[arrives.slot][i * width..(i + 1) * width];

@@ -11,7 +11,7 @@ use ndarray::{Array1, Array2, ArrayView1, Axis, linalg::general_mat_mul};
 use super::face::write_margins;
 use super::face::{Face, Kink};
 use super::frozen::Pass;
-use crate::error::{Error, Result, check_non_negative, check_shape};
+use crate::error::{Error, Result, check_array, check_finite, check_non_negative, check_shape};
 use crate::network::Network;
 use crate::network::map::{GateKind, GateMap};
 use crate::pattern::{ActivationPattern, LayerView};
@@ -47,6 +47,8 @@ pub struct Jump<T> {
 ///
 /// After every 64 crossings all values are evaluated afresh, which bounds the drift of the incremental updates.
 ///
+/// What a walk gives without a `Result` is finite until one of its functions fails; then the walk is of no more use.
+///
 /// ```
 /// use ndarray::array;
 /// use relugrad::Mlp;
@@ -54,7 +56,7 @@ pub struct Jump<T> {
 /// let network = Mlp::new(&[2, 16, 16, 3]).build::<f64>(0)?;
 /// let mut walk = network.walk(array![0.5, -1.0].view(), array![1.0, 2.0].view(), 1.0)?;
 /// let mut regions = 1;
-/// while let Some(crossing) = walk.cross() {
+/// while let Some(crossing) = walk.cross()? {
 ///     assert_eq!(walk.start(), crossing.at);
 ///     regions += 1;
 /// }
@@ -85,6 +87,9 @@ pub struct Walk<'n, T> {
     rows: Rows<T>,
 }
 
+/// What overflows, in errors.
+const JACOBIAN: &str = "the Jacobian of a region";
+
 /// A layer of gates and one of its faces, by their numbers.
 type Place = (usize, usize);
 
@@ -94,7 +99,8 @@ impl<T: Scalar> Network<T> {
     /// Cost: three forward rows, and for each crossing what [`Walk::cross`] says.
     ///
     /// # Errors
-    /// [`Error::Shape`], [`Error::NotFinite`], and [`Error::OutOfRange`] for a `length` that is negative or not finite.
+    /// Those of [`trace`](Self::trace), [`Error::Shape`], [`Error::NotFinite`] for a direction, or its image at a gate or a logit,
+    /// that is not finite, and [`Error::OutOfRange`] for a `length` that is negative or not finite.
     pub fn walk(&self, x: ArrayView1<T>, z: ArrayView1<T>, length: f64) -> Result<Walk<'_, T>> {
         check_non_negative("length of the segment", length)?;
         check_shape("direction", &[self.inputs()], z.shape())?;
@@ -122,7 +128,8 @@ impl<T: Scalar> Network<T> {
             since_refresh: 0,
             rows: Rows::default(),
         };
-        walk.refresh();
+        walk.refresh()?;
+        walk.check(0)?;
         walk.look_ahead(0);
         Ok(walk)
     }
@@ -152,9 +159,14 @@ impl<T: Scalar> Walk<'_, T> {
     }
 
     /// The logits at `x + t z` by the affine map of the present region; `[K]`.
-    pub fn logits(&self, t: f64) -> Array1<T> {
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if they overflow.
+    pub fn logits(&self, t: f64) -> Result<Array1<T>> {
         let pairs = self.origin.logits.iter().zip(&self.slope.logits);
-        pairs.map(|(&f, &rate)| f + T::from_f64(t) * rate).collect()
+        let logits: Vec<T> = pairs.map(|(&f, &rate)| f + T::from_f64(t) * rate).collect();
+        check_array("a logit", &[logits.len()], &logits)?;
+        Ok(logits.into())
     }
 
     /// The derivative of the logits along the segment, `J z`; `[K]`.
@@ -164,18 +176,27 @@ impl<T: Scalar> Walk<'_, T> {
 
     /// The Jacobian of the present region; `[K, D]`. From the first call on, every crossing updates it, for one backward
     /// row and `K·D` operations.
-    pub fn jacobian(&mut self) -> &Array2<T> {
-        if self.jacobian.is_none() {
-            self.jacobian = Some(self.fresh_jacobian());
-        }
-        self.jacobian.as_ref().expect("it was just computed")
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if it overflows.
+    pub fn jacobian(&mut self) -> Result<&Array2<T>> {
+        let jacobian = match self.jacobian.take() {
+            Some(jacobian) => jacobian,
+            None => self.fresh_jacobian()?,
+        };
+        Ok(self.jacobian.insert(jacobian))
     }
 
     /// Crosses to the next region, or stays and returns `None` if the segment ends in this one.
     ///
     /// Cost: at most one forward row from the gate on, and one scan of all margins.
-    pub fn cross(&mut self) -> Option<Crossing> {
-        let (at, place) = self.next?;
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if the affine map of the next region overflows at a gate or a logit, or its Jacobian if there is one.
+    pub fn cross(&mut self) -> Result<Option<Crossing>> {
+        let Some((at, place)) = self.next else {
+            return Ok(None);
+        };
         let face = self.network.face(&self.pattern, 0, place);
         let gate = self
             .network
@@ -191,36 +212,47 @@ impl<T: Scalar> Walk<'_, T> {
         let output = self.propagate(&face);
         self.last = Some((face, output));
         if self.jacobian.is_some() {
-            let jump = self.jump().expect("a crossing was just made");
+            let jump = self.jump()?.expect("a crossing was just made");
             let (column, row) = (
                 jump.output.insert_axis(Axis(1)),
                 jump.normal.insert_axis(Axis(0)),
             );
             let jacobian = self.jacobian.as_mut().expect("it is kept");
             general_mat_mul(T::ONE, &column, &row, T::ONE, jacobian);
+            let entries = jacobian.as_slice().expect("standard layout");
+            check_finite(JACOBIAN, self.network.inputs(), entries)?;
         }
         self.since_refresh += 1;
+        let mut changed = place.0;
         if self.since_refresh == REFRESH {
-            self.refresh();
-            self.look_ahead(0);
-        } else {
-            self.look_ahead(place.0);
+            self.refresh()?;
+            changed = 0;
         }
-        Some(Crossing {
+        self.check(changed)?;
+        self.look_ahead(changed);
+        Ok(Some(Crossing {
             at,
             kink: face.kink,
-        })
+        }))
     }
 
     /// What the last crossing added to the Jacobian; `None` before the first. Cost: one backward row from the gate on.
-    pub fn jump(&mut self) -> Option<Jump<T>> {
-        let (face, output) = self.last.clone()?;
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if it overflows.
+    pub fn jump(&mut self) -> Result<Option<Jump<T>>> {
+        let Some((face, output)) = self.last.clone() else {
+            return Ok(None);
+        };
         let mut rows = std::mem::take(&mut self.rows);
         let width = self.network.nodes[face.arrives].width;
         rows.backward_from(&self.gated(), 1, &[face.seeds(0, width, 1.0)], true);
         let normal = Array1::from_vec(rows.at_input().to_vec());
         self.rows = rows;
-        Some(Jump { output, normal })
+        for part in [&output, &normal] {
+            check_array("a jump", part.shape(), part.as_slice().expect("one row"))?;
+        }
+        Ok(Some(Jump { output, normal }))
     }
 
     fn gated(&self) -> Gated<'_, T> {
@@ -236,24 +268,37 @@ impl<T: Scalar> Walk<'_, T> {
         self.last.as_ref().map(|(face, _)| face)
     }
 
+    /// Refuses values that are not finite: of the logits, and of what arrives at the layers of gates from `changed` on.
+    fn check(&self, changed: usize) -> Result<()> {
+        for pass in [&self.origin, &self.slope] {
+            for arriving in &pass.arriving[changed..] {
+                check_array("what arrives at a gate", &[arriving.len()], arriving)?;
+            }
+            check_array("a logit", &[pass.logits.len()], &pass.logits)?;
+        }
+        Ok(())
+    }
+
     /// Evaluates everything afresh.
-    fn refresh(&mut self) {
+    fn refresh(&mut self) -> Result<()> {
         let (network, pattern) = (self.network, &self.pattern);
         self.origin.run(network, pattern, self.x.view(), true);
         self.slope.run(network, pattern, self.z.view(), false);
         self.since_refresh = 0;
         if self.jacobian.is_some() {
-            self.jacobian = Some(self.fresh_jacobian());
+            self.jacobian = Some(self.fresh_jacobian()?);
         }
+        Ok(())
     }
 
-    pub(super) fn fresh_jacobian(&mut self) -> Array2<T> {
+    pub(super) fn fresh_jacobian(&mut self) -> Result<Array2<T>> {
         let mut rows = std::mem::take(&mut self.rows);
         let (k, d) = (self.network.outputs(), self.network.inputs());
         rows.backward(&self.gated(), Seeds::Shared(Array2::eye(k).view()), 0..1);
-        let jacobian = Array2::from_shape_vec((k, d), rows.at_input().to_vec());
+        let entries = rows.at_input().to_vec();
         self.rows = rows;
-        jacobian.expect("K rows of D")
+        check_finite(JACOBIAN, d, &entries)?;
+        Ok(Array2::from_shape_vec((k, d), entries).expect("K rows of D"))
     }
 
     /// Adds what the crossing of `face` changes to all that the gate leads to; the result is the change of its slope

@@ -11,7 +11,7 @@ mod rows;
 
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
 
-use crate::error::{Result, check_finite, check_shape};
+use crate::error::{Result, check_array, check_finite, check_shape};
 use crate::network::map::Share;
 use crate::parameters::Parameters;
 use crate::scalar::Scalar;
@@ -84,6 +84,17 @@ fn at<T>(rows: &Rows<T>, slot: usize) -> ArrayView3<'_, T> {
     ArrayView3::from_shape((rows.samples, rows.rows, width), data).expect("a slot holds all rows")
 }
 
+/// Refuses rows that have overflown in a slot, and forgets them.
+fn checked<T: Scalar>(what: &str, slot: usize, rows: &mut Rows<T>) -> Result<()> {
+    let found = at(rows, slot);
+    let values = found.as_slice().expect("standard layout");
+    let result = check_array(what, found.shape(), values);
+    if result.is_err() {
+        *rows = Rows::default();
+    }
+    result
+}
+
 impl<T: Scalar> Trace<'_, T> {
     fn gated(&self) -> Gated<'_, T> {
         Gated::all(self.network, &self.record)
@@ -94,22 +105,22 @@ impl<T: Scalar> Trace<'_, T> {
     /// Cost: one matrix product a layer with `B·R` rows. Memory: `R` times that of the trace.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if they overflow at the input.
     pub fn cotangents(&self, seeds: Seeds<T>) -> Result<Cotangents<T>> {
         let mut cotangents = Cotangents::default();
         self.cotangents_into(seeds, &mut cotangents)?;
         Ok(cotangents)
     }
 
-    /// [`cotangents`](Self::cotangents) into buffers that are reused.
+    /// [`cotangents`](Self::cotangents) into buffers that are reused; after an error they hold no rows.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// As for [`cotangents`](Self::cotangents).
     pub fn cotangents_into(&self, seeds: Seeds<T>, into: &mut Cotangents<T>) -> Result<()> {
         seeds.check(self.samples(), self.network.outputs())?;
         let gated = self.gated();
         into.0.backward(&gated, seeds, gated.nodes());
-        Ok(())
+        checked("V J", 0, &mut into.0)
     }
 
     /// Forward sweep: carries the rows `A` from the input to the logits; `rows: [B, R, D]`.
@@ -117,17 +128,17 @@ impl<T: Scalar> Trace<'_, T> {
     /// Cost and memory as for [`cotangents`](Self::cotangents).
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if they overflow at the logits.
     pub fn tangents(&self, rows: ArrayView3<T>) -> Result<Tangents<T>> {
         let mut tangents = Tangents::default();
         self.tangents_into(rows, &mut tangents)?;
         Ok(tangents)
     }
 
-    /// [`tangents`](Self::tangents) into buffers that are reused.
+    /// [`tangents`](Self::tangents) into buffers that are reused; after an error they hold no rows.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
+    /// As for [`tangents`](Self::tangents).
     pub fn tangents_into(&self, rows: ArrayView3<T>, into: &mut Tangents<T>) -> Result<()> {
         let count = rows.shape()[1];
         let expected = [self.samples(), count, self.network.inputs()];
@@ -136,7 +147,7 @@ impl<T: Scalar> Trace<'_, T> {
         let rows = rows.as_standard_layout();
         let rows = rows.as_slice().expect("standard layout");
         into.rows.forward(&self.gated(), count, rows);
-        Ok(())
+        checked("A Jᵀ", into.output, &mut into.rows)
     }
 
     /// Weight gradient of the pair: `Σ_samples ∂⟨A, V J⟩/∂θ`, with cotangents of seeds `V` and tangents of
