@@ -1,4 +1,6 @@
 #![doc = include_str!("../README.md")]
+// Whoever calls decides what is shown, and where.
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 
 mod error;
 mod file;

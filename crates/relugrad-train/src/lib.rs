@@ -15,6 +15,9 @@
 //! Long work asks a [`GoOn`](relugrad::GoOn) of its caller whether to go on; `…_while` is what also takes one.
 //! Everything is reproducible to the last bit from its seeds, for any number of threads. Nothing is printed.
 
+// Whoever calls decides what is shown, and where.
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
+
 mod architecture;
 pub mod attack;
 pub mod compare;

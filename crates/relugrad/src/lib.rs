@@ -41,6 +41,9 @@
 //!
 //! Every formula is proved in `docs/theory.md` of the repository.
 
+// Whoever calls decides what is shown, and where.
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
+
 mod buffer;
 mod curvature;
 mod eigen;
