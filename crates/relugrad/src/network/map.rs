@@ -144,47 +144,30 @@ impl Map {
         }
     }
 
-    /// Where each of its parameter arrays starts in the flat vector of all parameters, in order.
-    pub(crate) fn parameter_starts(&self) -> Vec<usize> {
+    /// Where its parameter arrays start in the flat vector of all parameters, in order.
+    pub(crate) fn parameters(&self) -> [Option<usize>; 2] {
         match self {
-            Map::Dense(dense) => [dense.weight].into_iter().chain(dense.bias).collect(),
-            Map::Conv2d(conv) => [conv.weight].into_iter().chain(conv.bias).collect(),
-            Map::Elementwise(map) => map.parameter_starts(),
-            Map::Gate(GateMap {
-                kind: GateKind::Slope(gate),
-                ..
-            }) => gate.slopes.iter().map(|slopes| slopes.start).collect(),
-            Map::Gate(GateMap {
-                kind: GateKind::Max(_),
-                ..
-            })
-            | Map::Input
+            Map::Dense(dense) => [Some(dense.weight), dense.bias],
+            Map::Conv2d(conv) => [Some(conv.weight), conv.bias],
+            Map::Elementwise(map) => map.parameters(),
+            Map::Gate(gate) => match &gate.kind {
+                GateKind::Slope(gate) => [gate.slopes.as_ref().map(|slopes| slopes.start), None],
+                GateKind::Max(_) => [None; 2],
+            },
+            Map::Input
             | Map::Add(_)
             | Map::Concat(_)
             | Map::Gather(_)
             | Map::Mean(_)
-            | Map::Reshape(_) => Vec::new(),
+            | Map::Reshape(_) => [None; 2],
         }
     }
 
+    pub(crate) fn parameter_starts(&self) -> impl Iterator<Item = usize> + use<> {
+        self.parameters().into_iter().flatten()
+    }
+
     pub(crate) fn has_parameters(&self) -> bool {
-        match self {
-            Map::Dense(_) | Map::Conv2d(_) => true,
-            Map::Elementwise(map) => map.has_parameters(),
-            Map::Gate(GateMap {
-                kind: GateKind::Slope(gate),
-                ..
-            }) => gate.slopes.is_some(),
-            Map::Gate(GateMap {
-                kind: GateKind::Max(_),
-                ..
-            })
-            | Map::Input
-            | Map::Add(_)
-            | Map::Concat(_)
-            | Map::Gather(_)
-            | Map::Mean(_)
-            | Map::Reshape(_) => false,
-        }
+        self.parameter_starts().next().is_some()
     }
 }

@@ -203,9 +203,9 @@ impl<T: Scalar> Network<T> {
 
     /// The parameter arrays of a node, in the order of [`Parameters::layout`].
     pub fn parameters_of(&self, node: &Node) -> impl Iterator<Item = &ParameterInfo> {
-        let starts = node.map.parameter_starts();
+        let starts = node.map.parameters();
         let layout = self.parameters.layout().iter();
-        layout.filter(move |info| starts.contains(&info.range().start))
+        layout.filter(move |info| starts.contains(&Some(info.range().start)))
     }
 
     /// All weights, biases and learned slopes.

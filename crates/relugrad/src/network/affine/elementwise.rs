@@ -67,17 +67,9 @@ impl Normalization {
 }
 
 impl Elementwise {
-    pub(crate) fn parameter_starts(&self) -> Vec<usize> {
-        self.starts().collect()
-    }
-
-    pub(crate) fn has_parameters(&self) -> bool {
-        self.starts().next().is_some()
-    }
-
-    fn starts(&self) -> impl Iterator<Item = usize> {
-        let coefficients = self.scale.iter().chain(&self.shift);
-        coefficients.filter_map(|coefficient| match coefficient.source {
+    /// Where factors and summands start in the flat vector of all parameters, if they are parameters.
+    pub(crate) fn parameters(&self) -> [Option<usize>; 2] {
+        [&self.scale, &self.shift].map(|coefficient| match coefficient.as_ref()?.source {
             Source::Parameter(start) => Some(start),
             Source::Constant(_) => None,
         })
