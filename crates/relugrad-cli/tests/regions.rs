@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
+use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use serde_json::Value;
 
@@ -127,7 +128,12 @@ fn a_slice_is_drawn_and_written() {
     }
     slice("class", &["--overwrite", "--limit", "5"])
         .failure()
-        .stderr(contains("more than 5 regions"));
+        .code(1)
+        .stdout(contains("5 regions in the plane").and(contains("of the window are covered")))
+        .stderr(contains("more than 5 regions").and(contains("allow more by --limit")));
+    let some = json(&polygons);
+    assert_eq!(some["complete"], false);
+    assert_eq!(some["cells"].as_array().unwrap().len(), 5);
 }
 
 #[test]

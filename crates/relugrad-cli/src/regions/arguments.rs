@@ -88,7 +88,7 @@ pub(crate) struct Arguments {
     )]
     pub(super) colour: Colour,
 
-    /// The most regions that a slice may have
+    /// The most regions of a slice; if there are more, these are shown, and the exit code is 1
     #[arg(long, value_name = "N", default_value = "200000", value_parser = count, help_heading = "Pictures")]
     pub(super) limit: usize,
 

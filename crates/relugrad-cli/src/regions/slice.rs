@@ -26,8 +26,17 @@ pub(super) struct View {
     /// The label of the loss.
     label: usize,
     title: String,
-    /// Whether all of its regions are found.
-    complete: bool,
+    end: End,
+}
+
+/// How the search for regions ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// All are found.
+    Complete,
+    /// There are more than --limit.
+    Limited,
+    Interrupted,
 }
 
 impl View {
@@ -57,7 +66,12 @@ pub(super) fn run(
     let slice = network.slice_while(plane, view.window, arguments.limit, go_on);
     let slice = slice.map_err(anyhow::Error::from)?;
     let values = values(network, &view, &slice.cells, arguments.colour)?;
-    view.complete = slice.complete && values.len() == slice.cells.len();
+    view.end = match slice.limited {
+        _ if values.len() < slice.cells.len() => End::Interrupted,
+        true => End::Limited,
+        false if slice.complete => End::Complete,
+        false => End::Interrupted,
+    };
     let with_classes = |(cell, value): (Cell, f64)| Shown {
         classes: cell.classes(),
         cell,
@@ -69,9 +83,14 @@ pub(super) fn run(
         return Err(Failure::nothing_finished());
     }
     let mut title = format!("{} regions {}", shown.len(), view.title);
-    if !view.complete {
+    let why = match view.end {
+        End::Complete => None,
+        End::Limited => Some("no more are allowed"),
+        End::Interrupted => Some("interrupted"),
+    };
+    if let Some(why) = why {
         let covered = 100.0 * covered(&shown) / view.area();
-        title += &format!("; interrupted, {covered:.1} % of the window are covered");
+        title += &format!("; {why}, {covered:.1} % of the window are covered");
     }
     if let Some(path) = &arguments.svg {
         write(
@@ -89,9 +108,13 @@ pub(super) fn run(
         true => summary(arguments, data, &view, &shown).to_string(),
         false => text(&title, &view, &shown),
     });
-    match view.complete {
-        true => Ok(()),
-        false => Err(Failure::Interrupted(
+    match view.end {
+        End::Complete => Ok(()),
+        End::Limited => Err(Failure::Failed(anyhow!(
+            "there are more than {} regions, and so many are shown; allow more by --limit, or take a smaller window",
+            arguments.limit
+        ))),
+        End::Interrupted => Err(Failure::Interrupted(
             "the regions that are finished are shown".into(),
         )),
     }
@@ -135,7 +158,7 @@ fn view(arguments: &Arguments, network: &Network<f64>, data: &Dataset) -> Result
             marks: vec![([0.0, 0.0], "point".into())],
             label,
             title: format!("around the point of {}", path.display()),
-            complete: false,
+            end: End::Interrupted,
         });
     }
     let names = (0..3).map(|i| format!("row {i}")).collect();
@@ -184,7 +207,7 @@ fn through(
         title: format!("in the plane through {}", names.join(", ")),
         marks: places.into_iter().zip(names).collect(),
         label,
-        complete: false,
+        end: End::Interrupted,
     })
 }
 
@@ -276,7 +299,7 @@ fn text(title: &str, view: &View, shown: &[Shown]) -> String {
 fn summary(arguments: &Arguments, data: &Dataset, view: &View, shown: &[Shown]) -> Value {
     json!({
         "model": arguments.model.path().display().to_string(), "data": data.name(),
-        "window": view.window, "complete": view.complete, "regions": shown.len(), "area_by_class": areas(shown),
+        "window": view.window, "complete": view.end == End::Complete, "regions": shown.len(), "area_by_class": areas(shown),
         "points": view.marks.iter().map(|(place, name)| json!({"at": place, "name": name})).collect::<Vec<Value>>(),
     })
 }

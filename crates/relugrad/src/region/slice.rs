@@ -4,7 +4,7 @@
 //! polygon is cut along the lines where its units switch, and its parts are carried on with the functions that they then
 //! have. The parts of a polygon share their corners, so they tile the window.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use ndarray::{Array1, ArrayView1};
 use rayon::prelude::*;
@@ -95,6 +95,8 @@ pub struct Slice {
     pub cells: Vec<Cell>,
     /// Whether these are all; otherwise they leave gaps in the window.
     pub complete: bool,
+    /// Whether more were found than the limit allows.
+    pub limited: bool,
 }
 
 impl Cell {
@@ -138,13 +140,17 @@ impl<T: Scalar> Network<T> {
         limit: usize,
     ) -> Result<Vec<Cell>> {
         let slice = self.slice_while(plane, window, limit, &|| true)?;
-        Ok(slice.cells)
+        match slice.limited {
+            true => Err(Error::TooManyRegions { limit }),
+            false => Ok(slice.cells),
+        }
     }
 
-    /// As much of [`slice`](Self::slice) as is finished when `go_on` says no.
+    /// As much of [`slice`](Self::slice) as is finished when `go_on` says no, or when `limit` polygons are; which ones these are
+    /// is then left to the threads.
     ///
     /// # Errors
-    /// As for [`slice`](Self::slice).
+    /// As for [`slice`](Self::slice), but for [`Error::TooManyRegions`].
     pub fn slice_while(
         &self,
         plane: &Plane<T>,
@@ -179,12 +185,17 @@ impl<T: Scalar> Network<T> {
                 .map(|[low, high]| low.max(high)),
             limit,
             go_on,
+            found: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
+            limited: AtomicBool::new(false),
         };
         let cells = arrangement.descend(1, group)?;
+        let (stopped, limited) = (arrangement.stopped, arrangement.limited);
+        let limited = limited.into_inner();
         Ok(Slice {
             cells,
-            complete: !arrangement.stopped.into_inner(),
+            complete: !stopped.into_inner() && !limited,
+            limited,
         })
     }
 }
@@ -214,9 +225,12 @@ fn check_window(window: [[f64; 2]; 2]) -> Result<()> {
     Ok(())
 }
 
+/// A polygon and what the gates so far select there.
+type Part = (Polygon, ActivationPattern);
+
 /// Polygons that go through the network together, with the values of all nodes on them.
 struct Group<T> {
-    parts: Vec<(Polygon, ActivationPattern)>,
+    parts: Vec<Part>,
     /// Values at `(0, 0)`, by slot; `[parts, width]`.
     origin: Vec<Vec<T>>,
     /// Their derivatives in `a` and `b`; `[parts, 2, width]`.
@@ -245,7 +259,11 @@ struct Arrangement<'n, T> {
     reach: [f64; 2],
     limit: usize,
     go_on: GoOn<'n>,
+    /// Polygons that are finished.
+    found: AtomicUsize,
     stopped: AtomicBool,
+    /// Whether parts were left out because of the limit.
+    limited: AtomicBool,
 }
 
 impl<T: Scalar> Arrangement<'_, T> {
@@ -254,7 +272,19 @@ impl<T: Scalar> Arrangement<'_, T> {
         if !(self.go_on)() {
             self.stopped.store(true, Ordering::Relaxed);
         }
+        if self.found.load(Ordering::Relaxed) >= self.limit {
+            self.limited.store(true, Ordering::Relaxed);
+            return true;
+        }
         self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Leaves out what is more than `room`.
+    fn restrict<A>(&self, parts: &mut Vec<A>, room: usize) {
+        if parts.len() > room {
+            parts.truncate(room);
+            self.limited.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Carries a group through all nodes from `first` on.
@@ -270,6 +300,8 @@ impl<T: Scalar> Arrangement<'_, T> {
         }
         let (k, slot) = (self.network.outputs(), self.network.output().slot);
         self.check("a logit", (slot, k), 0.0, &group)?;
+        let before = self.found.fetch_add(group.parts.len(), Ordering::Relaxed);
+        self.restrict(&mut group.parts, self.limit.saturating_sub(before));
         let cells = group.parts.into_iter().enumerate();
         let cells = cells.map(|(i, (polygon, pattern))| {
             let origin = &group.origin[slot][i * k..];
@@ -348,15 +380,15 @@ impl<T: Scalar> Arrangement<'_, T> {
                 [origin[unit], along[unit], along[width + unit]].map(Scalar::into_f64)
             };
             let room = self.limit - children.len();
-            let enough = |parts: usize| parts > room || self.stops();
-            let parts = cut_layer(gate, value, (polygon.clone(), pattern.clone()), enough);
-            if self.stopped.load(Ordering::Relaxed) {
+            let go_on = |parts: &mut Vec<Part>| {
+                self.restrict(parts, room);
+                !self.stops()
+            };
+            let whole = (polygon.clone(), pattern.clone());
+            let Some(parts) = cut_layer(gate, value, whole, go_on) else {
                 return Ok(Vec::new());
-            }
+            };
             children.extend(parts.into_iter().map(|part| (i, part)));
-            if children.len() > self.limit {
-                return Err(Error::TooManyRegions { limit: self.limit });
-            }
         }
         let bytes = 3 * self.network.row_entries() * size_of::<T>();
         let size = (SWEEP_MEMORY / bytes / 4).clamp(1, 64);
@@ -364,11 +396,7 @@ impl<T: Scalar> Arrangement<'_, T> {
             .par_chunks(size)
             .map(|children| self.descend(node + 1, self.child(node, gate, group, children)))
             .collect::<Result<_>>()?;
-        let cells: Vec<Cell> = groups.into_iter().flatten().collect();
-        if cells.len() > self.limit {
-            return Err(Error::TooManyRegions { limit: self.limit });
-        }
-        Ok(cells)
+        Ok(groups.into_iter().flatten().collect())
     }
 
     /// The group of some parts with the values that their gates select.
@@ -377,7 +405,7 @@ impl<T: Scalar> Arrangement<'_, T> {
         node: usize,
         gate: &GateMap,
         parent: &Group<T>,
-        children: &[(usize, (Polygon, ActivationPattern))],
+        children: &[(usize, Part)],
     ) -> Group<T> {
         let (nodes, mut group) = (
             &self.network.nodes,
@@ -426,22 +454,20 @@ impl<T: Scalar> Arrangement<'_, T> {
     }
 }
 
-/// A polygon cut by all gates of a layer, or by some if that many parts are `enough`; `value` gives what arrives at a unit.
+/// A polygon cut by all gates of a layer; `value` gives what arrives at a unit. After each unit `go_on` may take parts away, or
+/// say no: then there is no result.
 fn cut_layer(
     gate: &GateMap,
     value: impl Fn(usize) -> Affine,
-    whole: (Polygon, ActivationPattern),
-    enough: impl Fn(usize) -> bool,
-) -> Vec<(Polygon, ActivationPattern)> {
+    whole: Part,
+    go_on: impl Fn(&mut Vec<Part>) -> bool,
+) -> Option<Vec<Part>> {
     let layer = gate.layer;
     let mut parts = vec![whole];
     match &gate.kind {
         GateKind::Slope(slope) => {
             let (min, max) = slope.bounds().unwrap_or((0.0, f64::INFINITY));
             for unit in 0..slope.width() {
-                if enough(parts.len()) {
-                    return parts;
-                }
                 let [c, a, b] = value(unit);
                 for (choice, bound) in [min, max].into_iter().enumerate() {
                     if bound == f64::INFINITY {
@@ -457,13 +483,13 @@ fn cut_layer(
                         |pattern: &mut ActivationPattern| pattern.raise(layer, unit, choice);
                     parts = cut_all(parts, [c - bound, a, b], kink, above);
                 }
+                if !go_on(&mut parts) {
+                    return None;
+                }
             }
         }
         GateKind::Max(max) => {
             for unit in 0..max.units() {
-                if enough(parts.len()) {
-                    return parts;
-                }
                 for place in 1..max.members(unit).len() {
                     let rival = value(max.member(unit, place));
                     let mut next = Vec::with_capacity(parts.len());
@@ -483,19 +509,22 @@ fn cut_layer(
                     }
                     parts = next;
                 }
+                if !go_on(&mut parts) {
+                    return None;
+                }
             }
         }
     }
-    parts
+    Some(parts)
 }
 
 /// Cuts all parts by one line; beyond it `above` changes the pattern.
 fn cut_all(
-    parts: Vec<(Polygon, ActivationPattern)>,
+    parts: Vec<Part>,
     function: Affine,
     kink: Kink,
     above: impl Fn(&mut ActivationPattern),
-) -> Vec<(Polygon, ActivationPattern)> {
+) -> Vec<Part> {
     let mut next = Vec::with_capacity(parts.len());
     for (polygon, pattern) in parts {
         let (below, beyond) = polygon.cut(function, Edge::Kink(kink));

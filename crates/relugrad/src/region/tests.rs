@@ -457,6 +457,15 @@ fn a_slice_tiles_its_window_with_the_regions_of_its_points() {
             network.slice(&plane, window, 20),
             Err(Error::TooManyRegions { limit: 20 })
         ));
+        let some = network.slice_while(&plane, window, 20, &|| true).unwrap();
+        assert!(some.limited && !some.complete && some.cells.len() == 20);
+        for cell in &some.cells {
+            assert!(cells.iter().any(|other| other.polygon == cell.polygon));
+        }
+        let all = network.slice_while(&plane, window, cells.len(), &|| true);
+        assert!(all.unwrap().complete);
+        let error = network.slice(&plane, window, cells.len() - 1);
+        assert!(matches!(error, Err(Error::TooManyRegions { .. })));
         assert!(network.slice(&plane, [[0.0, 0.0], [0.0, 1.0]], 20).is_err());
     }
 }
