@@ -54,7 +54,7 @@ pub enum Error {
     },
 
     /// A file that may be replaced, but that its owner has made read-only.
-    #[error("{} is read-only; choose another name, or make it writable", .path.display())]
+    #[error("{} is read-only; make it writable, or choose another name", .path.display())]
     ReadOnly {
         /// Which file.
         path: PathBuf,
@@ -148,6 +148,30 @@ pub enum Error {
         limit: u64,
     },
 
+    /// A file, or a part of it, that is longer than those that are read.
+    #[error(
+        "{what} has {} bytes, and at most {} are read; --file-memory SIZE allows more",
+        .bytes, .limit
+    )]
+    TooLongToRead {
+        /// What is so long.
+        what: &'static str,
+        /// How many bytes it has.
+        bytes: u64,
+        /// How many are read.
+        limit: u64,
+    },
+
+    /// An array without entries whose other axes are longer than the file may ask for.
+    #[error(
+        "{what} has no entries: one of its axes has length 0, and the others are too long for any array; write the file \
+         again"
+    )]
+    EmptyShape {
+        /// What has this shape.
+        what: String,
+    },
+
     /// The file is shorter or longer than its header says.
     #[error(
         "the file has {found} bytes but its header asks for {expected}; it is damaged or was not written \
@@ -160,13 +184,13 @@ pub enum Error {
         found: u64,
     },
 
-    /// The header is longer than any safetensors reader accepts.
+    /// A header that would be longer than those that programs read.
     #[error(
-        "the header has {bytes} bytes but at most {limit} are allowed; this is no safetensors file, or it is \
-         damaged"
+        "the header of the safetensors file would have {bytes} bytes, and other programs read at most {limit}; use \
+         shorter names or less metadata"
     )]
     HeaderTooLarge {
-        /// Length of the header according to its first eight bytes.
+        /// Length of the header.
         bytes: u64,
         /// The longest header.
         limit: u64,

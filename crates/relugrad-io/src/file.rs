@@ -7,6 +7,9 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::limits::{Budget, Limits};
 
+/// What is too long if a file is.
+const FILE: &str = "the file";
+
 /// The longest file that is read into memory, unless more is allowed.
 const LONGEST: u64 = 8 << 30;
 
@@ -55,17 +58,19 @@ fn kind(found: FileType) -> &'static str {
     if found.is_dir() { "folder" } else { "device" }
 }
 
-/// The bytes of a file whose beginning looks right, and what it may take.
+/// The bytes of a file whose beginning looks right for its length, and what it may take.
 pub(crate) fn read_file(
     path: &Path,
-    looks_right: impl FnOnce(&[u8]) -> Result<()>,
+    looks_right: impl FnOnce(&[u8], u64) -> Result<()>,
 ) -> Result<(Vec<u8>, Budget)> {
     let limits = Limits::of_process();
     let (mut file, length) = open_file(path)?;
-    check_length(length, limits.memory.unwrap_or(LONGEST)).map_err(|e| e.in_file(path))?;
+    limits
+        .check_length(FILE, length, LONGEST)
+        .map_err(|e| e.in_file(path))?;
     let mut bytes = Vec::new();
     read_part(&mut file, BEGINNING, &mut bytes, path)?;
-    looks_right(&bytes).map_err(|problem| problem.in_file(path))?;
+    looks_right(&bytes, length).map_err(|problem| problem.in_file(path))?;
     // One byte more than there were, should the file grow meanwhile.
     read_part(
         &mut file,
@@ -90,32 +95,21 @@ fn read_part(file: &mut File, length: u64, bytes: &mut Vec<u8>, path: &Path) -> 
 /// The text of a file of settings or results.
 ///
 /// # Errors
-/// [`Error::Read`], [`Error::NotReadable`]; [`Error::Memory`] within [`Error::InFile`] for more than 16 MiB.
+/// [`Error::Read`], [`Error::NotReadable`]; [`Error::TooLongToRead`] within [`Error::InFile`] for more than 16 MiB.
 pub fn read_text(path: impl AsRef<Path>) -> Result<String> {
     let path = path.as_ref();
     let (file, length) = open_file(path)?;
-    let longest = Limits::of_process().memory.unwrap_or(LONGEST_TEXT);
-    check_length(length, longest).map_err(|e| e.in_file(path))?;
+    Limits::of_process()
+        .check_length(FILE, length, LONGEST_TEXT)
+        .map_err(|e| e.in_file(path))?;
     let mut text = String::new();
-    match file.take(longest).read_to_string(&mut text) {
+    match file.take(length).read_to_string(&mut text) {
         Ok(_) => Ok(text),
         Err(source) => Err(Error::Read {
             path: path.to_owned(),
             source,
         }),
     }
-}
-
-fn check_length(length: u64, limit: u64) -> Result<()> {
-    if length <= limit {
-        return Ok(());
-    }
-    Err(Error::Memory {
-        what: "the file itself".into(),
-        needed: length,
-        left: limit,
-        limit,
-    })
 }
 
 #[cfg(test)]
@@ -149,12 +143,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sparse");
         File::create(&path).unwrap().set_len(1 << 40).unwrap();
-        let error = read_file(&path, |_| Ok(())).unwrap_err();
-        assert!(error.to_string().contains("the file itself needs 1 TiB"));
-        assert!(read_text(&path).unwrap_err().to_string().contains("16 MiB"));
+        let error = read_file(&path, |_, _| Ok(())).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("the file has 1099511627776 bytes")
+        );
+        let error = read_text(&path).unwrap_err().to_string();
+        assert!(error.contains("16777216") && error.contains("--file-memory"));
         // A sparse file within the limit is refused by its beginning.
         File::create(&path).unwrap().set_len(7 << 30).unwrap();
-        let looks_right = |bytes: &[u8]| match bytes.first() {
+        let looks_right = |bytes: &[u8], _| match bytes.first() {
             Some(0) => Err(Error::NoChecksum),
             _ => Ok(()),
         };

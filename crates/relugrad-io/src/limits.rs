@@ -55,6 +55,18 @@ impl Limits {
         OF_PROCESS.get().copied().unwrap_or_default()
     }
 
+    /// Refuses what is longer than `usual`, which is more than any sound file has, unless these limits allow it.
+    ///
+    /// # Errors
+    /// [`Error::TooLongToRead`].
+    pub fn check_length(self, what: &'static str, bytes: u64, usual: u64) -> Result<()> {
+        let limit = self.memory.unwrap_or(usual);
+        match bytes <= limit {
+            true => Ok(()),
+            false => Err(Error::TooLongToRead { what, bytes, limit }),
+        }
+    }
+
     /// What a file of `length` bytes may take.
     pub fn budget(self, length: u64) -> Budget {
         let growth = if self.memory.is_some() { 0 } else { TIMES };
@@ -103,7 +115,7 @@ impl Budget {
     /// An axis of length 0 does not make the others free: what goes through them one by one takes its time too.
     ///
     /// # Errors
-    /// [`Error::Memory`] if less is left.
+    /// [`Error::Memory`] if less is left, [`Error::EmptyShape`] if there is such an axis: more memory would not help then.
     pub fn array(
         &self,
         shape: &[usize],
@@ -114,8 +126,12 @@ impl Budget {
             .iter()
             .map(|&n| n.max(1) as u64)
             .fold(size as u64, u64::saturating_mul);
-        self.take(bytes, what)?;
-        Ok(shape.iter().product())
+        match self.take(bytes, what) {
+            Err(Error::Memory { what, .. }) if shape.contains(&0) => {
+                Err(Error::EmptyShape { what })
+            }
+            paid => paid.map(|()| shape.iter().product()),
+        }
     }
 
     /// Pays for so many nodes of a network.
@@ -204,11 +220,28 @@ mod tests {
     #[test]
     fn an_empty_array_with_huge_axes_is_not_free() {
         let budget = Limits::default().budget(100);
-        let text = refused(budget.array(&[0, 1 << 40], 8, || "it".into()));
-        assert!(text.contains("it needs 8 TiB of memory"), "{text}");
+        for shape in [[0, 1 << 40], [usize::MAX, 0]] {
+            let text = refused(budget.array(&shape, 8, || "it".into()));
+            assert!(text.contains("it has no entries"), "{text}");
+            assert!(!text.contains("--file-memory"), "{text}");
+        }
         let text = refused(budget.array(&[usize::MAX, usize::MAX], 8, || "it".into()));
         assert!(text.contains("more than 16 EiB"), "{text}");
         assert_eq!(budget.array(&[0, 5], 8, || "it".into()).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_given_limit_takes_the_place_of_every_usual_length() {
+        let text = refused(Limits::default().check_length("a line", 11, 10));
+        assert_eq!(
+            text,
+            "a line has 11 bytes, and at most 10 are read; --file-memory SIZE allows more"
+        );
+        let given = |memory| Limits {
+            memory: Some(memory),
+        };
+        assert!(given(11).check_length("a line", 11, 10).is_ok());
+        assert!(given(5).check_length("a line", 6, 10).is_err());
     }
 
     #[test]

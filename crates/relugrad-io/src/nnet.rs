@@ -27,7 +27,7 @@ use crate::native::Metadata;
 /// [`Error::Read`], [`Error::NotReadable`]; [`Error::NNet`], [`Error::Memory`] or [`Error::Network`] within [`Error::InFile`].
 pub fn load_nnet(path: impl AsRef<Path>) -> Result<Model> {
     let path = path.as_ref();
-    let (bytes, budget) = read_file(path, |bytes| text(bytes).map(|_| ()))?;
+    let (bytes, budget) = read_file(path, |bytes, _| text(bytes).map(|_| ()))?;
     let read = text(&bytes).and_then(|text| read(&text, &budget));
     read.map_err(|problem| problem.in_file(path))
 }

@@ -11,12 +11,12 @@ use serde::Serialize;
 
 use super::Metadata;
 use crate::error::{Error, Result};
-use crate::limits::Budget;
+use crate::limits::{Budget, Limits};
 
 /// Bytes of the number at the start of a file, the header's length.
 const PREFIX: usize = size_of::<u64>();
 
-/// The longest header that safetensors readers accept.
+/// The longest header that safetensors readers accept, and we, unless more is allowed.
 const MAX_HEADER: u64 = 100_000_000;
 
 /// What a byte of the header takes once it is parsed.
@@ -76,39 +76,39 @@ impl<'a> Container<'a> {
     }
 }
 
-/// Whether a file can be one of safetensors, judging by its first bytes.
-pub(crate) fn looks_right(bytes: &[u8]) -> Result<()> {
+/// Whether a file of so many bytes can be one of safetensors, judging by the first ones.
+pub(crate) fn looks_right(bytes: &[u8], length: u64) -> Result<()> {
     match bytes.split_first_chunk::<PREFIX>() {
-        Some((prefix, _)) if u64::from_le_bytes(*prefix) > MAX_HEADER => {
-            Err(header_too_large(u64::from_le_bytes(*prefix)))
-        }
         Some((_, [first, ..])) if *first != b'{' => Err(Error::NotSafetensors {
             reason: "its header does not begin with `{`".into(),
         }),
-        _ => Ok(()),
+        Some((prefix, _)) => check_header(u64::from_le_bytes(*prefix), length),
+        None => Ok(()),
     }
+}
+
+/// Sees that a file of so many bytes can have a header of `header`.
+fn check_header(header: u64, length: u64) -> Result<()> {
+    let expected = header.saturating_add(PREFIX as u64);
+    if expected > length {
+        return Err(Error::Length {
+            expected,
+            found: length,
+        });
+    }
+    Limits::of_process().check_length("the header", header, MAX_HEADER)
 }
 
 /// The header and the tensors' bytes.
 fn split(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
     let found = bytes.len() as u64;
-    let short = |expected| Error::Length { expected, found };
-    let (prefix, rest) = bytes
-        .split_first_chunk::<PREFIX>()
-        .ok_or(short(PREFIX as u64))?;
-    let length = u64::from_le_bytes(*prefix);
-    if length > MAX_HEADER {
-        return Err(header_too_large(length));
-    }
-    rest.split_at_checked(length as usize)
-        .ok_or(short(PREFIX as u64 + length))
-}
-
-fn header_too_large(bytes: u64) -> Error {
-    Error::HeaderTooLarge {
-        bytes,
-        limit: MAX_HEADER,
-    }
+    let (prefix, rest) = bytes.split_first_chunk::<PREFIX>().ok_or(Error::Length {
+        expected: PREFIX as u64,
+        found,
+    })?;
+    let header = u64::from_le_bytes(*prefix);
+    check_header(header, found)?;
+    Ok(rest.split_at(header as usize))
 }
 
 /// A tensor to be written.
@@ -146,7 +146,10 @@ pub(super) fn pack(metadata: &Metadata, tensors: &[NewTensor]) -> Result<Vec<u8>
     // Spaces keep the data aligned for readers that map the file into memory.
     header.resize(header.len().next_multiple_of(PREFIX), b' ');
     if header.len() as u64 > MAX_HEADER {
-        return Err(header_too_large(header.len() as u64));
+        return Err(Error::HeaderTooLarge {
+            bytes: header.len() as u64,
+            limit: MAX_HEADER,
+        });
     }
     let mut file = Vec::with_capacity(PREFIX + header.len() + end);
     file.extend((header.len() as u64).to_le_bytes());
@@ -202,6 +205,18 @@ mod tests {
             parse(&file),
             Err(Error::Length { expected: e, .. }) if e == expected
         ));
+    }
+
+    #[test]
+    fn a_header_that_is_too_long_names_the_option_only_if_it_stands_there() {
+        let beginning = |header: u64| [&header.to_le_bytes()[..], b"{"].concat();
+        let header = MAX_HEADER + 1;
+        let error = looks_right(&beginning(header), 1 << 40).unwrap_err();
+        assert!(matches!(error, Error::TooLongToRead { bytes, .. } if bytes == header));
+        for (header, length) in [(header, header), (u64::MAX, 1 << 40), (1, 8)] {
+            let error = looks_right(&beginning(header), length).unwrap_err();
+            assert!(matches!(error, Error::Length { .. }), "{error}");
+        }
     }
 
     #[test]

@@ -4,11 +4,19 @@ use std::io::Read;
 
 use super::damaged;
 use crate::error::{Error, Result};
+use crate::limits::{Budget, Limits};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
-/// The longest header; that of an array of numbers has less than 200 bytes, and NumPy itself refuses more than 10 000.
+/// The longest header unless more is allowed; that of an array of numbers has less than 200 bytes, and NumPy itself refuses
+/// more than 10 000.
 const LONGEST: u64 = 1 << 16;
+
+/// What a byte of the header takes once it is parsed.
+const PRICE: u64 = 8;
+
+/// The most axes that NumPy's arrays have.
+const AXES: usize = 64;
 
 /// What a file holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +31,8 @@ pub(super) struct Header {
 }
 
 impl Header {
-    pub(super) fn read(mut reader: impl Read) -> Result<Header> {
+    /// Reads the header of a file of so many bytes.
+    pub(super) fn read(mut reader: impl Read, file: u64, budget: &Budget) -> Result<Header> {
         let mut start = [0; 8];
         fill(&mut reader, &mut start)?;
         if !start.starts_with(MAGIC) {
@@ -46,14 +55,22 @@ impl Header {
                 )));
             }
         };
-        if length > LONGEST {
+        if before + length > file {
             return Err(damaged(format!(
-                "its header has {length} bytes, and at most {LONGEST} are read"
+                "its header should have {length} bytes, but the whole file has {file}"
             )));
         }
+        Limits::of_process().check_length("the header", length, LONGEST)?;
+        budget.take(PRICE * length, || "the header".into())?;
         let mut text = vec![0; length as usize];
         fill(&mut reader, &mut text)?;
         let (kind, fortran, shape) = Dictionary { rest: &text }.entries()?;
+        if shape.len() > AXES {
+            return Err(damaged(format!(
+                "it has {} axes, and NumPy's arrays have at most {AXES}",
+                shape.len()
+            )));
+        }
         Ok(Header {
             length: before + length,
             kind,
@@ -205,10 +222,14 @@ impl Dictionary<'_> {
 mod tests {
     use super::*;
 
+    fn read(reader: impl Read, file: u64) -> Result<Header> {
+        Header::read(reader, file, &Limits::default().budget(file))
+    }
+
     fn header(text: &str) -> Result<Header> {
         let length = (text.len() as u16).to_le_bytes();
         let bytes = [&MAGIC[..], b"\x01\x00", &length, text.as_bytes()].concat();
-        Header::read(&bytes[..])
+        read(&bytes[..], bytes.len() as u64)
     }
 
     #[test]
@@ -259,8 +280,24 @@ mod tests {
         let records =
             header("{'descr': [('x', '<f8')], 'fortran_order': False, 'shape': (1,)}").unwrap_err();
         assert!(records.to_string().contains("records"));
-        let long = [&MAGIC[..], b"\x02\x00", &u32::MAX.to_le_bytes()].concat();
-        let long = Header::read(long.chain(std::io::repeat(b' '))).unwrap_err();
-        assert!(long.to_string().contains("4294967295 bytes"));
+        let axes = |count| {
+            let shape = "1, ".repeat(count);
+            header(&format!(
+                "{{'descr': '<f8', 'fortran_order': True, 'shape': ({shape})}}"
+            ))
+        };
+        assert_eq!(axes(64).unwrap().shape.len(), 64);
+        assert!(axes(65).unwrap_err().to_string().contains("65 axes"));
+    }
+
+    #[test]
+    fn a_long_header_names_the_option_only_if_it_can_stand_there() {
+        let bytes = [&MAGIC[..], b"\x02\x00", &u32::MAX.to_le_bytes()].concat();
+        let long = |file| read(bytes.chain(std::io::repeat(b' ')), file).unwrap_err();
+        let error = long(1 << 33);
+        assert!(error.to_string().contains("4294967295 bytes"), "{error}");
+        assert!(matches!(error, Error::TooLongToRead { .. }));
+        let error = long(u32::MAX.into());
+        assert!(matches!(error, Error::Numpy { .. }), "{error}");
     }
 }

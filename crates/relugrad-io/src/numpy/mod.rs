@@ -99,7 +99,7 @@ impl NpzArchive {
 
 /// The array of an .npy file of `length` bytes, which are compared with its shape before anything is allocated.
 fn array(mut reader: impl Read, length: u64, budget: &Budget) -> Result<NumpyArray> {
-    let header = Header::read(&mut reader)?;
+    let header = Header::read(&mut reader, length, budget)?;
     let kind = Kind::of(&header.kind)?;
     let shape = &header.shape;
     // An array in Fortran's order is laid out anew.

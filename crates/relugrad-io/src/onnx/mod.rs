@@ -40,7 +40,7 @@ const OLDEST_OPSET: i64 = 7;
 /// [`Error::Read`], [`Error::NotReadable`], and what is wrong with the file within [`Error::InFile`].
 pub fn load_onnx(path: impl AsRef<Path>) -> Result<Model> {
     let path = path.as_ref();
-    let (bytes, budget) = read_file(path, |bytes| match wire::begins_like_a_model(bytes) {
+    let (bytes, budget) = read_file(path, |bytes, _| match wire::begins_like_a_model(bytes) {
         true => Ok(()),
         false => Err(not_onnx("its first bytes are no field of a model")),
     })?;

@@ -75,13 +75,13 @@ fn every_truncation_and_any_added_byte_is_found() {
 }
 
 #[test]
-fn a_header_beyond_the_limit_is_not_looked_for() {
+fn a_header_beyond_the_file_is_not_looked_for() {
     let error = refused(&u64::MAX.to_le_bytes());
     assert!(matches!(
         error,
-        Error::HeaderTooLarge {
-            bytes: u64::MAX,
-            ..
+        Error::Length {
+            expected: u64::MAX,
+            found: 8
         }
     ));
 }

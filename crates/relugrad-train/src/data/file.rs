@@ -10,8 +10,8 @@ use relugrad_io::{Budget, Limits, open_file};
 
 use crate::error::{Error, Result};
 
-/// The longest line of a table.
-const LONGEST_LINE: usize = 16 << 20;
+/// The longest line of a table, unless more is allowed.
+const LONGEST_LINE: u64 = 16 << 20;
 
 /// An open file whose name tells whether it is compressed.
 pub(super) struct DataFile {
@@ -101,7 +101,7 @@ impl<R: Read> Read for Paying<R> {
 }
 
 impl<R> Paying<R> {
-    /// The same bytes, of which no line may be longer than any line of a table is.
+    /// The same bytes, of which no line may be longer than any line of a table is, unless more is allowed.
     pub(super) fn lines(self) -> Lines<R> {
         Lines {
             reader: self,
@@ -114,7 +114,7 @@ impl<R> Paying<R> {
 pub(super) struct Lines<R> {
     reader: Paying<R>,
     /// Bytes of the line so far.
-    line: usize,
+    line: u64,
 }
 
 impl<R: Read> Read for Lines<R> {
@@ -122,14 +122,11 @@ impl<R: Read> Read for Lines<R> {
         let count = self.reader.read(bytes)?;
         let read = &bytes[..count];
         let line = match read.iter().rposition(|&byte| byte == b'\n') {
-            Some(last) => count - last - 1,
-            None => self.line + count,
+            Some(last) => (count - last - 1) as u64,
+            None => self.line + count as u64,
         };
-        if line > LONGEST_LINE {
-            return Err(io::Error::other(format!(
-                "a line is longer than {LONGEST_LINE} bytes, so this is no table of samples"
-            )));
-        }
+        let checked = Limits::of_process().check_length("a line", line, LONGEST_LINE);
+        checked.map_err(io::Error::other)?;
         self.line = line;
         Ok(count)
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 
 use csv::StringRecord;
@@ -85,12 +85,6 @@ fn next(path: &Path, reader: &mut csv::Reader<impl Read>, line: &mut StringRecor
     reader.read_record(line).map_err(|error| {
         let text = error.to_string();
         match error.into_kind() {
-            csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::Other => {
-                match read_error(path, error) {
-                    Error::Read { source, .. } => problem(path, source.to_string()),
-                    other => other,
-                }
-            }
             csv::ErrorKind::Io(error) => read_error(path, error),
             _ => problem(path, text),
         }
@@ -243,6 +237,13 @@ mod tests {
         assert_eq!((data.labels(), data.classes()), (&[1, 0, 1][..], 2));
         assert_eq!((data.features(), data.name()), (2, "iris"));
         assert_eq!(load(text, Some("0")).unwrap(), data);
+    }
+
+    #[test]
+    fn a_line_without_end_names_the_option() {
+        let error = load(&"1,".repeat(9 << 20), None).unwrap_err().to_string();
+        assert!(error.contains("iris.csv: a line has"), "{error}");
+        assert!(error.contains("--file-memory SIZE allows more"), "{error}");
     }
 
     #[test]
