@@ -1,4 +1,5 @@
-//! Interrupts: SIGINT (Ctrl-C), SIGTERM and SIGHUP, which all say the same.
+//! Interrupts: SIGINT (Ctrl-C), SIGTERM and SIGHUP, which all say the same. A SIGHUP that was ignored when the program began
+//! stays ignored, as `nohup` wants it.
 //!
 //! While a command has nothing to keep, the first one ends the program. Once it has ([`keep`]), the first one asks it to
 //! stop at the next step and to keep what is finished, and a later one ends the program at once. Nothing is half-written
@@ -30,8 +31,36 @@ const PATIENCE: Duration = Duration::from_millis(50);
 pub(crate) const EXIT_CODE: u8 = 130;
 
 /// Begins to listen.
+#[cfg(unix)]
+pub(crate) fn listen() -> anyhow::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::iterator::Signals;
+    let heard = [SIGINT, SIGTERM, SIGHUP];
+    let heard = heard
+        .into_iter()
+        .filter(|&signal| signal != SIGHUP || !is_ignored(signal));
+    let mut signals = Signals::new(heard).context("cannot listen to signals")?;
+    let listening = std::thread::Builder::new().spawn(move || {
+        for _ in signals.forever() {
+            handle();
+        }
+    });
+    listening.map(drop).context("cannot start a thread")
+}
+
+/// Begins to listen.
+#[cfg(not(unix))]
 pub(crate) fn listen() -> anyhow::Result<()> {
     ctrlc::set_handler(handle).context("cannot listen to Ctrl-C")
+}
+
+/// Whether this process ignores a signal, as far as the operating system tells.
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// From here on the command looks at [`go_on`] and keeps what is finished.

@@ -240,3 +240,46 @@ fn the_picture_of_an_interrupted_slice_says_so() {
     let regions = json["cells"].as_array().unwrap().len();
     assert!(text(&output.stdout).starts_with(&format!("{regions} regions ")));
 }
+
+/// As under `nohup`: what was ignored when the program began stays ignored, and only that.
+#[test]
+fn a_hangup_that_is_ignored_stays_so() {
+    let directory = directory();
+    let begin = |script: &str| {
+        let program = assert_cmd::cargo::cargo_bin("relugrad");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script, program.to_str().unwrap()])
+            .current_dir(directory.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    for (script, signals, code) in [
+        (
+            "trap '' HUP; exec $0 train --out a --epochs 60",
+            &["-HUP"][..],
+            0,
+        ),
+        ("exec $0 train --out b --epochs 6000", &["-HUP"], 130),
+        (
+            "trap '' HUP; exec $0 train --out c --epochs 6000",
+            &["-TERM"],
+            130,
+        ),
+    ] {
+        let child = begin(script);
+        let folder = script.split(' ').skip_while(|word| *word != "--out").nth(1);
+        let last = directory
+            .path()
+            .join(folder.unwrap())
+            .join("last.safetensors");
+        let begun = Instant::now();
+        while !last.exists() && begun.elapsed() < Duration::from_secs(60) {
+            sleep(Duration::from_millis(2));
+        }
+        signal(&child, signals);
+        let (output, _) = ended(child);
+        assert_eq!(output.status.code(), Some(code), "{script}: {output:?}");
+    }
+}
