@@ -3,8 +3,9 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
+use humantime::format_rfc3339_seconds;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -41,7 +42,7 @@ impl Holder {
             command: format!("relugrad {command}"),
             process,
             host: host(),
-            since: utc(SystemTime::now()),
+            since: format_rfc3339_seconds(SystemTime::now()).to_string(),
             started: started(process),
         }
     }
@@ -250,37 +251,6 @@ fn started(process: u32) -> Option<u64> {
     fields.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// A time to the second, as people read it.
-fn utc(time: SystemTime) -> String {
-    let seconds = time
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
-}
-
-/// The date so many days after 1 January 1970.
-fn date(mut days: u64) -> (u64, usize, u64) {
-    let leap =
-        |year: u64| year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
-    let mut year = 1970;
-    while days >= 365 + u64::from(leap(year)) {
-        days -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let february = 28 + u64::from(leap(year));
-    let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 0;
-    while days >= months[month] {
-        days -= months[month];
-        month += 1;
-    }
-    (year, month + 1, days + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,7 +263,12 @@ mod tests {
         let error = Lock::take(directory.path(), "compare").unwrap_err();
         let text = error.to_string();
         let process = std::process::id().to_string();
-        assert!(text.contains(&process) && text.contains("relugrad train") && text.contains("UTC"));
+        assert!(text.contains(&process) && text.contains("relugrad train"));
+        let (_, since) = text.split_once("since ").unwrap();
+        assert!(
+            since.starts_with("20") && since[..20].ends_with('Z'),
+            "{text}"
+        );
         drop(first);
         assert!(directory.path().read_dir().unwrap().next().is_none());
         Lock::take(directory.path(), "compare").unwrap();
@@ -358,13 +333,5 @@ mod tests {
         assert_eq!(holder.lives(), holder.started.is_none());
         holder.host = "elsewhere".into();
         assert!(holder.lives());
-    }
-
-    #[test]
-    fn dates_by_hand() {
-        assert_eq!(utc(UNIX_EPOCH), "1970-01-01 00:00:00 UTC");
-        let time = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
-        assert_eq!(utc(time(951_782_400)), "2000-02-29 00:00:00 UTC");
-        assert_eq!(utc(time(1_798_761_599)), "2026-12-31 23:59:59 UTC");
     }
 }
