@@ -1,6 +1,6 @@
 //! Files that are written whole or not at all.
 
-use std::fs::{File, Metadata};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -8,11 +8,21 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
 
+/// How temporary files begin, which stand beside the files that they become.
+pub(crate) const TEMPORARY: &str = ".relugrad-";
+
+/// Random characters that follow.
+const RANDOM: usize = 6;
+
+/// Characters of the file's own name that end the name of its temporary one.
+const LONGEST_END: usize = 60;
+
 /// Writes `bytes` to a temporary file beside `path`, syncs it and renames it to `path`.
 ///
 /// A crash at any moment leaves either the old file or the whole new one. Without `replace`, a file that exists
 /// at `path`, even one that appears meanwhile, is kept and [`Error::Exists`] returned. Folders, links, pipes and devices are
-/// never replaced, nor are files that are read-only.
+/// never replaced, nor are files that are read-only. What a process has left that was killed while it wrote the same file is
+/// removed.
 ///
 /// # Errors
 /// Those of [`check_output`] without inputs, and [`Error::Write`] with the operating system's reason.
@@ -89,7 +99,12 @@ pub(crate) fn kind(found: &Metadata) -> &'static str {
 /// Writes a file by way of a temporary one, whose name may be given.
 pub(crate) fn put(path: &Path, bytes: &[u8], replace: bool, temporary: Option<&str>) -> Result<()> {
     let directory = directory(path);
-    let written = written(directory, bytes, temporary).map_err(|source| failed(path, source))?;
+    let made = match temporary {
+        Some(name) => builder().prefix(name).rand_bytes(0).tempfile_in(directory),
+        None => locked(directory, path),
+    };
+    let written = made.and_then(|file| filled(file, bytes));
+    let written = written.map_err(|source| failed(path, source))?;
     let renamed = match replace {
         true => written.persist(path),
         false => written.persist_noclobber(path),
@@ -101,29 +116,76 @@ pub(crate) fn put(path: &Path, bytes: &[u8], replace: bool, temporary: Option<&s
     }
 }
 
-/// A temporary file with these bytes, safely on the disk.
-fn written(directory: &Path, bytes: &[u8], name: Option<&str>) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    match name {
-        Some(name) => builder.prefix(name).rand_bytes(0),
-        None => builder.prefix(".relugrad-"),
-    };
-    readable_by_others(&mut builder);
-    let mut file = builder.tempfile_in(directory)?;
+/// The temporary file with these bytes, safely on the disk.
+fn filled(mut file: NamedTempFile, bytes: &[u8]) -> io::Result<NamedTempFile> {
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     Ok(file)
 }
 
-/// Temporary files are private; this one becomes an ordinary file, whose permissions the umask decides.
-#[cfg(unix)]
-fn readable_by_others(builder: &mut tempfile::Builder) {
-    use std::os::unix::fs::PermissionsExt;
-    builder.permissions(std::fs::Permissions::from_mode(0o666));
+/// A temporary file for a path, in place of those of processes that died. It is locked, so that others can tell that its
+/// process lives.
+fn locked(directory: &Path, path: &Path) -> io::Result<NamedTempFile> {
+    let end = end(path);
+    remove_traces(directory, &end);
+    loop {
+        let file = builder()
+            .prefix(TEMPORARY)
+            .suffix(&end)
+            .rand_bytes(RANDOM)
+            .tempfile_in(directory)?;
+        // Another process may have come between making it and locking it. Where there are no locks, nobody removes it.
+        let taken = matches!(file.as_file().try_lock(), Err(TryLockError::WouldBlock));
+        if !taken && file.path().symlink_metadata().is_ok() {
+            return Ok(file);
+        }
+    }
 }
 
-#[cfg(not(unix))]
-fn readable_by_others(_: &mut tempfile::Builder) {}
+/// Removes the temporary files with this end whose processes have died: nobody has locked them.
+fn remove_traces(directory: &Path, end: &str) {
+    let Ok(entries) = directory.read_dir() else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let ordinary = || entry.file_type().is_ok_and(|kind| kind.is_file());
+        let free = || File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
+        if is_temporary(&name.to_string_lossy(), end) && ordinary() && free() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Whether a name is one of our temporary files' with this end.
+fn is_temporary(name: &str, end: &str) -> bool {
+    let middle = name
+        .strip_prefix(TEMPORARY)
+        .and_then(|rest| rest.strip_suffix(end));
+    middle.is_some_and(|random| {
+        random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
+}
+
+/// How the names of a file's temporary ones end.
+fn end(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    ['-']
+        .into_iter()
+        .chain(name.chars().take(LONGEST_END))
+        .collect()
+}
+
+/// Makes temporary files, which are private unless they are to become ordinary ones, whose permissions the umask decides.
+fn builder() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder
+}
 
 /// Makes the new name itself survive a loss of power.
 fn sync_directory(directory: &Path) -> io::Result<()> {
@@ -181,6 +243,31 @@ mod tests {
         write_whole(&path, b"three", true).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"three");
         assert_eq!(names(directory.path()), ["a"]);
+    }
+
+    #[test]
+    fn what_a_dead_process_has_left_is_removed_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.svg");
+        let make = |name: &str| std::fs::write(directory.path().join(name), b"part").unwrap();
+        let others = [
+            ".relugrad-123456-b.svg",
+            ".relugrad-12345-a.svg",
+            ".relugrad-123-56-a.svg",
+            ".relugrad-123456a.svg",
+            "relugrad-123456-a.svg",
+        ];
+        others.iter().for_each(|name| make(name));
+        make(".relugrad-aB3456-a.svg");
+        // One that is being written by somebody else.
+        let living = locked(directory.path(), &path).unwrap();
+        let name = living.path().file_name().unwrap().to_str().unwrap();
+        assert!(is_temporary(name, "-a.svg"), "{name}");
+        write_whole(&path, b"whole", false).unwrap();
+        let mut expected = [&others[..], &[name, "a.svg"]].concat();
+        expected.sort_unstable();
+        assert_eq!(names(directory.path()), expected);
+        write_whole(&directory.path().join("é".repeat(100)), b"whole", false).unwrap();
     }
 
     #[test]

@@ -8,13 +8,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::whole_file::{check_inputs, failed, kind, put};
+use crate::whole_file::{TEMPORARY, check_inputs, failed, kind, put};
 pub use growing::GrowingFile;
 use lock::Lock;
 use manifest::{Manifest, State};
-
-/// How temporary files begin; the number of the process and the name of the file follow.
-const TEMPORARY: &str = ".relugrad-";
 
 /// What a command may do with the files that it has made in a folder before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +130,7 @@ impl OutputFolder {
     /// # Errors
     /// [`Error::Exists`] for earlier files that must be kept; [`Error::OutputIsInput`] if one of the `inputs` of the command
     /// would be replaced; [`Error::Foreign`] for what this command has not made; [`Error::Changed`] for what has been changed
-    /// since. Nothing is changed then.
+    /// since; [`Error::ReadOnly`]. Nothing is changed then.
     pub fn begin(&mut self, names: &[String], inputs: &[&Path]) -> Result<()> {
         if let (Earlier::Keep, Some(file)) = (self.earlier, self.earlier_file()) {
             return Err(Error::Exists {
@@ -175,6 +172,7 @@ impl OutputFolder {
             return Err(self.foreign(path, kind(&found)));
         }
         match self.state(name)? {
+            Some(_) if found.permissions().readonly() => Err(Error::ReadOnly { path }),
             Some(state) => Ok(Some(state)),
             None => Err(Error::Changed {
                 path,
@@ -214,7 +212,7 @@ impl OutputFolder {
     /// Removes the files that this command has made, all but some that are to stay.
     ///
     /// # Errors
-    /// [`Error::Foreign`], [`Error::Changed`], and [`Error::Write`].
+    /// [`Error::Foreign`], [`Error::Changed`], [`Error::ReadOnly`], and [`Error::Write`].
     pub fn clear(&mut self, staying: &[&str]) -> Result<()> {
         self.lock.check()?;
         let names = self.manifest.names(self.command);
@@ -235,8 +233,8 @@ impl OutputFolder {
     /// Writes files, each whole or not at all, in this order, and what has been appended to others.
     ///
     /// # Errors
-    /// [`Error::FolderLost`]; [`Error::Foreign`] and [`Error::Changed`] for what somebody has put there meanwhile;
-    /// [`Error::Write`].
+    /// [`Error::FolderLost`]; [`Error::Foreign`], [`Error::Changed`] and [`Error::ReadOnly`] for what somebody has done there
+    /// meanwhile; [`Error::Write`].
     pub fn write(
         &mut self,
         files: &[(&str, &[u8])],

@@ -223,3 +223,26 @@ fn a_growing_file_is_known_by_its_beginning() {
     fs::write(path.join("log"), b"one\n2\nmine\n").unwrap();
     assert!(!folder.is_ours("log").unwrap());
 }
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_was_made_read_only_stays() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = made();
+    let path = directory.path().join("models/b");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+    for earlier in [Earlier::Resume, Earlier::Replace] {
+        let mut folder = open(directory.path(), earlier);
+        let error = folder.begin(&names(&["a", "models/b"]), &[]).unwrap_err();
+        assert!(
+            matches!(&error, Error::ReadOnly { path: found } if *found == path),
+            "{error}"
+        );
+    }
+    let mut folder = open(directory.path(), Earlier::Resume);
+    folder.begin(&names(&["a"]), &[]).unwrap();
+    let written = folder.write(&[("a", b"new"), ("models/b", b"new")], &mut []);
+    assert!(matches!(written, Err(Error::ReadOnly { .. })));
+    assert_eq!(fs::read(directory.path().join("a")).unwrap(), b"one");
+    assert_eq!(fs::read(&path).unwrap(), b"two");
+}
