@@ -16,6 +16,7 @@ mod model;
 mod print;
 mod regions;
 mod report;
+mod threads;
 mod train;
 mod values;
 mod verify;

@@ -7,7 +7,6 @@ mod workload;
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use ndarray::Array2;
 use peak_alloc::PeakAlloc;
 use relugrad::{Mlp, Network, Scalar};
@@ -20,6 +19,7 @@ use workload::Runner;
 
 use crate::failure::Failure;
 use crate::print;
+use crate::threads::Threads;
 
 /// Counts what is allocated, so that the memory that a workload needs can be told.
 #[global_allocator]
@@ -33,11 +33,8 @@ const WARM_UP: Duration = Duration::from_millis(100);
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(arguments.threads.into())
-        .build()
-        .context("cannot start threads")?;
-    pool.install(|| match arguments.dtype {
+    let threads = Threads::start(arguments.threads)?;
+    threads.run(|| match arguments.dtype {
         Precision::F64 => bench::<f64>(arguments),
         Precision::F32 => bench::<f32>(arguments),
     })

@@ -13,14 +13,12 @@ use follower::Follower;
 use output::Output;
 
 use crate::failure::Failure;
+use crate::threads::Threads;
 use crate::{interrupt, print, report};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(arguments.threads.into())
-        .build()
-        .context("cannot start threads")?;
+    let threads = Threads::start(arguments.threads)?;
     arguments.check()?;
     let models = arguments.models()?;
     let several = arguments.paths.len() * models.len() > 1;
@@ -43,7 +41,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         if several && !arguments.json {
             print::line(format_args!("\n{}", name(plan)));
         }
-        let comparison = pool.install(|| run_plan(arguments, plan, output))?;
+        let comparison = threads.run(|| run_plan(arguments, plan, output))?;
         runs += comparison.runs.len() + comparison.diverged.len();
         diverged += comparison.diverged.len();
     }

@@ -8,7 +8,7 @@ mod results;
 use std::io::Cursor;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use ndarray::{Array2, ArrayD};
 use ndarray_npy::{NpzWriter, WritableElement};
 use relugrad::{Loss, Network, Scalar};
@@ -20,15 +20,13 @@ use results::Results;
 
 use crate::failure::{Failure, check_output};
 use crate::print;
+use crate::threads::Threads;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     check_output(&arguments.out, arguments.overwrite, &arguments.inputs())
         .map_err(Failure::Usage)?;
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(arguments.threads.into())
-        .build()
-        .context("cannot start threads")?;
+    let threads = Threads::start(arguments.threads)?;
     let model = arguments.model.load()?;
     for note in model.notes() {
         print::note(format_args!("note: {note}"));
@@ -39,7 +37,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             print::note(printable(&text));
         }
     }
-    let (bytes, summary) = pool.install(|| match arguments.dtype {
+    let (bytes, summary) = threads.run(|| match arguments.dtype {
         Precision::F64 => derive::<f64>(&model, arguments),
         Precision::F32 => derive::<f32>(&model, arguments),
     })?;

@@ -17,12 +17,14 @@ use relugrad_train::robustness::{Evaluated, evaluate};
 pub(crate) use arguments::Arguments;
 
 use crate::failure::Failure;
+use crate::threads::Threads;
 use crate::{interrupt, print};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let usage = |error: relugrad_train::Error| Failure::Usage(error.into());
     arguments.evaluation().check().map_err(usage)?;
+    let threads = Threads::start(arguments.threads)?;
     interrupt::keep();
     let out = arguments.out.as_ref();
     let mut out = out
@@ -33,12 +35,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         false => arguments.data.load()?,
     };
     let model = arguments.model.load()?;
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(arguments.threads.into())
-        .build()
-        .context("cannot start threads")?;
     let network = model.into_network();
-    pool.install(|| match arguments.double {
+    threads.run(|| match arguments.double {
         true => run_in(arguments, &network, &data, out.as_mut()),
         false => {
             let narrow = network.cast::<f32>().map_err(anyhow::Error::from)?;

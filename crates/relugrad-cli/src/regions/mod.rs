@@ -9,7 +9,7 @@ mod survey;
 
 use std::path::Path;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use relugrad::Network;
 use relugrad_io::write_whole;
 use relugrad_train::data::Dataset;
@@ -18,6 +18,7 @@ pub(crate) use arguments::Arguments;
 
 use crate::failure::{Failure, check_output};
 use crate::interrupt;
+use crate::threads::Threads;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -45,15 +46,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         check_output(path, arguments.overwrite, &inputs)?;
         inputs.push(path);
     }
+    let threads = Threads::start(arguments.threads)?;
     let data = arguments.data.load()?;
     let network: Network<f64> = arguments.model.load()?.into_network();
     fits(&network, &data)?;
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(arguments.threads.into())
-        .build()
-        .context("cannot start threads")?;
     interrupt::keep();
-    pool.install(|| {
+    threads.run(|| {
         if !arguments.segment.is_empty() {
             segment::run(arguments, &network, &data)
         } else if !arguments.slice.is_empty() || arguments.slice_file.is_some() {

@@ -5,7 +5,6 @@ mod progress;
 
 use std::path::Path;
 
-use anyhow::Context;
 use relugrad_train::Configuration;
 use relugrad_train::experiment::{Experiment, Outcome};
 use serde_json::json;
@@ -14,17 +13,15 @@ pub(crate) use arguments::Arguments;
 use progress::Progress;
 
 use crate::failure::Failure;
+use crate::threads::Threads;
 use crate::{interrupt, print};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let threads = Threads::start(arguments.threads)?;
     let mut experiment = experiment(arguments)?;
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(arguments.threads.into())
-        .build()
-        .context("cannot start threads")?;
     let mut progress = Progress::new();
-    let outcome = pool.install(|| experiment.run(&mut progress, &interrupt::go_on));
+    let outcome = threads.run(|| experiment.run(&mut progress, &interrupt::go_on));
     progress.finish();
     let outcome = outcome.map_err(|error| failed(&experiment, error))?;
     show(arguments, &experiment, &outcome);

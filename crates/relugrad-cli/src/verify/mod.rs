@@ -5,7 +5,7 @@ mod table;
 
 use std::io::IsTerminal;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use relugrad::{Network, Scalar};
 use relugrad_train::Error;
@@ -17,14 +17,12 @@ pub(crate) use arguments::Arguments;
 use arguments::Precision;
 
 use crate::failure::Failure;
+use crate::threads::Threads;
 use crate::{interrupt, print};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(arguments.threads.into())
-        .build()
-        .context("cannot start threads")?;
+    let threads = Threads::start(arguments.threads)?;
     let network = arguments.model.load()?.into_network();
     let data = arguments.data.load()?;
     let samples: Samples<f64> = Samples::new(&data).first(arguments.samples);
@@ -36,7 +34,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         if !interrupt::go_on() {
             break;
         }
-        let report = pool.install(|| match precision {
+        let report = threads.run(|| match precision {
             Precision::F64 => verified(&network, &samples, arguments, &bar),
             Precision::F32 => {
                 let narrow = Samples {
