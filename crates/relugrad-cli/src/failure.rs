@@ -74,8 +74,10 @@ impl From<anyhow::Error> for Failure {
 
 impl From<relugrad_train::Error> for Failure {
     fn from(error: relugrad_train::Error) -> Failure {
+        use relugrad_train::Error;
         match error {
-            relugrad_train::Error::Engine(relugrad::Error::Stopped) => Failure::nothing_finished(),
+            Error::Engine(relugrad::Error::Stopped) => Failure::nothing_finished(),
+            Error::Given(error) => Failure::Usage((*error).into()),
             error => Failure::Failed(error.into()),
         }
     }

@@ -295,6 +295,91 @@ fn one_damaged_byte_costs_one_line() {
     assert_eq!(read(&run, "metrics.jsonl"), b"my notes\n");
 }
 
+/// Whichever sample is another one, of those for training, validation or testing.
+#[test]
+fn every_other_sample_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    train(&run, &[]);
+    let data = table(dir.path(), 0);
+    let whole = fs::read_to_string(&data).unwrap();
+    let lines: Vec<&str> = whole.lines().collect();
+    for i in 0..lines.len() {
+        let (_, rest) = lines[i].split_once(',').unwrap();
+        let other = format!("4.5,{rest}");
+        let changed = [&lines[..i], &[&*other], &lines[i + 1..]].concat();
+        fs::write(&data, changed.join("\n")).unwrap();
+        resume(&run, &["--epochs", "6"])
+            .code(1)
+            .stderr(contains("samples").and(contains("the last checkpoint").not()));
+    }
+    fs::write(&data, whole).unwrap();
+    resume(&run, &["--epochs", "6"]).success();
+}
+
+#[test]
+fn what_is_no_run_is_told_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::create_dir(path("folder")).unwrap();
+    fs::write(path("file"), "mine").unwrap();
+    for (name, found) in [
+        ("folder", "has no config.toml"),
+        ("file", "is no folder"),
+        ("nowhere", "is not there"),
+    ] {
+        resume(&path(name), &[])
+            .code(1)
+            .stderr(contains(found).and(contains("begin one by --out")));
+    }
+    assert!(path("folder").read_dir().unwrap().next().is_none());
+    assert!(!path("nowhere").exists());
+}
+
+/// A value that nothing would be trained with is not recorded; one that cannot be is wrong usage.
+#[test]
+fn values_that_come_to_nothing_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    train(&run, &[]);
+    let before = (read(&run, "config.toml"), read(&run, "last.safetensors"));
+    for value in ["learning-rate=0.5", "optimizer.momentum=0.5", "clip=1.0"] {
+        resume(&run, &["--set", value])
+            .code(1)
+            .stderr(contains("give more by --epochs").and(contains("the last checkpoint").not()));
+    }
+    for wrong in [
+        "learning_rate=0.5",
+        "optimizer.beta9=1",
+        "learning-rate=-1.0",
+    ] {
+        resume(&run, &["--set", wrong])
+            .code(2)
+            .stderr(contains("--help"));
+    }
+    assert!((read(&run, "config.toml"), read(&run, "last.safetensors")) == before);
+    resume(&run, &["--epochs", "9", "--set", "learning-rate=0.5"]).success();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_was_made_read_only_stays() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    train(&run, &[]);
+    for name in ["last.safetensors", "best.safetensors", "metrics.csv"] {
+        let (path, before) = (run.join(name), read(&run, name));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+        resume(&run, &["--epochs", "6"])
+            .code(1)
+            .stderr(contains(format!("{name} is read-only")));
+        assert!(read(&run, name) == before);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    resume(&run, &["--epochs", "6"]).success();
+}
+
 /// Data of the same size but other contents are noticed.
 #[test]
 fn other_contents_of_the_data_are_noticed() {

@@ -75,6 +75,19 @@ pub enum Error {
         found: String,
     },
 
+    /// Values that were given for keys of a configuration, and that are wrong.
+    #[error(transparent)]
+    Given(Box<Error>),
+
+    /// What was to be gone on with and is no training.
+    #[error("{} {found}, so it holds no run of `relugrad train`; begin one by --out", .path.display())]
+    NoRun {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong with it.
+        found: &'static str,
+    },
+
     /// A configuration that somebody has edited, so that it is not the one of the checkpoint.
     #[error("{} was edited: {}; put that back, or say so with --set KEY=VALUE", .path.display(), .changes.join(", "))]
     Edited {

@@ -5,6 +5,7 @@ mod progress;
 
 use std::path::Path;
 
+use anyhow::anyhow;
 use relugrad_train::Configuration;
 use relugrad_train::experiment::{Experiment, Outcome};
 use serde_json::json;
@@ -71,14 +72,21 @@ fn keep_given(given: &Path, folder: &Path, configuration: &Configuration) -> Res
 
 /// An error, and where the last good state is.
 fn failed(experiment: &Experiment, error: relugrad_train::Error) -> Failure {
-    let kept = experiment.last();
     let diverged = matches!(error, relugrad_train::Error::Diverged { .. });
-    let error = anyhow::Error::from(error);
-    Failure::Failed(match kept.exists() {
-        true => anyhow::anyhow!("{error:#}; the last checkpoint is {}", kept.display()),
-        false if diverged => anyhow::anyhow!("{error:#}; there is no checkpoint yet"),
-        false => error,
-    })
+    match experiment.kept() {
+        Some(kept) => {
+            let error = anyhow::Error::from(error);
+            Failure::Failed(anyhow!(
+                "{error:#}; the last checkpoint is {}",
+                kept.display()
+            ))
+        }
+        None if diverged => {
+            let error = anyhow::Error::from(error);
+            Failure::Failed(anyhow!("{error:#}; there is no checkpoint yet"))
+        }
+        None => error.into(),
+    }
 }
 
 fn show(arguments: &Arguments, experiment: &Experiment, outcome: &Outcome) {

@@ -15,7 +15,7 @@ use crate::configuration::{Configuration, Parts, Precision};
 use crate::error::{Error, Result};
 use crate::evaluate::{Samples, accuracy_and_loss};
 use crate::stop::unless_stopped;
-use crate::training::{EpochReport, Trainer, Watch};
+use crate::training::{EpochReport, Trainer, Watch, fingerprint};
 pub use doubts::Doubt;
 use log::Log;
 
@@ -33,6 +33,9 @@ const BEST: &str = "best.safetensors";
 
 /// The metadata key under which a checkpoint has its configuration.
 const CONFIGURATION_KEY: &str = "configuration";
+
+/// The metadata key under which a checkpoint has the fingerprint of the test samples.
+const TEST_KEY: &str = "test-samples";
 
 /// A training in a folder.
 ///
@@ -56,6 +59,10 @@ pub struct Experiment {
     folder: OutputFolder,
     mode: Mode,
     configuration: Configuration,
+    /// Fingerprint of the test samples, once they are read.
+    test_samples: Option<String>,
+    /// Whether files have been written.
+    begun: bool,
 }
 
 /// How a training begins.
@@ -128,6 +135,8 @@ impl Experiment {
             folder,
             mode: Mode::Anew,
             configuration,
+            test_samples: None,
+            begun: false,
         })
     }
 
@@ -136,12 +145,18 @@ impl Experiment {
         &self.configuration
     }
 
-    /// The latest checkpoint.
+    /// The latest checkpoint that this training has, once it has begun to write, as long as nobody has changed or moved it.
+    pub fn kept(&self) -> Option<PathBuf> {
+        let kept = self.begun && self.folder.is_ours(LAST).unwrap_or(false);
+        kept.then(|| self.last())
+    }
+
+    /// The path of the latest checkpoint.
     pub fn last(&self) -> PathBuf {
         self.folder.path().join(LAST)
     }
 
-    /// The checkpoint after the best epoch.
+    /// The path of the checkpoint after the best epoch.
     pub fn best(&self) -> PathBuf {
         self.folder.path().join(BEST)
     }
@@ -160,9 +175,11 @@ impl Experiment {
 
     fn run_in<T: Scalar>(&mut self, watch: &mut dyn Watch, go_on: GoOn) -> Result<Outcome> {
         let parts = self.configuration.samples()?;
+        self.test_samples = Some(fingerprint(&parts.test));
         let mut trainer = self.trainer::<T>(&parts)?;
         // From here on a stop keeps what there is: an earlier training may be removed.
         watch.begin();
+        self.begun = true;
         self.prepare(&trainer)?;
         let mut log = Log::open(&mut self.folder, &self.configuration, &trainer)?;
         let trained = self.train(&mut trainer, &mut log, watch, go_on);
@@ -236,26 +253,24 @@ impl Experiment {
         let training = self.configuration.training()?;
         let mut trainer = Trainer::new(network, training, &parts.train, parts.validation.as_ref())?;
         if let Some(checkpoint) = checkpoint {
+            let metadata = checkpoint.metadata.clone();
             trainer.resume(checkpoint)?;
+            self.check_test(&metadata)?;
         }
-        self.check_patience(&trainer)?;
         Ok(trainer)
     }
 
-    /// Refuses more epochs for a training that would not go on all the same.
-    fn check_patience<T: Scalar>(&self, trainer: &Trainer<T>) -> Result<()> {
-        let done = trainer.epochs().len();
-        let now = trainer.steps_done();
-        let mut changes = self.configuration.changes.iter();
-        let extended = changes.any(|change| change.key == "epochs" && change.step == now);
-        if extended && trainer.is_finished() && done < self.configuration.epochs {
-            return Err(Error::Configuration {
+    /// Refuses to go on with other test samples; checkpoints of earlier versions do not tell.
+    fn check_test(&self, metadata: &Metadata) -> Result<()> {
+        let (found, ours) = (metadata.get(TEST_KEY), &self.test_samples);
+        match (found, ours) {
+            (Some(found), Some(ours)) if found != ours => Err(Error::Checkpoint {
                 problem: format!(
-                    "the training was ended after epoch {done} by early-stopping.patience; raise that with --set, too"
+                    "it is of a training with other test samples ({found}, not {ours})"
                 ),
-            });
+            }),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Removes an earlier training, and writes the configuration where it is new.
@@ -288,7 +303,9 @@ impl Experiment {
 
     fn checkpoint<T: Scalar>(&self, trainer: &Trainer<T>) -> Result<Vec<u8>> {
         let text = self.configuration.to_toml();
-        let metadata = Metadata::from([(CONFIGURATION_KEY.to_owned(), text)]);
+        let mut metadata = Metadata::from([(CONFIGURATION_KEY.to_owned(), text)]);
+        let test = self.test_samples.iter();
+        metadata.extend(test.map(|test| (TEST_KEY.to_owned(), test.clone())));
         Ok(trainer.to_checkpoint(metadata).to_bytes()?)
     }
 

@@ -6,9 +6,9 @@ use relugrad_io::{Checkpoint, Earlier, OutputFolder};
 use toml::Value;
 
 use super::{BEST, COMMAND, CONFIGURATION, CONFIGURATION_KEY, Experiment, LAST, Mode, files, log};
-use crate::configuration::Configuration;
+use crate::configuration::{Change, Configuration};
 use crate::error::{Error, Result};
-use crate::training::State;
+use crate::training::{EpochReport, State, is_over};
 
 /// A checkpoint without its numbers.
 struct Stored {
@@ -26,18 +26,14 @@ impl Experiment {
     /// # Errors
     /// Those of [`Configuration::load`], [`Configuration::check`], [`OutputFolder::open`] and [`OutputFolder::begin`];
     /// [`Error::Edited`] if the configuration's file differs from the checkpoint's by more than these values;
-    /// [`Error::FixedKey`] for values that cannot change; [`Error::Best`] if the best checkpoint is of another training.
+    /// [`Error::FixedKey`] for values that cannot change; [`Error::NoRun`] for what is no folder of a training;
+    /// [`Error::Given`] for wrong values; [`Error::Configuration`] for changes of a training that is over and stays so; [`Error::Best`] if the best checkpoint is of another training.
     pub fn resume(folder: &Path, values: &[(String, Value)]) -> Result<Experiment> {
         let path = folder.join(CONFIGURATION);
-        let absent = || Error::Read {
-            path: path.clone(),
-            source: std::io::ErrorKind::NotFound.into(),
-        };
-        if !folder.is_dir() {
-            return Err(absent());
-        }
+        check_folder(folder)?;
         let mut folder = OutputFolder::open(folder, COMMAND, Earlier::Resume)?;
-        let bytes = folder.read(CONFIGURATION)?.ok_or_else(absent)?;
+        let bytes = folder.read(CONFIGURATION)?;
+        let bytes = bytes.ok_or_else(|| no_run(folder.path(), "has no config.toml"))?;
         let filed = Configuration::from_bytes(&path, &bytes)?;
         let last = stored(&folder, LAST)?;
         let best = stored(&folder, BEST)?;
@@ -56,7 +52,9 @@ impl Experiment {
             None => filed.clone(),
         };
         let step = last.as_ref().map_or(0, |last| last.state.step());
-        let mut configuration = trained.with(values)?;
+        let given = |error: Error| Error::Given(Box::new(error));
+        let mut configuration = trained.with(values).map_err(given)?;
+        configuration.check().map_err(given)?;
         if !folder.is_ours(CONFIGURATION)? {
             check_edited(&path, &trained, &filed, &configuration)?;
         }
@@ -64,9 +62,9 @@ impl Experiment {
             check_epochs(&trained, &configuration, last.state.epochs().len())?;
             trained.check_changes(&configuration)?;
             let changes = trained.differences(&configuration, step);
+            check_over(&trained, &configuration, last.state.epochs(), &changes)?;
             configuration.changes.extend(changes);
         }
-        configuration.check()?;
         let rewritten = check_words(&folder, &bytes, &filed, &configuration)?;
         if rewritten {
             folder.adopt(CONFIGURATION)?;
@@ -82,8 +80,60 @@ impl Experiment {
                 rewritten,
             },
             configuration,
+            test_samples: None,
+            begun: false,
         })
     }
+}
+
+/// Sees that there is a folder.
+fn check_folder(path: &Path) -> Result<()> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(no_run(path, "is no folder")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(no_run(path, "is not there"))
+        }
+        Err(source) => Err(Error::Read {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn no_run(path: &Path, found: &'static str) -> Error {
+    Error::NoRun {
+        path: path.to_owned(),
+        found,
+    }
+}
+
+/// Refuses changes of a training that was over before and is so with them.
+fn check_over(
+    trained: &Configuration,
+    wanted: &Configuration,
+    done: &[EpochReport],
+    changes: &[Change],
+) -> Result<()> {
+    let over = |one: &Configuration| is_over(done, one.epochs, one.early_stopping.patience);
+    if changes.is_empty() || !over(trained) || !over(wanted) {
+        return Ok(());
+    }
+    let (epochs, all) = (done.len(), wanted.epochs);
+    let problem = match epochs < all {
+        true => format!(
+            "the training was ended after epoch {epochs} by early-stopping.patience; raise that with --set, too"
+        ),
+        false => {
+            let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+            format!(
+                "the {epochs} epochs of the training are done, so nothing would be trained with what is changed ({}); \
+                 give more by --epochs",
+                changes.join(", ")
+            )
+        }
+    };
+    Err(Error::Configuration { problem })
 }
 
 /// Refuses a configuration's file that differs from the one that was trained with, unless by values that are given.

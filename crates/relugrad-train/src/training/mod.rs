@@ -8,5 +8,5 @@ mod trainer;
 pub(crate) use checkpoint::{State, fingerprint};
 pub use options::{Adversarial, EarlyStopping, Metric, Training};
 pub use report::{Advance, Divergence, EpochReport, History, StepReport, Watch};
-pub(crate) use trainer::train_while;
 pub use trainer::{Trainer, train};
+pub(crate) use trainer::{is_over, train_while};

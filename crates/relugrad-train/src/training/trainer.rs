@@ -95,6 +95,12 @@ pub struct Trainer<T> {
     times: Vec<Duration>,
 }
 
+/// Whether a training of so many epochs ends after these, or by this patience.
+pub(crate) fn is_over(done: &[EpochReport], epochs: usize, patience: Option<usize>) -> bool {
+    let since_best = done.iter().rev().take_while(|epoch| !epoch.best).count();
+    done.len() >= epochs || patience.is_some_and(|patience| since_best >= patience)
+}
+
 /// A training before a step.
 struct Moment<T> {
     parameters: Vec<T>,
@@ -190,11 +196,10 @@ impl<T: Scalar> Trainer<T> {
 
     /// Whether all epochs are done, or no better one has come for as long as the patience lasts.
     pub fn is_finished(&self) -> bool {
-        let epochs = &self.progress.epochs;
-        let since_best = epochs.iter().rev().take_while(|epoch| !epoch.best).count();
-        let patience = self.training.stopping.patience;
-        epochs.len() >= self.training.epochs
-            || patience.is_some_and(|patience| since_best >= patience)
+        let Training {
+            epochs, stopping, ..
+        } = &self.training;
+        is_over(&self.progress.epochs, *epochs, stopping.patience)
     }
 
     /// Takes a step and, if it was the last of its epoch, looks at the validation samples.
