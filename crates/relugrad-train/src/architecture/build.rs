@@ -4,7 +4,7 @@ use ndarray::{Array, Array1, ArrayD, Dimension, ShapeBuilder};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use relugrad::{BatchNorm, Builder, Network, NodeId, Scalar};
+use relugrad::{BatchNorm, Builder, Network, NodeId, Scalar, Window};
 use relugrad_io::{Budget, Limits};
 
 use super::Layer;
@@ -49,10 +49,70 @@ pub(super) fn build<T: Scalar>(
         Some(statistics) => draft.standardise(node, statistics)?,
         None => node,
     };
-    draft.check_dense(flat[0], layers)?;
+    let size = Size {
+        channels: shape.first().copied().unwrap_or(0),
+        values: Some(flat[0]),
+    };
+    draft.check(size, layers)?;
     let node = draft.layers(node, layers, 1.0)?;
     let node = draft.dense(node, classes, true, 1.0)?;
     Ok(draft.builder.build(node)?)
+}
+
+/// How many values there are somewhere, as far as that is known before the layers are made.
+#[derive(Clone, Copy)]
+struct Size {
+    channels: usize,
+    /// The values of all channels; not known behind windows.
+    values: Option<usize>,
+}
+
+impl Size {
+    fn flat(values: usize) -> Size {
+        Size {
+            channels: values,
+            values: Some(values),
+        }
+    }
+
+    fn image(channels: usize) -> Size {
+        Size {
+            channels,
+            values: None,
+        }
+    }
+
+    /// The outputs of a layer and the weights of each, if there are some and their number is known.
+    fn weights(self, layer: &Layer) -> Option<[usize; 2]> {
+        match layer {
+            Layer::Dense { outputs, .. } => Some([*outputs, self.values?]),
+            Layer::Conv {
+                outputs,
+                window,
+                groups,
+                ..
+            } => Some([*outputs, taps(self.channels, window, *groups)]),
+            _ => None,
+        }
+    }
+
+    /// The size behind a layer without branches.
+    fn behind(self, layer: &Layer) -> Size {
+        match layer {
+            Layer::Gate(_) | Layer::BatchNorm | Layer::Residual { .. } => self,
+            Layer::Dense { outputs, .. } => Size::flat(*outputs),
+            Layer::Conv { outputs, .. } => Size::image(*outputs),
+            Layer::MaxPool(_) | Layer::AveragePool(_) => Size::image(self.channels),
+            Layer::GlobalAverage => Size::flat(self.channels),
+            Layer::Maxout { pieces } => {
+                let share = |values: usize| values / (*pieces).max(1);
+                Size {
+                    channels: share(self.channels),
+                    values: self.values.map(share),
+                }
+            }
+        }
+    }
 }
 
 /// A network in the making.
@@ -88,23 +148,31 @@ impl<T: Scalar> Draft<T> {
         Ok(self.builder.scale(node, array(factors), false)?)
     }
 
-    /// Sees that the budget is enough for the dense layers that come first, before one of them is made.
-    fn check_dense(&mut self, mut inputs: usize, layers: &[Layer]) -> Result<()> {
+    /// Sees that the budget is enough for the layers, before one of them is made.
+    fn check(&mut self, size: Size, layers: &[Layer]) -> Result<()> {
         let left = self.budget.clone();
-        for (i, layer) in layers.iter().enumerate() {
-            self.place = vec![i + 1];
-            match layer {
-                Layer::Dense { outputs, .. } => {
-                    self.pay(*outputs, inputs)?;
-                    inputs = *outputs;
-                }
-                Layer::Gate(_) => {}
-                _ => break,
-            }
-        }
-        self.place.clear();
+        self.pay_ahead(size, layers)?;
         self.budget = left;
         Ok(())
+    }
+
+    /// Pays for all weights whose number follows without making the layers, and returns the size behind them.
+    fn pay_ahead(&mut self, mut size: Size, layers: &[Layer]) -> Result<Size> {
+        for (i, layer) in layers.iter().enumerate() {
+            self.place.push(i + 1);
+            if let Some([outputs, inputs]) = size.weights(layer) {
+                self.pay(outputs, inputs)?;
+            }
+            size = match layer {
+                Layer::Residual { layers, shortcut } => {
+                    self.pay_ahead(size, shortcut)?;
+                    self.pay_ahead(size, layers)?
+                }
+                _ => size.behind(layer),
+            };
+            self.place.pop();
+        }
+        Ok(size)
     }
 
     /// Adds layers one after the other; the last weights are multiplied by `last`.
@@ -135,9 +203,8 @@ impl<T: Scalar> Draft<T> {
             } => {
                 let channels = builder.shape(node)?[0];
                 let [height, width] = window.kernel;
-                let inputs = channels / (*groups).max(1);
-                let shape = (*outputs, inputs, height, width);
-                let taps = inputs.saturating_mul(height).saturating_mul(width);
+                let shape = (*outputs, channels / (*groups).max(1), height, width);
+                let taps = taps(channels, window, *groups);
                 self.pay(*outputs, taps)?;
                 let weight = self.weights(shape, taps, gain);
                 let bias = bias.then(|| Array1::zeros(*outputs));
@@ -187,7 +254,7 @@ impl<T: Scalar> Draft<T> {
             format!("{layer}, with {outputs} outputs of {inputs} weights each,")
         };
         let size = COPIES * size_of::<T>();
-        self.budget.array(&[outputs, inputs], size, what)?;
+        self.budget.array(&[outputs, inputs.max(1)], size, what)?;
         Ok(())
     }
 
@@ -204,6 +271,13 @@ impl<T: Scalar> Draft<T> {
         };
         Array::from_shape_simple_fn(shape, &mut draw)
     }
+}
+
+/// How many weights an output of a convolution has.
+fn taps(channels: usize, window: &Window, groups: usize) -> usize {
+    let [height, width] = window.kernel;
+    let inputs = channels / groups.max(1);
+    inputs.saturating_mul(height).saturating_mul(width)
 }
 
 /// How many layers there are, those of branches included.

@@ -314,6 +314,18 @@ mod tests {
     }
 
     #[test]
+    fn layers_are_counted_before_one_is_made() {
+        for (text, layer) in [
+            ("mlp:4000,8000,4000000", "layer 5"),
+            ("resnet:2000,30000", "layer 5.1"),
+        ] {
+            let architecture: Architecture = text.parse().unwrap();
+            let error = architecture.build::<f32>(&[3, 32, 32], 10, 0).unwrap_err();
+            assert!(error.to_string().contains(layer), "{error}");
+        }
+    }
+
+    #[test]
     fn what_is_no_model_is_refused() {
         for text in [
             "",
