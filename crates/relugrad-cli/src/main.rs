@@ -65,13 +65,24 @@ fn main() -> ExitCode {
             Limits { memory }.set_for_process();
             exit_code(run(arguments.command))
         }
-        Err(message) => match (message.use_stderr(), print::clap(&message)) {
+        Err(message) => match (message.use_stderr(), print::clap(&shown(message))) {
             (true, _) => ExitCode::from(2),
             (false, arrived) => match arrived {
                 true => ExitCode::SUCCESS,
                 false => ExitCode::FAILURE,
             },
         },
+    }
+}
+
+/// The message about the arguments as a terminal shows them; by itself the parser drops what a terminal obeys.
+fn shown(message: clap::Error) -> clap::Error {
+    let arguments = std::env::args_os();
+    let printable =
+        arguments.map(|argument| relugrad_io::printable(&argument.to_string_lossy()).into_owned());
+    match Arguments::try_parse_from(printable) {
+        Err(same) if same.kind() == message.kind() => same,
+        _ => message,
     }
 }
 

@@ -117,6 +117,47 @@ fn what_a_file_may_take_can_be_raised() {
     assert!(output.status.success(), "{output:?}");
 }
 
+/// A header that is longer than any should be is read if that is allowed.
+#[test]
+fn a_long_header_is_read_on_request() {
+    let folder = folder();
+    let dictionary = "{'descr': '|u1', 'fortran_order': False, 'shape': (1, 2), }";
+    let header = dictionary.to_owned() + &" ".repeat(70_000 - dictionary.len());
+    let length = (header.len() as u32).to_le_bytes();
+    let bytes = [
+        b"\x93NUMPY\x02\x00",
+        &length[..],
+        header.as_bytes(),
+        &[1, 2],
+    ]
+    .concat();
+    fs::write(folder.path().join("x.npy"), bytes).unwrap();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let model = model.join("../relugrad-io/tests/hostile/cases/g_inputonly.safetensors");
+    let line = format!("derive '{}' --input x.npy --out y.npz", model.display());
+    let said = refused(folder.path(), &line);
+    assert!(
+        said.contains("x.npy: the header has 70000 bytes") && said.contains("--file-memory SIZE"),
+        "{said}"
+    );
+    let output = relugrad(folder.path(), &format!("{line} --file-memory 1MB"));
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn values_of_options_are_shown_without_being_obeyed() {
+    let folder = folder();
+    for line in [
+        "train --epochs='\u{1b}[31m5' --out a",
+        "compare --penalties '\u{1b}[31m5'",
+        "bench '\u{1b}[31m5'",
+    ] {
+        let said = refused(folder.path(), line);
+        assert!(said.contains("\\u{1b}[31m5"), "{said}");
+        assert!(!said.contains('\u{1b}'), "{said}");
+    }
+}
+
 #[test]
 fn names_are_shown_without_being_obeyed() {
     let folder = folder();
