@@ -165,7 +165,7 @@ fn several_seeds_show_mean_and_deviation() {
 
 #[test]
 fn wrong_usage_is_exit_code_2_and_says_what_to_do() {
-    let cases: [(&[&str], &str); 17] = [
+    let cases: [(&[&str], &str); 18] = [
         (&["--penalties", "jacobain"], "did you mean `jacobian`?"),
         (&["--penalties", "jacobian=-1"], "at least 0"),
         (&["--penalties", "jacobian=x"], "at least 0"),
@@ -190,6 +190,10 @@ fn wrong_usage_is_exit_code_2_and_says_what_to_do() {
             "65536",
         ),
         (&["--seeds", "99999999999"], "10000"),
+        (
+            &["--first-seed", "18446744073709551614", "--seeds", "3"],
+            "18446744073709551615 is the last",
+        ),
         (&["--threads", "99999"], "1024"),
     ];
     for (arguments, message) in cases {

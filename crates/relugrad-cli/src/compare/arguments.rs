@@ -190,6 +190,14 @@ impl Arguments {
                 )));
             }
         }
+        if self.first_seed.checked_add(self.seeds - 1).is_none() {
+            return Err(Failure::Usage(anyhow!(
+                "--seeds {} from --first-seed {} on are not all there: {} is the last",
+                self.seeds,
+                self.first_seed,
+                u64::MAX
+            )));
+        }
         Ok(())
     }
 
@@ -219,9 +227,7 @@ impl Arguments {
             data,
             model,
             training: self.training()?,
-            seeds: (0..self.seeds)
-                .map(|i| self.first_seed.wrapping_add(i))
-                .collect(),
+            seeds: (0..self.seeds).map(|i| self.first_seed + i).collect(),
             attacks: self.attacks(),
             attack_samples: self.attack_samples,
             certified_samples: self.certified_samples(&variants),
