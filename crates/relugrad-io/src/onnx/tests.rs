@@ -379,3 +379,35 @@ fn a_clip_with_one_bound_is_exact_on_its_open_side() {
         }
     }
 }
+
+/// Bounds that are far away lose no digit of what they leave alone, whatever stands beside them.
+#[test]
+fn a_maximum_with_far_constants_is_exact() {
+    let double = |name: &str, dims: &[i64], double_data: &[f64]| TensorProto {
+        dims: dims.to_vec(),
+        data_type: 11,
+        double_data: double_data.to_vec(),
+        name: name.into(),
+        ..TensorProto::default()
+    };
+    for op in ["Max", "Min"] {
+        for far in [-1e300, -1e17, 1e17, 1e39] {
+            for bounds in [&[far][..], &[far, 0.25], &[0.25, far], &[far, -far]] {
+                let tensor = double("b", &[bounds.len() as i64], bounds);
+                let model = model(vec![node(op, &["x", "b"], "y")], vec![tensor], &[1, 2]);
+                let model = onnx_from_bytes(&model.encode_to_vec()).unwrap();
+                let x = [0.1f64, -1.5];
+                let expected = [0, 1].map(|i| {
+                    let bound = bounds[i % bounds.len()];
+                    if op == "Max" {
+                        x[i].max(bound)
+                    } else {
+                        x[i].min(bound)
+                    }
+                });
+                let found = model.network().forward(ndarray::array![x].view()).unwrap();
+                assert_eq!(found, ndarray::array![expected], "{op} of {bounds:?}");
+            }
+        }
+    }
+}

@@ -5,7 +5,7 @@ use ndarray::{ArrayD, IxDyn};
 use super::*;
 use crate::onnx::values::{broadcast, broadcast_places};
 
-/// From here on a bound of Clip stays a bound of a gate: `x − bound + bound` would lose the digits of `x`.
+/// From here on a bound is far away: `x − bound + bound` would lose the digits of `x`.
 const FAR: f64 = (1u32 << 20) as f64;
 
 /// Whether a lower bound is none: it is −∞, or what exporters write for it, the least number of a precision.
@@ -273,6 +273,9 @@ impl<'a> Importer<'a> {
         if !values.is_empty() && values.iter().all(|v| is_unbounded(sign * v)) {
             return Ok(x);
         }
+        if values.iter().any(|v| v.abs() >= FAR) {
+            return self.beyond(call, x, bound, sign);
+        }
         // What is compared with 0 alone is a ReLU and nothing else.
         let zero = values == [0.0];
         if zero {
@@ -292,6 +295,25 @@ impl<'a> Importer<'a> {
             x = self.shift(call, x, bound)?;
         }
         Ok(x)
+    }
+
+    /// The same as `x` and what the bound goes beyond it, `x + max(bound − x, 0)`: where nothing is bounded no digit is lost,
+    /// however far away the bound is.
+    fn beyond(
+        &mut self,
+        call: Call,
+        x: Activation,
+        bound: &Tensor,
+        sign: f64,
+    ) -> Result<Activation> {
+        let dims = x.dims.clone();
+        let minus = self.multiple(x.clone(), -1.0)?;
+        let gap = self.shift(call, minus, bound)?;
+        let mut gap = self.multiple(gap, sign)?;
+        gap.id = self.builder.relu(gap.id)?;
+        let gap = self.multiple(gap, sign)?;
+        let id = self.builder.sum(&[x.id, gap.id])?;
+        Ok(Activation { id, dims })
     }
 
     /// Max or Min of branches and constants.
