@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ndarray::ArrayD;
-use relugrad::{Network, Node, Operation};
+use relugrad::{Constant, Network, Node, Operation};
 
 use crate::error::{Error, Result};
 use crate::file::read_file;
@@ -91,7 +91,8 @@ impl StateDict {
     /// The network with these weights in place of its own, module after module.
     ///
     /// Batch normalisation becomes the factor and summand that its statistics, weight and bias make, with the epsilon
-    /// of 1e-5 that PyTorch has by default; gradients go back to all four.
+    /// of 1e-5 that PyTorch has by default; gradients go back to all four. All four must be in the file, and the network's own
+    /// normalisation must be by mean 0 and variance 1, as descriptions make it.
     ///
     /// # Errors
     /// [`Error::State`] naming the tensor and the layer that do not go together.
@@ -113,6 +114,7 @@ impl StateDict {
             };
             let mut made = [None, None];
             if let Operation::BatchNorm { .. } = node.operation() {
+                check_plain(node)?;
                 made = normalise(&module, &mut arrays, &mut formulas)?.map(Some);
                 notes.push(format!(
                     "epsilon of the batch normalisation `{module}` is taken to be {EPSILON}"
@@ -159,6 +161,23 @@ impl StateDict {
         }
         let gradients = FileGradients::new(formulas, weights, &[], &[]);
         Ok(Model::new(network, gradients, notes))
+    }
+}
+
+/// Refuses a batch normalisation with statistics of its own, which would come on top of the file's.
+fn check_plain(node: &Node) -> Result<()> {
+    let plain = |constant: &Constant| {
+        let value = f64::from(u8::from(constant.name() == "variance"));
+        constant.values().iter().all(|&v| v == value)
+    };
+    let epsilon =
+        matches!(node.operation(), Operation::BatchNorm { epsilon, .. } if *epsilon == 0.0);
+    match epsilon && node.constants().iter().all(plain) {
+        true => Ok(()),
+        false => Err(state(format!(
+            "the batch normalisation `{}` of the model has statistics of its own; give it mean 0, variance 1 and epsilon 0",
+            node.name()
+        ))),
     }
 }
 
@@ -240,7 +259,8 @@ fn state(problem: impl Into<String>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use relugrad::{Gate, Mlp};
+    use ndarray::array;
+    use relugrad::{BatchNorm, Builder, Gate, Mlp};
 
     /// A safetensors file of `f64` tensors.
     fn file(tensors: &[(&str, &[usize], &[f64])]) -> Vec<u8> {
@@ -293,6 +313,57 @@ mod tests {
             .unwrap()
             .1;
         assert_eq!(slope.as_slice().unwrap(), [0.5]);
+    }
+
+    /// A normalisation of two features with some statistics, whose tensors in the file are those that are not `absent`.
+    fn normalised(mean: f64, variance: f64, epsilon: f64, absent: &str) -> Result<Model> {
+        let mut builder = Builder::new();
+        let x = builder.input(2).unwrap();
+        let norm = BatchNorm {
+            scale: array![1.0, 1.0],
+            shift: array![0.0, 0.0],
+            mean: array![0.0, mean],
+            variance: array![variance, 1.0],
+            epsilon,
+        };
+        let y = builder.batch_norm(x, 0, norm).unwrap();
+        let tensors: [(&str, &[usize], &[f64]); 4] = [
+            ("0.weight", &[2], &[2.0, 3.0]),
+            ("0.bias", &[2], &[0.5, -0.5]),
+            ("0.running_mean", &[2], &[1.0, -1.0]),
+            ("0.running_var", &[2], &[4.0, 0.25]),
+        ];
+        let there = tensors.into_iter().filter(|(name, ..)| *name != absent);
+        let there: Vec<_> = there.collect();
+        StateDict::from_bytes(&file(&there))?.into_model(builder.build(y).unwrap())
+    }
+
+    #[test]
+    fn statistics_are_the_files_and_all_of_them_are_there() {
+        let model = normalised(0.0, 1.0, 0.0, "").unwrap();
+        let found = model.network().forward(array![[3.0, 1.0]].view()).unwrap();
+        let expected = [
+            2.0 * 2.0 / (4.0 + EPSILON).sqrt() + 0.5,
+            3.0 * 2.0 / (0.25 + EPSILON).sqrt() - 0.5,
+        ];
+        assert!(
+            found
+                .iter()
+                .zip(expected)
+                .all(|(f, e)| (f - e).abs() < 1e-14),
+            "{found}"
+        );
+        for absent in ["0.weight", "0.bias", "0.running_mean", "0.running_var"] {
+            let error = normalised(0.0, 1.0, 0.0, absent).unwrap_err().to_string();
+            assert!(error.contains(absent), "{error}");
+        }
+        for (mean, variance, epsilon) in [(0.5, 1.0, 0.0), (0.0, 4.0, 0.0), (0.0, 1.0, 1e-5)] {
+            let error = normalised(mean, variance, epsilon, "").unwrap_err();
+            assert!(
+                error.to_string().contains("statistics of its own"),
+                "{error}"
+            );
+        }
     }
 
     #[test]
