@@ -45,15 +45,7 @@ impl Draft {
                 .map(|r| random.random_range(r))
                 .to_vec(),
         };
-        let mut builder = Builder::new();
-        let last = builder.input_shaped(&shape).unwrap();
-        Draft {
-            builder,
-            random,
-            nodes: vec![last],
-            read: vec![0],
-            last,
-        }
+        Draft::on(random, &shape)
     }
 
     fn number(&mut self, range: std::ops::RangeInclusive<usize>) -> usize {

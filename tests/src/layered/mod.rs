@@ -47,9 +47,14 @@ struct Draft {
 impl Draft {
     fn new(seed: u64) -> Draft {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let mut builder = Builder::new();
         let shape = [1..=2, 3..=5, 3..=5].map(|range| random.random_range(range));
-        let last = builder.input_shaped(&shape).unwrap();
+        Draft::on(random, &shape)
+    }
+
+    /// An input of this shape alone.
+    fn on(random: ChaCha8Rng, shape: &[usize]) -> Draft {
+        let mut builder = Builder::new();
+        let last = builder.input_shaped(shape).unwrap();
         Draft {
             builder,
             random,
