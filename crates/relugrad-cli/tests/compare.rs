@@ -175,7 +175,7 @@ fn wrong_usage_is_exit_code_2_and_says_what_to_do() {
         (&["--epsilons", "-0.1"], "at least 0"),
         (&["--cure-step", "nan"], "at least 0"),
         (&["--lr", "0"], "positive"),
-        (&["--optimizer", "adma"], "sgd, adam and adamw"),
+        (&["--optimizer", "adma"], "did you mean `adam`"),
         (&["--test-fraction", "1"], "between 0 and 1"),
         (&["--overwrite"], "--out"),
         (&["--unknown"], "--unknown"),

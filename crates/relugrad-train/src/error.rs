@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use relugrad_io::printable;
 
+use crate::optimizer::OPTIMIZERS;
+use crate::range::did_you_mean;
 use crate::training::Divergence;
 
 /// A result whose error is the crate's [`Error`].
@@ -136,7 +138,7 @@ pub enum Error {
     },
 
     /// An optimizer's name that does not exist.
-    #[error("no optimizer is called `{name}`; the names are sgd, adam and adamw")]
+    #[error("no optimizer is called `{name}`; {}", did_you_mean(name, OPTIMIZERS.iter().map(|entry| entry.name)))]
     UnknownOptimizer {
         /// The name that was given.
         name: String,

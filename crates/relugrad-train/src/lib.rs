@@ -20,13 +20,15 @@
 
 mod architecture;
 pub mod attack;
+mod both;
 pub mod compare;
 mod configuration;
 pub mod data;
 mod error;
 pub mod evaluate;
 pub mod experiment;
-mod optimizer;
+pub mod optimizer;
+mod range;
 pub mod regions;
 pub mod robustness;
 mod schedule;
@@ -37,7 +39,8 @@ pub mod verify;
 pub use architecture::Architecture;
 pub use configuration::{Change, Configuration, Parts, PenaltySettings, Precision, set_key};
 pub use error::{Error, Result};
-pub use optimizer::{Optimizer, OptimizerState};
+pub use optimizer::{Adam, AdamW, AnyOptimizer, OPTIMIZERS, Optimizer, OptimizerState, Sgd};
+pub use range::{OptionInfo, Range, Spec};
 pub use schedule::{Curve, Ramp, RampCurve, Schedule};
 pub use training::{
     Advance, Adversarial, Divergence, EarlyStopping, EpochReport, History, Metric, StepReport,

@@ -8,8 +8,8 @@ use relugrad_io::{Checkpoint, Metadata};
 use relugrad_train::attack::Method;
 use relugrad_train::data::{Augmentation, Split, digits, stratified_split};
 use relugrad_train::{
-    Adversarial, Curve, EarlyStopping, Error, History, Metric, Optimizer, Ramp, RampCurve,
-    Schedule, StepReport, Trainer, Training, Watch, train,
+    Adam, AdamW, Adversarial, AnyOptimizer, Curve, EarlyStopping, Error, History, Metric, Ramp,
+    RampCurve, Schedule, Sgd, StepReport, Trainer, Training, Watch, train,
 };
 
 fn small() -> Split {
@@ -109,7 +109,7 @@ fn options_out_of_range_are_refused() {
 fn a_diverging_run_names_its_step() {
     let training = Training {
         learning_rate: 1e30,
-        optimizer: Optimizer::sgd(),
+        optimizer: Sgd::default().into(),
         ..Training::new(Objective::new(Loss::softmax_cross_entropy()))
     };
     let mut network = Mlp::new(&[64, 8, 10]).build::<f32>(3).unwrap();
@@ -130,7 +130,7 @@ fn a_moment_that_overflows_is_a_divergence() {
         .with(Penalty::Jacobian, 1e25)
         .unwrap();
     let training = Training {
-        optimizer: Optimizer::adam(),
+        optimizer: Adam::default().into(),
         ..Training::new(objective)
     };
     let mut network = Mlp::new(&[64, 8, 10]).build::<f32>(3).unwrap();
@@ -142,7 +142,7 @@ fn a_moment_that_overflows_is_a_divergence() {
 }
 
 /// A training with everything that has a state or is random.
-fn everything(optimizer: Optimizer) -> Training {
+fn everything(optimizer: impl Into<AnyOptimizer>) -> Training {
     let objective = Objective::new(Loss::softmax_cross_entropy())
         .with(Penalty::Jacobian, 0.01)
         .unwrap();
@@ -150,7 +150,7 @@ fn everything(optimizer: Optimizer) -> Training {
         .with(Penalty::JacobianProjected { rows: 2, seed: 3 }, 0.01)
         .unwrap();
     Training {
-        optimizer,
+        optimizer: optimizer.into(),
         epochs: 3,
         batch_size: 48,
         learning_rate: 3e-3,
@@ -192,7 +192,7 @@ fn bytes<T: relugrad::Scalar>(trainer: &Trainer<T>) -> Vec<u8> {
 }
 
 /// Interrupted after every step, the training ends in the same bytes.
-fn resumes_bit_exactly<T: relugrad::Scalar>(optimizer: Optimizer) {
+fn resumes_bit_exactly<T: relugrad::Scalar>(optimizer: impl Into<AnyOptimizer>) {
     let training = everything(optimizer);
     let mut whole = trainer::<T>(&training);
     while !whole.is_finished() {
@@ -214,14 +214,14 @@ fn resumes_bit_exactly<T: relugrad::Scalar>(optimizer: Optimizer) {
 
 #[test]
 fn an_interrupted_training_ends_in_the_same_bytes() {
-    resumes_bit_exactly::<f32>(Optimizer::adamw());
-    resumes_bit_exactly::<f64>(Optimizer::sgd());
+    resumes_bit_exactly::<f32>(AdamW::default());
+    resumes_bit_exactly::<f64>(Sgd::default());
 }
 
 /// A training that is stopped in its look at the validation samples is where it was before the step, to the bit.
 #[test]
 fn a_training_that_is_stopped_is_where_it_was() {
-    let training = everything(Optimizer::adam());
+    let training = everything(Adam::default());
     let (mut whole, mut stopped) = (trainer::<f32>(&training), trainer::<f32>(&training));
     let mut stops = 0;
     while !whole.is_finished() {
@@ -243,13 +243,13 @@ fn a_training_that_is_stopped_is_where_it_was() {
 
 #[test]
 fn a_checkpoint_of_something_else_is_refused() {
-    let training = everything(Optimizer::adam());
+    let training = everything(Adam::default());
     let mut started = trainer::<f32>(&training);
     started.advance().unwrap();
     let saved = bytes(&started);
     let checkpoint = || Checkpoint::from_bytes(&saved).unwrap();
     let refused = |error: Error| matches!(error, Error::Checkpoint { .. });
-    let mut sgd = trainer::<f32>(&everything(Optimizer::sgd()));
+    let mut sgd = trainer::<f32>(&everything(Sgd::default()));
     assert!(refused(sgd.resume(checkpoint()).unwrap_err()));
     let data = small();
     let network = Mlp::new(&[64, 23, 10]).build(1).unwrap();
@@ -291,11 +291,11 @@ fn lazy_penalties_are_rescaled() {
 #[test]
 fn long_gradients_are_clipped() {
     let training = Training {
-        optimizer: Optimizer::Sgd {
+        optimizer: Sgd {
             momentum: 0.0,
-            nesterov: false,
-            weight_decay: 0.0,
-        },
+            ..Sgd::default()
+        }
+        .into(),
         learning_rate: 0.5,
         clip: Some(0.01),
         ..Training::new(Objective::new(Loss::softmax_cross_entropy()))

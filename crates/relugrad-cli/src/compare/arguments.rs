@@ -9,7 +9,7 @@ use relugrad_train::attack::{Attack, Norm};
 use relugrad_train::compare::{Plan, Variant, default_lambda};
 use relugrad_train::data::Split;
 use relugrad_train::{
-    Adversarial, Architecture, Configuration, EarlyStopping, Optimizer, Ramp, Training,
+    Adversarial, AnyOptimizer, Architecture, Configuration, EarlyStopping, Ramp, Training,
 };
 
 use crate::data::DataOptions;
@@ -101,7 +101,7 @@ pub(crate) struct Arguments {
 
     /// Optimizer: adam, adamw, or sgd with momentum 0.9 [default: adam]
     #[arg(long, value_name = "NAME")]
-    optimizer: Option<Optimizer>,
+    optimizer: Option<AnyOptimizer>,
 
     /// Epochs over which the weight of a penalty grows linearly from 0 [default: 3]
     #[arg(long, value_name = "EPOCHS", allow_negative_numbers = true, value_parser = non_negative)]
@@ -251,7 +251,7 @@ impl Arguments {
         training.epochs = self.epochs.unwrap_or(training.epochs);
         training.batch_size = self.batch_size.unwrap_or(training.batch_size);
         training.learning_rate = self.lr.unwrap_or(training.learning_rate);
-        training.optimizer = self.optimizer.unwrap_or(training.optimizer);
+        training.optimizer = self.optimizer.clone().unwrap_or(training.optimizer);
         training.ramp = self.warmup.map_or(training.ramp, Ramp::linear);
         // The last network counts, and the test samples have no say in it.
         training.stopping = EarlyStopping::default();

@@ -4,10 +4,9 @@ use toml::{Table, Value};
 
 use super::{Change, Configuration, PenaltySettings};
 use crate::error::{Error, Result};
+use crate::optimizer::OPTIMIZERS;
+use crate::range::did_you_mean;
 use crate::training::Adversarial;
-
-/// Names that differ more than this are not proposed.
-const SIMILAR: f64 = 0.7;
 
 /// A configuration in which nothing is left out.
 pub(super) fn complete() -> Configuration {
@@ -47,15 +46,8 @@ fn known() -> Table {
     let mut known: Table = toml::from_str(&complete().to_toml()).expect("our own text");
     // An optimizer has only some of these, which is told when its name is known.
     if let Some(Value::Table(optimizer)) = known.get_mut("optimizer") {
-        for key in [
-            "momentum",
-            "nesterov",
-            "weight-decay",
-            "beta1",
-            "beta2",
-            "epsilon",
-        ] {
-            optimizer.insert(key.into(), Value::Boolean(true));
+        for option in OPTIMIZERS.iter().flat_map(|entry| entry.options) {
+            optimizer.insert(option.name.into(), Value::Boolean(true));
         }
     }
     known
@@ -91,20 +83,10 @@ fn check_table(table: &Table, known: &Table, path: &str) -> Result<()> {
 }
 
 fn unknown(key: &str, known: &Table, path: &str) -> Error {
-    let near = known
-        .keys()
-        .map(|name| (strsim::jaro_winkler(key, name), name))
-        .filter(|(similarity, _)| *similarity >= SIMILAR)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    let problem = match near {
-        Some((_, name)) => format!("there is no key `{path}{key}`; did you mean `{path}{name}`?"),
-        None => {
-            let names: Vec<&str> = known.keys().map(String::as_str).collect();
-            format!(
-                "there is no key `{path}{key}`; the keys are {}",
-                names.join(", ")
-            )
-        }
-    };
-    Error::Configuration { problem }
+    let names: Vec<String> = known.keys().map(|name| format!("{path}{name}")).collect();
+    let key = format!("{path}{key}");
+    let hint = did_you_mean(&key, names.iter().map(String::as_str));
+    Error::Configuration {
+        problem: format!("there is no key `{key}`; {hint}"),
+    }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::architecture::Architecture;
 use crate::data::{Augmentation, Dataset, Source, Split, stratified_split};
 use crate::error::{Error, Result, check_range};
-use crate::optimizer::Optimizer;
+use crate::optimizer::{Adam, AnyOptimizer, OPTIMIZERS, Optimizer};
 use crate::schedule::{Ramp, Schedule};
 use crate::training::{Adversarial, EarlyStopping, Training};
 pub use changes::{Change, set_key};
@@ -53,7 +53,7 @@ pub struct Configuration {
     pub epochs: usize,
     /// Samples in a step.
     pub batch_size: usize,
-    /// Step length before the schedule's factor.
+    /// Step length before the schedule's factor; the optimizer's own if left out.
     pub learning_rate: f64,
     /// The largest norm of a gradient; no limit if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,7 +75,7 @@ pub struct Configuration {
     /// Where samples come from.
     pub data: Source,
     /// Update rule.
-    pub optimizer: Optimizer,
+    pub optimizer: AnyOptimizer,
     /// Factor of the learning rate.
     pub schedule: Schedule,
     /// Factor of all penalties' weights.
@@ -143,7 +143,7 @@ impl Default for Configuration {
             seed: 0,
             epochs: 30,
             batch_size: 64,
-            learning_rate: 1e-3,
+            learning_rate: Adam::LEARNING_RATE,
             clip: None,
             lazy: 1,
             validation_fraction: 0.1,
@@ -152,7 +152,7 @@ impl Default for Configuration {
             log_steps: false,
             tensorboard: false,
             data: Source::default(),
-            optimizer: Optimizer::adam(),
+            optimizer: Adam::default().into(),
             schedule: Schedule::default(),
             ramp: Ramp::default(),
             augment: Augmentation::default(),
@@ -216,9 +216,12 @@ impl Configuration {
     pub fn from_table(mut table: toml::Table) -> Result<Configuration> {
         keys::check(&table)?;
         if let Some(toml::Value::Table(optimizer)) = table.get_mut("optimizer") {
-            let default = Configuration::default().optimizer.name();
             let name = optimizer.entry("name");
-            name.or_insert_with(|| toml::Value::String(default.into()));
+            let name = name.or_insert_with(|| Adam::NAME.into()).as_str();
+            let entry = OPTIMIZERS.iter().find(|entry| Some(entry.name) == name);
+            if let Some(rate) = entry.map(|entry| entry.learning_rate) {
+                table.entry("learning-rate").or_insert(rate.into());
+            }
         }
         table
             .try_into()
@@ -281,7 +284,7 @@ impl Configuration {
         }
         Ok(Training {
             objective,
-            optimizer: self.optimizer,
+            optimizer: self.optimizer.clone(),
             learning_rate: self.learning_rate,
             schedule: self.schedule,
             epochs: self.epochs,

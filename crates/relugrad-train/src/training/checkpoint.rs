@@ -12,9 +12,6 @@ use crate::error::{Error, Result};
 /// The metadata key under which the state of a training is.
 const STATE_KEY: &str = "training";
 
-/// Names of the optimizer's arrays.
-const MOMENTS: [&str; 2] = ["first_moment", "second_moment"];
-
 /// What a checkpoint holds besides arrays.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,7 +95,7 @@ pub(crate) fn fingerprint(data: &Dataset) -> String {
 }
 
 impl<T: Scalar> Trainer<T> {
-    /// All that is needed to go on: the network, the optimizer's moments, the step, and the reports so far; `metadata` is
+    /// All that is needed to go on: the network, the optimizer's buffers, the step, and the reports so far; `metadata` is
     /// kept with it, such as the configuration.
     ///
     /// Equal trainings give equal bytes, whatever interrupted them; times are not in it.
@@ -111,11 +108,12 @@ impl<T: Scalar> Trainer<T> {
         };
         let state = serde_json::to_string(&state).expect("finite numbers and strings are JSON");
         metadata.insert(STATE_KEY.into(), state);
-        let moments = MOMENTS.into_iter().zip(self.optimizer.moments());
         Checkpoint {
             network: self.network.clone(),
             metadata,
-            arrays: moments
+            arrays: self
+                .optimizer
+                .buffers()
                 .map(|(name, values)| (name.to_owned(), values.to_vec()))
                 .collect(),
         }
@@ -150,18 +148,8 @@ impl<T: Scalar> Trainer<T> {
         if step / per_epoch != epochs as u64 || epochs > self.training.epochs {
             return problem(format!("step {step} is not in epoch {}", epochs + 1));
         }
-        let mut arrays = checkpoint.arrays;
-        let mut take = |name: &str| {
-            let place = arrays.iter().position(|(other, _)| other == name)?;
-            Some(arrays.swap_remove(place).1)
-        };
-        let restored = match (take(MOMENTS[0]), take(MOMENTS[1])) {
-            (Some(first), Some(second)) => self.optimizer.restore(step, first, second),
-            _ => None,
-        };
-        if restored.is_none() {
-            return problem("it has the moments of another optimizer".into());
-        }
+        let restored = self.optimizer.restore(step, checkpoint.arrays);
+        restored.map_err(|problem| Error::Checkpoint { problem })?;
         self.network = checkpoint.network;
         self.progress = state.progress;
         self.forget_order();

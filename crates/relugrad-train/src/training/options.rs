@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::attack::{Attack, Method, Norm};
 use crate::data::Augmentation;
 use crate::error::{Result, check_range};
-use crate::optimizer::Optimizer;
+use crate::optimizer::{Adam, AnyOptimizer, Optimizer};
 use crate::schedule::{Ramp, Schedule};
 
 /// How to train a network on labelled samples: minimise `mean ℓ + w(t) Σ λ_i mean penalty_i` over mini-batches.
@@ -31,7 +31,7 @@ pub struct Training {
     /// Loss and penalties with their final weights.
     pub objective: Objective,
     /// Update rule.
-    pub optimizer: Optimizer,
+    pub optimizer: AnyOptimizer,
     /// Step length.
     pub learning_rate: f64,
     /// Factor of the step length in the course of the training.
@@ -61,8 +61,8 @@ impl Training {
     pub fn new(objective: Objective) -> Training {
         Training {
             objective,
-            optimizer: Optimizer::adam(),
-            learning_rate: 1e-3,
+            optimizer: Adam::default().into(),
+            learning_rate: Adam::LEARNING_RATE,
             schedule: Schedule::default(),
             epochs: 30,
             batch_size: 64,

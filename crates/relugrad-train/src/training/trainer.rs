@@ -154,7 +154,7 @@ impl<T: Scalar> Trainer<T> {
         Ok(Trainer {
             objective: training.objective.clone(),
             loss_alone,
-            optimizer: OptimizerState::new(training.optimizer, network.parameters().len()),
+            optimizer: OptimizerState::new(training.optimizer.clone(), network.parameters().len()),
             network,
             train: Samples::new(train),
             shape: train.shape().to_vec(),
@@ -403,7 +403,7 @@ impl<T: Scalar> Trainer<T> {
         // Without branches: nearly always all are finite.
         let finite = parameters.iter().fold(true, |all, w| all & w.is_finite());
         check_finite("a parameter", finite)?;
-        let moments = self.optimizer.moments().into_iter().flatten();
+        let moments = self.optimizer.buffers().flat_map(|(_, values)| values);
         // A square of Adam's overflows before its gradient does, and no checkpoint could be read with it.
         let finite = moments.fold(true, |all, m| all & m.is_finite());
         check_finite("a moment of the optimizer", finite)?;
