@@ -144,6 +144,21 @@ fn a_long_header_is_read_on_request() {
     assert!(output.status.success(), "{output:?}");
 }
 
+/// Two gigabytes of addresses have no room for the stacks of so many.
+#[test]
+fn threads_that_cannot_be_started_name_the_option() {
+    let folder = folder();
+    for line in ["train --out a", "verify none.onnx", "bench"] {
+        let said = refused(folder.path(), &format!("{line} --threads 1024"));
+        assert!(
+            said.contains("cannot start 1024 threads")
+                && said.contains("ask for fewer by --threads"),
+            "{said}"
+        );
+    }
+    assert!(!folder.path().join("a").exists());
+}
+
 #[test]
 fn values_of_options_are_shown_without_being_obeyed() {
     let folder = folder();
