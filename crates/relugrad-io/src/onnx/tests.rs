@@ -59,6 +59,27 @@ pub(super) fn integers(name: &str, int64_data: &[i64]) -> TensorProto {
     }
 }
 
+fn doubles(name: &str, dims: &[i64], double_data: &[f64]) -> TensorProto {
+    TensorProto {
+        dims: dims.to_vec(),
+        data_type: 11,
+        double_data: double_data.to_vec(),
+        name: name.into(),
+        ..TensorProto::default()
+    }
+}
+
+/// Truth values, 0 or 1.
+fn truths(name: &str, dims: &[i64], int32_data: Vec<i32>) -> TensorProto {
+    TensorProto {
+        dims: dims.to_vec(),
+        data_type: 9,
+        int32_data,
+        name: name.into(),
+        ..TensorProto::default()
+    }
+}
+
 pub(super) fn model(nodes: Vec<NodeProto>, tensors: Vec<TensorProto>, dims: &[i64]) -> ModelProto {
     let last = nodes
         .last()
@@ -353,13 +374,8 @@ fn a_clip_with_one_bound_is_exact_on_its_open_side() {
         for place in 0..2 {
             let mut inputs = vec!["x", "", ""];
             inputs[1 + place] = "b";
-            let double = TensorProto {
-                data_type: 11,
-                double_data: vec![bound],
-                name: "b".into(),
-                ..TensorProto::default()
-            };
-            let model = model(vec![node("Clip", &inputs, "y")], vec![double], &[1, 2]);
+            let tensors = vec![doubles("b", &[], &[bound])];
+            let model = model(vec![node("Clip", &inputs, "y")], tensors, &[1, 2]);
             let model = onnx_from_bytes(&model.encode_to_vec()).unwrap();
             let x = [0.1, -1.5];
             let expected = x.map(|x: f64| {
@@ -383,17 +399,10 @@ fn a_clip_with_one_bound_is_exact_on_its_open_side() {
 /// Bounds that are far away lose no digit of what they leave alone, whatever stands beside them.
 #[test]
 fn a_maximum_with_far_constants_is_exact() {
-    let double = |name: &str, dims: &[i64], double_data: &[f64]| TensorProto {
-        dims: dims.to_vec(),
-        data_type: 11,
-        double_data: double_data.to_vec(),
-        name: name.into(),
-        ..TensorProto::default()
-    };
     for op in ["Max", "Min"] {
         for far in [-1e300, -1e17, 1e17, 1e39] {
             for bounds in [&[far][..], &[far, 0.25], &[0.25, far], &[far, -far]] {
-                let tensor = double("b", &[bounds.len() as i64], bounds);
+                let tensor = doubles("b", &[bounds.len() as i64], bounds);
                 let model = model(vec![node(op, &["x", "b"], "y")], vec![tensor], &[1, 2]);
                 let model = onnx_from_bytes(&model.encode_to_vec()).unwrap();
                 let x = [0.1f64, -1.5];

@@ -107,10 +107,8 @@ fn branches_and_constants_broadcast_in_either_order() {
             .collect();
         let mut inputs = vec![a.name.as_str(), &b.name];
         if op == "Where" {
-            let mut mask = integers("mask", &[]);
-            (mask.data_type, mask.dims) = (9, vec![condition.len() as i64]);
-            mask.int32_data = condition.clone();
-            tensors.push(mask);
+            let dims = [condition.len() as i64];
+            tensors.push(truths("mask", &dims, condition.clone()));
             inputs.insert(0, "mask");
         }
         nodes.push(node(op, &inputs, "y"));

@@ -43,15 +43,10 @@ impl Drawn {
                 -size
             }
         };
-        let tensor = TensorProto {
-            dims: shape.iter().map(|&n| n as i64).collect(),
-            data_type: 11,
-            double_data: (0..shape.iter().product::<usize>())
-                .map(|_| value())
-                .collect(),
-            name: name.clone(),
-            ..TensorProto::default()
-        };
+        let count: usize = shape.iter().product();
+        let values: Vec<f64> = (0..count).map(|_| value()).collect();
+        let dims: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
+        let tensor = doubles(&name, &dims, &values);
         if self.random.random::<bool>() {
             self.tensors.push(tensor);
         } else {
@@ -166,11 +161,10 @@ impl Drawn {
             }
             "Where" => {
                 let condition = self.name();
-                let mut truth = integers(&condition, &[]);
                 let count: usize = part.iter().product();
-                (truth.data_type, truth.dims) = (9, part.iter().map(|&n| n as i64).collect());
-                truth.int32_data = (0..count).map(|_| self.below(2) as i32).collect();
-                self.tensors.push(truth);
+                let dims: Vec<i64> = part.iter().map(|&n| n as i64).collect();
+                let values = (0..count).map(|_| self.below(2) as i32).collect();
+                self.tensors.push(truths(&condition, &dims, values));
                 self.call(op, &[&condition, &a, &b], Vec::new())
             }
             "Clip" => {
@@ -370,10 +364,7 @@ impl Drawn {
                     self.call("MatMul", &[&both, &w], Vec::new())
                 }
                 ("Where", Some(c)) => {
-                    let mut truth = integers("mask", &[]);
-                    (truth.data_type, truth.dims) = (9, vec![1, 4]);
-                    truth.int32_data = vec![1, 0, 1, 1];
-                    self.tensors.push(truth);
+                    self.tensors.push(truths("mask", &[1, 4], vec![1, 0, 1, 1]));
                     self.call(op, &["mask", &h, &c], Vec::new())
                 }
                 (_, Some(c)) => self.call(op, &[&h, &c], Vec::new()),

@@ -92,8 +92,7 @@ fn every_array_that_weights_are_computed_from_has_its_gradient() {
 #[test]
 #[should_panic(expected = "entry 0 of w")]
 fn a_wrong_gradient_is_seen() {
-    let mut w = floats("w", &[3, 2], &[]);
-    (w.data_type, w.double_data) = (11, vec![0.5, -0.25, 0.75, 1.0, -0.5, 0.3]);
+    let mut w = doubles("w", &[3, 2], &[0.5, -0.25, 0.75, 1.0, -0.5, 0.3]);
     // ReLU between its kinks is the identity to differences, so a Round of the weight has steps that they do not see, but a
     // step right at the weight they do.
     let nodes = vec![
