@@ -230,6 +230,10 @@ fn wrong_requests_are_explained() {
         "cannot be used with",
     );
     fails(&["--svg", "a.svg"], 2, "required");
+    for other in ["a.svg", "./a.svg"] {
+        let twice = ["--slice", "0,1,2", "--svg", "a.svg", "--polygons", other];
+        fails(&twice, 2, "named twice");
+    }
     fails(
         &["--slice", "0,1,2", "--colour", "beauty"],
         2,

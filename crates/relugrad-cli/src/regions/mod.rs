@@ -35,16 +35,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             return Err(Failure::Usage(problem));
         }
     }
-    let mut inputs = arguments.inputs();
+    let mut named = arguments.inputs();
     for path in [&arguments.svg, &arguments.polygons].into_iter().flatten() {
-        if inputs.contains(&&**path) {
+        if leads_to(path, &named) {
             return Err(Failure::Usage(anyhow!(
                 "{} is named twice; give each file a name of its own",
                 path.display()
             )));
         }
-        check_output(path, arguments.overwrite, &inputs)?;
-        inputs.push(path);
+        check_output(path, arguments.overwrite, &[])?;
+        named.push(path);
     }
     let threads = Threads::start(arguments.threads)?;
     let data = arguments.data.load()?;
@@ -60,6 +60,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             survey::run(arguments, &network, &data)
         }
     })
+}
+
+/// Whether a path is that of one of these files, in whatever spelling.
+fn leads_to(path: &Path, files: &[&Path]) -> bool {
+    let checked = relugrad_io::check_output(path, true, files);
+    matches!(checked, Err(relugrad_io::Error::OutputIsInput { .. }))
 }
 
 /// Refuses data of another shape than the model's.
