@@ -227,7 +227,7 @@ impl Objective {
         let is_wide = T::EPSILON.into_f64() == f64::EPSILON;
         if is_wide {
             scale.check(network, !self.terms.is_empty())?;
-        } else if !scale.fits::<T>() {
+        } else if !scale.fits::<T>(!self.terms.is_empty()) {
             return self.evaluate_wide(network, inputs, targets, workspace, derivatives);
         }
         let found = self.evaluate_here(network, inputs, targets, workspace, derivatives);

@@ -68,21 +68,21 @@ impl Scale {
         scale
     }
 
-    /// How far products may go from 1 for their powers up to this one to be numbers of full accuracy.
-    fn limit<T: Scalar>(&self, power: f64) -> f64 {
-        let digits = -T::EPSILON.into_f64().log2();
-        (T::EXPONENTS - digits) / power + PER_LAYER * self.layers as f64
+    /// What layers may add without being extreme, in powers of two.
+    fn slack(&self) -> f64 {
+        PER_LAYER * self.layers as f64
     }
 
-    /// Whether no product of layers leaves the range of `T`, nor its fourth power, of which the derivatives of `‖H‖_F²` are.
-    pub(super) fn fits<T: Scalar>(&self) -> bool {
-        let limit = self.limit::<T>(4.0);
-        -self.low <= limit && self.high <= limit
+    /// Whether no product of layers leaves the range of `T`, nor, with penalties, its fourth power, of which the derivatives of
+    /// `‖H‖_F²` are. Upward there is slack, because what overflows is noticed; what underflows is not.
+    pub(super) fn fits<T: Scalar>(&self, penalties: bool) -> bool {
+        let limit = limit::<T>(if penalties { 4.0 } else { 1.0 });
+        -self.low <= limit && self.high <= limit + self.slack()
     }
 
     /// Refuses products whose squares underflow in the widest type; where only the products themselves count, those that do.
     pub(super) fn check<T: Scalar>(&self, network: &Network<T>, squares: bool) -> Result<()> {
-        let limit = self.limit::<T>(if squares { 2.0 } else { 1.0 });
+        let limit = limit::<T>(if squares { 2.0 } else { 1.0 }) + self.slack();
         if -self.low <= limit {
             return Ok(());
         }
@@ -92,6 +92,12 @@ impl Scale {
             precision: T::NAME,
         })
     }
+}
+
+/// How far products may go from 1, in powers of two, for their powers up to this one to be numbers of full accuracy.
+fn limit<T: Scalar>(power: f64) -> f64 {
+    let digits = -T::EPSILON.into_f64().log2();
+    (T::EXPONENTS - digits) / power
 }
 
 /// How much larger, as a logarithm to base 2, a node's values are than what it reads; 0 if it only moves, adds or selects.
@@ -200,11 +206,16 @@ mod tests {
     fn layers_that_undo_each_other_are_extreme_all_the_same() {
         let inputs = Array2::from_elem((3, 20), 0.5f32);
         let of = |powers| Scale::of(&scaled(powers), &inputs.view());
-        assert!(of([0, 0, 0]).fits::<f32>());
-        assert!(of([10, 10, -20]).fits::<f32>());
+        assert!(of([0, 0, 0]).fits::<f32>(true));
+        assert!(of([10, 10, -20]).fits::<f32>(true));
+        assert!(!of([0, -33, 0]).fits::<f32>(true) && of([0, -33, 0]).fits::<f32>(false));
+        assert!(of([0, 30, 0]).fits::<f32>(true));
         for powers in [[100, 0, -100], [-100, 100, 0], [0, -60, 0], [-30, -30, -30]] {
             let scale = of(powers);
-            assert!(!scale.fits::<f32>() && scale.fits::<f64>(), "{powers:?}");
+            assert!(
+                !scale.fits::<f32>(true) && scale.fits::<f64>(true),
+                "{powers:?}"
+            );
         }
         assert!((of([0, -60, 0]).low + 60.0).abs() < 3.0);
     }
