@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use relugrad::{Builder, Gate, Loss, Margins, Mlp, Network, Penalty, Piece, Result, Scalar};
 use relugrad_train::data::digits;
 use relugrad_train::evaluate::Samples;
-use relugrad_train::verify::{Choices, Derivatives, Report, Verdict, verify};
+use relugrad_train::verify::{Choices, Derivatives, Outcome, Report, Verdict, verify};
 use relugrad_train::{Error, Training, train};
 
 fn report<T: Scalar>(
@@ -405,47 +405,54 @@ fn hard_cases() -> u64 {
     cases.and_then(|cases| cases.parse().ok()).unwrap_or(60)
 }
 
+/// The statements that fail on a sound network, with their residuals and tolerances.
+fn alarms<T: Scalar>(network: &Network<T>, samples: &Samples<T>) -> Vec<String> {
+    let Ok(found) = verify(network, network, samples, &Choices::default(), || true) else {
+        return Vec::new();
+    };
+    let outcomes = found.outcomes.iter();
+    let failed = outcomes.filter(|outcome| outcome.verdict == Verdict::Fails);
+    let alarm = |outcome: &Outcome| {
+        let (worst, tolerance) = (outcome.worst, outcome.tolerance);
+        format!("{} {} {worst:e} {tolerance:e}", T::NAME, outcome.theorem)
+    };
+    failed.map(alarm).collect()
+}
+
 #[test]
 fn networks_that_lose_digits_raise_no_false_alarm() {
-    let mut failed: Vec<String> = Vec::new();
-    // At 211 rounding lets gates switch back and forth at one place in f32; at 182 a sample is saturated.
-    for seed in (0..hard_cases()).chain([182, 211]) {
+    let mut failed: Vec<(u64, Vec<String>)> = Vec::new();
+    // At 211 rounding lets gates switch back and forth at one place in f32; at 182 a sample is saturated. Regions on the way of
+    // CURE cancel more than the first at 1543 and 2256, and at 2146 in f32; at 1133 the square of a gradient underflows, and at
+    // 7383 a product with the Hessian in f32.
+    for seed in (0..hard_cases()).chain([182, 211, 1133, 1543, 2146, 2256, 7383]) {
         let (network, samples) = hard(seed);
-        let choices = Choices::default();
-        let Ok(found) = verify(&network, &network, &samples, &choices, || true) else {
-            continue;
-        };
-        for outcome in found
-            .outcomes
-            .iter()
-            .filter(|o| o.verdict == Verdict::Fails)
-        {
-            let (worst, tolerance) = (outcome.worst, outcome.tolerance);
-            failed.push(format!(
-                "{seed} {} {worst:e} {tolerance:e}",
-                outcome.theorem
-            ));
-        }
+        failed.push((seed, alarms(&network, &samples)));
         let single = Samples {
             images: samples.images.mapv(|x| x as f32),
-            labels: samples.labels.clone(),
+            labels: samples.labels,
         };
         let network: Network<f32> = network.cast().unwrap();
-        if let Ok(found) = verify(&network, &network, &single, &choices, || true) {
-            for outcome in found
-                .outcomes
-                .iter()
-                .filter(|o| o.verdict == Verdict::Fails)
-            {
-                let (worst, tolerance) = (outcome.worst, outcome.tolerance);
-                failed.push(format!(
-                    "{seed} f32 {} {worst:e} {tolerance:e}",
-                    outcome.theorem
-                ));
-            }
-        }
+        failed.push((seed, alarms(&network, &single)));
     }
-    assert!(failed.is_empty(), "{}: {:#?}", failed.len(), failed);
+    failed.retain(|(_, alarms)| !alarms.is_empty());
+    assert!(failed.is_empty(), "{}: {failed:#?}", failed.len());
+}
+
+/// Whether a number that a kind of error is about is 0 at all samples, so that a thousandth of it is nothing.
+fn vanishes(network: &Network<f64>, samples: &Samples<f64>, kind: &str) -> bool {
+    let Ok(penalty) = kind.parse::<Penalty>() else {
+        return false;
+    };
+    let loss = match network.outputs() {
+        1 => Loss::Logistic,
+        _ => Loss::softmax_cross_entropy(),
+    };
+    let mut rows = samples.images.rows().into_iter().zip(&samples.labels);
+    rows.all(|(x, &label)| {
+        let value = Derivatives::penalty(network, x, &loss, label, &penalty);
+        value.is_ok_and(|value| value == 0.0)
+    })
 }
 
 /// On networks that lose digits an error of a thousandth is noticed wherever the statement is checked and the number is not
@@ -460,32 +467,29 @@ fn an_error_of_a_thousandth_is_noticed_where_digits_are_lost() {
             continue;
         };
         for ((kind, theorem), (checked, noticed)) in NOTICED_BY.into_iter().zip(&mut counts) {
-            let outcome = sound
-                .outcomes
-                .iter()
-                .find(|o| o.theorem == theorem)
-                .unwrap();
+            let mut outcomes = sound.outcomes.iter();
+            let outcome = outcomes.find(|o| o.theorem == theorem).unwrap();
+            if outcome.cases == 0 || vanishes(&network, &samples, kind) {
+                continue;
+            }
             let claims = Scaled {
                 network: &network,
                 kind,
                 factor: 1.001,
             };
-            if outcome.cases == 0 {
-                continue;
-            }
             *checked += 1;
             if let Ok(found) = verify(&network, &claims, &samples, &choices, || true) {
                 *noticed += usize::from(verdicts(&found, Verdict::Fails).contains(theorem));
             }
         }
     }
-    // Of saturated samples most of CURE is 0, and a thousandth of nothing is not seen.
-    let few = |(checked, noticed): &(usize, usize)| *checked < 5 || 4 * noticed < *checked;
+    let few = |(checked, noticed): &(usize, usize)| *checked < 5 || 2 * noticed < *checked;
     let unnoticed = NOTICED_BY
         .iter()
         .zip(&counts)
         .filter(|(_, count)| few(count));
     let unnoticed: Vec<_> = unnoticed.collect();
+    println!("{counts:?}");
     assert!(unnoticed.is_empty(), "{unnoticed:?}");
 }
 

@@ -40,6 +40,13 @@ impl Prediction {
         }
     }
 
+    /// How much the residual changes at most when the logits move by up to `noise`, relative to that: `‖S‖ ≤ ½`, and its trace is
+    /// no more than `e^{4 noise}` times as large there.
+    pub(super) fn steepness(&self, noise: f64) -> f64 {
+        let near = self.s.diag().sum() * (4.0 * noise).exp();
+        near.min(0.5)
+    }
+
     fn softmax(f: &Array1<f64>, label: usize) -> Prediction {
         let top = likeliest(f);
         let weights = f.mapv(|value| (value - f[top]).exp());

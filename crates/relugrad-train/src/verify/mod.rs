@@ -162,7 +162,7 @@ fn checked<T: Scalar>(point: &Point<T>, statement: &Statement<T>) -> relugrad::R
     let found = (statement.check)(point)?;
     match found {
         Check::Residual(residual) if residual > statement.tolerance * point.rounding => {
-            point.with_path_sums(|| match (statement.check)(point)? {
+            let again = point.with_path_sums(|| match (statement.check)(point)? {
                 // Which side of a kink a sample is on, rounding decides anew in every evaluation.
                 Check::Residual(residual)
                     if residual > statement.tolerance * point.rounding && point.on_kink() =>
@@ -170,7 +170,12 @@ fn checked<T: Scalar>(point: &Point<T>, statement: &Statement<T>) -> relugrad::R
                     Ok(Check::Rejected)
                 }
                 found => Ok(found),
-            })
+            });
+            match again {
+                // Path sums that overflow tell nothing.
+                Err(relugrad::Error::NotFinite { .. }) => Ok(Check::Rejected),
+                again => again,
+            }
         }
         found => Ok(found),
     }

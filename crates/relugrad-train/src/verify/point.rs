@@ -90,7 +90,7 @@ pub(super) fn eigen(matrix: &Array2<f64>) -> Result<(Vec<f64>, Array2<f64>)> {
 }
 
 /// The smallest number of full accuracy: smaller ones, such as residuals of saturated samples in `f32`, are rounded as it is.
-fn smallest<T: Scalar>() -> f64 {
+pub(super) fn smallest<T: Scalar>() -> f64 {
     (-T::EXPONENTS).exp2()
 }
 
@@ -198,13 +198,14 @@ impl<'a, T: Scalar> Point<'a, T> {
 
     /// `‖J‖_F ‖r‖`, of which `‖g‖` is what is left after cancellation.
     pub(super) fn gradient_size(&self) -> f64 {
-        self.jacobian_size() * (norm(&self.at.r) + smallest::<T>())
+        let smallest = smallest::<T>();
+        self.jacobian_size() * (norm(&self.at.r) + smallest) + smallest
     }
 
     /// `‖J‖_F² tr S`, of which `tr H` is what is left after cancellation.
     pub(super) fn curvature_size(&self) -> f64 {
         let size = self.jacobian_size();
-        size.powi(2) * self.at.s.diag().sum() + size * smallest::<T>()
+        size.powi(2) * self.at.s.diag().sum() + (size + 1.0) * smallest::<T>()
     }
 
     /// Size of the numbers whose difference is the loss, or a divergence, between the sample's logits and others.
@@ -235,6 +236,16 @@ impl<'a, T: Scalar> Point<'a, T> {
     pub(super) fn gradient_direction(&self) -> Option<Array1<f64>> {
         let (size, whole) = (norm(&self.g), self.jacobian_norm() * norm(&self.at.r));
         (size > 1e-3 * whole).then(|| &self.g / size)
+    }
+
+    /// Whether rounding decides no sign of `g`, as far as the path sums tell if they are asked.
+    pub(super) fn gradient_is_clear(&self) -> bool {
+        let Some(sums) = self.sums() else {
+            return true;
+        };
+        let sizes = sums.jacobian.t().dot(&self.at.r.mapv(f64::abs));
+        let mut pairs = self.g.iter().zip(&sizes);
+        pairs.all(|(g, size)| *size == 0.0 || g.abs() > self.rounding * size)
     }
 
     /// A random number generator for the check with this name.

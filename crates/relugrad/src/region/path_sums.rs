@@ -34,22 +34,68 @@ impl<T: Scalar> Network<T> {
     /// Those of [`trace`](Self::trace), and [`Error::NotFinite`](crate::Error::NotFinite) for a sum that overflows.
     pub fn path_sums(&self, x: ArrayView1<T>) -> Result<PathSums> {
         let trace = self.trace(x.insert_axis(Axis(0)))?;
-        let wide = self.widened();
-        let mut sums = Absolute {
-            network: &wide,
-            pattern: trace.pattern(),
-            parameters: wide.parameters().values().iter().map(|p| p.abs()).collect(),
+        let input: Vec<f64> = x.iter().map(|x| x.into_f64().abs()).collect();
+        Absolute::of(&self.widened(), trace.pattern()).sums(&input)
+    }
+
+    /// The path sums of all [`pieces`](Self::pieces) of `x + t z` for `t` from 0 to `length`, with the inputs `|x| + t |z|` at their
+    /// ends: what the rounding errors of a [`walk`](Self::walk) are proportional to.
+    ///
+    /// Cost: a walk, and `D + 1` forward rows a piece.
+    ///
+    /// # Errors
+    /// Those of [`pieces`](Self::pieces), and [`Error::NotFinite`](crate::Error::NotFinite) for a sum that overflows.
+    pub fn path_sums_along(
+        &self,
+        x: ArrayView1<T>,
+        z: ArrayView1<T>,
+        length: f64,
+    ) -> Result<Vec<PathSums>> {
+        let (wide, mut walk) = (self.widened(), self.walk(x, z, length)?);
+        let mut all = Vec::new();
+        loop {
+            let end = walk.end();
+            let size = |(x, z): (&T, &T)| x.into_f64().abs() + end * z.into_f64().abs();
+            let input: Vec<f64> = x.iter().zip(z).map(size).collect();
+            all.push(Absolute::of(&wide, walk.pattern()).sums(&input)?);
+            if walk.cross()?.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+}
+
+/// The frozen network of a pattern with the absolute values of its numbers.
+struct Absolute<'n> {
+    network: &'n Network<f64>,
+    pattern: &'n ActivationPattern,
+    parameters: Vec<f64>,
+    slots: Vec<Vec<f64>>,
+    margins: Vec<f64>,
+}
+
+impl<'n> Absolute<'n> {
+    fn of(network: &'n Network<f64>, pattern: &'n ActivationPattern) -> Absolute<'n> {
+        let parameters = network.parameters().values().iter();
+        Absolute {
+            network,
+            pattern,
+            parameters: parameters.map(|p| p.abs()).collect(),
             slots: Vec::new(),
             margins: Vec::new(),
-        };
-        let input: Vec<f64> = x.iter().map(|x| x.into_f64().abs()).collect();
-        let logits = Array1::from_vec(sums.run(&input, true));
-        let margins = Array1::from_vec(std::mem::take(&mut sums.margins));
-        let mut jacobian = Array2::zeros((self.outputs(), self.inputs()));
-        let mut unit = vec![0.0; self.inputs()];
+        }
+    }
+
+    /// All path sums, for an input without signs.
+    fn sums(&mut self, input: &[f64]) -> Result<PathSums> {
+        let (outputs, inputs) = (self.network.outputs(), self.network.inputs());
+        let logits = Array1::from_vec(self.run(input, true));
+        let margins = Array1::from_vec(std::mem::take(&mut self.margins));
+        let mut jacobian = Array2::zeros((outputs, inputs));
+        let mut unit = vec![0.0; inputs];
         for (i, mut column) in jacobian.columns_mut().into_iter().enumerate() {
             unit[i] = 1.0;
-            column.assign(&ArrayView1::from(&sums.run(&unit, false)));
+            column.assign(&ArrayView1::from(&self.run(&unit, false)));
             unit[i] = 0.0;
         }
         let entries = jacobian.as_slice().expect("standard layout");
@@ -66,18 +112,7 @@ impl<T: Scalar> Network<T> {
             jacobian,
         })
     }
-}
 
-/// The frozen network of a pattern with the absolute values of its numbers.
-struct Absolute<'n> {
-    network: &'n Network<f64>,
-    pattern: &'n ActivationPattern,
-    parameters: Vec<f64>,
-    slots: Vec<Vec<f64>>,
-    margins: Vec<f64>,
-}
-
-impl Absolute<'_> {
     /// The logits of a row, without `affine` of its linear part.
     fn run(&mut self, input: &[f64], affine: bool) -> Vec<f64> {
         resize_slots(&mut self.slots, self.network, 1, |_| true);
@@ -164,5 +199,10 @@ mod tests {
         assert_eq!(sums.margins, array![6.0, 3.0]);
         assert_eq!(sums.logits, array![2.0 * 6.0 + 3.0 * 3.0 + 10.0]);
         assert_eq!(sums.jacobian, array![[2.0 + 3.0, 4.0]]);
+        // On the way to x1 = −1 only the second unit switches, at t = 3/4.
+        let (x, z) = (array![3.0, -1.0], array![-4.0, 0.0]);
+        let along = network.path_sums_along(x.view(), z.view(), 1.0).unwrap();
+        let firsts: Vec<f64> = along.iter().map(|sums| sums.margins[1]).collect();
+        assert_eq!(firsts, [6.0, 7.0]);
     }
 }

@@ -1,10 +1,10 @@
 //! T53 and T54: CURE in a region and across regions.
 
 use ndarray::{Array1, Axis};
-use relugrad::{Direction, Penalty, Piece, Result, Scalar, Targets, gradient_change};
+use relugrad::{Direction, PathSums, Penalty, Piece, Result, Scalar, Targets, gradient_change};
 
 use super::super::logits::Prediction;
-use super::super::point::{Point, narrow, norm, wide};
+use super::super::point::{Point, narrow, norm, smallest, wide};
 use super::{Check, Scope, Statement, relative, worst};
 
 pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
@@ -20,11 +20,14 @@ pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
             theorem: "T54",
             text: "across regions CURE is smooth part plus kinks, exactly",
             scope: Scope::Any,
-            tolerance: 4.0,
+            tolerance: ACROSS,
             check: across_regions,
         },
     ]
 }
+
+/// The tolerance of T54.
+const ACROSS: f64 = 4.0;
 
 /// Half way to the first kink along `g/‖g‖`, at most 1.
 fn in_a_region<T: Scalar>(at: &Point<T>) -> Result<Check> {
@@ -56,11 +59,15 @@ fn across_regions<T: Scalar>(at: &Point<T>) -> Result<Check> {
     };
     let (h, loss) = (at.subject.cure_step, &at.subject.loss);
     let z = &signs / norm(&signs).max(1.0);
-    let end = at.moved(&z, h)?;
-    if at.on_kink() || ends_on_kink(at, &end.x)? {
+    let (end, way) = (at.moved(&z, h)?, narrow::<T>(&z));
+    let paths = match at.is_by_paths() {
+        true => Some(at.subject.network.path_sums_along(at.x, way.view(), h)?),
+        false => None,
+    };
+    if at.on_kink() || ends_on_kink(at, &end.x, paths.as_deref())? {
         return Ok(Check::Rejected);
     }
-    let pieces = at.claims().pieces(at.x, narrow::<T>(&z).view(), h)?;
+    let pieces = at.claims().pieces(at.x, way.view(), h)?;
     let change = gradient_change(&pieces, loss, &Targets::Classes(&[at.label]))?;
     let there = wide(at.claims().input_gradient(end.x.view(), loss, at.label)?);
     let explained = wide(change.smooth) + wide(change.kinks);
@@ -69,10 +76,12 @@ fn across_regions<T: Scalar>(at: &Point<T>) -> Result<Check> {
         direction: Direction::Sign,
     };
     let total = &there - &at.g;
-    let scale = path_size(at, &pieces);
+    let (scale, size) = (way_size(at, &pieces, paths.as_deref()), norm(&explained));
+    // The error of a square is that of its root times twice the root, and its own square.
+    let squared = scale * (2.0 * size + ACROSS * at.rounding * scale);
     Ok(worst([
         relative(norm(&(&total - &explained)), scale),
-        relative(at.penalty(&cure)? - norm(&explained).powi(2), scale * scale),
+        relative(at.penalty(&cure)? - size * size, squared),
     ]))
 }
 
@@ -81,7 +90,7 @@ fn across_regions<T: Scalar>(at: &Point<T>) -> Result<Check> {
 fn signs<T: Scalar>(at: &Point<T>) -> Option<Array1<f64>> {
     let sign = |g: f64| if g == 0.0 { 0.0 } else { g.signum() };
     if at.at.missing > NEARLY_CERTAIN {
-        return Some(at.g.mapv(sign));
+        return at.gradient_is_clear().then(|| at.g.mapv(sign));
     }
     let gradient = at.j.t().dot(&at.at.direction);
     let size = at.j.mapv(f64::abs).t().dot(&at.at.direction.mapv(f64::abs));
@@ -93,36 +102,56 @@ fn signs<T: Scalar>(at: &Point<T>) -> Option<Array1<f64>> {
 /// Below this the label's doubt may be lost in rounding.
 const NEARLY_CERTAIN: f64 = 1e-11;
 
-/// Whether a unit at `x` is so near its kink that rounding decides.
-fn ends_on_kink<T: Scalar>(at: &Point<T>, x: &Array1<T>) -> Result<bool> {
+/// Whether a unit at the end `x` of the way is so near its kink that rounding decides there, or has decided on the way.
+fn ends_on_kink<T: Scalar>(
+    at: &Point<T>,
+    x: &Array1<T>,
+    paths: Option<&[PathSums]>,
+) -> Result<bool> {
     let margins = at.claims().margins(x.view())?;
     let values = wide(margins.values);
     let largest = values.iter().fold(0.0, |a: f64, &b| a.max(b));
-    let noise = (at.rounding * largest).max(at.margin_noise());
+    let noise = |unit: usize| match paths {
+        Some(paths) => {
+            at.rounding
+                * paths
+                    .iter()
+                    .filter_map(|sums| sums.margins.get(unit))
+                    .sum::<f64>()
+        }
+        None => (at.rounding * largest).max(at.margin_noise()),
+    };
     let rows = margins.gradients.axis_iter(Axis(0)).zip(&values);
-    Ok(rows
-        .into_iter()
-        .any(|(row, &value)| value <= noise && row.iter().any(|&g| g != T::ZERO)))
+    let mut rows = rows.enumerate();
+    Ok(rows.any(|(unit, (row, &value))| value <= noise(unit) && row.iter().any(|&g| g != T::ZERO)))
 }
 
-/// The largest `‖J_i‖ (1 + ‖f‖) ‖r‖` on the way, to which rounding is proportional: `f` moves by a rounding, and `r` with
-/// it by at most as much.
-fn path_size<T: Scalar>(at: &Point<T>, pieces: &[Piece<T>]) -> f64 {
-    let size = |piece: &Piece<T>| {
-        let f = wide(piece.logits_end.iter().copied());
-        let r = Prediction::new(&at.subject.loss, &f, at.label).r;
+/// What the rounding error of `Δ` is proportional to (theory, section 1.7): the Jacobians' own errors, which add up from
+/// crossing to crossing, times the residual; their products with residuals; and what the errors of the logits, which add up as
+/// well, make of the residuals, times the Jacobian of each piece.
+fn way_size<T: Scalar>(at: &Point<T>, pieces: &[Piece<T>], paths: Option<&[PathSums]>) -> f64 {
+    let (mut logits, mut jacobians) = (at.logits_size(), at.jacobian_size());
+    for piece in pieces {
+        let ends = [&piece.logits_start, &piece.logits_end];
+        logits += ends
+            .map(|f| norm(&wide(f.iter().copied())))
+            .iter()
+            .sum::<f64>();
+        jacobians += norm(&wide(piece.jacobian.iter().copied()));
+    }
+    for sums in paths.unwrap_or_default() {
+        logits += norm(&sums.logits);
+        jacobians += norm(&sums.jacobian);
+    }
+    let (mut largest, mut products) = (norm(&at.at.r), 0.0);
+    for piece in pieces {
         let j = norm(&wide(piece.jacobian.iter().copied()));
-        j * (norm(&r) + norm(&f))
-    };
-    // By path sums the regions on the way are taken to cancel as much as the first.
-    let cancelled = |size: f64, plain: f64| if plain > 0.0 { size / plain } else { 1.0 };
-    let jacobian = cancelled(at.jacobian_size(), at.jacobian_norm());
-    let logits = cancelled(at.logits_size(), norm(&at.f));
-    let sizes = pieces.iter().map(size);
-    let along = match at.is_by_paths() {
-        // Every crossing adds its own errors.
-        true => sizes.sum(),
-        false => sizes.fold(0.0, f64::max),
-    };
-    (along * jacobian * logits.max(1.0)).max(at.gradient_size())
+        for f in [&piece.logits_start, &piece.logits_end] {
+            let there = Prediction::new(&at.subject.loss, &wide(f.iter().copied()), at.label);
+            let residual = norm(&there.r);
+            largest = largest.max(residual);
+            products += j * (residual + there.steepness(ACROSS * at.rounding * logits) * logits);
+        }
+    }
+    jacobians * (largest + smallest::<T>()) + products
 }

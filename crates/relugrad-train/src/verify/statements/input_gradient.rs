@@ -104,7 +104,9 @@ fn odds<T: Scalar>(at: &Point<T>) -> Result<Check> {
     }
     let bound = odds * at.penalty(&Penalty::InputGradient)?;
     let found = at.penalty(&Penalty::CurvatureSpectral)?;
-    let scale = at.curvature_size() + odds * at.gradient_size().powi(2);
+    // Squares of small gradients are rounded as the smallest numbers of full accuracy are, and the odds magnify that.
+    let squared = at.gradient_size().powi(2) + f64::MIN_POSITIVE;
+    let scale = at.curvature_size() + odds * squared;
     Ok(worst([excess(bound, found, scale)]))
 }
 

@@ -41,7 +41,12 @@ fn definitions<T: Scalar>(at: &Point<T>) -> Result<Check> {
         (InputGradientLinf, largest, g_size),
         (Jacobian, j * j, j_size),
         (JacobianSpectral, eigen(&at.gram)?.0[0], j_size),
-        (JacobianProbabilities, sgs.diag().sum(), h_size),
+        // `tr S` twice: the products with `S` keep the digits of a nearly certain sample.
+        (
+            JacobianProbabilities,
+            sgs.diag().sum(),
+            h_size * s.diag().sum(),
+        ),
         (CurvatureTrace, gs.diag().sum(), h_size),
     ];
     let mut residuals = Vec::new();
