@@ -6,7 +6,7 @@ mod run;
 
 pub use defaults::default_lambda;
 pub use results::{
-    AttackSettings, Certified, Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run,
-    Settings,
+    Certified, Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
+    ShownAttack,
 };
 pub use run::{ADVERSARIAL, Follow, PLAIN, Plan, Variant, compare};
