@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use relugrad::Penalty;
+use relugrad::penalty::CatalogueEntry;
 
 pub(crate) fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -59,7 +60,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 /// A penalty and, if it was given, its weight.
 #[derive(Clone, Debug)]
 pub(crate) struct Weighted {
-    pub(crate) penalty: Penalty,
+    pub(crate) entry: &'static CatalogueEntry,
     pub(crate) lambda: Option<f64>,
 }
 
@@ -67,14 +68,14 @@ impl FromStr for Weighted {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Weighted, String> {
-        let Grid { penalty, lambdas } = text.parse()?;
+        let Grid { entry, lambdas } = text.parse()?;
         match lambdas[..] {
             [] => Ok(Weighted {
-                penalty,
+                entry,
                 lambda: None,
             }),
             [lambda] => Ok(Weighted {
-                penalty,
+                entry,
                 lambda: Some(lambda),
             }),
             _ => Err("give it one weight".into()),
@@ -85,7 +86,7 @@ impl FromStr for Weighted {
 /// A penalty with several weights, `NAME=WEIGHT:WEIGHT:…`.
 #[derive(Clone, Debug)]
 pub(crate) struct Grid {
-    pub(crate) penalty: Penalty,
+    pub(crate) entry: &'static CatalogueEntry,
     /// Empty for the default weight.
     pub(crate) lambdas: Vec<f64>,
 }
@@ -104,11 +105,22 @@ impl FromStr for Grid {
         if (1..lambdas.len()).any(|i| lambdas[..i].contains(&lambdas[i])) {
             return Err("a weight is given twice".into());
         }
-        let penalty = name
-            .parse()
-            .map_err(|error: relugrad::Error| error.to_string())?;
-        Ok(Grid { penalty, lambdas })
+        let entry = CatalogueEntry::named(name).map_err(|error| error.to_string())?;
+        Ok(Grid { entry, lambdas })
     }
+}
+
+/// What is known of every penalty, for `--help`.
+pub(crate) fn penalty_help(text: &str) -> String {
+    let rows = Penalty::catalogue().map(|entry| {
+        format!(
+            "  {:<24} {:<32} {}",
+            entry.name, entry.formula, entry.weight
+        )
+    });
+    let heading = format!("  {:<24} {:<32} weight", "name", "at a sample");
+    let rows: Vec<String> = std::iter::once(heading).chain(rows).collect();
+    format!("{text}\n\n{}", rows.join("\n"))
 }
 
 #[cfg(test)]

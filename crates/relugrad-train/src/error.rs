@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use relugrad_io::printable;
 
+use crate::optimizer::OPTIMIZERS;
+use crate::range::did_you_mean;
 use crate::training::Divergence;
 
 /// A result whose error is the crate's [`Error`].
@@ -135,15 +137,11 @@ pub enum Error {
         expected: &'static str,
     },
 
-    /// The name of an optimizer or attack that does not exist.
-    #[error("no {what} is called `{name}`; {hint}")]
-    UnknownName {
-        /// `optimizer` or `attack`.
-        what: &'static str,
+    /// An optimizer's name that does not exist.
+    #[error("no optimizer is called `{name}`; {}", did_you_mean(name, OPTIMIZERS.iter().map(|entry| entry.name)))]
+    UnknownOptimizer {
         /// The name that was given.
         name: String,
-        /// The nearest name, or all of them.
-        hint: String,
     },
 
     /// A training whose numbers are no longer finite.

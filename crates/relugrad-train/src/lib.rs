@@ -28,22 +28,22 @@ mod error;
 pub mod evaluate;
 pub mod experiment;
 pub mod optimizer;
-mod prediction;
+mod range;
 pub mod regions;
 pub mod robustness;
-mod samples;
 mod schedule;
-mod spec;
 mod stop;
 mod training;
 pub mod verify;
 
 pub use architecture::Architecture;
-pub use configuration::{Change, Configuration, Parts, PenaltySettings, Precision, set_key};
+pub use configuration::{
+    Change, Configuration, OptionSetting, Parts, PenaltySettings, Precision, set_key,
+};
 pub use error::{Error, Result};
 pub use optimizer::{Adam, AdamW, AnyOptimizer, OPTIMIZERS, Optimizer, OptimizerState, Sgd};
+pub use range::{OptionInfo, Range, Spec};
 pub use schedule::{Curve, Ramp, RampCurve, Schedule};
-pub use spec::{OptionInfo, Range, Spec};
 pub use training::{
     Advance, Adversarial, Divergence, EarlyStopping, EpochReport, History, Metric, StepReport,
     Trainer, Training, Watch, train,

@@ -6,7 +6,7 @@ use crate::scalar::Scalar;
 
 /// A vector whose memory goes back to its thread when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Buffer<T: Scalar>(Vec<T>);
+pub struct Buffer<T: Scalar>(Vec<T>);
 
 impl<T: Scalar> Buffer<T> {
     /// An empty one with room for so many numbers.

@@ -10,12 +10,13 @@ use ndarray::{Array1, Array2, Array3, ArrayView2, s};
 
 use crate::buffer::Buffer;
 use crate::eigen::EigenSolver;
-use crate::error::{Result, check_array, check_number};
-use crate::jacobian::{JacobianBlock, SWEEP_MEMORY, grams, symmetrise};
-use crate::loss::{Loss, LossBatch, LossFunction, Targets, reduced_gram};
+use crate::error::{Error, Result, check_array, check_number};
+use crate::jacobian::{JacobianBlock, SWEEP_MEMORY, grams};
+use crate::linalg::symmetrise;
+use crate::loss::{Function, Loss, LossBatch, Targets, reduced_gram};
+use crate::norm::Size;
 use crate::objective::FirstLayer;
 use crate::parallel::for_each_chunk;
-use crate::penalty::input_gradient::Norm;
 use crate::product::a_bt_serial;
 use crate::scalar::Scalar;
 use crate::sweep::Seeds;
@@ -34,16 +35,6 @@ pub struct Curvature<'t, 'n, T> {
     reduced: OnceLock<Vec<f64>>,
 }
 
-/// A loss function that can be printed and copied.
-#[derive(Clone, Copy)]
-struct Function(&'static dyn LossFunction);
-
-impl std::fmt::Debug for Function {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("LossFunction")
-    }
-}
-
 /// Eigenvalues and eigenvectors of the input Hessian of every sample.
 #[derive(Clone, Debug)]
 pub struct Eigenpairs<T> {
@@ -57,27 +48,39 @@ pub struct Eigenpairs<T> {
 const CURVATURE: &str = "the input Hessian";
 
 impl<'n, T: Scalar> Trace<'n, T> {
-    /// The factored input Hessian of a loss. For the losses here it depends on the logits alone, so no targets
-    /// are needed.
+    /// The factored input Hessian of a loss whose Hessian depends on the logits alone, as that of every built-in one, so that no
+    /// targets are needed.
     ///
     /// Cost: nothing but the loss at the logits. The first norm, trace or eigenvalue costs what [`gram`](Self::gram)
     /// does, with `K − 1` rows if the loss sees differences of logits only, or, where `D < K`, what
     /// [`jacobian`](Self::jacobian) does and `K D²` per sample; products with vectors don't.
     ///
     /// # Errors
-    /// [`Error::Loss`](crate::Error::Loss) if the loss does not fit the number of logits.
+    /// [`Error::Loss`](crate::Error::Loss) if the loss does not fit the number of logits, or needs
+    /// [targets](Self::curvature_at).
     pub fn curvature(&self, loss: &Loss) -> Result<Curvature<'_, 'n, T>> {
-        let k = self.network.outputs();
-        let (mut targets, mut batch) = (Vec::new(), LossBatch::default());
-        let labels = vec![0; self.samples()];
-        Targets::<T>::Classes(&labels).resolve(loss, self.samples(), k, &mut targets)?;
-        let logits = self.record.logits(self.network);
-        batch.fill(loss, logits, &targets, k);
         let function = loss.function();
+        if function.hessian_depends_on_target() {
+            return Err(Error::Loss {
+                loss: loss.name().to_owned(),
+                problem: "has a Hessian that depends on the target; use curvature_at".to_owned(),
+            });
+        }
+        let labels = vec![0; self.samples()];
+        self.curvature_at(loss, &Targets::Classes(&labels))
+    }
+
+    /// The factored input Hessian of a loss at targets.
+    ///
+    /// Cost as for [`curvature`](Self::curvature).
+    ///
+    /// # Errors
+    /// Those of the targets, as for [`input_gradient`](Self::input_gradient).
+    pub fn curvature_at(&self, loss: &Loss, targets: &Targets<T>) -> Result<Curvature<'_, 'n, T>> {
         Ok(Curvature {
             trace: self,
-            function: Function(function),
-            batch,
+            function: loss.function(),
+            batch: self.loss_batch(loss, targets)?,
             reduced: OnceLock::new(),
         })
     }
@@ -109,7 +112,12 @@ impl<'n, T: Scalar> Trace<'n, T> {
         let (k, mut resolved) = (self.network.outputs(), Vec::new());
         targets.resolve(loss, self.samples(), k, &mut resolved)?;
         let mut batch = LossBatch::default();
-        batch.fill(loss, self.record.logits(self.network), &resolved, k);
+        batch.fill(
+            &*loss.function(),
+            self.record.logits(self.network),
+            &resolved,
+            k,
+        );
         Ok(batch)
     }
 }
@@ -165,7 +173,6 @@ impl<T: Scalar> Curvature<'_, '_, T> {
                 let columns = columns.as_slice().expect("standard layout");
                 let state = self.batch.state(sample);
                 self.function
-                    .0
                     .factor_transposed_times(state, columns, &mut a);
                 let hessian = &mut hessians[sample * d * d..(sample + 1) * d * d];
                 a_bt_serial((d, k, d), &a, &a, false, hessian);
@@ -181,7 +188,7 @@ impl<T: Scalar> Curvature<'_, '_, T> {
     /// `J_K` of `J`, whose own last row is 0.
     fn compute_reduced(&self) -> Vec<f64> {
         let (samples, k) = (self.trace.samples(), self.outputs());
-        let differences = k > 1 && self.function.0.sees_only_differences();
+        let differences = k > 1 && self.function.sees_only_differences();
         let mut seeds = Array2::eye(k);
         if differences {
             seeds.column_mut(k - 1).fill(-T::ONE);
@@ -201,7 +208,7 @@ impl<T: Scalar> Curvature<'_, '_, T> {
                 let pairs = to.iter_mut().zip(from);
                 pairs.for_each(|(to, from)| *to = from.into_f64());
             }
-            reduced_gram(self.function.0, self.batch.state(sample), &gram, reduced);
+            reduced_gram(&*self.function, self.batch.state(sample), &gram, reduced);
         });
         reduced
     }
@@ -218,7 +225,6 @@ impl<T: Scalar> Curvature<'_, '_, T> {
         for (sample, mut row) in product.rows_mut().into_iter().enumerate() {
             let u: Vec<f64> = row.iter().map(|u| u.into_f64()).collect();
             self.function
-                .0
                 .hessian_times(self.batch.state(sample), &u, &mut out);
             row.iter_mut()
                 .zip(&out)
@@ -240,7 +246,7 @@ impl<T: Scalar> Curvature<'_, '_, T> {
     /// # Errors
     /// [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
     pub fn frobenius_norm(&self) -> Result<Array1<f64>> {
-        self.of_each(|m| Ok(Norm::L2.value(m)))
+        self.of_each(|m| Ok(Size::L2.of(m)))
     }
 
     /// `‖H‖₂`, the largest eigenvalue (`H` is positive semidefinite), of each sample; `[B]`.
@@ -276,7 +282,7 @@ impl<T: Scalar> Curvature<'_, '_, T> {
                     true => (eigen.vector(i), 1.0),
                     false => {
                         let u = eigen.vector(i);
-                        self.function.0.factor_times(state, u, &mut lu);
+                        self.function.factor_times(state, u, &mut lu);
                         (&lu[..], eigen.values[i].sqrt())
                     }
                 };
@@ -310,7 +316,6 @@ impl<T: Scalar> Curvature<'_, '_, T> {
             for i in 0..d {
                 let v: Vec<f64> = j.column(i).iter().map(|x| x.into_f64()).collect();
                 self.function
-                    .0
                     .hessian_times(self.batch.state(sample), &v, &mut column);
                 let mut to = sj.column_mut(i);
                 to.iter_mut()

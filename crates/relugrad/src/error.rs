@@ -160,7 +160,7 @@ pub enum Error {
     #[error("{loss} {problem}")]
     Loss {
         /// Name of the loss.
-        loss: &'static str,
+        loss: String,
         /// What does not fit, and what would.
         problem: String,
     },
@@ -185,6 +185,33 @@ pub enum Error {
         nearest: Option<&'static str>,
         /// All names.
         known: Vec<&'static str>,
+    },
+
+    /// An option of a penalty that it does not have, or that is out of range.
+    #[error("penalty {penalty}: {problem}")]
+    PenaltyOption {
+        /// Name of the penalty.
+        penalty: String,
+        /// What is wrong, and what it may be.
+        problem: String,
+    },
+
+    /// A penalty from outside this crate that does not do what it should.
+    #[error("penalty {penalty} {problem}{}", at_sample(*sample))]
+    Penalty {
+        /// Name of the penalty.
+        penalty: String,
+        /// The sample; `None` if that does not matter.
+        sample: Option<usize>,
+        /// What it does.
+        problem: String,
+    },
+
+    /// Weights of samples that no mean can be taken with.
+    #[error("{problem}")]
+    SampleWeights {
+        /// What is wrong, and what they may be.
+        problem: String,
     },
 
     /// A memory bound below what one row of one sample needs.
@@ -212,7 +239,7 @@ pub enum Error {
 }
 
 /// A result of the engine.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// What is not finite, if that is the reason: a number of a network or a training that has grown beyond its type.
@@ -237,6 +264,10 @@ impl Error {
     pub fn renumbered(mut self, number: impl Fn(usize) -> usize) -> Error {
         match &mut self {
             Error::Gradient {
+                sample: Some(sample),
+                ..
+            }
+            | Error::Penalty {
                 sample: Some(sample),
                 ..
             }

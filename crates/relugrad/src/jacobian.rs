@@ -6,6 +6,7 @@ use ndarray::{Array2, Array3, ArrayView2, ArrayView3, s};
 
 use crate::buffer::Buffer;
 use crate::error::{Error, Result, check_array};
+use crate::linalg::symmetrise;
 use crate::objective::FirstLayer;
 use crate::parallel::{all_finite, for_each_chunk};
 use crate::scalar::Scalar;
@@ -285,39 +286,10 @@ fn unit_rows<T: Scalar>(rows: Range<usize>, k: usize) -> Array2<T> {
 }
 
 /// Cuts `0..total` into ranges of `length`; the last may be shorter.
-fn blocks(total: usize, length: usize) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn blocks(total: usize, length: usize) -> impl Iterator<Item = Range<usize>> {
     (0..total)
         .step_by(length)
         .map(move |start| start..(start + length).min(total))
-}
-
-/// `M ← (M + Mᵀ)/2`.
-pub(crate) fn symmetrise<T: Scalar>(matrix: &mut [T], size: usize) {
-    let half = T::from_f64(0.5);
-    for_each_pair(size, |below, above| {
-        let mean = half * (matrix[below] + matrix[above]);
-        (matrix[below], matrix[above]) = (mean, mean);
-    });
-}
-
-/// `M ← Mᵀ`.
-pub(crate) fn transpose<T: Scalar>(matrix: &mut [T], size: usize) {
-    for_each_pair(size, |below, above| matrix.swap(below, above));
-}
-
-/// Calls `f` with the places of each entry below the diagonal and of its mirror image, block by block for the sake of the
-/// cache.
-fn for_each_pair(size: usize, mut f: impl FnMut(usize, usize)) {
-    const BLOCK: usize = 16;
-    for top in (0..size).step_by(BLOCK) {
-        for left in (0..=top).step_by(BLOCK) {
-            for i in top..size.min(top + BLOCK) {
-                for j in left..i.min(left + BLOCK) {
-                    f(i * size + j, j * size + i);
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::{Args, value_parser};
-use relugrad::{Hinge, Penalty};
-use relugrad_train::attack::{Attacker, Fgsm, Norm, Pgd};
-use relugrad_train::compare::{Plan, Variant, default_lambda};
+use relugrad::Penalty;
+use relugrad::penalty::{CatalogueEntry, OptionValue, PenaltyOption};
+use relugrad_train::attack::{Attack, Norm};
+use relugrad_train::compare::{Plan, Variant};
 use relugrad_train::data::Split;
 use relugrad_train::{
     Adversarial, AnyOptimizer, Architecture, Configuration, EarlyStopping, Ramp, Training,
@@ -14,7 +15,11 @@ use relugrad_train::{
 
 use crate::data::DataOptions;
 use crate::failure::Failure;
-use crate::values::{Grid, count, non_negative, positive};
+use crate::values::{Grid, count, non_negative, penalty_help, positive};
+
+/// Help of the option whose values are penalties.
+const PENALTIES: &str = "Penalties to compare with no regularizer; NAME=WEIGHT sets the weight lambda, \
+    NAME=0.01:0.1:1 tries several. Those on kinks, boundaries and margins take much longer.";
 
 /// The families that are compared by default.
 const FAMILIES: &str =
@@ -68,14 +73,7 @@ pub(crate) struct Arguments {
     hidden: Vec<usize>,
 
     /// Penalties to compare with no regularizer; NAME=WEIGHT sets the weight lambda, NAME=0.01:0.1:1 tries several
-    ///
-    /// Names: input-gradient, input-gradient-l1, input-gradient-l2, input-gradient-linf, jacobian,
-    /// jacobian-spectral, jacobian-nuclear, jacobian-projected, jacobian-probabilities, cross-lipschitz,
-    /// curvature-trace, curvature-frobenius, curvature-spectral, curvature-directional, cure, cure-gradient;
-    /// and, slower, on hyperplanes: cure-kinks, cure-gradient-kinks, region-boundary-l1, region-boundary-l2,
-    /// region-boundary-linf, decision-boundary-l1, decision-boundary-l2, decision-boundary-linf, maximum-margin-l1,
-    /// maximum-margin-l2, maximum-margin-linf.
-    #[arg(long, value_name = "NAME[=WEIGHT[:WEIGHT...]],...", default_value = FAMILIES, value_delimiter = ',')]
+    #[arg(long, long_help = penalty_help(PENALTIES), value_name = "NAME[=WEIGHT[:WEIGHT...]],...", default_value = FAMILIES, value_delimiter = ',')]
     penalties: Vec<Grid>,
 
     /// Sizes in linf of the examples of adversarial training (PGD of 7 steps) to compare with, as baselines
@@ -182,11 +180,11 @@ impl Arguments {
         for (i, one) in self.penalties.iter().enumerate() {
             if self.penalties[..i]
                 .iter()
-                .any(|other| other.penalty.name() == one.penalty.name())
+                .any(|other| other.entry.name == one.entry.name)
             {
                 return Err(Failure::Usage(anyhow!(
                     "--penalties names `{}` twice",
-                    one.penalty
+                    one.entry.name
                 )));
             }
         }
@@ -222,7 +220,7 @@ impl Arguments {
 
     /// What to compare, on these data with this network.
     pub(super) fn plan(&self, data: Split, model: Architecture) -> Result<Plan, Failure> {
-        let variants = self.variants();
+        let variants = self.variants().map_err(|e| Failure::Usage(e.into()))?;
         Ok(Plan {
             data,
             model,
@@ -259,54 +257,42 @@ impl Arguments {
         Ok(training)
     }
 
-    fn variants(&self) -> Vec<Variant> {
-        let penalties = self.penalties.iter().flat_map(|grid| {
-            let penalty = self.penalty(&grid.penalty);
+    fn variants(&self) -> relugrad::Result<Vec<Variant>> {
+        let mut variants = Vec::new();
+        for grid in &self.penalties {
+            let penalty = self.penalty(grid.entry)?;
             let lambdas = match &grid.lambdas[..] {
-                [] => vec![default_lambda(&penalty)],
-                lambdas => lambdas.to_vec(),
+                [] => &[grid.entry.weight],
+                lambdas => lambdas,
             };
-            lambdas
-                .into_iter()
-                .map(move |lambda| Variant::Penalty(penalty.clone(), lambda))
-        });
+            let with = |&lambda: &f64| Variant::Penalty(penalty.clone(), lambda);
+            variants.extend(lambdas.iter().map(with));
+        }
         let adversarial = self.adversarial.iter().map(|&epsilon| {
             Variant::Adversarial(Adversarial {
                 epsilon,
                 ..Adversarial::default()
             })
         });
-        penalties.chain(adversarial).collect()
+        variants.extend(adversarial);
+        Ok(variants)
     }
 
-    /// The penalty with this command's options.
-    fn penalty(&self, penalty: &Penalty) -> Penalty {
-        match penalty {
-            Penalty::Cure { direction, .. } => Penalty::Cure {
-                step: self.cure_step,
-                direction: *direction,
-            },
-            Penalty::CureKinks { direction, .. } => Penalty::CureKinks {
-                step: self.cure_step,
-                direction: *direction,
-            },
-            Penalty::RegionBoundary(hinge) => Penalty::RegionBoundary(self.hinge(hinge)),
-            Penalty::DecisionBoundary(hinge) => Penalty::DecisionBoundary(self.hinge(hinge)),
-            Penalty::MaximumMargin(hinge) => Penalty::MaximumMargin(self.hinge(hinge)),
-            Penalty::JacobianProjected { .. } => Penalty::JacobianProjected {
-                rows: self.projections,
-                seed: self.first_seed,
-            },
-            other => other.clone(),
-        }
-    }
-
-    fn hinge(&self, hinge: &Hinge) -> Hinge {
-        Hinge {
-            nearest: self.boundary_nearest,
-            radius: self.boundary_radius.unwrap_or(hinge.radius),
-            ..*hinge
-        }
+    /// A penalty with this command's options.
+    fn penalty(&self, entry: &'static CatalogueEntry) -> relugrad::Result<Penalty> {
+        let value = |option: &PenaltyOption| match option.name {
+            "step" => Some(OptionValue::Number(self.cure_step)),
+            "rows" => Some(OptionValue::Count(self.projections as u64)),
+            "seed" => Some(OptionValue::Count(self.first_seed)),
+            "nearest" => Some(OptionValue::Count(self.boundary_nearest as u64)),
+            "radius" => self.boundary_radius.map(OptionValue::Number),
+            _ => None,
+        };
+        let options = entry.options.iter();
+        let options: Vec<(&str, OptionValue)> = options
+            .filter_map(|option| Some((option.name, value(option)?)))
+            .collect();
+        entry.with_options(&options)
     }
 
     /// How many samples are certified, by default some if a penalty is about hyperplanes.
@@ -321,16 +307,14 @@ impl Arguments {
     }
 
     /// PGD at the table's radii and along the curves, and FGSM along the curve in ℓ∞.
-    fn attacks(&self) -> Vec<(Attacker, bool)> {
-        let pgd =
-            |norm, epsilon| Attacker::new(Pgd {}, norm, epsilon, self.pgd_steps, self.pgd_restarts);
+    fn attacks(&self) -> Vec<(Attack, bool)> {
+        let pgd = |norm, epsilon| Attack::pgd(norm, epsilon, self.pgd_steps, self.pgd_restarts);
         let mut linf: Vec<f64> = LINF_CURVE.iter().chain(&self.epsilons).copied().collect();
         linf.sort_by(f64::total_cmp);
         linf.dedup();
         let headline = |epsilon: &f64| self.epsilons.contains(epsilon);
         let strong = linf.iter().map(|e| (pgd(Norm::Linf, *e), headline(e)));
-        let fgsm = |epsilon| Attacker::new(Fgsm {}, Norm::Linf, epsilon, 1, 1);
-        let weak = linf.iter().map(|e| (fgsm(*e), false));
+        let weak = linf.iter().map(|e| (Attack::fgsm(Norm::Linf, *e), false));
         let euclidean = L2_CURVE.iter().map(|e| (pgd(Norm::L2, *e), false));
         strong.chain(weak).chain(euclidean).collect()
     }
@@ -346,7 +330,7 @@ mod tests {
     fn weights_are_read_and_checked() {
         let read: Grid = "jacobian=0.25:1".parse().unwrap();
         assert_eq!(
-            (read.penalty, read.lambdas),
+            (read.entry.penalty(), read.lambdas),
             (Penalty::Jacobian, vec![0.25, 1.0])
         );
         assert!("cure".parse::<Grid>().unwrap().lambdas.is_empty());
@@ -368,7 +352,7 @@ mod tests {
     fn every_default_family_exists() {
         let direction = Direction::Sign;
         let families: Vec<Grid> = FAMILIES.split(',').map(|f| f.parse().unwrap()).collect();
-        let cure = &families.last().unwrap().penalty;
+        let cure = &families.last().unwrap().entry.penalty();
         assert_eq!(
             *cure,
             Penalty::Cure {

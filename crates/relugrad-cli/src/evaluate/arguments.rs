@@ -136,7 +136,6 @@ impl Arguments {
             certified: self.certify,
             penalties: self.penalties.clone(),
             seed: self.seed,
-            ..Evaluation::default()
         }
     }
 }

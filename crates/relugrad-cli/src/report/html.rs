@@ -3,13 +3,13 @@
 use std::fmt::Write;
 
 use anyhow::Result;
-use relugrad_train::compare::{ADVERSARIAL, Comparison, ShownAttack};
+use relugrad::penalty::CatalogueEntry;
+use relugrad_train::compare::{ADVERSARIAL, Comparison};
 
 use super::charts::legend_mark;
 use super::figures::{
     attack_charts, pareto_charts, penalty_charts, prediction_charts, training_charts,
 };
-use super::glossary;
 use super::summary::{Group, groups, representatives};
 use super::table::{Cells, cells, divergences, penalty_names, predictions};
 
@@ -234,7 +234,8 @@ fn definitions(comparison: &Comparison) -> String {
          input x, ℓ the cross-entropy loss, H its Hessian in x. All are exact and per image; tables show means.</p>\n<dl>\n",
     );
     for name in penalty_names(comparison) {
-        let (formula, meaning) = glossary::penalty(&name).unwrap_or(("", ""));
+        let entry = CatalogueEntry::named(&name).ok();
+        let (formula, meaning) = entry.map_or(("", ""), |entry| (entry.formula, entry.meaning));
         let name = escape(&name);
         writeln!(
             html,
@@ -262,17 +263,16 @@ fn reproduction(comparison: &Comparison) -> String {
         seeds.join(", "),
         s.threads
     );
-    for ShownAttack { attack, .. } in &s.attacks {
-        let options = attack.options;
+    for attack in &s.attacks {
         writeln!(
             html,
             "<li>{} {}, ε = {}: {} steps of {}, {} start(s)</li>",
             escape(&attack.name),
-            options.norm.name(),
-            options.epsilon,
-            options.steps,
-            options.step_size,
-            options.restarts
+            escape(&attack.norm),
+            attack.epsilon,
+            attack.steps,
+            attack.step_size,
+            attack.restarts
         )
         .expect("a String takes all");
     }

@@ -3,7 +3,6 @@
 pub(crate) mod charts;
 mod curves;
 mod figures;
-mod glossary;
 mod html;
 mod summary;
 pub(crate) mod table;
@@ -36,14 +35,18 @@ pub(crate) mod fixture {
     //! A comparison with round numbers.
 
     use relugrad_train::Divergence;
-    use relugrad_train::attack::{Attacker, Norm, Pgd};
     use relugrad_train::compare::{
-        Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run, Settings, ShownAttack,
+        AttackSettings, Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
     };
 
-    fn attack(epsilon: f64, headline: bool) -> ShownAttack {
-        ShownAttack {
-            attack: Attacker::new(Pgd {}, Norm::Linf, epsilon, 20, 2).settings(),
+    fn attack(epsilon: f64, headline: bool) -> AttackSettings {
+        AttackSettings {
+            name: "PGD".into(),
+            norm: "linf".into(),
+            epsilon,
+            steps: 20,
+            step_size: 2.5 * epsilon / 20.0,
+            restarts: 2,
             headline,
         }
     }

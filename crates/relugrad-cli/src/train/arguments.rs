@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::{Args, value_parser};
-use relugrad_train::compare::default_lambda;
 use relugrad_train::{Configuration, set_key};
 use toml::{Table, Value};
 
@@ -310,8 +309,8 @@ impl Options {
         });
         let penalties = self.penalties.as_ref().map(|all| {
             let penalties = all.iter().map(|one| {
-                let lambda = one.lambda.unwrap_or_else(|| default_lambda(&one.penalty));
-                let name = Value::String(one.penalty.name().into());
+                let lambda = one.lambda.unwrap_or(one.entry.weight);
+                let name = Value::String(one.entry.name.into());
                 let entries = [("name", name), ("lambda", Value::Float(lambda))];
                 Value::Table(
                     entries

@@ -1,12 +1,10 @@
 //! The same network trained with each regularizer from the same initialisation, and evaluated.
 
-mod defaults;
 mod results;
 mod run;
 
-pub use defaults::default_lambda;
 pub use results::{
-    Certified, Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
-    ShownAttack,
+    AttackSettings, Certified, Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run,
+    Settings,
 };
 pub use run::{ADVERSARIAL, Follow, PLAIN, Plan, Variant, compare};

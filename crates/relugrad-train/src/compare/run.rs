@@ -6,16 +6,15 @@ use rayon::prelude::*;
 use relugrad::{GoOn, Loss, Metric, Network, Objective, Penalty};
 
 use super::results::{
-    Certified, Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
-    ShownAttack,
+    AttackSettings, Certified, Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run,
+    Settings,
 };
 use crate::architecture::Architecture;
-use crate::attack::Attacker;
+use crate::attack::Attack;
 use crate::configuration::PenaltySettings;
 use crate::data::Split;
 use crate::error::{Error, Result, check_range};
-use crate::evaluate::{accuracy_and_loss, penalty_means, robust_accuracy};
-use crate::samples::Samples;
+use crate::evaluate::{Samples, accuracy_and_loss, penalty_means, robust_accuracy};
 use crate::stop::ask;
 use crate::training::{
     Adversarial, Divergence, EpochReport, StepReport, Training, Watch, fingerprint, train_while,
@@ -38,7 +37,7 @@ pub struct Plan {
     /// One run of each variant for each seed.
     pub seeds: Vec<u64>,
     /// The attacks of the evaluation, and whether a table should show each.
-    pub attacks: Vec<(Attacker, bool)>,
+    pub attacks: Vec<(Attack, bool)>,
     /// How many test samples, from the first on, are attacked.
     pub attack_samples: usize,
     /// How many of these are certified.
@@ -62,7 +61,7 @@ pub const ADVERSARIAL: &str = "pgd-training";
 
 impl Variant {
     /// Its name in results.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Variant::Penalty(penalty, _) => penalty.name(),
             Variant::Adversarial(_) => ADVERSARIAL,
@@ -286,9 +285,7 @@ impl Plan {
             Some(Variant::Penalty(penalty, lambda)) => {
                 training.objective = training.objective.with(penalty.clone(), *lambda)?;
             }
-            Some(Variant::Adversarial(adversarial)) => {
-                training.adversarial = Some(adversarial.clone());
-            }
+            Some(Variant::Adversarial(adversarial)) => training.adversarial = Some(*adversarial),
         }
         Ok(training)
     }
@@ -443,20 +440,27 @@ impl Plan {
                 .variants
                 .iter()
                 .filter_map(|variant| match variant {
-                    Variant::Adversarial(adversarial) => Some(adversarial.clone()),
+                    Variant::Adversarial(adversarial) => Some(*adversarial),
                     Variant::Penalty(..) => None,
                 })
                 .collect(),
             threads: rayon::current_num_threads(),
-            attacks: self
-                .attacks
-                .iter()
-                .map(|(attacker, headline)| ShownAttack {
-                    attack: attacker.settings(),
-                    headline: *headline,
-                })
-                .collect(),
+            attacks: self.attacks.iter().map(AttackSettings::from).collect(),
         })
+    }
+}
+
+impl From<&(Attack, bool)> for AttackSettings {
+    fn from((attack, headline): &(Attack, bool)) -> AttackSettings {
+        AttackSettings {
+            name: attack.method.name().into(),
+            norm: attack.norm.name().into(),
+            epsilon: attack.epsilon,
+            steps: attack.steps,
+            step_size: attack.step_size,
+            restarts: attack.restarts,
+            headline: *headline,
+        }
     }
 }
 

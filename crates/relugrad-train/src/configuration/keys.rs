@@ -1,11 +1,12 @@
 //! The keys that a configuration may have.
 
+use relugrad::Penalty;
 use toml::{Table, Value};
 
 use super::{Change, Configuration, PenaltySettings};
 use crate::error::{Error, Result};
 use crate::optimizer::OPTIMIZERS;
-use crate::spec::did_you_mean;
+use crate::range::did_you_mean;
 use crate::training::Adversarial;
 
 /// A configuration in which nothing is left out.
@@ -21,11 +22,10 @@ pub(super) fn complete() -> Configuration {
         penalties: vec![PenaltySettings {
             name: "jacobian".into(),
             lambda: 1.0,
-            step: Some(1.0),
-            rows: Some(1),
-            seed: Some(0),
-            nearest: Some(1),
-            radius: Some(1.0),
+            options: Penalty::catalogue()
+                .flat_map(|entry| entry.options)
+                .map(|option| (option.name.to_owned(), option.default.into()))
+                .collect(),
         }],
         changes: vec![Change {
             step: 1,

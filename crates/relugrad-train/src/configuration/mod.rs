@@ -2,10 +2,11 @@
 
 mod changes;
 mod keys;
+mod penalty;
 
 use std::path::{Path, PathBuf};
 
-use relugrad::{Loss, Network, Objective, Penalty, Scalar};
+use relugrad::{Loss, Network, Objective, Scalar};
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::Architecture;
@@ -15,6 +16,7 @@ use crate::optimizer::{Adam, AnyOptimizer, OPTIMIZERS, Optimizer};
 use crate::schedule::{Ramp, Schedule};
 use crate::training::{Adversarial, EarlyStopping, Training};
 pub use changes::{Change, set_key};
+pub use penalty::{OptionSetting, PenaltySettings};
 
 /// Everything that a training can be told. A TOML file has the same keys, with hyphens; what it leaves out is as in
 /// [`Configuration::default`].
@@ -104,32 +106,6 @@ pub enum Precision {
     F32,
     /// Double.
     F64,
-}
-
-/// A penalty with all of its parameters.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PenaltySettings {
-    /// Its name.
-    pub name: String,
-    /// Its weight.
-    pub lambda: f64,
-    /// CURE's step `h`, in input units, also for its kinks; 1.5 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step: Option<f64>,
-    /// Random rows per sample of a projected penalty; 1 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rows: Option<usize>,
-    /// Seed of these rows; 0 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seed: Option<u64>,
-    /// How many hyperplanes count for a boundary; 50 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nearest: Option<usize>,
-    /// The distance from which on a boundary is not penalised, in input units; 2 in l1, 0.5 in l2 and 0.1 in linf if left
-    /// out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub radius: Option<f64>,
 }
 
 impl Default for Configuration {
@@ -292,7 +268,7 @@ impl Configuration {
             ramp: self.ramp,
             lazy: self.lazy,
             clip: self.clip,
-            adversarial: self.adversarial.clone(),
+            adversarial: self.adversarial,
             augmentation: self.augment,
             stopping: self.early_stopping,
             seed: self.seed,
@@ -336,77 +312,6 @@ impl Configuration {
             architecture.build_standardised(shape, classes, self.seed, &statistics)
         } else {
             architecture.build(shape, classes, self.seed)
-        }
-    }
-}
-
-impl PenaltySettings {
-    /// A penalty and its weight.
-    pub fn new(penalty: &Penalty, lambda: f64) -> PenaltySettings {
-        let mut settings = PenaltySettings {
-            name: penalty.name().into(),
-            lambda,
-            step: None,
-            rows: None,
-            seed: None,
-            nearest: None,
-            radius: None,
-        };
-        match *penalty {
-            Penalty::Cure { step, .. } | Penalty::CureKinks { step, .. } => {
-                settings.step = Some(step);
-            }
-            Penalty::RegionBoundary(hinge)
-            | Penalty::DecisionBoundary(hinge)
-            | Penalty::MaximumMargin(hinge) => {
-                (settings.nearest, settings.radius) = (Some(hinge.nearest), Some(hinge.radius));
-            }
-            Penalty::JacobianProjected { rows, seed } => {
-                (settings.rows, settings.seed) = (Some(rows), Some(seed));
-            }
-            _ => {}
-        }
-        settings
-    }
-
-    /// The penalty.
-    ///
-    /// # Errors
-    /// The engine's error for an unknown name; [`Error::Configuration`] for an option that the penalty does not have.
-    pub fn penalty(&self) -> Result<Penalty> {
-        let mut penalty: Penalty = self.name.parse()?;
-        let takes: &[&str] = match &mut penalty {
-            Penalty::Cure { step, .. } | Penalty::CureKinks { step, .. } => {
-                *step = self.step.unwrap_or(*step);
-                &["step"]
-            }
-            Penalty::JacobianProjected { rows, seed } => {
-                *rows = self.rows.unwrap_or(*rows);
-                *seed = self.seed.unwrap_or(*seed);
-                &["rows", "seed"]
-            }
-            Penalty::RegionBoundary(hinge)
-            | Penalty::DecisionBoundary(hinge)
-            | Penalty::MaximumMargin(hinge) => {
-                hinge.nearest = self.nearest.unwrap_or(hinge.nearest);
-                hinge.radius = self.radius.unwrap_or(hinge.radius);
-                &["nearest", "radius"]
-            }
-            _ => &[],
-        };
-        let given = [
-            ("step", self.step.is_some()),
-            ("rows", self.rows.is_some()),
-            ("seed", self.seed.is_some()),
-            ("nearest", self.nearest.is_some()),
-            ("radius", self.radius.is_some()),
-        ];
-        let idle = |(option, given): &&(&str, bool)| *given && !takes.contains(option);
-        match given.iter().find(idle) {
-            None => Ok(penalty),
-            Some((option, _)) => Err(Error::Configuration {
-                problem: format!("the penalty {} has no option `{option}`", self.name),
-            }),
         }
     }
 }

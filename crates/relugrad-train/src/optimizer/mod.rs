@@ -23,7 +23,7 @@ pub use sgd::Sgd;
 pub use state::{OptimizerState, State};
 
 use crate::error::Result;
-use crate::spec::OptionInfo;
+use crate::range::OptionInfo;
 
 /// The optimizers that a configuration can name.
 pub const OPTIMIZERS: [Entry; 3] = [

@@ -20,7 +20,7 @@ pub use derivatives::Derivatives;
 pub use report::{Outcome, Report, Verdict};
 
 use crate::error::{Error, Result};
-use crate::samples::Samples;
+use crate::evaluate::Samples;
 use crate::stop::{ask, unless_stopped};
 use point::{Point, Subject};
 use report::Tally;

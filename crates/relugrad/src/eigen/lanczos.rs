@@ -4,7 +4,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::tridiagonal::Tridiagonal;
-use crate::penalty::gram::{add, dot};
+use crate::linalg::{add, dot};
 
 /// Lanczos iteration with full reorthogonalisation (Golub and Van Loan, *Matrix Computations*, section 10.3) for matrices of one
 /// size. It takes a product with the matrix per step, and far fewer steps than rows where the matrix is large.

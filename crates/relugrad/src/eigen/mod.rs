@@ -13,6 +13,7 @@ use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 
 /// Eigenvalues of a symmetric matrix, largest first, with their unit eigenvectors.
+#[derive(Debug)]
 pub(crate) struct Eigen {
     pub(crate) values: Buffer<f64>,
     /// One after another, in the order of their values.
@@ -28,6 +29,13 @@ pub(crate) struct EigenSolver {
     vectors: Mat<f64>,
     scratch: MemBuffer,
     lanczos: Lanczos,
+}
+
+impl std::fmt::Debug for EigenSolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut solver = f.debug_struct("EigenSolver");
+        solver.field("size", &self.size).finish_non_exhaustive()
+    }
 }
 
 impl EigenSolver {
@@ -126,7 +134,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::penalty::gram::dot;
+    use crate::linalg::dot;
     use crate::product::a_bt_serial;
 
     /// `A Aᵀ` of a random `size×rank` matrix, whose columns shrink by `ratio` from one to the next.

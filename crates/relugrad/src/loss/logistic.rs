@@ -1,11 +1,35 @@
 //! `ℓ = log(1 + exp f) − t f` for one logit.
 
-use super::LossFunction;
+use super::{LossFunction, TargetKind};
+
+pub(super) const NAME: &str = "logistic";
 
 /// The state is `σ(f)` and `σ(−f)`.
+#[derive(Debug)]
 pub(crate) struct Logistic;
 
 impl LossFunction for Logistic {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn check(&self, targets: TargetKind, outputs: usize) -> Result<(), String> {
+        if outputs != 1 {
+            return Err(format!(
+                "needs a network with one logit, not {outputs}; use softmax cross-entropy"
+            ));
+        }
+        targets.are_classes()
+    }
+
+    fn classes(&self, _: usize) -> usize {
+        2
+    }
+
+    fn class_target(&self, label: usize, target: &mut [f64]) {
+        target[0] = label as f64;
+    }
+
     fn evaluate(
         &self,
         logits: &[f64],
@@ -50,8 +74,21 @@ impl LossFunction for Logistic {
         out[0] = s_bar[0] * state[0] * state[1] * (state[1] - state[0]);
     }
 
-    fn sees_only_differences(&self) -> bool {
+    fn hessian_depends_on_target(&self) -> bool {
         false
+    }
+
+    fn limit(&self, logits: &[f64], target: &[f64], residual: &mut [f64]) -> Option<f64> {
+        let f = logits[0];
+        let (likeliest, sign) = if f > 0.0 { (1.0, -1.0) } else { (0.0, 1.0) };
+        (target[0] == likeliest).then(|| {
+            residual[0] = sign;
+            (-f.abs()).exp()
+        })
+    }
+
+    fn limit_hessian_times(&self, residual: &[f64], u: &[f64], product: &mut [f64]) {
+        product[0] = residual[0].abs() * u[0];
     }
 }
 

@@ -4,9 +4,8 @@
 //! as for any other. So a sample with a small residual is swept with `2^n r`, its derivatives in the input with `2^−n` of
 //! theirs, and the bits of their products are those of `r` unless it would have been lost.
 
-use super::{Loss, LossBatch};
+use super::{LossBatch, LossFunction};
 use crate::eigen::power_of_two;
-use crate::scalar::Scalar;
 
 /// Residuals below this are multiplied.
 const SMALL: f64 = 1e-12;
@@ -26,25 +25,18 @@ pub(crate) struct Magnified {
 }
 
 impl Magnified {
-    /// Magnifies the residuals of an evaluated batch with logits `[B, K]` and targets `[B, K]`.
-    pub(crate) fn fill<T: Scalar>(
-        &mut self,
-        loss: &Loss,
-        batch: &LossBatch,
-        logits: &[T],
-        targets: &[f64],
-    ) {
+    /// Magnifies the residuals of an evaluated batch with targets `[B, K]`.
+    pub(crate) fn fill(&mut self, loss: &dyn LossFunction, batch: &LossBatch, targets: &[f64]) {
         let k = batch.outputs;
         self.residuals.clone_from(&batch.residuals);
         self.powers.clear();
         self.limits.clear();
         let samples = self.residuals.chunks_exact_mut(k).enumerate();
         for (sample, residual) in samples {
-            let row = sample * k..(sample + 1) * k;
+            let target = &targets[sample * k..(sample + 1) * k];
             let largest = residual.iter().fold(0.0, |a: f64, r| a.max(r.abs()));
-            let (logits, target) = (&logits[row.clone()], &targets[row]);
             let limit = match largest < LOST {
-                true => limit(loss, logits, target, residual),
+                true => loss.limit(batch.logits(sample), target, residual),
                 false => None,
             };
             self.limits.push(limit.is_some());
@@ -66,79 +58,32 @@ impl Magnified {
     }
 
     /// `Ŝ u` with `Ŝ = 2^n S`; `product` is `S u`.
-    pub(crate) fn hessian_times(&self, sample: usize, u: &[f64], product: &mut [f64]) {
+    pub(crate) fn hessian_times(
+        &self,
+        loss: &dyn LossFunction,
+        sample: usize,
+        u: &[f64],
+        product: &mut [f64],
+    ) {
         let (power, k) = (self.powers[sample], u.len());
-        if !self.limits[sample] {
-            return product.iter_mut().for_each(|s| *s /= power);
+        if self.limits[sample] {
+            let residual = &self.residuals[sample * k..(sample + 1) * k];
+            return loss.limit_hessian_times(residual, u, product);
         }
-        let residual = &self.residuals[sample * k..(sample + 1) * k];
-        let [r] = residual else {
-            return limit_hessian_times(residual, u, product);
-        };
-        product[0] = r.abs() * u[0];
-    }
-}
-
-/// Writes what `r` becomes when it is divided by the probability of the likeliest wrong class, as the label's probability goes
-/// to 1, and returns that probability; nothing if the sample is not of that kind.
-fn limit<T: Scalar>(
-    loss: &Loss,
-    logits: &[T],
-    target: &[f64],
-    residual: &mut [f64],
-) -> Option<f64> {
-    match loss {
-        Loss::SquaredError => None,
-        Loss::Logistic => {
-            let f = logits[0].into_f64();
-            let (likeliest, sign) = if f > 0.0 { (1.0, -1.0) } else { (0.0, 1.0) };
-            (target[0] == likeliest).then(|| {
-                residual[0] = sign;
-                (-f.abs()).exp()
-            })
-        }
-        Loss::SoftmaxCrossEntropy { .. } => {
-            let label = target.iter().position(|&t| t == 1.0)?;
-            let wrong = |k: &usize| *k != label;
-            let f = |k: usize| logits[k].into_f64();
-            let others = || (0..logits.len()).filter(wrong);
-            let second = others().map(f).fold(f64::NEG_INFINITY, f64::max);
-            if logits.len() < 2 || second >= f(label) {
-                return None;
-            }
-            others().for_each(|k| residual[k] = (f(k) - second).exp());
-            residual[label] = -others().map(|k| residual[k]).sum::<f64>();
-            Some((second - f(label)).exp())
-        }
-    }
-}
-
-/// `S u` for `S = diag(p) − p pᵀ` to first order in the probabilities of the wrong classes, which are the positive entries of
-/// `r`.
-fn limit_hessian_times(residual: &[f64], u: &[f64], product: &mut [f64]) {
-    let smaller = |best: usize, k: usize| {
-        if residual[k] < residual[best] {
-            k
-        } else {
-            best
-        }
-    };
-    let label = (0..residual.len()).fold(0, smaller);
-    product[label] = 0.0;
-    for k in (0..residual.len()).filter(|&k| k != label) {
-        product[k] = residual[k] * (u[k] - u[label]);
-        product[label] -= product[k];
+        product.iter_mut().for_each(|s| *s /= power);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loss::Loss;
 
-    fn magnified(loss: Loss, logits: &[f64], target: &[f64]) -> (LossBatch, Magnified) {
+    fn magnified(loss: &Loss, logits: &[f64], target: &[f64]) -> (LossBatch, Magnified) {
         let (mut batch, mut magnified) = (LossBatch::default(), Magnified::default());
-        batch.fill(&loss, logits, target, logits.len());
-        magnified.fill(&loss, &batch, logits, target);
+        let function = loss.function();
+        batch.fill(&*function, logits, target, logits.len());
+        magnified.fill(&*function, &batch, target);
         (batch, magnified)
     }
 
@@ -146,14 +91,14 @@ mod tests {
     fn residuals_far_below_all_numbers_have_the_direction_of_those_above() {
         let softmax = Loss::softmax_cross_entropy();
         let target = [0.0, 1.0, 0.0];
-        let (near, found) = magnified(softmax, &[1.0, 100.0, 0.5], &target);
+        let (near, found) = magnified(&softmax, &[1.0, 100.0, 0.5], &target);
         assert!(found.powers[0] > 0.0 && found.powers[0] < 1e-40);
         for (found, r) in found.residuals.iter().zip(&near.residuals) {
             // A power of two, exactly, and the largest is around 1.
             assert_eq!((found / r).log2().fract(), 0.0);
             assert!(found.abs() < 4.0);
         }
-        let (far, limit) = magnified(softmax, &[1.0, 1e10, 0.5], &target);
+        let (far, limit) = magnified(&softmax, &[1.0, 1e10, 0.5], &target);
         assert!(far.residuals.iter().all(|&r| r == 0.0));
         assert_eq!(limit.powers, [0.0]);
         let ratio = |r: &[f64]| [r[1] / r[0], r[2] / r[0]];
@@ -166,11 +111,11 @@ mod tests {
         let softmax = Loss::softmax_cross_entropy();
         let (target, u) = ([0.0, 1.0, 0.0], [0.3, -0.7, 2.0]);
         let times = |logits: &[f64]| {
-            let (batch, magnified) = magnified(softmax, logits, &target);
+            let (batch, magnified) = magnified(&softmax, logits, &target);
             let mut product = vec![0.0; 3];
             let function = softmax.function();
             function.hessian_times(batch.state(0), &u, &mut product);
-            magnified.hessian_times(0, &u, &mut product);
+            magnified.hessian_times(&*function, 0, &u, &mut product);
             let scale = magnified.residuals[0];
             product.iter().map(|s| s / scale).collect::<Vec<f64>>()
         };
@@ -182,11 +127,11 @@ mod tests {
 
     #[test]
     fn others_stay_as_they_are() {
-        let (batch, found) = magnified(Loss::SquaredError, &[1.0, 2.0], &[1.0, 2.0]);
+        let (batch, found) = magnified(&Loss::SquaredError, &[1.0, 2.0], &[1.0, 2.0]);
         assert_eq!(found.residuals, batch.residuals);
-        let (batch, found) = magnified(Loss::softmax_cross_entropy(), &[1.0, 2.0], &[1.0, 0.0]);
+        let (batch, found) = magnified(&Loss::softmax_cross_entropy(), &[1.0, 2.0], &[1.0, 0.0]);
         assert!(found.is_plain() && found.residuals == batch.residuals);
-        let (_, found) = magnified(Loss::Logistic, &[-2000.0], &[0.0]);
+        let (_, found) = magnified(&Loss::Logistic, &[-2000.0], &[0.0]);
         assert_eq!(
             (&found.residuals[..], &found.powers[..]),
             (&[1.0][..], &[0.0][..])

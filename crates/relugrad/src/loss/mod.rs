@@ -2,23 +2,28 @@
 //!
 //! All of it is computed per sample in `f64`, whatever the precision of the network.
 
+mod function;
 mod logistic;
 mod magnified;
 mod softmax_cross_entropy;
 mod squared_error;
 mod targets;
 
+use std::ops::Deref;
+
 use crate::buffer::Buffer;
-use crate::error::{Error, Result};
-use crate::jacobian::{symmetrise, transpose};
+use crate::linalg::{symmetrise, transpose};
 use crate::scalar::Scalar;
+use logistic::Logistic;
+use softmax_cross_entropy::SoftmaxCrossEntropy;
+use squared_error::SquaredError;
 
+pub use function::LossFunction;
 pub(crate) use magnified::Magnified;
-pub use targets::Targets;
+pub use targets::{TargetKind, Targets};
 
-/// A loss `ℓ(f, y)` on the logits `f` of a sample.
+/// A loss `ℓ(f, y)` on the logits `f` of a sample: one of those that are built in, or one's own ([`Loss::own`]).
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
 pub enum Loss {
     /// `ℓ = log Σ_k exp f_k − Σ_k t_k f_k` with target probabilities `t`; `r = p − t`, `S = diag(p) − p pᵀ` with
     /// `p = softmax(f)`.
@@ -33,6 +38,40 @@ pub enum Loss {
     Logistic,
     /// `ℓ = ½ ‖f − y‖²`; `r = f − y`, `S = I`. A label stands for its unit vector.
     SquaredError,
+    /// A loss from outside this crate.
+    Own(OwnLoss),
+}
+
+/// A [`LossFunction`] from outside this crate.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnLoss(&'static dyn LossFunction);
+
+impl PartialEq for OwnLoss {
+    fn eq(&self, other: &OwnLoss) -> bool {
+        std::ptr::addr_eq(self.0, other.0) && self.0.name() == other.0.name()
+    }
+}
+
+/// What the engine works with: a loss function, wherever it is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Function {
+    SoftmaxCrossEntropy(SoftmaxCrossEntropy),
+    Logistic,
+    SquaredError,
+    Own(&'static dyn LossFunction),
+}
+
+impl Deref for Function {
+    type Target = dyn LossFunction;
+
+    fn deref(&self) -> &(dyn LossFunction + 'static) {
+        match self {
+            Function::SoftmaxCrossEntropy(loss) => loss,
+            Function::Logistic => &Logistic,
+            Function::SquaredError => &SquaredError,
+            Function::Own(loss) => *loss,
+        }
+    }
 }
 
 impl Loss {
@@ -43,66 +82,40 @@ impl Loss {
         }
     }
 
+    /// A loss of one's own, which can then do whatever the built-in ones can: `Loss::own(&LogCosh)`, or a `static`. One that is
+    /// made at run time has to be [leaked](Box::leak), once.
+    pub fn own(function: &'static dyn LossFunction) -> Loss {
+        Loss::Own(OwnLoss(function))
+    }
+
+    /// The usual loss for classes: logistic for one logit, softmax cross-entropy for more.
+    pub fn for_classes(outputs: usize) -> Loss {
+        match outputs {
+            1 => Loss::Logistic,
+            _ => Loss::softmax_cross_entropy(),
+        }
+    }
+
     /// Its name in options and files.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
-            Loss::SoftmaxCrossEntropy { .. } => "softmax-cross-entropy",
-            Loss::Logistic => "logistic",
-            Loss::SquaredError => "squared-error",
+            Loss::SoftmaxCrossEntropy { .. } => softmax_cross_entropy::NAME,
+            Loss::Logistic => logistic::NAME,
+            Loss::SquaredError => squared_error::NAME,
+            Loss::Own(own) => own.0.name(),
         }
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
+    pub(crate) fn function(&self) -> Function {
         match *self {
-            Loss::SoftmaxCrossEntropy { label_smoothing }
-                if !(0.0..=1.0).contains(&label_smoothing) =>
-            {
-                Err(Error::OutOfRange {
-                    option: "label_smoothing".into(),
-                    value: label_smoothing,
-                    expected: "in [0, 1]",
-                })
+            Loss::SoftmaxCrossEntropy { label_smoothing } => {
+                Function::SoftmaxCrossEntropy(SoftmaxCrossEntropy { label_smoothing })
             }
-            _ => Ok(()),
+            Loss::Logistic => Function::Logistic,
+            Loss::SquaredError => Function::SquaredError,
+            Loss::Own(own) => Function::Own(own.0),
         }
     }
-
-    pub(crate) fn function(&self) -> &'static dyn LossFunction {
-        match self {
-            Loss::SoftmaxCrossEntropy { .. } => &softmax_cross_entropy::SoftmaxCrossEntropy,
-            Loss::Logistic => &logistic::Logistic,
-            Loss::SquaredError => &squared_error::SquaredError,
-        }
-    }
-}
-
-/// What the engine asks of a loss, for one sample with `K` logits. `K×K` matrices are row-major.
-///
-/// A loss keeps what its Hessian needs in a *state* of `2K` numbers, filled by [`evaluate`](Self::evaluate).
-pub(crate) trait LossFunction: Sync {
-    /// `ℓ(f, t)`; writes the residual and the state.
-    fn evaluate(
-        &self,
-        logits: &[f64],
-        target: &[f64],
-        residual: &mut [f64],
-        state: &mut [f64],
-    ) -> f64;
-
-    /// `S v` for every row `v` of a matrix with `K` columns.
-    fn hessian_times(&self, state: &[f64], rows: &[f64], out: &mut [f64]);
-
-    /// `out = L u` with a `K×K` factor `S = L Lᵀ`.
-    fn factor_times(&self, state: &[f64], u: &[f64], out: &mut [f64]);
-
-    /// `Lᵀ v` for every row `v` of a matrix with `K` columns.
-    fn factor_transposed_times(&self, state: &[f64], rows: &[f64], out: &mut [f64]);
-
-    /// `out_i = ∂⟨S̄, S(f)⟩/∂f_i` for a constant symmetric `S̄`.
-    fn hessian_pullback(&self, state: &[f64], s_bar: &[f64], out: &mut [f64]);
-
-    /// Whether `1ᵀ r = 0` and `S 1 = 0`, so that the loss sees only differences of logits.
-    fn sees_only_differences(&self) -> bool;
 }
 
 /// Writes `Lᵀ G L`, exactly symmetric, of a symmetric `K×K` matrix `G`; row-major.
@@ -120,22 +133,6 @@ pub(crate) fn reduced_gram(
     symmetrise(reduced, k);
 }
 
-/// `Σ_i f(a_i, b_i)`, in eight sums that do not wait for each other.
-#[inline(always)]
-pub(crate) fn sum_of_pairs(a: &[f64], b: &[f64], f: impl Fn(f64, f64) -> f64) -> f64 {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    let mut sums = [0.0; 8];
-    for (a, b) in a.iter().zip(b) {
-        for i in 0..8 {
-            sums[i] += f(a[i], b[i]);
-        }
-    }
-    for (sum, (&a, &b)) in sums.iter_mut().zip(a_rest.iter().zip(b_rest)) {
-        *sum += f(a, b);
-    }
-    sums.iter().sum()
-}
-
 /// A loss evaluated on a batch, in `f64`. Buffers are reused.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LossBatch {
@@ -147,32 +144,37 @@ pub(crate) struct LossBatch {
     pub(crate) residuals: Vec<f64>,
     /// `[B, 2K]`.
     pub(crate) states: Vec<f64>,
+    /// The logits; `[B, K]`.
+    pub(crate) logits: Vec<f64>,
 }
 
 impl LossBatch {
     /// Evaluates the loss on logits `[B, K]` and resolved targets `[B, K]`.
     pub(crate) fn fill<T: Scalar>(
         &mut self,
-        loss: &Loss,
+        function: &dyn LossFunction,
         logits: &[T],
         targets: &[f64],
         outputs: usize,
     ) {
-        let (samples, function) = (logits.len() / outputs, loss.function());
+        let samples = logits.len() / outputs;
         self.outputs = outputs;
         self.values.resize(samples, 0.0);
         self.residuals.resize(samples * outputs, 0.0);
         self.states.resize(samples * outputs * 2, 0.0);
-        let mut f = Buffer::zeros(outputs);
+        self.logits.clear();
+        self.logits.extend(logits.iter().map(|f| f.into_f64()));
         for i in 0..samples {
             let row = i * outputs..(i + 1) * outputs;
-            for (to, from) in f.iter_mut().zip(&logits[row.clone()]) {
-                *to = from.into_f64();
-            }
             let state = &mut self.states[2 * row.start..2 * row.end];
             let residual = &mut self.residuals[row.clone()];
-            self.values[i] = function.evaluate(&f, &targets[row], residual, state);
+            let f = &self.logits[row.clone()];
+            self.values[i] = function.evaluate(f, &targets[row], residual, state);
         }
+    }
+
+    pub(crate) fn logits(&self, sample: usize) -> &[f64] {
+        &self.logits[sample * self.outputs..(sample + 1) * self.outputs]
     }
 
     pub(crate) fn residual(&self, sample: usize) -> &[f64] {

@@ -2,14 +2,46 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{LossFunction, sum_of_pairs};
+use super::{LossFunction, TargetKind};
 use crate::buffer::Buffer;
+use crate::error::Error;
+use crate::linalg::sum_of_pairs;
+
+pub(super) const NAME: &str = "softmax-cross-entropy";
 
 /// The state is `p` followed by `1 − p`, the latter summed from the other classes where `p` is the largest, so
 /// that it keeps its relative accuracy when one class is almost certain.
-pub(crate) struct SoftmaxCrossEntropy;
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SoftmaxCrossEntropy {
+    /// The share of a label's probability that all classes have in equal parts.
+    pub(super) label_smoothing: f64,
+}
 
 impl LossFunction for SoftmaxCrossEntropy {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn check(&self, targets: TargetKind, _: usize) -> Result<(), String> {
+        targets.are_classes()
+    }
+
+    fn check_options(&self) -> crate::Result<()> {
+        if (0.0..=1.0).contains(&self.label_smoothing) {
+            return Ok(());
+        }
+        Err(Error::OutOfRange {
+            option: "label_smoothing".into(),
+            value: self.label_smoothing,
+            expected: "in [0, 1]",
+        })
+    }
+
+    fn class_target(&self, label: usize, target: &mut [f64]) {
+        target.fill(self.label_smoothing / target.len() as f64);
+        target[label] += 1.0 - self.label_smoothing;
+    }
+
     fn evaluate(
         &self,
         logits: &[f64],
@@ -92,6 +124,42 @@ impl LossFunction for SoftmaxCrossEntropy {
     fn sees_only_differences(&self) -> bool {
         true
     }
+
+    fn hessian_depends_on_target(&self) -> bool {
+        false
+    }
+
+    /// `r` divided by the probability of the likeliest wrong class, as the label's probability goes to 1.
+    fn limit(&self, logits: &[f64], target: &[f64], residual: &mut [f64]) -> Option<f64> {
+        let label = target.iter().position(|&t| t == 1.0)?;
+        let others = || (0..logits.len()).filter(|&k| k != label);
+        let second = others()
+            .map(|k| logits[k])
+            .fold(f64::NEG_INFINITY, f64::max);
+        if logits.len() < 2 || second >= logits[label] {
+            return None;
+        }
+        others().for_each(|k| residual[k] = (logits[k] - second).exp());
+        residual[label] = -others().map(|k| residual[k]).sum::<f64>();
+        Some((second - logits[label]).exp())
+    }
+
+    /// `S = diag(p) − p pᵀ` to first order in the probabilities of the wrong classes, which are the positive entries of `r`.
+    fn limit_hessian_times(&self, residual: &[f64], u: &[f64], product: &mut [f64]) {
+        let smaller = |best: usize, k: usize| {
+            if residual[k] < residual[best] {
+                k
+            } else {
+                best
+            }
+        };
+        let label = (0..residual.len()).fold(0, smaller);
+        product[label] = 0.0;
+        for k in (0..residual.len()).filter(|&k| k != label) {
+            product[k] = residual[k] * (u[k] - u[label]);
+            product[label] -= product[k];
+        }
+    }
 }
 
 /// `out_k = a_k (v_k − pᵀ v)` for every row `v`, counted from its entry for the most likely class: if that class is
@@ -135,14 +203,19 @@ mod tests {
 
     #[test]
     fn derivatives_agree_with_differences() {
-        checks::derivatives(&SoftmaxCrossEntropy, &[0.3, -1.2, 2.0], &[0.0, 1.0, 0.0]);
-        checks::derivatives(&SoftmaxCrossEntropy, &[0.3, 0.3], &[0.25, 0.75]);
+        checks::derivatives(
+            &SoftmaxCrossEntropy::default(),
+            &[0.3, -1.2, 2.0],
+            &[0.0, 1.0, 0.0],
+        );
+        checks::derivatives(&SoftmaxCrossEntropy::default(), &[0.3, 0.3], &[0.25, 0.75]);
     }
 
     #[test]
     fn a_saturated_sample_keeps_its_digits() {
         let (mut r, mut state) = ([0.0; 2], [0.0; 4]);
-        let value = SoftmaxCrossEntropy.evaluate(&[50.0, 0.0], &[1.0, 0.0], &mut r, &mut state);
+        let value =
+            SoftmaxCrossEntropy::default().evaluate(&[50.0, 0.0], &[1.0, 0.0], &mut r, &mut state);
         let tail = (-50f64).exp();
         assert!((value / tail - 1.0).abs() < 1e-15);
         assert!((r[0] / -tail - 1.0).abs() < 1e-15 && r[0] == -r[1]);
@@ -151,8 +224,13 @@ mod tests {
     #[test]
     fn the_hessian_of_a_saturated_sample_keeps_its_digits() {
         let (mut state, mut out) = ([0.0; 4], [0.0; 2]);
-        SoftmaxCrossEntropy.evaluate(&[50.0, 0.0], &[1.0, 0.0], &mut [0.0; 2], &mut state);
-        SoftmaxCrossEntropy.hessian_times(&state, &[0.3, -0.4], &mut out);
+        SoftmaxCrossEntropy::default().evaluate(
+            &[50.0, 0.0],
+            &[1.0, 0.0],
+            &mut [0.0; 2],
+            &mut state,
+        );
+        SoftmaxCrossEntropy::default().hessian_times(&state, &[0.3, -0.4], &mut out);
         let expected = 0.7 * (-50f64).exp();
         assert!((out[0] / expected - 1.0).abs() < 1e-15);
         assert!((out[1] / -expected - 1.0).abs() < 1e-15);
@@ -161,7 +239,8 @@ mod tests {
     #[test]
     fn huge_logits_do_not_overflow() {
         let (mut r, mut state) = ([0.0; 2], [0.0; 4]);
-        let value = SoftmaxCrossEntropy.evaluate(&[1e300, 0.0], &[0.0, 1.0], &mut r, &mut state);
+        let value =
+            SoftmaxCrossEntropy::default().evaluate(&[1e300, 0.0], &[0.0, 1.0], &mut r, &mut state);
         assert_eq!((value, r), (1e300, [1.0, -1.0]));
     }
 }

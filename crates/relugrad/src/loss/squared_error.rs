@@ -1,11 +1,22 @@
 //! `ℓ = ½ ‖f − y‖²`.
 
-use super::LossFunction;
+use super::{LossFunction, TargetKind};
+
+pub(super) const NAME: &str = "squared-error";
 
 /// It needs no state: its Hessian is the identity.
+#[derive(Debug)]
 pub(crate) struct SquaredError;
 
 impl LossFunction for SquaredError {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn check(&self, _: TargetKind, _: usize) -> Result<(), String> {
+        Ok(())
+    }
+
     fn evaluate(&self, logits: &[f64], target: &[f64], residual: &mut [f64], _: &mut [f64]) -> f64 {
         for (r, (f, y)) in residual.iter_mut().zip(logits.iter().zip(target)) {
             *r = f - y;
@@ -29,7 +40,7 @@ impl LossFunction for SquaredError {
         out.fill(0.0);
     }
 
-    fn sees_only_differences(&self) -> bool {
+    fn hessian_depends_on_target(&self) -> bool {
         false
     }
 }

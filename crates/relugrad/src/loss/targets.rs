@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ndarray::{ArrayView2, s};
 
-use super::Loss;
+use super::{Loss, LossFunction};
 use crate::error::{Error, Result, check_shape};
 use crate::scalar::Scalar;
 
@@ -18,6 +18,30 @@ pub enum Targets<'a, T> {
     Probabilities(ArrayView2<'a, T>),
     /// Values to regress to, for squared error; `[B, K]`.
     Values(ArrayView2<'a, T>),
+}
+
+/// What targets are, without their values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetKind {
+    /// One class index per sample.
+    Classes,
+    /// Probabilities of the classes.
+    Probabilities,
+    /// Values to regress to.
+    Values,
+}
+
+impl TargetKind {
+    /// Refuses values.
+    pub(super) fn are_classes(self) -> std::result::Result<(), String> {
+        match self {
+            TargetKind::Classes | TargetKind::Probabilities => Ok(()),
+            TargetKind::Values => Err(
+                "needs classes or probabilities as targets, not values; use squared error"
+                    .to_owned(),
+            ),
+        }
+    }
 }
 
 /// How far the sum of target probabilities may be from 1, in units of `K·ε`.
@@ -41,68 +65,51 @@ impl<T: Scalar> Targets<'_, T> {
         outputs: usize,
         out: &mut Vec<f64>,
     ) -> Result<()> {
-        loss.check()?;
-        self.check_kind(loss, outputs)?;
+        let (function, kind) = (loss.function(), self.kind());
+        function.check_options()?;
+        let unfit = |problem| Error::Loss {
+            loss: loss.name().to_owned(),
+            problem,
+        };
+        function.check(kind, outputs).map_err(unfit)?;
         out.clear();
         out.resize(samples * outputs, 0.0);
         match self {
             Targets::Classes(labels) => {
                 check_shape("labels", &[samples], &[labels.len()])?;
-                labels
-                    .iter()
-                    .zip(out.chunks_mut(outputs))
-                    .enumerate()
-                    .try_for_each(|(i, (&label, row))| class_target(loss, i, label, row))
+                let classes = function.classes(outputs);
+                for (sample, (&label, row)) in
+                    labels.iter().zip(out.chunks_mut(outputs)).enumerate()
+                {
+                    if label >= classes {
+                        return Err(Error::Label {
+                            sample,
+                            label,
+                            classes,
+                        });
+                    }
+                    function.class_target(label, row);
+                }
+                Ok(())
             }
             Targets::Probabilities(values) | Targets::Values(values) => {
                 check_shape("targets", &[samples, outputs], values.shape())?;
                 copy_finite(values, out)?;
-                match self {
-                    Targets::Probabilities(_) => normalise(loss, outputs, out),
-                    _ => Ok(()),
+                match kind {
+                    TargetKind::Probabilities => normalise(&*function, outputs, out),
+                    TargetKind::Classes | TargetKind::Values => Ok(()),
                 }
             }
         }
     }
 
-    fn check_kind(&self, loss: &Loss, outputs: usize) -> Result<()> {
-        let problem = match (loss, self) {
-            (Loss::Logistic, _) if outputs != 1 => {
-                format!("needs a network with one logit, not {outputs}; use softmax cross-entropy")
-            }
-            (Loss::Logistic | Loss::SoftmaxCrossEntropy { .. }, Targets::Values(_)) => {
-                "needs classes or probabilities as targets, not values".to_owned()
-            }
-            _ => return Ok(()),
-        };
-        let loss = loss.name();
-        Err(Error::Loss { loss, problem })
-    }
-}
-
-fn class_target(loss: &Loss, sample: usize, label: usize, row: &mut [f64]) -> Result<()> {
-    let outputs = row.len();
-    let classes = if matches!(loss, Loss::Logistic) {
-        2
-    } else {
-        outputs
-    };
-    if label >= classes {
-        return Err(Error::Label {
-            sample,
-            label,
-            classes,
-        });
-    }
-    match loss {
-        Loss::Logistic => row[0] = label as f64,
-        Loss::SquaredError => row[label] = 1.0,
-        Loss::SoftmaxCrossEntropy { label_smoothing } => {
-            row.fill(label_smoothing / outputs as f64);
-            row[label] += 1.0 - label_smoothing;
+    fn kind(&self) -> TargetKind {
+        match self {
+            Targets::Classes(_) => TargetKind::Classes,
+            Targets::Probabilities(_) => TargetKind::Probabilities,
+            Targets::Values(_) => TargetKind::Values,
         }
     }
-    Ok(())
 }
 
 fn copy_finite<T: Scalar>(values: &ArrayView2<T>, out: &mut [f64]) -> Result<()> {
@@ -118,12 +125,12 @@ fn copy_finite<T: Scalar>(values: &ArrayView2<T>, out: &mut [f64]) -> Result<()>
     Ok(())
 }
 
-/// Makes rows exact distributions; for the logistic loss a row is the probability of one of two classes.
-fn normalise(loss: &Loss, outputs: usize, values: &mut [f64]) -> Result<()> {
+/// Makes rows exact distributions; where there is a class more than logits, a row leaves the first one out.
+fn normalise(loss: &dyn LossFunction, outputs: usize, values: &mut [f64]) -> Result<()> {
     let tolerance = SUM_TOLERANCE * outputs as f64 * f64::from(f32::EPSILON);
+    let binary = loss.classes(outputs) > outputs;
     for (sample, row) in values.chunks_mut(outputs).enumerate() {
         let sum: f64 = row.iter().sum();
-        let binary = matches!(loss, Loss::Logistic);
         let total = if binary {
             sum <= 1.0
         } else {

@@ -69,9 +69,8 @@ impl Objective {
     /// The loss and each term by itself, with its name.
     fn parts(&self) -> impl Iterator<Item = (String, Objective)> {
         let part = |terms: Vec<Term>, penalties_only| Objective {
-            terms,
             penalties_only,
-            ..self.clone()
+            ..self.with_terms(terms)
         };
         let loss = (!self.penalties_only).then(|| ("the loss".to_owned(), part(Vec::new(), false)));
         let term = move |term: &Term| (term.penalty.to_string(), part(vec![term.clone()], true));
@@ -85,14 +84,23 @@ impl Objective {
         samples: Range<usize>,
         fits: &dyn Fn(T) -> bool,
     ) -> bool {
-        let share = samples.len() as f64 / inputs.nrows() as f64;
         let mut part = self.clone();
+        let share = if part.sample_weights.is_empty() {
+            samples.len() as f64 / inputs.nrows() as f64
+        } else {
+            part.sample_weights = self.sample_weights[samples.clone()].to_vec();
+            part.sample_weights.iter().sum::<f64>() / self.sample_weights.iter().sum::<f64>()
+        };
+        if share == 0.0 {
+            return false;
+        }
         part.terms.iter_mut().for_each(|term| term.lambda *= share);
         let mut workspace = Workspace::new();
         let targets = targets.part(samples.clone());
         let inputs = inputs.slice(s![samples, ..]);
         let found = part.evaluate_here(network, inputs, &targets, &mut workspace, true);
-        let broken = |gradient: &Parameters<T>| gradient.values().iter().any(|&g| !fits(g));
-        found.is_err() || workspace.gradient.as_ref().is_some_and(broken)
+        let adjoint = workspace.adjoint.as_ref();
+        let broken = |g: &T| !fits(*g);
+        found.is_err() || adjoint.is_some_and(|a| a.parameters.values().iter().any(broken))
     }
 }

@@ -1,33 +1,34 @@
 //! `loss + Σ_i λ_i penalty_i` over a batch: value, every term, and the exact parameter gradient.
 
-mod boundary;
 mod culprit;
-mod cure;
-mod first_layer;
-mod gradient;
+mod forward;
+mod geometric;
 mod gram;
-mod heads;
-mod kinks;
-mod last_layers;
-mod order;
+mod input_gradient;
+mod pair;
 mod plan;
+mod rows;
+mod sample;
 mod scale;
 mod work;
 mod workspace;
 
+use std::fmt;
+
 use ndarray::ArrayView2;
 
 use crate::error::{Error, Result, check_non_negative};
-use crate::loss::{Loss, Targets};
+use crate::loss::{Function, Loss, Targets};
 use crate::network::Network;
 use crate::parallel::on_pool;
 use crate::parameters::Parameters;
 use crate::penalty::Penalty;
 use crate::scalar::Scalar;
-use plan::Plan;
+use forward::Context;
+use plan::Doors;
 use scale::Scale;
 
-pub(crate) use first_layer::FirstLayer;
+pub(crate) use gram::FirstLayer;
 pub use plan::Route;
 pub use work::Stage;
 pub use workspace::{Evaluation, Workspace};
@@ -72,24 +73,54 @@ pub struct Term {
 /// assert_eq!(gradient.len(), network.parameters().len());
 /// # Ok::<(), relugrad::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone)]
 pub struct Objective {
     loss: Loss,
+    function: Function,
     terms: Vec<Term>,
+    doors: Doors,
     route: Route,
     draw: u64,
     penalties_only: bool,
+    /// Weights of the samples, or none if all count alike.
+    sample_weights: Vec<f64>,
+}
+
+impl fmt::Debug for Objective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut objective = f.debug_struct("Objective");
+        objective
+            .field("loss", &self.loss)
+            .field("terms", &self.terms)
+            .field("route", &self.route)
+            .field("draw", &self.draw)
+            .field("penalties_only", &self.penalties_only)
+            .finish()
+    }
+}
+
+impl PartialEq for Objective {
+    fn eq(&self, other: &Objective) -> bool {
+        self.loss == other.loss
+            && self.terms == other.terms
+            && (self.route, self.draw, self.penalties_only)
+                == (other.route, other.draw, other.penalties_only)
+            && self.sample_weights == other.sample_weights
+    }
 }
 
 impl Objective {
     /// The loss alone.
     pub fn new(loss: Loss) -> Objective {
         Objective {
+            function: loss.function(),
             loss,
             terms: Vec::new(),
+            doors: Doors::default(),
             route: Route::Fewest,
             draw: 0,
             penalties_only: false,
+            sample_weights: Vec::new(),
         }
     }
 
@@ -101,8 +132,22 @@ impl Objective {
     pub fn with(mut self, penalty: Penalty, lambda: f64) -> Result<Objective> {
         penalty.check()?;
         check_non_negative(&format!("lambda of {penalty}"), lambda)?;
+        self.doors.add(self.terms.len(), penalty.door());
         self.terms.push(Term { penalty, lambda });
         Ok(self)
+    }
+
+    /// The same with other terms, which have been checked.
+    fn with_terms(&self, terms: Vec<Term>) -> Objective {
+        let mut doors = Doors::default();
+        for (i, term) in terms.iter().enumerate() {
+            doors.add(i, term.penalty.door());
+        }
+        Objective {
+            terms,
+            doors,
+            ..self.clone()
+        }
     }
 
     /// Chooses how rows are chosen; the results are the same up to rounding.
@@ -125,6 +170,34 @@ impl Objective {
     /// step.
     pub fn set_draw(&mut self, draw: u64) {
         self.draw = draw;
+    }
+
+    /// Gives each sample `b` of the following batches a weight `w_b ≥ 0`: means over the batch become
+    /// `Σ_b w_b φ_b / Σ_b w_b`, of the loss and of every penalty. Values at single samples stay as they are. Without weights,
+    /// or with equal ones, all samples count alike.
+    ///
+    /// # Errors
+    /// [`Error::SampleWeights`] if one is negative or not finite, or if all are 0.
+    pub fn set_sample_weights(&mut self, weights: &[f64]) -> Result<()> {
+        let bad = weights.iter().position(|w| !(w.is_finite() && *w >= 0.0));
+        if let Some(sample) = bad {
+            return Err(Error::SampleWeights {
+                problem: format!(
+                    "the weight of sample {sample} is {} but must be finite and at least 0",
+                    weights[sample]
+                ),
+            });
+        }
+        let total: f64 = weights.iter().sum();
+        let has_mean = total > 0.0 && total.is_finite();
+        if !weights.is_empty() && !has_mean {
+            return Err(Error::SampleWeights {
+                problem: format!("the sum of the samples' weights is {total}"),
+            });
+        }
+        self.sample_weights.clear();
+        self.sample_weights.extend_from_slice(weights);
+        Ok(())
     }
 
     /// Changes the weight of the `index`-th term.
@@ -231,10 +304,10 @@ impl Objective {
             return self.evaluate_wide(network, inputs, targets, workspace, derivatives);
         }
         let found = self.evaluate_here(network, inputs, targets, workspace, derivatives);
-        let found = found.and_then(|()| match &workspace.gradient {
-            Some(gradient) if derivatives && !workspace.is_finite => {
+        let found = found.and_then(|()| match &workspace.adjoint {
+            Some(adjoint) if derivatives && !workspace.is_finite => {
                 let finite = |g: T| g.is_finite();
-                self.check_gradient((network, inputs, targets), gradient, &finite)
+                self.check_gradient((network, inputs, targets), &adjoint.parameters, &finite)
             }
             _ => Ok(()),
         });
@@ -262,46 +335,30 @@ impl Objective {
         let operations = inputs.nrows() * network.parameters().len();
         on_pool(operations, || {
             workspace.start(self, network, inputs, targets, derivatives)?;
-            let mut plan = std::mem::take(&mut workspace.plan);
-            self.plan_into(network.outputs(), &mut plan);
-            self.gradient_stage(&plan, network, workspace, derivatives)?;
-            self.gram_stage(&plan, network, workspace, derivatives)?;
-            self.geometry_stage(&plan, network, workspace, derivatives)?;
-            workspace.plan = plan;
+            let Workspace {
+                forward,
+                evaluation,
+                adjoint,
+                stages,
+                ..
+            } = workspace;
+            let at = Context {
+                objective: self,
+                network,
+                forward,
+                plan: self.plan(network.outputs()),
+            };
+            let mut adjoint = adjoint.as_mut().filter(|_| derivatives);
+            stages
+                .input_gradient
+                .run(&at, evaluation, adjoint.as_deref_mut())?;
+            stages.gram.run(&at, evaluation, adjoint.as_deref_mut())?;
+            stages.rows.run(&at, evaluation, adjoint.as_deref_mut())?;
+            stages.geometric.run(&at, evaluation, adjoint)?;
             if derivatives {
                 workspace.finish_gradient(network, self.terms.is_empty());
             }
             workspace.finish_value(self)
         })
-    }
-
-    /// Values of the plan's geometric terms and, with `derivatives`, their parts of `f̄` and of the gradient.
-    fn geometry_stage<T: Scalar>(
-        &self,
-        plan: &Plan,
-        network: &Network<T>,
-        workspace: &mut Workspace<T>,
-        derivatives: bool,
-    ) -> Result<()> {
-        for &term in &plan.geometry {
-            workspace.evaluation.term_mut(term).fill(0.0);
-            match &self.terms[term].penalty {
-                Penalty::CureKinks { step, direction } => {
-                    self.kink_term(term, (*step, *direction), network, workspace, derivatives)?;
-                }
-                Penalty::DecisionBoundary(hinge) => {
-                    self.decision_term(term, hinge, network, workspace, derivatives)?;
-                }
-                Penalty::RegionBoundary(hinge) => {
-                    self.region_term(term, hinge, network, workspace, derivatives)?;
-                }
-                Penalty::MaximumMargin(hinge) => {
-                    self.region_term(term, hinge, network, workspace, derivatives)?;
-                    self.decision_term(term, hinge, network, workspace, derivatives)?;
-                }
-                _ => unreachable!("not a geometric penalty"),
-            }
-        }
-        Ok(())
     }
 }

@@ -1,9 +1,13 @@
 //! Which rows are swept for which penalties.
 
+use std::sync::Arc;
+
 use ndarray::Array2;
 
 use super::Objective;
-use crate::penalty::{Form, Penalty};
+use crate::penalty::{
+    Alone, Door, Geometric, GramPenalty, InputGradientPenalty, JacobianPenalty, PairPenalty,
+};
 use crate::scalar::Scalar;
 
 /// How an [`Objective`] chooses the rows of its sweeps.
@@ -25,89 +29,127 @@ pub enum Route {
     SubsetSums,
 }
 
-/// The sweeps of one evaluation. Terms are given by their index.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// The terms of an objective by the doors that they come through, with their numbers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Doors {
+    pub(super) gram: Vec<(usize, Arc<dyn GramPenalty>)>,
+    pub(super) input_gradient: Vec<(usize, Arc<dyn InputGradientPenalty>)>,
+    pub(super) pair: Vec<(usize, Arc<dyn PairPenalty>)>,
+    pub(super) rows: Vec<(usize, Arc<dyn JacobianPenalty>)>,
+    pub(super) geometric: Vec<(usize, Geometric)>,
+    /// Whether all penalties of the Gram matrix promise to see only differences of logits.
+    differences: bool,
+}
+
+impl Doors {
+    pub(super) fn add(&mut self, term: usize, door: Door) {
+        let differences = door.sees_only_differences();
+        match door {
+            Door::Gram(penalty) => {
+                self.differences = differences && (self.differences || self.gram.is_empty());
+                self.gram.push((term, penalty));
+            }
+            Door::InputGradient(penalty) => self.input_gradient.push((term, penalty)),
+            Door::Pair(penalty) => self.pair.push((term, penalty)),
+            Door::Rows(penalty) => self.rows.push((term, penalty)),
+            Door::Geometric(penalty) => self.geometric.push((term, penalty)),
+        }
+    }
+}
+
+/// Which sweeps one evaluation takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// Terms computed from the input gradient (one row): norms of it, and CURE.
-    pub(crate) gradient: Vec<usize>,
-    /// Terms computed from the hyperplanes around the sample.
-    pub(crate) geometry: Vec<usize>,
-    /// Terms computed from the Gram matrix.
-    pub(crate) gram: Vec<usize>,
-    /// The rows of the Gram matrix's sweeps.
-    pub(crate) rows: Rows,
+    /// The rows that carry the Gram matrix.
+    pub(super) basis: SeedBasis,
+    /// Whether the penalties of the Gram matrix are computed from the input gradient instead.
+    pub(super) gram_by_gradient: bool,
 }
 
 /// Which rows carry the Gram matrix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Rows {
+pub(super) enum SeedBasis {
     /// The identity: all `K` rows of `J`.
     #[default]
     Identity,
     /// `K − 1` orthonormal rows orthogonal to `1`: all of `C J`.
     Centred,
-    /// The random rows of the only Gram term.
-    Projected,
+    /// The random rows of the only Gram term, and how many.
+    Random(usize),
 }
 
 impl Objective {
     /// The sweeps for a network with `outputs` logits.
-    pub(crate) fn plan(&self, outputs: usize) -> Plan {
-        let mut plan = Plan::default();
-        self.plan_into(outputs, &mut plan);
-        plan
-    }
-
-    /// [`plan`](Self::plan) into one whose memory is used again.
-    pub(crate) fn plan_into(&self, outputs: usize, plan: &mut Plan) {
-        let fewest = self.route != Route::AllRows;
-        let Plan {
-            gradient,
-            geometry,
-            gram,
-            rows,
-        } = plan;
-        for terms in [&mut *gradient, geometry, gram] {
-            terms.clear();
+    pub(super) fn plan(&self, outputs: usize) -> Plan {
+        let gram = &self.doors.gram;
+        if self.route == Route::AllRows || gram.is_empty() {
+            return Plan::default();
         }
-        for (i, term) in self.terms.iter().enumerate() {
-            match term.penalty.form() {
-                Form::Gram => gram.push(i),
-                Form::Geometry => geometry.push(i),
-                Form::Gradient(_) | Form::FiniteStep(..) => gradient.push(i),
-            }
-        }
-        let only = |gram: &[usize], penalty: fn(&Penalty) -> bool| {
-            fewest && !gram.is_empty() && gram.iter().all(|&i| penalty(&self.terms[i].penalty))
+        let by_gradient = |(_, penalty): &(usize, Arc<dyn GramPenalty>)| {
+            matches!(penalty.alone(), Alone::InputGradient(_))
         };
-        *rows = Rows::Identity;
-        if only(gram, |penalty| *penalty == Penalty::InputGradient) {
-            gradient.append(gram);
-            gradient.sort_unstable();
-            return;
+        if gram.iter().all(by_gradient) {
+            return Plan {
+                basis: SeedBasis::Identity,
+                gram_by_gradient: true,
+            };
         }
-        let differences = outputs > 1 && self.loss.function().sees_only_differences();
-        *rows = match gram[..] {
-            [i] if fewest && self.fewer_projections(i, outputs) => Rows::Projected,
-            _ if differences && only(gram, Penalty::sees_only_differences) => Rows::Centred,
-            _ => Rows::Identity,
-        };
-    }
-
-    /// Rows of each sample in the Gram stage.
-    pub(crate) fn gram_rows(&self, plan: &Plan, outputs: usize) -> usize {
-        match (plan.rows, &plan.gram[..]) {
-            (Rows::Centred, _) => outputs - 1,
-            (Rows::Projected, [i]) => match self.terms[*i].penalty {
-                Penalty::JacobianProjected { rows, .. } => rows,
-                _ => outputs,
-            },
-            _ => outputs,
+        Plan {
+            basis: self.basis(outputs),
+            gram_by_gradient: false,
         }
     }
 
-    fn fewer_projections(&self, term: usize, outputs: usize) -> bool {
-        matches!(self.terms[term].penalty, Penalty::JacobianProjected { rows, .. } if rows < outputs)
+    fn basis(&self, outputs: usize) -> SeedBasis {
+        if let [(_, penalty)] = &self.doors.gram[..]
+            && matches!(penalty.alone(), Alone::RandomRows)
+            && penalty.needs().random_rows < outputs
+            && self.sample_weights.is_empty()
+        {
+            return SeedBasis::Random(penalty.needs().random_rows);
+        }
+        let differences = outputs > 1 && self.function.sees_only_differences();
+        match differences && self.doors.differences {
+            true => SeedBasis::Centred,
+            false => SeedBasis::Identity,
+        }
+    }
+
+    /// The terms of norms of the input gradient, in no particular order.
+    pub(super) fn gradient_terms(
+        &self,
+        plan: Plan,
+    ) -> impl Iterator<Item = (usize, &dyn InputGradientPenalty)> {
+        let gram = self
+            .doors
+            .gram
+            .iter()
+            .filter(move |_| plan.gram_by_gradient);
+        let gram = gram.filter_map(|(term, penalty)| match penalty.alone() {
+            Alone::InputGradient(penalty) => Some((*term, penalty)),
+            Alone::Gram | Alone::RandomRows => None,
+        });
+        let own = self.doors.input_gradient.iter();
+        own.map(|(term, penalty)| (*term, &**penalty)).chain(gram)
+    }
+
+    /// The terms that are computed from the Gram matrix.
+    pub(super) fn gram_terms(&self, plan: Plan) -> &[(usize, Arc<dyn GramPenalty>)] {
+        match plan.gram_by_gradient {
+            true => &[],
+            false => &self.doors.gram,
+        }
+    }
+}
+
+impl SeedBasis {
+    /// Rows of each sample.
+    pub(super) fn rows(self, outputs: usize) -> usize {
+        match self {
+            SeedBasis::Identity => outputs,
+            SeedBasis::Centred => outputs - 1,
+            SeedBasis::Random(rows) => rows,
+        }
     }
 }
 
@@ -120,19 +162,19 @@ pub(crate) struct SharedSeeds<T> {
 
 impl<T: Scalar> SharedSeeds<T> {
     /// Makes them those of a network with `outputs` logits, if they are not.
-    pub(crate) fn fill(&mut self, rows: Rows, outputs: usize) {
-        let count = outputs - usize::from(rows == Rows::Centred);
+    pub(crate) fn fill(&mut self, basis: SeedBasis, outputs: usize) {
+        let count = outputs - usize::from(basis == SeedBasis::Centred);
         if self.exact.dim() != (count, outputs) {
-            self.exact = shared_seeds(rows, outputs);
-            self.rounded = shared_seeds(rows, outputs);
+            self.exact = shared_seeds(basis, outputs);
+            self.rounded = shared_seeds(basis, outputs);
         }
     }
 }
 
 /// Seeds of the Gram matrix's sweeps: the identity, or the `K − 1` rows
 /// `(1, …, 1, −i, 0, …, 0)/√(i(i+1))` with `i` ones, which are orthonormal and orthogonal to `1` (Helmert).
-fn shared_seeds<T: Scalar>(rows: Rows, outputs: usize) -> Array2<T> {
-    if rows != Rows::Centred {
+fn shared_seeds<T: Scalar>(basis: SeedBasis, outputs: usize) -> Array2<T> {
+    if basis != SeedBasis::Centred {
         return Array2::eye(outputs);
     }
     Array2::from_shape_fn((outputs - 1, outputs), |(row, column)| {
@@ -149,12 +191,13 @@ fn shared_seeds<T: Scalar>(rows: Rows, outputs: usize) -> Array2<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Loss;
+    use crate::{Loss, Penalty};
 
     fn plan(penalties: &[Penalty], loss: Loss) -> Plan {
-        let objective = penalties.iter().fold(Objective::new(loss), |objective, p| {
-            objective.with(p.clone(), 1.0).unwrap()
-        });
+        let new = Objective::new(loss);
+        let objective = penalties
+            .iter()
+            .fold(new, |objective, p| objective.with(p.clone(), 1.0).unwrap());
         objective.plan(10)
     }
 
@@ -162,31 +205,30 @@ mod tests {
     fn each_set_of_penalties_takes_the_fewest_rows() {
         use Penalty::*;
         let softmax = Loss::softmax_cross_entropy();
-        let alone = plan(&[InputGradient], softmax);
-        assert_eq!((alone.gradient, alone.gram), (vec![0], vec![]));
-        let shared = plan(&[InputGradient, CurvatureTrace], softmax);
-        assert_eq!((shared.gram, shared.rows), (vec![0, 1], Rows::Centred));
-        assert_eq!(
-            plan(&[CurvatureTrace], Loss::SquaredError).rows,
-            Rows::Identity
-        );
-        assert_eq!(
-            plan(&[CrossLipschitz, Jacobian], softmax).rows,
-            Rows::Identity
-        );
+        let basis = |penalties: &[Penalty], loss| {
+            let plan = plan(penalties, loss);
+            assert!(!plan.gram_by_gradient);
+            plan.basis
+        };
+        assert!(plan(&[InputGradient], softmax).gram_by_gradient);
+        let shared = basis(&[InputGradient, CurvatureTrace], softmax);
+        assert_eq!(shared, SeedBasis::Centred);
+        let squared = basis(&[CurvatureTrace], Loss::SquaredError);
+        assert_eq!(squared, SeedBasis::Identity);
+        for order in [[CrossLipschitz, Jacobian], [Jacobian, CrossLipschitz]] {
+            assert_eq!(basis(&order, softmax), SeedBasis::Identity);
+        }
         let few = JacobianProjected { rows: 3, seed: 0 };
-        assert_eq!(
-            plan(std::slice::from_ref(&few), softmax).rows,
-            Rows::Projected
-        );
-        assert_eq!(plan(&[few, CrossLipschitz], softmax).rows, Rows::Identity);
+        let alone = basis(std::slice::from_ref(&few), softmax);
+        assert_eq!(alone, SeedBasis::Random(3));
+        assert_eq!(basis(&[few, CrossLipschitz], softmax), SeedBasis::Identity);
         let many = JacobianProjected { rows: 30, seed: 0 };
-        assert_eq!(plan(&[many], softmax).rows, Rows::Identity);
+        assert_eq!(basis(&[many], softmax), SeedBasis::Identity);
     }
 
     #[test]
     fn centred_seeds_are_orthonormal_and_orthogonal_to_one() {
-        let q = shared_seeds::<f64>(Rows::Centred, 7);
+        let q = shared_seeds::<f64>(SeedBasis::Centred, 7);
         assert!(q.dot(&q.t()).abs_diff_eq(&Array2::eye(6), 1e-15));
         assert!(
             q.sum_axis(ndarray::Axis(1))

@@ -1,11 +1,9 @@
 //! What an evaluation of an objective is made of, counted before it is run.
 
 use super::Objective;
-use super::first_layer::FirstLayer;
-use super::order::Order;
-use super::plan::Rows;
+use super::gram::{FirstLayer, Order};
+use super::plan::SeedBasis;
 use crate::network::{Network, Node};
-use crate::penalty::Form;
 use crate::scalar::Scalar;
 use crate::trace::Trace;
 
@@ -41,28 +39,27 @@ impl Objective {
             });
         };
         add("forward pass", 1, all);
-        if !plan.gradient.is_empty() {
+        let pairs = &self.doors.pair;
+        if !pairs.is_empty() || self.gradient_terms(plan).next().is_some() {
             add("input gradient", 1, all);
-            for &term in &plan.gradient {
-                if let Form::FiniteStep(_, direction) = self.terms[term].penalty.form() {
-                    let two = "second point of CURE: forward pass and input gradient";
-                    add(two, 1, 2 * all);
-                    let spared = if direction.is_constant() { first } else { 0 };
-                    let four = "second point of CURE: tangents and gradients";
-                    add(four, 1, 4 * all - spared);
-                }
+            for (_, pair) in pairs {
+                let name = pair.name();
+                let two = format!("second point of {name}: forward pass and input gradient");
+                add(&two, 1, 2 * all);
+                let spared = if pair.is_held() { first } else { 0 };
+                let four = format!("second point of {name}: tangents and gradients");
+                add(&four, 1, 4 * all - spared);
             }
-            let shared = self.shared_first(&plan, network).map_or(0, |_| first);
+            let shared = self.shared_first(plan, network).map_or(0, |_| first);
             let tangents = "tangents of the input gradient's penalties";
             add(tangents, 1, all - shared);
             add("their weight gradient", 1, all - shared);
         }
-        if !plan.gram.is_empty() {
-            let rows = self.gram_rows(&plan, network.outputs());
-            let spared = if plan.rows == Rows::Projected {
-                0
-            } else {
-                last
+        if !self.gram_terms(plan).is_empty() {
+            let rows = plan.basis.rows(network.outputs());
+            let spared = match plan.basis {
+                SeedBasis::Random(_) => 0,
+                SeedBasis::Identity | SeedBasis::Centred => last,
             };
             let order = Order::of(self, network, &gated, rows);
             let through = if order.first.is_some() { first } else { 0 };
@@ -95,6 +92,19 @@ impl Objective {
                     multiply_adds,
                 );
             }
+        }
+        if !self.doors.rows.is_empty() {
+            let rows = network.outputs();
+            let mut add = |name: &str, per_row: u64| {
+                stages.push(Stage {
+                    name: name.to_owned(),
+                    rows,
+                    multiply_adds: per_row * (rows * samples) as u64,
+                });
+            };
+            add("cotangents of all rows of the Jacobian", all - last);
+            add("tangents of the penalties of the rows", all);
+            add("weight gradient of the penalties of the rows", all);
         }
         let mut add = |name: &str, per_row: u64| {
             stages.push(Stage {

@@ -3,17 +3,19 @@
 use ndarray::{Array2, ArrayView2, ArrayView3};
 
 use super::Objective;
-use super::first_layer::FirstLayerBuffers;
-use super::plan::{Plan, SharedSeeds};
+use super::forward::{Adjoint, Forward};
+use super::geometric::GeometricStage;
+use super::gram::GramStage;
+use super::input_gradient::InputGradientStage;
+use super::rows::RowsStage;
 use crate::buffer::Buffer;
-use crate::error::{Error, Result};
-use crate::loss::{LossBatch, Magnified, Targets};
+use crate::error::{Error, Result, check_shape};
+use crate::loss::Targets;
 use crate::network::Network;
 use crate::network::map::Share;
 use crate::parameters::Parameters;
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Rows, Seeds, weight_gradient};
-use crate::trace::Record;
 
 /// The value of an objective on a batch, term by term.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,29 +41,14 @@ pub struct Evaluation {
 /// the input gradient, `2R` more for Gram penalties swept with `R` rows, and 4 more for CURE.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace<T> {
-    pub(super) plan: Plan,
-    pub(super) seeds: SharedSeeds<T>,
-    pub(super) record: Record<T>,
-    pub(super) targets: Vec<f64>,
-    pub(super) loss: LossBatch,
-    /// The derivative of the objective in the logits; `[B, K]`.
-    pub(super) f_bar: Vec<f64>,
+    pub(super) forward: Forward<T>,
     pub(super) evaluation: Evaluation,
-    pub(super) gradient: Option<Parameters<T>>,
+    pub(super) adjoint: Option<Adjoint<T>>,
     /// Whether all entries of the gradient are.
     pub(super) is_finite: bool,
+    pub(super) stages: Stages<T>,
     /// Rows of the loss's backward pass.
-    pub(super) loss_rows: Rows<T>,
-    /// Rows of the input-gradient stage.
-    pub(super) row: Pair<T>,
-    /// Rows of the Gram stage.
-    pub(super) gram: Pair<T>,
-    /// Rows of the geometric penalties.
-    pub(super) geometry: Pair<T>,
-    /// The second point of CURE.
-    pub(super) step: super::cure::FiniteStep<T>,
-    /// The residuals of the input-gradient stage.
-    pub(super) magnified: Magnified,
+    loss_rows: Rows<T>,
     /// The logits of the last evaluation.
     logits: Vec<T>,
     outputs: usize,
@@ -81,14 +68,20 @@ enum Done {
     Gradient,
 }
 
+/// The stages of an evaluation, each with its own buffers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stages<T> {
+    pub(super) input_gradient: InputGradientStage<T>,
+    pub(super) gram: GramStage<T>,
+    pub(super) rows: RowsStage<T>,
+    pub(super) geometric: GeometricStage<T>,
+}
+
 /// Cotangents and tangents of one stage.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pair<T> {
+pub(super) struct SweepPair<T> {
     pub(super) cotangents: Rows<T>,
     pub(super) tangents: Rows<T>,
-    pub(super) first: FirstLayerBuffers<T>,
-    /// At which samples the last layers' units are active.
-    pub(super) selected: Vec<u64>,
 }
 
 impl Evaluation {
@@ -113,8 +106,9 @@ impl<T: Scalar> Workspace<T> {
 
     /// The parameter gradient of the last evaluation; `None` unless that was a [`Objective::gradient_into`] that succeeded.
     pub fn gradient(&self) -> Option<&Parameters<T>> {
-        let gradient = self.gradient.as_ref();
-        gradient.filter(|_| self.done == Done::Gradient)
+        let adjoint = self.adjoint.as_ref();
+        let adjoint = adjoint.filter(|_| self.done == Done::Gradient);
+        adjoint.map(|adjoint| &adjoint.parameters)
     }
 
     /// The logits of the last evaluation's batch, `[B, K]`; `None` before one, or if it failed.
@@ -125,7 +119,8 @@ impl<T: Scalar> Workspace<T> {
     }
 
     pub(super) fn into_parts(self) -> (Evaluation, Option<Parameters<T>>) {
-        (self.evaluation, self.gradient)
+        let gradient = self.adjoint.map(|adjoint| adjoint.parameters);
+        (self.evaluation, gradient)
     }
 
     /// Begins an evaluation: the results of the last one are no longer those of this workspace.
@@ -137,7 +132,8 @@ impl<T: Scalar> Workspace<T> {
     pub(super) fn finish(&mut self, network: &Network<T>, derivatives: bool) {
         self.outputs = network.outputs();
         self.logits.clear();
-        self.logits.extend_from_slice(self.record.logits(network));
+        self.logits
+            .extend_from_slice(self.forward.record.logits(network));
         self.end(derivatives);
     }
 
@@ -161,27 +157,14 @@ impl<T: Scalar> Workspace<T> {
         crate::error::check_finite("the logits", self.outputs, &self.logits)?;
         self.evaluation.clone_from(&wide.evaluation);
         if let Some(from) = wide.gradient() {
-            let parameters = network.parameters();
-            let to = self.gradient.take();
-            let to = to.filter(|to| to.same_layout(parameters));
-            let mut to = to.unwrap_or_else(|| parameters.zeros_like());
-            let pairs = to.values_mut().iter_mut().zip(from.values());
-            pairs.for_each(|(to, &g)| *to = T::from_f64(g));
-            self.gradient = Some(to);
+            let adjoint = Adjoint::start(&mut self.adjoint, network);
+            let pairs = adjoint.parameters.values_mut().iter_mut();
+            pairs
+                .zip(from.values())
+                .for_each(|(to, &g)| *to = T::from_f64(g));
         }
         self.end(wide.gradient().is_some());
         Ok(())
-    }
-
-    /// Magnifies the residuals of nearly certain samples.
-    pub(super) fn magnify(&mut self, objective: &Objective, network: &Network<T>) {
-        let logits = self.record.logits(network);
-        self.magnified
-            .fill(&objective.loss, &self.loss, logits, &self.targets);
-    }
-
-    pub(super) fn samples(&self) -> usize {
-        self.record.samples
     }
 
     /// Forward pass, loss, and a gradient of zero, though without terms the places of dense weights keep what they hold.
@@ -193,59 +176,55 @@ impl<T: Scalar> Workspace<T> {
         targets: &Targets<T>,
         derivatives: bool,
     ) -> Result<()> {
-        let k = network.outputs();
-        self.record.fill(network, inputs)?;
-        let samples = self.samples();
-        targets.resolve(&objective.loss, samples, k, &mut self.targets)?;
-        let logits = self.record.logits(network);
-        self.loss.fill(&objective.loss, logits, &self.targets, k);
+        let (k, forward) = (network.outputs(), &mut self.forward);
+        forward.record.fill(network, inputs)?;
+        let samples = forward.samples();
+        targets.resolve(&objective.loss, samples, k, &mut forward.targets)?;
+        let logits = forward.record.logits(network);
+        let function = &*objective.function;
+        forward.loss.fill(function, logits, &forward.targets, k);
+        forward.weigh(&objective.sample_weights)?;
         let shape = (objective.terms.len(), samples);
         if self.evaluation.sample_penalties.dim() != shape {
             self.evaluation.sample_penalties = Array2::zeros(shape);
         }
         if derivatives {
-            self.start_gradient(objective, network);
+            let adjoint = Adjoint::start(&mut self.adjoint, network);
+            let weight = objective.loss_weight();
+            self.forward.write_residuals(weight, &mut adjoint.logits);
+            if objective.terms.is_empty() {
+                clear_for_replacement(network, &mut adjoint.parameters);
+            } else {
+                adjoint.parameters.fill_zero();
+            }
         }
         Ok(())
-    }
-
-    fn start_gradient(&mut self, objective: &Objective, network: &Network<T>) {
-        let mean = objective.loss_weight() / self.samples() as f64;
-        self.f_bar.clear();
-        self.f_bar
-            .extend(self.loss.residuals.iter().map(|r| mean * r));
-        let parameters = network.parameters();
-        match &mut self.gradient {
-            Some(gradient) if gradient.same_layout(parameters) => {
-                if objective.terms.is_empty() {
-                    clear_for_replacement(network, gradient);
-                } else {
-                    gradient.fill_zero();
-                }
-            }
-            gradient => *gradient = Some(parameters.zeros_like()),
-        }
     }
 
     /// Sends the derivative in the logits back through the network; if it `is_all`, it replaces dense weights' parts of the
     /// gradient.
     pub(super) fn finish_gradient(&mut self, network: &Network<T>, is_all: bool) {
-        let gated = Gated::all(network, &self.record);
-        let seeds = to_scalar::<T>(&self.f_bar);
+        let Some(adjoint) = &mut self.adjoint else {
+            return;
+        };
+        let record = &self.forward.record;
+        let gated = Gated::all(network, record);
+        let seeds = to_scalar::<T>(&adjoint.logits);
         let seeds = per_sample(&seeds, 1, network.outputs());
         self.loss_rows
             .backward(&gated, Seeds::PerSample(seeds), gated.behind_input());
-        let gradient = self.gradient.as_mut().expect("it was started");
-        let activations = &self.record.slots;
+        let share = Share {
+            replace: is_all,
+            ..Share::affine()
+        };
+        let gradient = &mut adjoint.parameters;
+        let nodes = gated.nodes();
         weight_gradient(
             &gated,
             &self.loss_rows,
-            activations,
-            Share {
-                replace: is_all,
-                ..Share::affine()
-            },
-            gated.nodes(),
+            &record.slots,
+            share,
+            nodes,
             gradient,
         );
         self.is_finite = gradient.is_finite();
@@ -253,25 +232,67 @@ impl<T: Scalar> Workspace<T> {
 
     /// Means and total.
     pub(super) fn finish_value(&mut self, objective: &Objective) -> Result<()> {
-        let evaluation = &mut self.evaluation;
-        let mean = |values: &mut dyn Iterator<Item = &f64>| {
-            values.sum::<f64>() / self.record.samples as f64
-        };
-        evaluation.sample_losses.clone_from(&self.loss.values);
-        evaluation.loss = mean(&mut self.loss.values.iter());
+        let (evaluation, forward) = (&mut self.evaluation, &self.forward);
+        evaluation.sample_losses.clone_from(&forward.loss.values);
+        evaluation.loss = forward.mean(forward.loss.values.iter());
         evaluation.penalties.clear();
         for row in evaluation.sample_penalties.rows() {
-            evaluation.penalties.push(mean(&mut row.iter()));
+            evaluation.penalties.push(forward.mean(row.iter()));
         }
-        evaluation.samples_on_kink = self.record.kinks.iter().filter(|&&n| n > 0).count();
+        let on_kink = forward.record.kinks.iter().filter(|&&n| n > 0);
+        evaluation.samples_on_kink = on_kink.count();
         evaluation.value = objective.loss_weight() * evaluation.loss;
         let rows = evaluation.sample_penalties.rows().into_iter();
         for ((term, mean), row) in objective.terms.iter().zip(&evaluation.penalties).zip(rows) {
             evaluation.value += term.lambda * mean;
             check_finite(term.penalty.name(), *mean, row.iter())?;
         }
-        check_finite("the loss", evaluation.loss, self.loss.values.iter())?;
+        check_finite("the loss", evaluation.loss, forward.loss.values.iter())?;
         check_finite("the objective", evaluation.value, [].iter())
+    }
+}
+
+impl<T: Scalar> Forward<T> {
+    /// Takes the weights of the samples.
+    fn weigh(&mut self, weights: &[f64]) -> Result<()> {
+        self.weights.clear();
+        self.total = self.samples() as f64;
+        if weights.is_empty() {
+            return Ok(());
+        }
+        check_shape(
+            "weights of the samples",
+            &[self.samples()],
+            &[weights.len()],
+        )?;
+        self.weights.extend_from_slice(weights);
+        self.total = weights.iter().sum();
+        Ok(())
+    }
+
+    /// Writes the derivative of the mean loss, times a weight, with respect to the logits.
+    fn write_residuals(&self, weight: f64, to: &mut Vec<f64>) {
+        to.clear();
+        let samples = self.loss.residuals.chunks_exact(self.loss.outputs);
+        for (sample, residual) in samples.enumerate() {
+            let share = self.share(weight, sample);
+            to.extend(residual.iter().map(|r| share * r));
+        }
+    }
+}
+
+impl<T: Scalar> Adjoint<T> {
+    /// One that fits the network; the gradient may hold anything.
+    fn start<'a>(kept: &'a mut Option<Adjoint<T>>, network: &Network<T>) -> &'a mut Adjoint<T> {
+        let parameters = network.parameters();
+        let fits = |kept: &Adjoint<T>| kept.parameters.same_layout(parameters);
+        if !kept.as_ref().is_some_and(fits) {
+            *kept = None;
+        }
+        kept.get_or_insert_with(|| Adjoint {
+            logits: Vec::new(),
+            parameters: parameters.zeros_like(),
+        })
     }
 }
 

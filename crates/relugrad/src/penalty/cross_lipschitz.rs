@@ -1,15 +1,40 @@
 //! Differences of the logits' gradients.
 
-use super::gram::{GramDerivative, GramPoint};
+use super::catalogue::CatalogueEntry;
+use super::gram::{GramAdjoint, GramPenalty, GramPoint};
+use super::{Described, Penalty, Promises};
+use crate::error::Result;
+
+pub(super) static ENTRY: CatalogueEntry = CatalogueEntry {
+    name: "cross-lipschitz",
+    formula: "Σ_jk ‖J_j − J_k‖²",
+    meaning: "how differently the logits of any two classes change with the input; common changes do not count",
+    weight: 0.001,
+    options: &[],
+    make: |_| Penalty::CrossLipschitz,
+};
 
 /// `Σ_{j,k} ‖J_j − J_k‖² = 2K tr(C G) = 2K tr G − 2 · 1ᵀG1`; `∂/∂G = 2K C = 2K I − 2 · 11ᵀ`.
-pub(super) fn squared(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
-    let k = point.outputs() as f64;
-    if let Some(bar) = derivative {
-        let weight = bar.weight;
-        bar.g.iter_mut().for_each(|g| *g -= 2.0 * weight);
-        let diagonal = bar.g.iter_mut().step_by(point.outputs() + 1);
-        diagonal.for_each(|g| *g += 2.0 * k * weight);
+#[derive(Debug)]
+pub(super) struct CrossLipschitz;
+
+impl Described for CrossLipschitz {
+    fn name(&self) -> &str {
+        ENTRY.name
     }
-    2.0 * k * point.trace() - 2.0 * point.g.iter().sum::<f64>()
+
+    fn promises(&self) -> Promises {
+        Promises::logit_differences().with_degree(2).of_jacobian()
+    }
+}
+
+impl GramPenalty for CrossLipschitz {
+    fn evaluate(&self, at: &GramPoint, adjoint: Option<&mut GramAdjoint>) -> Result<f64> {
+        let k = at.outputs() as f64;
+        if let Some(adjoint) = adjoint {
+            adjoint.add_gram_ones(-2.0);
+            adjoint.add_gram_identity(2.0 * k);
+        }
+        Ok(2.0 * k * at.trace() - 2.0 * at.gram().iter().sum::<f64>())
+    }
 }

@@ -1,161 +1,271 @@
-//! Norms of the input gradient `g = Jᵀ r`.
+//! The door of penalties that are functions of the input gradient `g = Jᵀ r`, and the norms of `g`.
 
-use super::gram::{GramDerivative, GramPoint, add, add_outer, dot};
-use crate::scalar::Scalar;
+use std::ops::{Deref, DerefMut};
+
+use super::catalogue::CatalogueEntry;
+use super::gram::{Alone, GramAdjoint, GramPenalty, GramPoint};
+use super::numbers::{Numbers, RawMut};
+use super::{Described, LogitAdjoint, LogitPoint, Penalty, Promises};
+use crate::buffer::Buffer;
+use crate::error::Result;
+use crate::linalg::dot;
+use crate::norm::{Size, sign};
+
+/// A penalty `φ(f, y, g)` of the gradient `g = ∂ℓ/∂x = Jᵀ r` of the loss with respect to the input.
+///
+/// One row a sample is swept back and forth, whatever the number of logits: with `ḡ = ∂φ/∂g`, the tangents of `ḡ` give the
+/// parameter gradient, and `S (J ḡ)` joins the derivative in the logits, which is done for the author.
+pub trait InputGradientPenalty: Described {
+    /// Its value at a sample. With an adjoint it also adds its derivatives with respect to `g` there, and those with respect to
+    /// the logits that do not come through `g`.
+    ///
+    /// # Errors
+    /// Whatever the author sees; a value that is not finite need not be reported.
+    fn evaluate(&self, at: &GradientPoint, adjoint: Option<&mut GradientAdjoint>) -> Result<f64>;
+}
+
+/// One sample as a penalty of its input gradient sees it. It is a [`LogitPoint`] too.
+#[derive(Debug)]
+pub struct GradientPoint<'a> {
+    pub(crate) logit: LogitPoint<'a>,
+    pub(crate) gradient: Numbers<'a>,
+    pub(crate) magnified: Numbers<'a>,
+    pub(crate) power: f64,
+}
+
+impl<'a> Deref for GradientPoint<'a> {
+    type Target = LogitPoint<'a>;
+
+    fn deref(&self) -> &LogitPoint<'a> {
+        &self.logit
+    }
+}
+
+impl GradientPoint<'_> {
+    /// The input gradient `g`; `[D]`.
+    pub fn gradient(&self) -> &[f64] {
+        self.gradient.get()
+    }
+
+    /// `ĝ` and `q` with `g = q ĝ`: where the loss of a sample is nearly certain, `g` may be too small to be a number while `ĝ`
+    /// still has its direction, and `q` is a power of two, or 0 if that underflows as well. Elsewhere `q = 1`.
+    pub fn magnified(&self) -> (&[f64], f64) {
+        (self.magnified.get(), self.power)
+    }
+}
+
+/// Where a penalty of the input gradient puts its derivatives, each multiplied by its weight here. It is a [`LogitAdjoint`] too.
+#[derive(Debug)]
+pub struct GradientAdjoint<'a> {
+    pub(crate) logit: LogitAdjoint<'a>,
+    /// `∂φ/∂ĝ`.
+    pub(crate) a: RawMut<'a>,
+    pub(crate) power: f64,
+}
+
+impl<'a> Deref for GradientAdjoint<'a> {
+    type Target = LogitAdjoint<'a>;
+
+    fn deref(&self) -> &LogitAdjoint<'a> {
+        &self.logit
+    }
+}
+
+impl DerefMut for GradientAdjoint<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.logit
+    }
+}
+
+impl GradientAdjoint<'_> {
+    /// Adds `scale · v` to `∂φ/∂g`; `v: [D]`.
+    pub fn add_gradient(&mut self, scale: f64, v: &[f64]) {
+        self.add_magnified(scale * self.power, v);
+    }
+
+    /// Adds `scale · v` to `∂φ/∂ĝ`, the derivative in what [`GradientPoint::magnified`] gives; `v: [D]`.
+    pub fn add_magnified(&mut self, scale: f64, v: &[f64]) {
+        let d = self.a.len();
+        if v.len() != d {
+            return self.blame(format!(
+                "gives the derivative with respect to the input gradient {} entries, not {d}",
+                v.len()
+            ));
+        }
+        self.a.add(0, self.logit.weight * scale, v);
+    }
+
+    /// Adds a derivative of the objective with respect to `ĝ`, which has the weight in it already.
+    pub fn add_objective(&mut self, v: &[f64]) {
+        let weight = std::mem::replace(&mut self.logit.weight, 1.0);
+        self.add_magnified(1.0, v);
+        self.logit.weight = weight;
+    }
+
+    /// Adds `scale` to one entry of `∂φ/∂ĝ`.
+    fn add_magnified_entry(&mut self, scale: f64, place: usize) {
+        self.a.add(place, self.logit.weight, &[scale]);
+    }
+}
+
+/// What all norms of `g` promise: loss and penalty see only differences of logits.
+const fn of_degree(degree: i32) -> Promises {
+    Promises::logit_differences().with_degree(degree)
+}
+
+pub(super) static SQUARED: CatalogueEntry = CatalogueEntry {
+    name: "input-gradient",
+    formula: "‖∇ₓℓ‖₂²",
+    meaning: "squared length of the gradient of the loss in the input: how fast the loss grows with small changes",
+    weight: 1.0,
+    options: &[],
+    make: |_| Penalty::InputGradient,
+};
 
 /// `‖g‖² = rᵀ G r`; `∂/∂G = r rᵀ`, `∂/∂r = 2 G r`.
-pub(super) fn squared(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
-    let gr = point.g_times(point.r);
-    if let Some(bar) = derivative {
-        add_outer(&mut bar.g, bar.weight, point.r, point.r);
-        add(&mut bar.r, 2.0 * bar.weight, &gr);
+#[derive(Debug)]
+pub(super) struct Squared;
+
+impl Described for Squared {
+    fn name(&self) -> &str {
+        SQUARED.name
     }
-    dot(point.r, &gr)
+
+    fn promises(&self) -> Promises {
+        of_degree(2)
+    }
 }
 
-/// Which function of `g` a penalty is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Norm {
-    /// `‖g‖₂²`.
-    Squared,
-    /// `‖g‖₂`.
-    L2,
-    /// `‖g‖₁`.
-    L1,
-    /// `‖g‖_∞`.
-    Linf,
-}
-
-impl Norm {
-    /// The power of a factor of `g` that its value is multiplied by.
-    pub(crate) fn degree(self) -> i32 {
-        match self {
-            Norm::Squared => 2,
-            Norm::L2 | Norm::L1 | Norm::Linf => 1,
+impl GramPenalty for Squared {
+    fn evaluate(&self, at: &GramPoint, adjoint: Option<&mut GramAdjoint>) -> Result<f64> {
+        let gr = at.gram_times(at.residual());
+        if let Some(adjoint) = adjoint {
+            adjoint.add_gram_square(1.0, at.residual());
+            adjoint.add_residual(2.0, &gr);
         }
+        Ok(dot(at.residual(), &gr))
     }
 
-    /// Its value at `g`.
-    pub(crate) fn value<T: Scalar>(self, g: &[T]) -> f64 {
-        match self {
-            Norm::Squared => total(g, |g| g * g),
-            Norm::L2 => euclidean(g),
-            Norm::L1 => total(g, f64::abs),
-            Norm::Linf => largest(g),
-        }
-    }
-
-    /// Adds `weight` times its derivative at `g` to `bar`; `value` is its value there.
-    ///
-    /// Where it is not differentiable the derivative is a subgradient: 0 for `g = 0` and for the zero entries of
-    /// the ℓ1 norm, and that of the first largest entry for the ℓ∞ norm.
-    pub(crate) fn add_derivative<T: Scalar>(self, g: &[T], value: f64, weight: f64, bar: &mut [T]) {
-        if value == 0.0 {
-            return;
-        }
-        let scale = |factor: f64| T::from_f64(weight * factor);
-        let pairs = bar.iter_mut().zip(g);
-        match self {
-            Norm::Squared => pairs.for_each(|(bar, &g)| *bar += scale(2.0) * g),
-            Norm::L2 => pairs.for_each(|(bar, &g)| *bar += scale(g.into_f64() / value)),
-            Norm::L1 => pairs.for_each(|(bar, &g)| *bar += scale(1.0) * sign(g)),
-            Norm::Linf => {
-                let largest = |g: &T| g.into_f64().abs() == value;
-                let first = g.iter().position(largest).expect("the largest is an entry");
-                bar[first] += scale(1.0) * sign(g[first]);
-            }
-        }
+    fn alone(&self) -> Alone<'_> {
+        Alone::InputGradient(self)
     }
 }
 
-/// `√Σ g_i²`, scaled so that squares of tiny entries do not vanish.
-fn euclidean<T: Scalar>(g: &[T]) -> f64 {
-    let largest = largest(g);
-    if largest == 0.0 {
-        return 0.0;
-    }
-    largest * total(g, |g| (g / largest).powi(2)).sqrt()
-}
-
-/// `max |g_i|`.
-fn largest<T: Scalar>(g: &[T]) -> f64 {
-    in_lanes(g, |largest, g| largest.max(g.abs()))
-        .into_iter()
-        .fold(0.0, f64::max)
-}
-
-/// `Σ f(g_i)`.
-fn total<T: Scalar>(g: &[T], f: impl Fn(f64) -> f64) -> f64 {
-    in_lanes(g, |sum, g| sum + f(g)).iter().sum()
-}
-
-/// Folds every eighth entry, so that vectors can be used.
-fn in_lanes<T: Scalar>(g: &[T], f: impl Fn(f64, f64) -> f64) -> [f64; 8] {
-    let (blocks, rest) = g.as_chunks::<8>();
-    let mut lanes = [0.0; 8];
-    for block in blocks {
-        for (lane, &g) in lanes.iter_mut().zip(block) {
-            *lane = f(*lane, g.into_f64());
+/// The factor of the value in `g = q ĝ` is `q²`.
+impl InputGradientPenalty for Squared {
+    fn evaluate(&self, at: &GradientPoint, adjoint: Option<&mut GradientAdjoint>) -> Result<f64> {
+        let (g, power) = at.magnified();
+        let factor = power.powi(2);
+        if let Some(adjoint) = adjoint {
+            adjoint.add_magnified(2.0 * factor, g);
         }
-    }
-    for (lane, &g) in lanes.iter_mut().zip(rest) {
-        *lane = f(*lane, g.into_f64());
-    }
-    lanes
-}
-
-/// −1, 0 or 1.
-pub(crate) fn sign<T: Scalar>(value: T) -> T {
-    if value > T::ZERO {
-        T::ONE
-    } else if value < T::ZERO {
-        -T::ONE
-    } else {
-        T::ZERO
+        Ok(factor * Size::Squared.of(g))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+pub(super) static L2: CatalogueEntry = CatalogueEntry {
+    name: "input-gradient-l2",
+    formula: "‖∇ₓℓ‖₂",
+    meaning: "length of the gradient of the loss in the input",
+    weight: 1.0,
+    options: &[],
+    make: |_| Penalty::InputGradientL2,
+};
 
-    #[test]
-    fn values_and_derivatives_by_hand() {
-        let g = [3.0, 0.0, -4.0];
-        let cases = [
-            (Norm::Squared, 25.0, [6.0, 0.0, -8.0]),
-            (Norm::L2, 5.0, [0.6, 0.0, -0.8]),
-            (Norm::L1, 7.0, [1.0, 0.0, -1.0]),
-            (Norm::Linf, 4.0, [0.0, 0.0, -1.0]),
-        ];
-        for (norm, value, derivative) in cases {
-            assert_eq!(norm.value(&g), value);
-            let mut bar = [0.0; 3];
-            norm.add_derivative(&g, value, 2.0, &mut bar);
-            let close = |(a, b): (&f64, &f64)| (a - 2.0 * b).abs() < 1e-15;
-            assert!(bar.iter().zip(&derivative).all(close));
+/// `‖g‖₂`, with the derivative `g/‖g‖`.
+#[derive(Debug)]
+pub(super) struct Euclidean;
+
+impl Described for Euclidean {
+    fn name(&self) -> &str {
+        L2.name
+    }
+
+    fn promises(&self) -> Promises {
+        of_degree(1)
+    }
+}
+
+impl InputGradientPenalty for Euclidean {
+    fn evaluate(&self, at: &GradientPoint, adjoint: Option<&mut GradientAdjoint>) -> Result<f64> {
+        let (g, power) = at.magnified();
+        let norm = Size::L2.of(g);
+        if let Some(adjoint) = adjoint
+            && norm > 0.0
+        {
+            let unit = Buffer::of(g.iter().map(|g| g / norm));
+            adjoint.add_magnified(power, &unit);
         }
+        Ok(power * norm)
+    }
+}
+
+pub(super) static L1: CatalogueEntry = CatalogueEntry {
+    name: "input-gradient-l1",
+    formula: "‖∇ₓℓ‖₁",
+    meaning: "first-order growth of the loss when every pixel may change by the same amount",
+    weight: 0.3,
+    options: &[],
+    make: |_| Penalty::InputGradientL1,
+};
+
+/// `‖g‖₁`, with the derivative `sign g`, 0 for zero entries.
+#[derive(Debug)]
+pub(super) struct Absolute;
+
+impl Described for Absolute {
+    fn name(&self) -> &str {
+        L1.name
     }
 
-    #[test]
-    fn tiny_entries_have_a_norm() {
-        assert_eq!(Norm::L2.value(&[3e-300, 4e-300]), 5e-300);
+    fn promises(&self) -> Promises {
+        of_degree(1)
     }
+}
 
-    #[test]
-    fn a_subnormal_norm_has_a_derivative() {
-        let g = [0.0, 1e-315];
-        let mut bar = [0.0; 2];
-        Norm::L2.add_derivative(&g, Norm::L2.value(&g), 0.5, &mut bar);
-        assert_eq!(bar, [0.0, 0.5]);
-    }
-
-    #[test]
-    fn the_derivative_at_zero_is_zero() {
-        for norm in [Norm::Squared, Norm::L2, Norm::L1, Norm::Linf] {
-            let mut bar = [0.0; 2];
-            norm.add_derivative(&[0.0, 0.0], norm.value(&[0.0, 0.0]), 1.0, &mut bar);
-            assert_eq!(bar, [0.0, 0.0]);
+impl InputGradientPenalty for Absolute {
+    fn evaluate(&self, at: &GradientPoint, adjoint: Option<&mut GradientAdjoint>) -> Result<f64> {
+        let (g, power) = at.magnified();
+        if let Some(adjoint) = adjoint {
+            let signs = Buffer::of(g.iter().map(|&g| sign(g)));
+            adjoint.add_magnified(power, &signs);
         }
+        Ok(power * Size::L1.of(g))
+    }
+}
+
+pub(super) static LINF: CatalogueEntry = CatalogueEntry {
+    name: "input-gradient-linf",
+    formula: "‖∇ₓℓ‖_∞",
+    meaning: "first-order growth of the loss when one pixel may change",
+    weight: 3.0,
+    options: &[],
+    make: |_| Penalty::InputGradientLinf,
+};
+
+/// `‖g‖_∞`, with the derivative of the first largest entry.
+#[derive(Debug)]
+pub(super) struct Largest;
+
+impl Described for Largest {
+    fn name(&self) -> &str {
+        LINF.name
+    }
+
+    fn promises(&self) -> Promises {
+        of_degree(1)
+    }
+}
+
+impl InputGradientPenalty for Largest {
+    fn evaluate(&self, at: &GradientPoint, adjoint: Option<&mut GradientAdjoint>) -> Result<f64> {
+        let (g, power) = at.magnified();
+        let largest = Size::Linf.of(g);
+        if let Some(adjoint) = adjoint
+            && let Some(first) = g.iter().position(|g| g.abs() == largest)
+        {
+            adjoint.add_magnified_entry(power * sign(g[first]), first);
+        }
+        Ok(power * largest)
     }
 }

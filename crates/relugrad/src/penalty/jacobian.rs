@@ -1,71 +1,249 @@
 //! Norms of the Jacobian `J`, all of them functions of `G = J Jᵀ`.
 
-use super::gram::{GramDerivative, GramPoint, add, add_outer, dot, trace, transposed};
-use crate::buffer::Buffer;
-use crate::error::Result;
-use crate::product::at_b_serial;
+use super::catalogue::{CatalogueEntry, PenaltyOption};
+use super::gram::{Alone, GramAdjoint, GramPenalty, GramPoint, Needs};
+use super::{Described, OptionValue, Penalty, Promises};
+use crate::error::{Error, Result};
+use crate::linalg::{dot, trace, transposed};
+
+/// A function of `J` alone that is homogeneous.
+const fn of_jacobian(degree: i32) -> Promises {
+    let none = Promises {
+        invariance: super::Invariance::None,
+        degree: None,
+        function_of_jacobian: false,
+    };
+    none.with_degree(degree).of_jacobian()
+}
+
+pub(super) static FROBENIUS: CatalogueEntry = CatalogueEntry {
+    name: "jacobian",
+    formula: "‖J‖_F²",
+    meaning: "sum of squares of all derivatives of the logits in the input",
+    weight: 0.01,
+    options: &[],
+    make: |_| Penalty::Jacobian,
+};
 
 /// `‖J‖_F² = tr G`; `∂/∂G = I`.
-pub(super) fn frobenius(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
-    if let Some(bar) = derivative {
-        let diagonal = bar.g.iter_mut().step_by(point.outputs() + 1);
-        diagonal.for_each(|g| *g += bar.weight);
+#[derive(Debug)]
+pub(super) struct Frobenius;
+
+impl Described for Frobenius {
+    fn name(&self) -> &str {
+        FROBENIUS.name
     }
-    point.trace()
+
+    fn promises(&self) -> Promises {
+        of_jacobian(2)
+    }
 }
 
-/// `‖J‖₂² = λ_max(G)`; `∂/∂G = u uᵀ` with its unit eigenvector.
-pub(super) fn spectral(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> Result<f64> {
-    point.with_largest(|value, u| {
-        if let Some(bar) = derivative {
-            add_outer(&mut bar.g, bar.weight, u, u);
+impl GramPenalty for Frobenius {
+    fn evaluate(&self, at: &GramPoint, adjoint: Option<&mut GramAdjoint>) -> Result<f64> {
+        if let Some(adjoint) = adjoint {
+            adjoint.add_gram_identity(1.0);
         }
-        value.max(0.0)
-    })
+        Ok(at.trace())
+    }
 }
+
+pub(super) static SPECTRAL: CatalogueEntry = CatalogueEntry {
+    name: "jacobian-spectral",
+    formula: "‖J‖₂²",
+    meaning: "largest squared factor by which a small change of the input is magnified in the logits",
+    weight: 0.03,
+    options: &[],
+    make: |_| Penalty::JacobianSpectral,
+};
+
+/// `‖J‖₂² = λ_max(G)`; `∂/∂G = u uᵀ` with its unit eigenvector.
+#[derive(Debug)]
+pub(super) struct Spectral;
+
+impl Described for Spectral {
+    fn name(&self) -> &str {
+        SPECTRAL.name
+    }
+
+    fn promises(&self) -> Promises {
+        of_jacobian(2)
+    }
+}
+
+impl GramPenalty for Spectral {
+    fn evaluate(&self, at: &GramPoint, adjoint: Option<&mut GramAdjoint>) -> Result<f64> {
+        at.with_largest(|value, u| {
+            if let Some(adjoint) = adjoint {
+                adjoint.add_gram_square(1.0, u);
+            }
+            value.max(0.0)
+        })
+    }
+}
+
+pub(super) static NUCLEAR: CatalogueEntry = CatalogueEntry {
+    name: "jacobian-nuclear",
+    formula: "‖J‖_*",
+    meaning: "sum of the singular values of the Jacobian of the logits",
+    weight: 0.03,
+    options: &[],
+    make: |_| Penalty::JacobianNuclear,
+};
 
 /// `‖J‖_* = Σ √λ_i(G)`; `∂/∂G = ½ Σ λ_i^{−½} u_i u_iᵀ` over the eigenvalues that are not 0 to rounding:
 /// singular values below about `√(K ε) ‖J‖₂` count as 0.
-pub(super) fn nuclear(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> Result<f64> {
-    let eigen = point.eigen()?;
-    let count = eigen.nonzero(point.rank, point.epsilon);
-    let roots = eigen.values[..count].iter().map(|value| value.sqrt());
-    if let Some(bar) = derivative {
-        let (k, u) = (point.outputs(), eigen.vectors(count));
-        let mut scaled = Buffer::with_room(u.len());
-        for (u, root) in u.chunks_exact(k).zip(roots.clone()) {
-            let factor = 0.5 * bar.weight / root;
-            scaled.extend(u.iter().map(|u| factor * u));
-        }
-        at_b_serial((count, k, k), &scaled, u, true, &mut bar.g);
+#[derive(Debug)]
+pub(super) struct Nuclear;
+
+impl Described for Nuclear {
+    fn name(&self) -> &str {
+        NUCLEAR.name
     }
-    Ok(roots.sum())
+
+    fn promises(&self) -> Promises {
+        of_jacobian(1)
+    }
 }
 
-/// `(K/m) Σ_i v_iᵀ G v_i` for the `m` rows of `v`; `∂/∂G = (K/m) Σ_i v_i v_iᵀ`.
-pub(super) fn projected(
-    point: &GramPoint,
-    v: &[f64],
-    derivative: Option<&mut GramDerivative>,
-) -> f64 {
-    let k = point.outputs();
-    let scale = (k * k) as f64 / v.len() as f64;
-    let rows = v.chunks_exact(k);
-    if let Some(bar) = derivative {
-        for v in rows.clone() {
-            add_outer(&mut bar.g, scale * bar.weight, v, v);
+impl GramPenalty for Nuclear {
+    fn evaluate(&self, at: &GramPoint, adjoint: Option<&mut GramAdjoint>) -> Result<f64> {
+        let (values, vectors) = at.eigenpairs()?;
+        let roots = values.iter().map(|value| value.sqrt());
+        if let Some(adjoint) = adjoint {
+            adjoint.add_gram_squares(roots.clone().map(|root| 0.5 / root), vectors);
+        }
+        Ok(roots.sum())
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            all_eigenpairs: true,
+            ..Needs::default()
         }
     }
-    scale * rows.map(|v| dot(v, &point.g_times(v))).sum::<f64>()
 }
+
+pub(super) static PROJECTED: CatalogueEntry = CatalogueEntry {
+    name: "jacobian-projected",
+    formula: "(K/m) Σ ‖Jᵀv_i‖²",
+    meaning: "estimate of ‖J‖_F² from m random directions in the space of the logits",
+    weight: 0.01,
+    options: &[
+        PenaltyOption {
+            name: "rows",
+            default: OptionValue::Count(1),
+            range: "from 1 to 65536",
+            meaning: "number m of random directions for each sample",
+        },
+        PenaltyOption {
+            name: "seed",
+            default: OptionValue::Count(0),
+            range: "any",
+            meaning: "seed of the directions",
+        },
+    ],
+    make: |options| Penalty::JacobianProjected {
+        rows: usize::try_from(options.count("rows")).unwrap_or(usize::MAX),
+        seed: options.count("seed"),
+    },
+};
+
+/// The most random rows per sample; the mean square error of the estimate falls as `1/m`.
+const MAX_PROJECTIONS: usize = 1 << 16;
+
+/// `(K/m) Σ_i v_iᵀ G v_i` for the `m` random rows; `∂/∂G = (K/m) Σ_i v_i v_iᵀ`.
+#[derive(Debug)]
+pub(super) struct Projected {
+    pub(super) rows: usize,
+    pub(super) seed: u64,
+}
+
+impl Described for Projected {
+    fn name(&self) -> &str {
+        PROJECTED.name
+    }
+
+    fn options(&self) -> Vec<(&'static str, OptionValue)> {
+        vec![
+            ("rows", OptionValue::Count(self.rows as u64)),
+            ("seed", OptionValue::Count(self.seed)),
+        ]
+    }
+
+    fn promises(&self) -> Promises {
+        of_jacobian(2)
+    }
+
+    fn check(&self) -> Result<()> {
+        match (1..=MAX_PROJECTIONS).contains(&self.rows) {
+            true => Ok(()),
+            false => Err(Error::OutOfRange {
+                option: format!("rows of {}", self.name()),
+                value: self.rows as f64,
+                expected: "from 1 to 65536",
+            }),
+        }
+    }
+}
+
+impl GramPenalty for Projected {
+    fn evaluate(&self, at: &GramPoint, adjoint: Option<&mut GramAdjoint>) -> Result<f64> {
+        let (k, v) = (at.outputs(), at.random_rows());
+        let scale = (k * k) as f64 / v.len() as f64;
+        let rows = v.chunks_exact(k);
+        if let Some(adjoint) = adjoint {
+            for v in rows.clone() {
+                adjoint.add_gram_square(scale, v);
+            }
+        }
+        Ok(scale * rows.map(|v| dot(v, &at.gram_times(v))).sum::<f64>())
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            random_rows: self.rows,
+            seed: self.seed,
+            ..Needs::default()
+        }
+    }
+
+    fn alone(&self) -> Alone<'_> {
+        Alone::RandomRows
+    }
+}
+
+pub(super) static PROBABILITIES: CatalogueEntry = CatalogueEntry {
+    name: "jacobian-probabilities",
+    formula: "‖S J‖_F²",
+    meaning: "sum of squares of all derivatives of the class probabilities in the input",
+    weight: 1.0,
+    options: &[],
+    make: |_| Penalty::JacobianProbabilities,
+};
 
 /// `‖S J‖_F² = tr(S G S)`; `∂/∂G = S²`, `∂/∂S = S G + G S`.
-pub(super) fn probabilities(point: &GramPoint, derivative: Option<&mut GramDerivative>) -> f64 {
-    let k = point.outputs();
-    if let Some(bar) = derivative {
-        add(&mut bar.g, bar.weight, &point.times_s(point.s()));
-        add(&mut bar.s, bar.weight, point.gs());
-        add(&mut bar.s, bar.weight, &transposed(point.gs(), k));
+#[derive(Debug)]
+pub(super) struct Probabilities;
+
+impl Described for Probabilities {
+    fn name(&self) -> &str {
+        PROBABILITIES.name
     }
-    trace(point.sgs(), k)
+
+    fn promises(&self) -> Promises {
+        Promises::logit_differences().with_degree(2)
+    }
+}
+
+impl GramPenalty for Probabilities {
+    fn evaluate(&self, at: &GramPoint, adjoint: Option<&mut GramAdjoint>) -> Result<f64> {
+        let k = at.outputs();
+        if let Some(adjoint) = adjoint {
+            adjoint.add_gram(1.0, &at.hessian_times(at.hessian()));
+            adjoint.add_hessian(1.0, at.gram_hessian());
+            adjoint.add_hessian(1.0, &transposed(at.gram_hessian(), k));
+        }
+        Ok(trace(at.hessian_gram_hessian(), k))
+    }
 }

@@ -1,28 +1,66 @@
-//! Penalties on the derivatives of a network: names, definitions, and their derivatives in `G`, `r`, `S` or `g`.
+//! Penalties on the derivatives of a network, and how to add one's own.
 //!
 //! Per sample, `f` are the logits, `J = ∂f/∂x`, `G = J Jᵀ`, `r = ∂ℓ/∂f`, `S = ∂²ℓ/∂f²`, `g = ∇ₓℓ = Jᵀ r` and
 //! `H = ∇²ₓℓ = Jᵀ S J`. Every penalty is reported unscaled, per sample or as the mean over a batch.
+//!
+//! # A penalty of one's own
+//!
+//! A penalty is a function of a sample's derivatives together with its own derivatives in these; the engine makes of them the exact
+//! parameter gradient. There are four doors, each a trait with an example. Take the first that fits:
+//!
+//! | door | the penalty sees | rows a sample that are swept |
+//! | --- | --- | --- |
+//! | [`InputGradientPenalty`] | `f, y, g` | 1 |
+//! | [`GramPenalty`] | `f, y, G`, and through it `tr H`, `‖H‖`, `‖S J‖` | `K`, or `K − 1` by promise; shared by all of them |
+//! | [`JacobianPenalty`] | `f, y, J` | `K` |
+//! | [`PairPenalty`] | `f, y, g` and `f', g'` at `x + δ` | 1 at each point, and a second forward pass |
+//!
+//! [`Described`] gives it a name, options and promises. [`Penalty::gram`], [`Penalty::rows`], [`Penalty::input_gradient`] and
+//! [`Penalty::pair`] make a [`Penalty`] of it, which can do whatever a built-in one can: the built-in ones come through the same
+//! doors. Loss functions of one's own are the matter of [`loss`](crate::loss).
+//!
+//! A derivative is handed to an *adjoint*, which multiplies it by the weight `λ` of the penalty and the share of the sample. Where a
+//! penalty is not differentiable its author says what is taken: 0 for a norm at 0, the first of tied maxima, one eigenvector of a
+//! repeated eigenvalue.
 
+mod at_point;
+mod catalogue;
 mod cross_lipschitz;
-pub(crate) mod cure;
+mod cure;
 mod curvature;
-pub(crate) mod gram;
-pub(crate) mod input_gradient;
+mod described;
+mod geometric;
+mod gram;
+mod input_gradient;
 mod jacobian;
-mod name;
+pub(crate) mod numbers;
+mod pair;
+mod point;
+mod rows;
 
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::Result;
+pub(crate) use geometric::Geometric;
+pub(crate) use gram::{GramSums, Shared, random_rows};
+pub(crate) use point::LogitSums;
+
+pub use crate::buffer::Buffer;
+pub use catalogue::{CatalogueEntry, PenaltyOption};
 pub use cure::Direction;
-
-use crate::error::{Error, Result, check_non_negative};
-use crate::region::Metric;
-use gram::{GramDerivative, GramPoint};
-use input_gradient::Norm;
+pub use described::{Described, Invariance, OptionValue, PenaltySpec, Promises};
+pub use geometric::Hinge;
+pub use gram::{Alone, GramAdjoint, GramPenalty, GramPoint, Needs};
+pub use input_gradient::{GradientAdjoint, GradientPoint, InputGradientPenalty};
+pub use pair::{PairAdjoint, PairPenalty, PairPoint};
+pub use point::{LogitAdjoint, LogitPoint};
+pub use rows::{JacobianAdjoint, JacobianPenalty, JacobianPoint};
 
 /// A function of the derivatives of a network at a sample, to be made small in training.
 ///
 /// The definitions are per sample and unscaled; published codes differ by factors, which `docs/theory.md` lists.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub enum Penalty {
     /// `‖g‖²`, *double backpropagation* (Drucker & LeCun 1992; Ross & Doshi-Velez 2018).
     InputGradient,
@@ -86,184 +124,252 @@ pub enum Penalty {
     DecisionBoundary(Hinge),
     /// The sum of both, the maximum margin regularizer.
     MaximumMargin(Hinge),
+    /// A penalty from outside this crate, made by [`Penalty::gram`], [`Penalty::rows`], [`Penalty::input_gradient`] or
+    /// [`Penalty::pair`].
+    Own(OwnPenalty),
 }
 
-/// How distances to hyperplanes are made a penalty, `(1/k) Σ_{j ≤ k} max(0, 1 − d_j/γ)`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Hinge {
-    /// The norm of the distances.
-    pub metric: Metric,
-    /// How many hyperplanes `k ≥ 1` count, the nearest ones; all if there are fewer.
-    pub nearest: usize,
-    /// The distance `γ > 0` from which on there is no penalty, in input units.
-    pub radius: f64,
-}
+/// A penalty from outside this crate, behind its door. Two are equal if their names and options are.
+#[derive(Clone)]
+pub struct OwnPenalty(Door);
 
-impl Hinge {
-    /// The value at a distance.
-    pub(crate) fn value(&self, distance: f64) -> f64 {
-        (1.0 - distance / self.radius).max(0.0)
-    }
-
-    fn check(&self, name: &str) -> Result<()> {
-        if !(self.radius.is_finite() && self.radius > 0.0) {
-            return Err(Error::OutOfRange {
-                option: format!("radius of {name}"),
-                value: self.radius,
-                expected: "finite and positive",
-            });
-        }
-        if self.nearest == 0 {
-            return Err(Error::OutOfRange {
-                option: format!("nearest of {name}"),
-                value: 0.0,
-                expected: "at least 1",
-            });
-        }
-        Ok(())
+impl fmt::Debug for OwnPenalty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.described().fmt(f)
     }
 }
 
-/// The most random rows per sample; the mean square error of the estimate falls as `1/m`.
-const MAX_PROJECTIONS: usize = 1 << 16;
+impl PartialEq for OwnPenalty {
+    fn eq(&self, other: &OwnPenalty) -> bool {
+        PenaltySpec::of(self.0.described()) == PenaltySpec::of(other.0.described())
+    }
+}
 
-/// How a penalty is computed.
-pub(crate) enum Form {
-    /// From `f`, `y` and the Gram matrix alone.
-    Gram,
-    /// From the input gradient.
-    Gradient(Norm),
+/// How a penalty comes into the engine.
+#[derive(Clone, Debug)]
+pub(crate) enum Door {
+    /// From `f`, `y` and the Gram matrix.
+    Gram(Arc<dyn GramPenalty>),
+    /// From `f`, `y` and the input gradient.
+    InputGradient(Arc<dyn InputGradientPenalty>),
+    /// From `f`, `y` and the rows of the Jacobian.
+    Rows(Arc<dyn JacobianPenalty>),
     /// From input gradients at two points.
-    FiniteStep(f64, Direction),
+    Pair(Arc<dyn PairPenalty>),
     /// From the hyperplanes around the sample or on the way from it.
-    Geometry,
+    Geometric(Geometric),
+}
+
+impl Door {
+    pub(crate) fn described(&self) -> &dyn Described {
+        match self {
+            Door::Gram(penalty) => &**penalty,
+            Door::InputGradient(penalty) => &**penalty,
+            Door::Rows(penalty) => &**penalty,
+            Door::Pair(penalty) => &**penalty,
+            Door::Geometric(penalty) => penalty,
+        }
+    }
+
+    /// Whether the author promises that the penalty sees only differences of logits where the loss does.
+    pub(crate) fn sees_only_differences(&self) -> bool {
+        self.described().promises().invariance == Invariance::LogitDifferences
+    }
 }
 
 impl Penalty {
-    /// Its mean and derivative for every sample of a batch come by this route.
-    pub(crate) fn form(&self) -> Form {
-        match self {
-            Penalty::InputGradientL2 => Form::Gradient(Norm::L2),
-            Penalty::InputGradientL1 => Form::Gradient(Norm::L1),
-            Penalty::InputGradientLinf => Form::Gradient(Norm::Linf),
-            Penalty::Cure { step, direction } => Form::FiniteStep(*step, *direction),
-            Penalty::CureKinks { .. }
-            | Penalty::RegionBoundary(_)
-            | Penalty::DecisionBoundary(_)
-            | Penalty::MaximumMargin(_) => Form::Geometry,
-            Penalty::InputGradient
-            | Penalty::Jacobian
-            | Penalty::JacobianSpectral
-            | Penalty::JacobianNuclear
-            | Penalty::JacobianProjected { .. }
-            | Penalty::JacobianProbabilities
-            | Penalty::CrossLipschitz
-            | Penalty::CurvatureTrace
-            | Penalty::CurvatureFrobenius
-            | Penalty::CurvatureSpectral
-            | Penalty::CurvatureDirectional => Form::Gram,
+    /// A penalty of one's own that is a function of the Gram matrix `J Jᵀ`.
+    pub fn gram(penalty: impl GramPenalty + 'static) -> Penalty {
+        Penalty::Own(OwnPenalty(Door::Gram(Arc::new(penalty))))
+    }
+
+    /// A penalty of one's own that is a function of the rows of the Jacobian.
+    pub fn rows(penalty: impl JacobianPenalty + 'static) -> Penalty {
+        Penalty::Own(OwnPenalty(Door::Rows(Arc::new(penalty))))
+    }
+
+    /// A penalty of one's own that is a function of the input gradient.
+    pub fn input_gradient(penalty: impl InputGradientPenalty + 'static) -> Penalty {
+        Penalty::Own(OwnPenalty(Door::InputGradient(Arc::new(penalty))))
+    }
+
+    /// A penalty of one's own that compares a sample with a second point.
+    pub fn pair(penalty: impl PairPenalty + 'static) -> Penalty {
+        Penalty::Own(OwnPenalty(Door::Pair(Arc::new(penalty))))
+    }
+
+    /// Its door, the only way into the engine.
+    pub(crate) fn door(&self) -> Door {
+        match *self {
+            Penalty::InputGradient => Door::Gram(Arc::new(input_gradient::Squared)),
+            Penalty::InputGradientL2 => Door::InputGradient(Arc::new(input_gradient::Euclidean)),
+            Penalty::InputGradientL1 => Door::InputGradient(Arc::new(input_gradient::Absolute)),
+            Penalty::InputGradientLinf => Door::InputGradient(Arc::new(input_gradient::Largest)),
+            Penalty::Jacobian => Door::Gram(Arc::new(jacobian::Frobenius)),
+            Penalty::JacobianSpectral => Door::Gram(Arc::new(jacobian::Spectral)),
+            Penalty::JacobianNuclear => Door::Gram(Arc::new(jacobian::Nuclear)),
+            Penalty::JacobianProjected { rows, seed } => {
+                Door::Gram(Arc::new(jacobian::Projected { rows, seed }))
+            }
+            Penalty::JacobianProbabilities => Door::Gram(Arc::new(jacobian::Probabilities)),
+            Penalty::CrossLipschitz => Door::Gram(Arc::new(cross_lipschitz::CrossLipschitz)),
+            Penalty::CurvatureTrace => Door::Gram(Arc::new(curvature::Trace)),
+            Penalty::CurvatureFrobenius => Door::Gram(Arc::new(curvature::Frobenius)),
+            Penalty::CurvatureSpectral => Door::Gram(Arc::new(curvature::Spectral)),
+            Penalty::CurvatureDirectional => Door::Gram(Arc::new(curvature::Directional)),
+            Penalty::Cure { step, direction } => {
+                Door::Pair(Arc::new(cure::Cure { step, direction }))
+            }
+            Penalty::CureKinks { step, direction } => {
+                Door::Geometric(Geometric::Kinks { step, direction })
+            }
+            Penalty::RegionBoundary(hinge) => Door::Geometric(Geometric::Region(hinge)),
+            Penalty::DecisionBoundary(hinge) => Door::Geometric(Geometric::Decision(hinge)),
+            Penalty::MaximumMargin(hinge) => Door::Geometric(Geometric::Margin(hinge)),
+            Penalty::Own(ref own) => own.0.clone(),
         }
     }
 
-    /// Whether it is a function of the logits and the Gram matrix `J Jᵀ` of each sample. All such penalties of an
-    /// objective share one pair of sweeps.
+    /// Its row of the catalogue; none for a penalty from outside this crate.
+    pub fn entry(&self) -> Option<&'static CatalogueEntry> {
+        Some(match self {
+            Penalty::InputGradient => &input_gradient::SQUARED,
+            Penalty::InputGradientL2 => &input_gradient::L2,
+            Penalty::InputGradientL1 => &input_gradient::L1,
+            Penalty::InputGradientLinf => &input_gradient::LINF,
+            Penalty::Jacobian => &jacobian::FROBENIUS,
+            Penalty::JacobianSpectral => &jacobian::SPECTRAL,
+            Penalty::JacobianNuclear => &jacobian::NUCLEAR,
+            Penalty::JacobianProjected { .. } => &jacobian::PROJECTED,
+            Penalty::JacobianProbabilities => &jacobian::PROBABILITIES,
+            Penalty::CrossLipschitz => &cross_lipschitz::ENTRY,
+            Penalty::CurvatureTrace => &curvature::TRACE,
+            Penalty::CurvatureFrobenius => &curvature::FROBENIUS,
+            Penalty::CurvatureSpectral => &curvature::SPECTRAL,
+            Penalty::CurvatureDirectional => &curvature::DIRECTIONAL,
+            Penalty::Cure { direction, .. } => cure::entry(*direction),
+            Penalty::CureKinks { direction, .. } => geometric::kinks(*direction),
+            Penalty::RegionBoundary(hinge) => hinge.entry(&geometric::REGION),
+            Penalty::DecisionBoundary(hinge) => hinge.entry(&geometric::DECISION),
+            Penalty::MaximumMargin(hinge) => hinge.entry(&geometric::MARGIN),
+            Penalty::Own(_) => return None,
+        })
+    }
+
+    /// Its name, such as `curvature-trace`.
+    pub fn name(&self) -> &str {
+        match self {
+            Penalty::Own(own) => own.0.described().name(),
+            built_in => built_in.entry().expect("it is built in").name,
+        }
+    }
+
+    /// Its name and options, which are its identity in files, tables and when work is resumed.
+    pub fn spec(&self) -> PenaltySpec {
+        PenaltySpec::of(self.door().described())
+    }
+
+    /// What is promised of it.
+    pub fn promises(&self) -> Promises {
+        self.door().described().promises()
+    }
+
+    /// Whether it comes through the Gram matrix `J Jᵀ` of each sample. All such penalties of an objective share one pair of
+    /// sweeps.
     pub fn is_function_of_gram(&self) -> bool {
-        matches!(self.form(), Form::Gram)
+        matches!(self.door(), Door::Gram(_))
     }
 
     /// Whether it sees the hyperplanes where gates switch, and not only the derivatives at the sample. Its cost for each
     /// sample is that of a [`Region`](crate::Region) or a [`Walk`](crate::Walk).
     pub fn is_geometric(&self) -> bool {
-        matches!(self.form(), Form::Geometry)
+        matches!(self.door(), Door::Geometric(_))
     }
 
     /// Whether it is a function of the Jacobian alone, so that it is constant in every activation region.
     pub fn is_function_of_jacobian(&self) -> bool {
-        use Penalty::*;
-        matches!(
-            self,
-            Jacobian
-                | JacobianSpectral
-                | JacobianNuclear
-                | JacobianProjected { .. }
-                | CrossLipschitz
-        )
-    }
-
-    /// Whether it depends on `G` only through `C G C` when the loss sees only differences of logits.
-    pub(crate) fn sees_only_differences(&self) -> bool {
-        use Penalty::*;
-        match self {
-            Jacobian | JacobianSpectral | JacobianNuclear | JacobianProjected { .. } => false,
-            InputGradient
-            | InputGradientL2
-            | InputGradientL1
-            | InputGradientLinf
-            | JacobianProbabilities
-            | CrossLipschitz
-            | CurvatureTrace
-            | CurvatureFrobenius
-            | CurvatureSpectral
-            | CurvatureDirectional
-            | Cure { .. }
-            | CureKinks { .. }
-            | RegionBoundary(_)
-            | DecisionBoundary(_)
-            | MaximumMargin(_) => true,
-        }
+        self.promises().function_of_jacobian
     }
 
     /// Whether its options are in range.
     pub(crate) fn check(&self) -> Result<()> {
-        match self {
-            Penalty::JacobianProjected { rows, .. } if !(1..=MAX_PROJECTIONS).contains(rows) => {
-                Err(Error::OutOfRange {
-                    option: "rows of jacobian-projected".into(),
-                    value: *rows as f64,
-                    expected: "from 1 to 65536",
-                })
-            }
-            Penalty::Cure { step, .. } | Penalty::CureKinks { step, .. } => {
-                check_non_negative(&format!("step of {self}"), *step)
-            }
-            Penalty::RegionBoundary(hinge)
-            | Penalty::DecisionBoundary(hinge)
-            | Penalty::MaximumMargin(hinge) => hinge.check(self.name()),
-            _ => Ok(()),
-        }
+        self.door().described().check()
     }
+}
 
-    /// Value at one sample from its Gram matrix; adds its weighted derivative to `derivative` if there is one.
-    ///
-    /// `projection` are the random rows of a projected penalty, `[m, K]`, and empty for others. Only for penalties whose [`form`](Self::form) is [`Form::Gram`].
-    pub(crate) fn gram_value(
-        &self,
-        point: &GramPoint,
-        projection: &[f64],
-        derivative: Option<&mut GramDerivative>,
-    ) -> Result<f64> {
-        match self {
-            Penalty::InputGradient => Ok(input_gradient::squared(point, derivative)),
-            Penalty::Jacobian => Ok(jacobian::frobenius(point, derivative)),
-            Penalty::JacobianSpectral => jacobian::spectral(point, derivative),
-            Penalty::JacobianNuclear => jacobian::nuclear(point, derivative),
-            Penalty::JacobianProjected { .. } => {
-                Ok(jacobian::projected(point, projection, derivative))
-            }
-            Penalty::JacobianProbabilities => Ok(jacobian::probabilities(point, derivative)),
-            Penalty::CrossLipschitz => Ok(cross_lipschitz::squared(point, derivative)),
-            Penalty::CurvatureTrace => Ok(curvature::trace(point, derivative)),
-            Penalty::CurvatureFrobenius => Ok(curvature::frobenius(point, derivative)),
-            Penalty::CurvatureSpectral => curvature::spectral(point, derivative),
-            Penalty::CurvatureDirectional => Ok(curvature::directional(point, derivative)),
-            Penalty::InputGradientL2
-            | Penalty::InputGradientL1
-            | Penalty::InputGradientLinf
-            | Penalty::Cure { .. }
-            | Penalty::CureKinks { .. }
-            | Penalty::RegionBoundary(_)
-            | Penalty::DecisionBoundary(_)
-            | Penalty::MaximumMargin(_) => unreachable!("not a Gram penalty"),
-        }
+impl fmt::Display for Penalty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The penalties on the derivatives at a sample, in the order of every list.
+static AT_SAMPLE: [&CatalogueEntry; 16] = [
+    &input_gradient::SQUARED,
+    &input_gradient::L2,
+    &input_gradient::L1,
+    &input_gradient::LINF,
+    &jacobian::FROBENIUS,
+    &jacobian::SPECTRAL,
+    &jacobian::NUCLEAR,
+    &jacobian::PROJECTED,
+    &jacobian::PROBABILITIES,
+    &cross_lipschitz::ENTRY,
+    &curvature::TRACE,
+    &curvature::FROBENIUS,
+    &curvature::SPECTRAL,
+    &curvature::DIRECTIONAL,
+    &cure::SIGN,
+    &cure::GRADIENT,
+];
+
+/// The penalties on the hyperplanes around a sample.
+static GEOMETRIC: [&CatalogueEntry; 11] = [
+    &geometric::KINKS,
+    &geometric::GRADIENT_KINKS,
+    &geometric::REGION[0],
+    &geometric::REGION[1],
+    &geometric::REGION[2],
+    &geometric::DECISION[0],
+    &geometric::DECISION[1],
+    &geometric::DECISION[2],
+    &geometric::MARGIN[0],
+    &geometric::MARGIN[1],
+    &geometric::MARGIN[2],
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variant_is_in_the_catalogue() {
+        use Penalty::*;
+        // A new variant is a new arm here, and then one more below.
+        let variant = |penalty: &Penalty| match penalty {
+            InputGradient => 0,
+            InputGradientL2 => 1,
+            InputGradientL1 => 2,
+            InputGradientLinf => 3,
+            Jacobian => 4,
+            JacobianSpectral => 5,
+            JacobianNuclear => 6,
+            JacobianProjected { .. } => 7,
+            JacobianProbabilities => 8,
+            CrossLipschitz => 9,
+            CurvatureTrace => 10,
+            CurvatureFrobenius => 11,
+            CurvatureSpectral => 12,
+            CurvatureDirectional => 13,
+            Cure { .. } => 14,
+            CureKinks { .. } => 15,
+            RegionBoundary(_) => 16,
+            DecisionBoundary(_) => 17,
+            MaximumMargin(_) => 18,
+            Own(_) => 19,
+        };
+        let all = Penalty::catalogue().map(|entry| variant(&entry.penalty()));
+        let all: std::collections::BTreeSet<usize> = all.collect();
+        assert!(all.into_iter().eq(0..19));
     }
 }

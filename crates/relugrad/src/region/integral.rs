@@ -5,9 +5,9 @@ use ndarray::{Array1, Array2, ArrayView1, Axis};
 use crate::error::{Error, Result, check_array, check_number, check_shape};
 use crate::loss::{Loss, LossBatch, Targets};
 use crate::network::Network;
+use crate::norm::Size;
 use crate::objective::Objective;
 use crate::penalty::Penalty;
-use crate::penalty::input_gradient::Norm;
 use crate::scalar::Scalar;
 
 /// The relative accuracy to which a smooth penalty is integrated on each piece.
@@ -89,7 +89,7 @@ impl<T: Scalar> Network<T> {
                 .zip(&jump.output)
                 .map(|(r, u)| r * u.into_f64())
                 .sum();
-            sum += along.abs() * Norm::L2.value(jump.normal.as_slice().expect("one row"));
+            sum += along.abs() * Size::L2.of(jump.normal.as_slice().expect("one row"));
         }
         let mean = if length > 0.0 { sum / length } else { 0.0 };
         check_number("the kink curvature", &[], mean)
@@ -146,8 +146,9 @@ pub(super) fn residuals<'a, T: Scalar>(
 ) -> Result<impl FnMut(&Array1<T>) -> Vec<f64> + 'a> {
     let (mut target, mut batch) = (Vec::new(), LossBatch::default());
     targets.resolve(loss, 1, outputs, &mut target)?;
+    let function = loss.function();
     Ok(move |logits: &Array1<T>| {
-        batch.fill(loss, &logits.to_vec(), &target, outputs);
+        batch.fill(&*function, &logits.to_vec(), &target, outputs);
         batch.residual(0).to_vec()
     })
 }

@@ -75,10 +75,10 @@ pub fn gradient_change<T: Scalar>(
     let (k, d) = first.jacobian.dim();
     let mut target = Vec::new();
     targets.resolve(loss, 1, k, &mut target)?;
-    let mut batch = LossBatch::default();
+    let (mut batch, function) = (LossBatch::default(), loss.function());
     let mut residual = |logits: &Array1<T>| -> Array1<T> {
         let logits: Vec<T> = logits.to_vec();
-        batch.fill(loss, &logits, &target, k);
+        batch.fill(&*function, &logits, &target, k);
         batch.residual(0).iter().map(|&r| T::from_f64(r)).collect()
     };
     let mut change = GradientChange {

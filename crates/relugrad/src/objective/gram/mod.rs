@@ -4,57 +4,78 @@
 //! logits. With the summed derivative `Ḡ` of all penalties the part of the parameter gradient is
 //! `2 Σ (V Ḡ Vᵀ c_l) t_{l−1}ᵀ`, and `r̄`, `S̄` join the derivative in the logits.
 
-use ndarray::Array2;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use rand_distr::StandardNormal;
+mod first_layer;
+mod last_layers;
+mod order;
+mod penalties;
 
-use super::Objective;
-use super::first_layer::FirstLayer;
-use super::heads::{Heads, random_rows};
-use super::order::Order;
-use super::plan::{Plan, Route, Rows, SharedSeeds};
-use super::workspace::{Pair, Workspace, per_sample, to_scalar};
+use ndarray::Array2;
+
+use super::forward::{Adjoint, Context};
+use super::plan::{Route, SeedBasis, SharedSeeds};
+use super::workspace::{Evaluation, SweepPair, per_sample, to_scalar};
 use crate::buffer::Buffer;
 use crate::error::Result;
-use crate::jacobian::{grams, symmetrise};
-use crate::network::Network;
+use crate::jacobian::grams;
+use crate::linalg::symmetrise;
 use crate::network::map::Share;
+use crate::norm::Size;
 use crate::parameters::Parameters;
-use crate::penalty::Penalty;
-use crate::penalty::input_gradient::Norm;
+use crate::penalty::{Needs, random_rows};
 use crate::product::a_bt_serial;
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Seeds, multiple_of_identity, weight_gradient};
+use first_layer::FirstLayerBuffers;
+use penalties::GramTerms;
 
-impl Objective {
-    /// Values of the plan's Gram terms and, with `derivatives`, their parts of `f̄` and of the gradient.
-    pub(super) fn gram_stage<T: Scalar>(
-        &self,
-        plan: &Plan,
-        network: &Network<T>,
-        workspace: &mut Workspace<T>,
-        derivatives: bool,
+pub(crate) use first_layer::{FirstLayer, first_affine};
+pub(super) use order::Order;
+
+/// Buffers of the stage.
+#[derive(Clone, Debug, Default)]
+pub(super) struct GramStage<T> {
+    seeds: SharedSeeds<T>,
+    pair: GramPair<T>,
+}
+
+/// Cotangents and tangents of the rows.
+#[derive(Clone, Debug, Default)]
+struct GramPair<T> {
+    rows: SweepPair<T>,
+    first: FirstLayerBuffers<T>,
+    /// At which samples the last layers' units are active.
+    selected: Vec<u64>,
+}
+
+impl<T: Scalar> GramStage<T> {
+    /// Values of the stage's terms and, with an adjoint, their derivatives.
+    pub(super) fn run(
+        &mut self,
+        at: &Context<T>,
+        evaluation: &mut Evaluation,
+        adjoint: Option<&mut Adjoint<T>>,
     ) -> Result<()> {
-        if plan.gram.is_empty() {
+        let terms = at.objective.gram_terms(at.plan);
+        if terms.is_empty() {
             return Ok(());
         }
-        let derivatives = derivatives && plan.gram.iter().any(|&i| self.terms[i].lambda > 0.0);
-        if plan.rows == Rows::Projected {
-            self.projected_stage(plan.gram[0], network, workspace, derivatives);
+        let is_weighted = terms.iter().any(|(term, _)| at.lambda(*term) > 0.0);
+        let adjoint = adjoint.filter(|_| is_weighted);
+        if let (SeedBasis::Random(_), [(term, penalty)]) = (at.plan.basis, terms) {
+            self.run_random(at, (*term, penalty.needs()), evaluation, adjoint);
             return Ok(());
         }
-        let mut pair = std::mem::take(&mut workspace.gram);
-        let mut seeds = std::mem::take(&mut workspace.seeds);
-        seeds.fill(plan.rows, network.outputs());
-        let gated = Gated::all(network, &workspace.record);
+        let GramStage { seeds, pair } = self;
+        let network = at.network;
+        seeds.fill(at.plan.basis, network.outputs());
+        let gated = Gated::all(network, &at.forward.record);
         let rows = seeds.exact.nrows();
-        let order = Order::of(self, network, &gated, rows);
+        let order = Order::of(at.objective, network, &gated, rows);
         let mut entries = Buffer::with_room(gated.samples.len() * rows * rows);
-        if derivatives {
-            pair.sweep(&gated, &order, &seeds, &mut entries);
+        if adjoint.is_some() {
+            pair.sweep(&gated, &order, seeds, &mut entries);
         } else {
-            let first = match self.route {
+            let first = match at.objective.route {
                 Route::Fewest | Route::SubsetSums => FirstLayer::for_values(&gated, rows),
                 Route::AllRows => None,
                 Route::FirstLayerGram => FirstLayer::of(network),
@@ -63,119 +84,57 @@ impl Objective {
                 |rounded: &mut [T]| grams(&gated, seeds.rounded.view(), first, rounded);
             exact(gated.samples.len() * rows * rows, grams_into, &mut entries);
         }
-        let exact_seeds = &seeds.exact;
-        let bars = self.heads(plan, exact_seeds, network, workspace, derivatives, &entries)?;
-        if derivatives {
-            let gated = Gated::all(network, &workspace.record);
-            let gradient = workspace.gradient.as_mut().expect("it was started");
-            pair.add_gradient(&gated, &order, &seeds, &bars, gradient);
+        let gram_terms = GramTerms::new(at, terms, &seeds.exact);
+        let logits = adjoint.is_some();
+        let [values, bars, f_bars] = gram_terms.evaluate(&entries, logits)?;
+        for (sample, values) in values.chunks_exact(terms.len()).enumerate() {
+            for ((term, _), &value) in terms.iter().zip(values) {
+                evaluation.sample_penalties[(*term, sample)] = value;
+            }
         }
-        (workspace.gram, workspace.seeds) = (pair, seeds);
+        if let Some(adjoint) = adjoint {
+            let pairs = adjoint.logits.iter_mut().zip(&*f_bars);
+            pairs.for_each(|(f, &bar)| *f += bar);
+            pair.add_gradient(&gated, &order, seeds, &bars, &mut adjoint.parameters);
+        }
         Ok(())
     }
 
-    /// Evaluates all Gram terms on `grams: [B, R, R]`, adds to `f̄`, and returns `V Ḡ Vᵀ: [B, R, R]`.
-    fn heads<T: Scalar>(
-        &self,
-        plan: &Plan,
-        seeds: &Array2<f64>,
-        network: &Network<T>,
-        workspace: &mut Workspace<T>,
-        derivatives: bool,
-        grams: &[f64],
-    ) -> Result<Buffer<f64>> {
-        let (samples, outputs) = (workspace.samples(), network.outputs());
-        let rows = plan
-            .gram
-            .iter()
-            .map(|&i| random_rows(&self.terms[i].penalty));
-        let mut projections = Buffer::with_room(rows.sum::<usize>() * samples * outputs);
-        for &term in &plan.gram {
-            projections.extend_from_slice(&self.projection(term, samples, outputs));
-        }
-        let heads = Heads {
-            terms: &self.terms,
-            gram: &plan.gram,
-            projections,
-            seeds,
-            loss: &workspace.loss,
-            function: self.loss.function(),
-            rank: outputs.min(network.inputs()),
-            epsilon: T::EPSILON.into_f64(),
-            derivatives,
-        };
-        let [values, bars, f_bars] = heads.evaluate(grams)?;
-        for (sample, values) in values.chunks_exact(plan.gram.len()).enumerate() {
-            for (&term, &value) in plan.gram.iter().zip(values) {
-                workspace.evaluation.sample_penalties[(term, sample)] = value;
-            }
-        }
-        if derivatives {
-            let pairs = workspace.f_bar.iter_mut().zip(&*f_bars);
-            pairs.for_each(|(f, &bar)| *f += bar);
-        }
-        Ok(bars)
-    }
-
     /// The projected Jacobian alone: its random rows are the seeds, and the derivative in `V J` is `2(K/m) V J`.
-    fn projected_stage<T: Scalar>(
-        &self,
-        term: usize,
-        network: &Network<T>,
-        workspace: &mut Workspace<T>,
-        derivatives: bool,
+    fn run_random(
+        &mut self,
+        at: &Context<T>,
+        (term, needs): (usize, Needs),
+        evaluation: &mut Evaluation,
+        adjoint: Option<&mut Adjoint<T>>,
     ) {
-        let (samples, k) = (workspace.samples(), network.outputs());
-        let projection = to_scalar::<T>(&self.projection(term, samples, k));
-        let rows = projection.len() / (samples * k);
+        let (network, forward) = (at.network, at.forward);
+        let (samples, k) = (forward.samples(), network.outputs());
+        let projection = to_scalar::<T>(&random_rows(needs, at.objective.draw, samples, k));
+        let rows = needs.random_rows;
         let scale = k as f64 / rows as f64;
-        let gated = Gated::all(network, &workspace.record);
-        let Pair {
+        let gated = Gated::all(network, &forward.record);
+        let SweepPair {
             cotangents,
             tangents,
-            ..
-        } = &mut workspace.gram;
+        } = &mut self.pair.rows;
         let seeds = Seeds::PerSample(per_sample(&projection, rows, k));
         cotangents.backward(&gated, seeds, gated.nodes());
         let at_input = cotangents.at_input().chunks_exact(rows * network.inputs());
-        for (sample, rows) in at_input.enumerate() {
-            let value = scale * Norm::Squared.value(rows);
-            workspace.evaluation.sample_penalties[(term, sample)] = value;
+        for (value, rows) in evaluation.term_mut(term).iter_mut().zip(at_input) {
+            *value = scale * Size::Squared.of(rows);
         }
-        if derivatives {
+        if let Some(adjoint) = adjoint {
             tangents.forward_from(&gated, cotangents, gated.nodes().end);
-            let weight = 2.0 * scale * self.terms[term].lambda / samples as f64;
-            let gradient = workspace.gradient.as_mut().expect("it was started");
-            let weight = T::from_f64(weight);
-            weight_gradient(
-                &gated,
-                cotangents,
-                &tangents.slots,
-                Share::linear(weight),
-                gated.nodes(),
-                gradient,
-            );
+            let weight = T::from_f64(2.0 * scale * at.lambda(term) / samples as f64);
+            let (share, nodes) = (Share::linear(weight), gated.nodes());
+            let gradient = &mut adjoint.parameters;
+            weight_gradient(&gated, cotangents, &tangents.slots, share, nodes, gradient);
         }
-    }
-
-    /// The random unit rows of a projected term, `[B, m, K]`; nothing for other terms.
-    fn projection(&self, term: usize, samples: usize, outputs: usize) -> Buffer<f64> {
-        let Penalty::JacobianProjected { rows, seed } = self.terms[term].penalty else {
-            return Buffer::with_room(0);
-        };
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        random.set_stream(self.draw);
-        let entries = 0..samples * rows * outputs;
-        let mut vectors = Buffer::of(entries.map(|_| random.sample(StandardNormal)));
-        for vector in vectors.chunks_exact_mut(outputs) {
-            let norm = Norm::L2.value(vector);
-            vector.iter_mut().for_each(|v| *v /= norm);
-        }
-        vectors
     }
 }
 
-impl<T: Scalar> Pair<T> {
+impl<T: Scalar> GramPair<T> {
     /// Carries the rows of all seeds backward and forward, as far as the `order` wants them, and appends the Gram matrices of
     /// those at the input, `[B, R, R]`.
     fn sweep(
@@ -185,12 +144,11 @@ impl<T: Scalar> Pair<T> {
         seeds: &SharedSeeds<T>,
         entries: &mut Buffer<f64>,
     ) {
-        let Pair {
+        let SweepPair {
             cotangents,
             tangents,
-            first: buffers,
-            ..
-        } = self;
+        } = &mut self.rows;
+        let buffers = &mut self.first;
         let (rows, end) = (seeds.exact.nrows(), order.others(gated.network).end);
         let shared = Seeds::Shared(seeds.rounded.view());
         let start = usize::from(order.first.is_some());
@@ -226,16 +184,17 @@ impl<T: Scalar> Pair<T> {
         let nodes = order.others(gated.network);
         if common.is_none() {
             if let Some(first) = &order.first {
-                self.first.keep(&self.cotangents.slots[first.slot]);
+                self.first.keep(&self.rows.cotangents.slots[first.slot]);
             }
             let matrices = to_scalar::<T>(bars);
-            self.cotangents
+            self.rows
+                .cotangents
                 .mix(&gated.network.nodes[..nodes.end], &matrices);
             if let Some(last) = &order.last {
-                last.mix(&mut self.tangents, &matrices);
+                last.mix(&mut self.rows.tangents, &matrices);
             }
         }
-        let (c, t) = (&self.cotangents, &self.tangents.slots);
+        let (c, t) = (&self.rows.cotangents, &self.rows.tangents.slots);
         weight_gradient(gated, c, t, Share::linear(scale), nodes, gradient);
         let gradient = gradient.values_mut();
         if let Some(first) = &order.first {
@@ -244,7 +203,7 @@ impl<T: Scalar> Pair<T> {
         }
         if let Some(last) = &order.last {
             let (seeds, selected) = (seeds.rounded.view(), &mut self.selected);
-            last.add_gradient(gated, seeds, &self.tangents, scale, selected, gradient);
+            last.add_gradient(gated, seeds, &self.rows.tangents, scale, selected, gradient);
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::sweep::{Gated, Rows};
 
 /// The two dense layers in which a network ends, with gates between them that open or close.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LastLayers<'n, T> {
+pub(in crate::objective) struct LastLayers<'n, T> {
     /// The node of the first of them; nothing but the gates and the second follows.
     pub(super) node: usize,
     /// The buffer of the values that it reads.
@@ -85,7 +85,7 @@ impl<'n, T: Scalar> LastLayers<'n, T> {
     }
 
     /// Multiply-adds of a step in this order, each selected sum as one.
-    pub(super) fn multiply_adds(&self, samples: usize, rows: usize) -> u64 {
+    pub(in crate::objective) fn multiply_adds(&self, samples: usize, rows: usize) -> u64 {
         let (m, k) = (self.inner.outputs as u64, self.inner.inputs as u64);
         let tables = subset_tables(samples) as u64;
         let (samples, rows) = (samples as u64, rows as u64);

@@ -7,13 +7,12 @@
 
 use ndarray::{ArrayView1, ArrayView2};
 
-use super::Objective;
-use super::workspace::Workspace;
+use super::GeometricStage;
 use crate::error::{Error, Result, check_finite};
-use crate::network::Network;
 use crate::network::map::Share;
+use crate::norm::sign;
+use crate::objective::forward::{Adjoint, Context};
 use crate::penalty::Hinge;
-use crate::penalty::input_gradient::sign;
 use crate::region::{Distances, Face, Metric, Rival, rivals};
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Seeds, Source, weight_gradient};
@@ -29,52 +28,54 @@ struct Close {
     size: f64,
 }
 
-impl Objective {
-    /// `region-boundary`: adds the values and, with `derivatives`, the part of the gradient.
-    pub(super) fn region_term<T: Scalar>(
-        &self,
-        term: usize,
-        hinge: &Hinge,
-        network: &Network<T>,
-        workspace: &mut Workspace<T>,
-        derivatives: bool,
+impl<T: Scalar> GeometricStage<T> {
+    /// `region-boundary`: adds the values and, with an adjoint, its derivatives.
+    pub(super) fn region(
+        &mut self,
+        at: &Context<T>,
+        (lambda, hinge): (f64, &Hinge),
+        values: &mut [f64],
+        adjoint: Option<&mut Adjoint<T>>,
     ) -> Result<()> {
-        let (samples, d) = (workspace.samples(), network.inputs());
-        let inputs = ArrayView2::from_shape((samples, d), &workspace.record.slots[0]);
-        let pattern = &workspace.record.pattern;
-        let all = Distances::of(network, inputs.expect("slot 0 holds the inputs"), pattern)?;
-        let (weight, mut close) = (self.sample_weight(term, workspace), Vec::new());
-        for (sample, distances) in all.iter().enumerate() {
+        let (network, record) = (at.network, &at.forward.record);
+        let inputs = ArrayView2::from_shape((values.len(), network.inputs()), &record.slots[0]);
+        let inputs = inputs.expect("slot 0 holds the inputs");
+        let all = Distances::of(network, inputs, &record.pattern)?;
+        let mut close = Vec::new();
+        for (sample, (distances, value)) in all.iter().zip(values).enumerate() {
+            let weight = at.forward.share(lambda, sample);
             let nearest = distances.smallest(hinge.nearest, hinge.metric);
             let count = nearest.len().max(1) as f64;
             let hinges = nearest.iter().map(|&(_, distance)| hinge.value(distance));
-            let value = hinges.sum::<f64>() / count;
-            workspace.evaluation.sample_penalties[(term, sample)] += value;
+            *value += hinges.sum::<f64>() / count;
             let within = nearest
                 .iter()
                 .filter(|(_, distance)| *distance < hinge.radius);
             close.extend(within.map(|&(number, _)| Close {
                 sample,
-                face: network.face(pattern, sample, distances.place(number)),
+                face: network.face(&record.pattern, sample, distances.place(number)),
                 weight: -weight / (hinge.radius * count),
                 margin: distances.margins[number],
                 size: distances.size(number, hinge.metric),
             }));
         }
-        if derivatives && weight > 0.0 && !close.is_empty() {
-            self.pull_region_back(&close, hinge, network, workspace);
+        if let Some(adjoint) = adjoint
+            && !close.is_empty()
+        {
+            self.pull_region_back(at, &close, hinge, adjoint);
         }
         Ok(())
     }
 
-    fn pull_region_back<T: Scalar>(
-        &self,
+    fn pull_region_back(
+        &mut self,
+        at: &Context<T>,
         close: &[Close],
         hinge: &Hinge,
-        network: &Network<T>,
-        workspace: &mut Workspace<T>,
+        adjoint: &mut Adjoint<T>,
     ) {
-        let (samples, d) = (workspace.samples(), network.inputs());
+        let (network, record, d) = (at.network, &at.forward.record, at.network.inputs());
+        let samples = record.samples;
         let per_sample = |sample| close.iter().filter(|c| c.sample == sample).count();
         let count = (0..samples).map(per_sample).max().unwrap_or(0);
         let (mut normals, mut margins) = (Vec::new(), Vec::new());
@@ -87,10 +88,9 @@ impl Objective {
             normals.push(c.face.seeds(row, width, 1.0));
             margins.push(c.face.seeds(c.sample, width, c.weight / c.size));
         }
-        let gated = Gated::all(network, &workspace.record);
+        let gated = Gated::all(network, record);
         let (normals, margins) = (Source::together(normals), Source::together(margins));
-        let gradient = workspace.gradient.as_mut().expect("it was started");
-        let pair = &mut workspace.geometry;
+        let (pair, gradient) = (&mut self.pair, &mut adjoint.parameters);
         pair.cotangents.backward_from(&gated, count, &normals, true);
         let mut a = vec![T::ZERO; samples * count * d];
         for (c, row) in close.iter().zip(places) {
@@ -104,44 +104,40 @@ impl Objective {
         let (c, t) = (&pair.cotangents, &pair.tangents.slots);
         weight_gradient(&gated, c, t, Share::linear(T::ONE), gated.nodes(), gradient);
         pair.cotangents.backward_from(&gated, 1, &margins, false);
-        let activations = &workspace.record.slots;
-        weight_gradient(
-            &gated,
-            &pair.cotangents,
-            activations,
-            Share::affine(),
-            gated.nodes(),
-            gradient,
-        );
+        let (c, values) = (&pair.cotangents, &record.slots);
+        weight_gradient(&gated, c, values, Share::affine(), gated.nodes(), gradient);
     }
 
-    /// `decision-boundary`: adds the values and, with `derivatives`, the parts of `f̄` and of the gradient.
-    pub(super) fn decision_term<T: Scalar>(
-        &self,
-        term: usize,
-        hinge: &Hinge,
-        network: &Network<T>,
-        workspace: &mut Workspace<T>,
-        derivatives: bool,
+    /// `decision-boundary`: adds the values and, with an adjoint, its derivatives.
+    pub(super) fn decision(
+        &mut self,
+        at: &Context<T>,
+        (lambda, hinge): (f64, &Hinge),
+        values: &mut [f64],
+        mut adjoint: Option<&mut Adjoint<T>>,
     ) -> Result<()> {
-        let (samples, k, d) = (workspace.samples(), network.outputs(), network.inputs());
+        let (network, forward) = (at.network, at.forward);
+        let (k, d) = (network.outputs(), network.inputs());
         if k < 2 {
             return Err(Error::Loss {
-                loss: self.loss.name(),
+                loss: at.objective.loss.name().to_owned(),
                 problem: "has one logit here; a decision boundary is between two".into(),
             });
         }
-        let weight = self.sample_weight(term, workspace);
-        let gated = Gated::all(network, &workspace.record);
-        let cotangents = &mut workspace.geometry.cotangents;
+        let gated = Gated::all(network, &forward.record);
+        let cotangents = &mut self.pair.cotangents;
         let identity = ndarray::Array2::eye(k);
         cotangents.backward(&gated, Seeds::Shared(identity.view()), gated.nodes());
         check_finite("the Jacobian", k * d, cotangents.at_input())?;
-        let derivatives = derivatives && weight > 0.0;
-        let mut a = vec![T::ZERO; if derivatives { samples * k * d } else { 0 }];
-        let logits = workspace.record.logits(network);
-        for (sample, logits) in logits.chunks_exact(k).enumerate() {
-            let class = first_largest(&workspace.targets[sample * k..(sample + 1) * k]);
+        let length = if adjoint.is_some() {
+            values.len() * k * d
+        } else {
+            0
+        };
+        let mut a = vec![T::ZERO; length];
+        let logits = forward.record.logits(network).chunks_exact(k);
+        for (sample, (logits, value)) in logits.zip(values).enumerate() {
+            let class = at.point(sample).label();
             let jacobian = &cotangents.at_input()[sample * k * d..(sample + 1) * k * d];
             let view = ArrayView2::from_shape((k, d), jacobian).expect("K rows of D");
             let rivals = rivals(ArrayView1::from(logits), view, class, hinge.metric)
@@ -149,21 +145,23 @@ impl Objective {
             let nearest = &rivals[..hinge.nearest.min(rivals.len())];
             let hinges = nearest.iter().map(|rival| hinge.value(rival.distance));
             let count = nearest.len() as f64;
-            workspace.evaluation.sample_penalties[(term, sample)] += hinges.sum::<f64>() / count;
-            let within = nearest.iter().filter(|rival| rival.distance < hinge.radius);
-            for rival in within.filter(|_| derivatives) {
-                let slope = -weight / (hinge.radius * count);
-                let f_bar = &mut workspace.f_bar[sample * k..(sample + 1) * k];
+            *value += hinges.sum::<f64>() / count;
+            let Some(adjoint) = adjoint.as_deref_mut() else {
+                continue;
+            };
+            let slope = -forward.share(lambda, sample) / (hinge.radius * count);
+            for rival in nearest.iter().filter(|rival| rival.distance < hinge.radius) {
+                let f_bar = &mut adjoint.logits[sample * k..(sample + 1) * k];
                 let a = &mut a[sample * k * d..(sample + 1) * k * d];
                 pull_rival_back(hinge.metric, (class, rival), slope, jacobian, f_bar, a);
             }
         }
-        if derivatives {
-            let pair = &mut workspace.geometry;
+        if let Some(adjoint) = adjoint {
+            let pair = &mut self.pair;
             pair.tangents.forward(&gated, k, &a);
-            let gradient = workspace.gradient.as_mut().expect("it was started");
             let (c, t) = (&pair.cotangents, &pair.tangents.slots);
-            weight_gradient(&gated, c, t, Share::linear(T::ONE), gated.nodes(), gradient);
+            let (share, gradient) = (Share::linear(T::ONE), &mut adjoint.parameters);
+            weight_gradient(&gated, c, t, share, gated.nodes(), gradient);
         }
         Ok(())
     }
@@ -229,9 +227,4 @@ fn at_sample(error: Error, sample: usize) -> Error {
         },
         error => error,
     }
-}
-
-fn first_largest(values: &[f64]) -> usize {
-    let better = |best: usize, i: usize| if values[i] > values[best] { i } else { best };
-    (0..values.len()).fold(0, better)
 }

@@ -2,26 +2,25 @@
 
 use std::ops::Range;
 
-use super::Objective;
 use super::first_layer::FirstLayer;
 use super::last_layers::LastLayers;
-use super::plan::Route;
 use crate::network::Network;
+use crate::objective::{Objective, Route};
 use crate::scalar::Scalar;
 use crate::sweep::Gated;
 
 /// Which layers of a step take an order of their own.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Order<'n, T> {
+pub(in crate::objective) struct Order<'n, T> {
     /// The first layer through its own Gram matrix, so that there is no Jacobian.
-    pub(super) first: Option<FirstLayer<'n, T>>,
+    pub(in crate::objective) first: Option<FirstLayer<'n, T>>,
     /// The last two layers through sums over subsets of samples.
-    pub(super) last: Option<LastLayers<'n, T>>,
+    pub(in crate::objective) last: Option<LastLayers<'n, T>>,
 }
 
 impl<'n, T: Scalar> Order<'n, T> {
     /// The order of a step of an objective with `rows` shared rows for each sample.
-    pub(super) fn of(
+    pub(in crate::objective) fn of(
         objective: &Objective,
         network: &'n Network<T>,
         gated: &Gated<T>,
@@ -48,7 +47,7 @@ impl<'n, T: Scalar> Order<'n, T> {
     }
 
     /// The nodes behind the first layer and before the last ones, whose parts of the gradient come from cotangents and tangents.
-    pub(super) fn others(&self, network: &Network<T>) -> Range<usize> {
+    pub(in crate::objective) fn others(&self, network: &Network<T>) -> Range<usize> {
         let start = self.first.map_or(0, |first| first.node + 1);
         start..self.last.map_or(network.nodes.len(), |last| last.node)
     }

@@ -9,17 +9,18 @@
 use ndarray::{Array1, ArrayView1, ArrayView3};
 use rayon::prelude::*;
 
-use super::Objective;
-use super::gradient::{add_hessian_times, residual_row};
-use super::workspace::{Pair, Workspace, per_sample};
+use super::GeometricStage;
 use crate::error::{Result, check_finite};
-use crate::loss::{Loss, LossBatch};
+use crate::loss::{LossBatch, LossFunction};
 use crate::network::Network;
 use crate::network::map::Share;
+use crate::norm::Size;
+use crate::objective::forward::{Adjoint, Context};
+use crate::objective::input_gradient::{add_hessian_times, residual_row};
+use crate::objective::workspace::{SweepPair, per_sample};
 use crate::parameters::Parameters;
 use crate::pattern::ActivationPattern;
 use crate::penalty::Direction;
-use crate::penalty::input_gradient::Norm;
 use crate::region::{Face, Pass};
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Rows, Seeds, Source, weight_gradient};
@@ -69,28 +70,25 @@ struct Pulled<T> {
     crossings: Vec<Row<T>>,
 }
 
-impl Objective {
-    /// `cure-kinks`: values and, with `derivatives`, the parts of `f̄` and of the gradient.
-    pub(super) fn kink_term<T: Scalar>(
-        &self,
-        term: usize,
-        (step, direction): (f64, Direction),
-        network: &Network<T>,
-        workspace: &mut Workspace<T>,
-        derivatives: bool,
+impl<T: Scalar> GeometricStage<T> {
+    /// `cure-kinks`: values and, with an adjoint, its derivatives.
+    pub(super) fn kinks(
+        &mut self,
+        at: &Context<T>,
+        (lambda, step, direction): (f64, f64, Direction),
+        values: &mut [f64],
+        adjoint: Option<&mut Adjoint<T>>,
     ) -> Result<()> {
+        let (network, forward) = (at.network, at.forward);
         let (k, d) = (network.outputs(), network.inputs());
-        let mut row = std::mem::take(&mut workspace.geometry);
-        workspace.magnify(self, network);
-        residual_row(
-            network,
-            &workspace.record,
-            &workspace.magnified.residuals,
-            &mut row.cotangents,
-        );
-        let g = row.cotangents.at_input();
+        let function = &*at.objective.function;
+        self.magnified
+            .fill(function, &forward.loss, &forward.targets);
+        let (residuals, cotangents) = (&self.magnified.residuals, &mut self.pair.cotangents);
+        residual_row(network, &forward.record, residuals, cotangents);
+        let g = cotangents.at_input();
         check_finite("the input gradient", d, g)?;
-        let x = &workspace.record.slots[0];
+        let x = &forward.record.slots[0];
         let mut z = vec![T::ZERO; g.len()];
         for (g, z) in g.chunks_exact(d).zip(z.chunks_exact_mut(d)) {
             direction.write(g, z);
@@ -98,60 +96,65 @@ impl Objective {
         let ways = x
             .par_chunks(d)
             .zip(z.par_chunks(d))
-            .zip(workspace.targets.par_chunks(k));
+            .zip(forward.targets.par_chunks(k));
         let ways: Vec<Way<T>> = ways
-            .map(|((x, z), target)| Way::walk(network, (x, z), step, (&self.loss, target)))
+            .map(|((x, z), target)| Way::walk(network, (x, z), step, (function, target)))
             .collect::<Result<_>>()?;
-        for (sample, way) in ways.iter().enumerate() {
-            let value = Norm::Squared.value(way.kinks.as_slice().expect("one row"));
-            workspace.evaluation.sample_penalties[(term, sample)] = value;
+        for (value, way) in values.iter_mut().zip(&ways) {
+            *value = Size::Squared.of(way.kinks.as_slice().expect("one row"));
         }
-        let weight = self.sample_weight(term, workspace);
-        if derivatives && weight > 0.0 {
-            let gradient = workspace.gradient.as_mut().expect("it was started");
-            let pull = |((x, z), way): ((&[T], &[T]), &Way<T>)| {
-                way.pull_back(network, &self.loss, (x, z), 2.0 * weight)
-            };
-            let ends = x.par_chunks(d).zip(z.par_chunks(d));
-            let rows: Vec<Pulled<T>> = ends.zip(&ways).map(pull).collect();
-            let z_bar = sweep_all(network, &ways, &rows, gradient);
-            if direction == (Direction::Gradient { held: false }) {
-                self.turn((&z, &z_bar), network, workspace, &mut row);
+        if let Some(adjoint) = adjoint {
+            let ends = x.par_chunks(d).zip(z.par_chunks(d)).zip(&ways);
+            let rows: Vec<Pulled<T>> = ends
+                .enumerate()
+                .map(|(sample, ((x, z), way))| {
+                    let weight = forward.share(lambda, sample);
+                    way.pull_back(network, function, (x, z), 2.0 * weight)
+                })
+                .collect();
+            let z_bar = sweep_all(network, &ways, &rows, &mut adjoint.parameters);
+            if !direction.is_constant() {
+                self.turn(at, direction, (&z, &z_bar), adjoint);
             }
         }
-        workspace.geometry = row;
         Ok(())
     }
 
-    /// Adds what a derivative in the directions `z = g/‖g‖` means for the parameters; `row` has the cotangents of `g`, which
-    /// are magnified.
-    fn turn<T: Scalar>(
-        &self,
+    /// Adds what a derivative in the directions means for the parameters; the stage has the cotangents of `g`, which are
+    /// magnified.
+    fn turn(
+        &mut self,
+        at: &Context<T>,
+        direction: Direction,
         (z, z_bar): (&[T], &[T]),
-        network: &Network<T>,
-        workspace: &mut Workspace<T>,
-        row: &mut Pair<T>,
+        adjoint: &mut Adjoint<T>,
     ) {
-        let (g, d) = (row.cotangents.at_input(), network.inputs());
+        let (network, forward, d) = (at.network, at.forward, at.network.inputs());
+        let SweepPair {
+            cotangents,
+            tangents,
+        } = &mut self.pair;
+        let g = cotangents.at_input();
         let mut a = vec![T::ZERO; g.len()];
         for (i, a) in a.chunks_exact_mut(d).enumerate() {
             let sample = i * d..(i + 1) * d;
             let (z, z_bar) = (&z[sample.clone()], &z_bar[sample.clone()]);
-            Direction::Gradient { held: false }.pull_back(&g[sample], z, z_bar, a);
+            direction.pull_back(&g[sample], z, z_bar, a);
         }
-        let gated = Gated::all(network, &workspace.record);
-        row.tangents.forward(&gated, 1, &a);
-        let u = row.tangents.at_output(network);
-        add_hessian_times(
-            self.loss.function(),
-            &workspace.loss,
-            Some(&workspace.magnified),
-            u,
-            &mut workspace.f_bar,
+        let gated = Gated::all(network, &forward.record);
+        tangents.forward(&gated, 1, &a);
+        let (u, function) = (tangents.at_output(network), &*at.objective.function);
+        let magnified = Some(&self.magnified);
+        add_hessian_times(function, &forward.loss, magnified, u, &mut adjoint.logits);
+        let (share, gradient) = (Share::linear(T::ONE), &mut adjoint.parameters);
+        weight_gradient(
+            &gated,
+            cotangents,
+            &tangents.slots,
+            share,
+            gated.nodes(),
+            gradient,
         );
-        let gradient = workspace.gradient.as_mut().expect("it was started");
-        let (c, t) = (&row.cotangents, &row.tangents.slots);
-        weight_gradient(&gated, c, t, Share::linear(T::ONE), gated.nodes(), gradient);
     }
 }
 
@@ -160,7 +163,7 @@ impl<T: Scalar> Way<T> {
         network: &Network<T>,
         (x, z): (&[T], &[T]),
         length: f64,
-        (loss, target): (&Loss, &[f64]),
+        (loss, target): (&dyn LossFunction, &[f64]),
     ) -> Result<Way<T>> {
         let mut walk = network.walk(ArrayView1::from(x), ArrayView1::from(z), length)?;
         let (mut batch, mut steps) = (LossBatch::default(), Vec::new());
@@ -198,7 +201,7 @@ impl<T: Scalar> Way<T> {
     fn pull_back(
         &self,
         network: &Network<T>,
-        loss: &Loss,
+        loss: &dyn LossFunction,
         (x, z): (&[T], &[T]),
         scale: f64,
     ) -> Pulled<T> {
@@ -250,14 +253,14 @@ impl<T: Scalar> Step<T> {
     fn row(
         &self,
         network: &Network<T>,
-        loss: &Loss,
+        loss: &dyn LossFunction,
         (x, z): (&[T], &[T]),
         a: &Array1<T>,
     ) -> Row<T> {
         let along = self.normal.dot(a).into_f64();
         let change: Vec<f64> = self.output.iter().map(|u| along * u.into_f64()).collect();
         let mut w = vec![0.0; change.len()];
-        loss.function().hessian_times(&self.state, &change, &mut w);
+        loss.hessian_times(&self.state, &change, &mut w);
         let rate: f64 = w
             .iter()
             .zip(&self.rates)
@@ -283,7 +286,7 @@ fn sweep_all<T: Scalar>(
     rows: &[Pulled<T>],
     gradient: &mut Parameters<T>,
 ) -> Vec<T> {
-    let mut pair = Pair::default();
+    let mut pair = SweepPair::default();
     let pieces: Vec<&Row<T>> = rows.iter().flat_map(|rows| &rows.pieces).collect();
     for block in pieces.chunks(BLOCK) {
         sweep_pieces(network, block, &mut pair, gradient);
@@ -319,7 +322,7 @@ fn patterns<'r, T: Scalar>(rows: impl Iterator<Item = &'r Row<T>>) -> Activation
 fn sweep_pieces<T: Scalar>(
     network: &Network<T>,
     rows: &[&Row<T>],
-    pair: &mut Pair<T>,
+    pair: &mut SweepPair<T>,
     gradient: &mut Parameters<T>,
 ) {
     let pattern = patterns(rows.iter().copied());

@@ -1,0 +1,91 @@
+//! What the stages of an evaluation share: the forward pass, which they read, and the derivatives, to which they add.
+
+use super::Objective;
+use super::plan::Plan;
+use crate::loss::LossBatch;
+use crate::network::Network;
+use crate::parameters::Parameters;
+use crate::penalty::LogitPoint;
+use crate::scalar::Scalar;
+use crate::trace::Record;
+
+/// A batch that has gone through the network and the loss.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Forward<T> {
+    pub(super) record: Record<T>,
+    /// `[B, K]`.
+    pub(super) targets: Vec<f64>,
+    pub(super) loss: LossBatch,
+    /// Weights of the samples, or none if all count alike, and their sum.
+    pub(super) weights: Vec<f64>,
+    pub(super) total: f64,
+}
+
+/// One evaluation, as its stages read it.
+pub(super) struct Context<'a, T> {
+    pub(super) objective: &'a Objective,
+    pub(super) network: &'a Network<T>,
+    pub(super) forward: &'a Forward<T>,
+    pub(super) plan: Plan,
+}
+
+/// The derivatives that an evaluation collects.
+#[derive(Clone, Debug)]
+pub(super) struct Adjoint<T> {
+    /// The derivative of the objective with respect to the logits; `[B, K]`.
+    pub(super) logits: Vec<f64>,
+    pub(super) parameters: Parameters<T>,
+}
+
+impl<T: Scalar> Forward<T> {
+    pub(super) fn samples(&self) -> usize {
+        self.record.samples
+    }
+
+    /// The weight of a sample beside the others.
+    pub(super) fn weight(&self, sample: usize) -> f64 {
+        self.weights.get(sample).copied().unwrap_or(1.0)
+    }
+
+    /// `λ w_b / Σ w`, the weight of a term at a sample.
+    pub(super) fn share(&self, lambda: f64, sample: usize) -> f64 {
+        lambda * self.weight(sample) / self.total
+    }
+
+    /// The weighted mean of one value for each sample.
+    pub(super) fn mean<'v>(&self, values: impl Iterator<Item = &'v f64>) -> f64 {
+        let weighted = values.enumerate().map(|(b, value)| self.weight(b) * value);
+        weighted.sum::<f64>() / self.total
+    }
+}
+
+/// A sample at its logits.
+pub(super) fn logit_point<'a>(
+    objective: &'a Objective,
+    loss: &'a LossBatch,
+    targets: &'a [f64],
+    sample: usize,
+) -> LogitPoint<'a> {
+    let k = loss.outputs;
+    LogitPoint {
+        logits: loss.logits(sample),
+        target: &targets[sample * k..(sample + 1) * k],
+        value: loss.values[sample],
+        residual: loss.residual(sample),
+        loss: &*objective.function,
+        state: loss.state(sample),
+    }
+}
+
+impl<T: Scalar> Context<'_, T> {
+    /// A sample at its logits.
+    pub(super) fn point(&self, sample: usize) -> LogitPoint<'_> {
+        let forward = self.forward;
+        logit_point(self.objective, &forward.loss, &forward.targets, sample)
+    }
+
+    /// The weight `λ` of a term.
+    pub(super) fn lambda(&self, term: usize) -> f64 {
+        self.objective.terms[term].lambda
+    }
+}

@@ -1,0 +1,111 @@
+//! Numbers of the network's type, as penalties see them: in `f64`.
+
+use std::cell::OnceCell;
+
+use crate::buffer::Buffer;
+
+/// Numbers of one of the two types.
+#[derive(Clone, Copy, Debug)]
+pub enum Raw<'a> {
+    /// Of a network in `f32`.
+    Single(&'a [f32]),
+    /// Of a network in `f64`.
+    Double(&'a [f64]),
+}
+
+/// Sums in one of the two types.
+#[derive(Debug)]
+pub enum RawMut<'a> {
+    /// Of a network in `f32`.
+    Single(&'a mut [f32]),
+    /// Of a network in `f64`.
+    Double(&'a mut [f64]),
+}
+
+/// What makes numbers of a network's type ones that a penalty can see.
+pub trait Numeric: Sized {
+    /// Its numbers.
+    fn raw(numbers: &[Self]) -> Raw<'_>;
+    /// Its sums.
+    fn raw_mut(numbers: &mut [Self]) -> RawMut<'_>;
+}
+
+impl Numeric for f32 {
+    fn raw(numbers: &[f32]) -> Raw<'_> {
+        Raw::Single(numbers)
+    }
+
+    fn raw_mut(numbers: &mut [f32]) -> RawMut<'_> {
+        RawMut::Single(numbers)
+    }
+}
+
+impl Numeric for f64 {
+    fn raw(numbers: &[f64]) -> Raw<'_> {
+        Raw::Double(numbers)
+    }
+
+    fn raw_mut(numbers: &mut [f64]) -> RawMut<'_> {
+        RawMut::Double(numbers)
+    }
+}
+
+/// Numbers that are widened when they are first looked at.
+#[derive(Debug)]
+pub(crate) struct Numbers<'a> {
+    raw: Raw<'a>,
+    /// They are the raw ones times this.
+    factor: f64,
+    wide: OnceCell<Buffer<f64>>,
+}
+
+impl<'a> Numbers<'a> {
+    pub(crate) fn new(raw: Raw<'a>) -> Numbers<'a> {
+        Numbers::times(raw, 1.0)
+    }
+
+    pub(crate) fn times(raw: Raw<'a>, factor: f64) -> Numbers<'a> {
+        Numbers {
+            raw,
+            factor,
+            wide: OnceCell::new(),
+        }
+    }
+
+    pub(crate) fn get(&self) -> &[f64] {
+        if let Raw::Double(numbers) = self.raw
+            && self.factor == 1.0
+        {
+            return numbers;
+        }
+        let factor = self.factor;
+        self.wide.get_or_init(|| match self.raw {
+            Raw::Single(numbers) => Buffer::of(numbers.iter().map(|&x| factor * f64::from(x))),
+            Raw::Double(numbers) => Buffer::of(numbers.iter().map(|&x| factor * x)),
+        })
+    }
+}
+
+impl RawMut<'_> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            RawMut::Single(sums) => sums.len(),
+            RawMut::Double(sums) => sums.len(),
+        }
+    }
+
+    /// Adds `scale · v` at a place, rounded as the network's type rounds.
+    pub(crate) fn add(&mut self, place: usize, scale: f64, v: &[f64]) {
+        match self {
+            RawMut::Single(sums) => {
+                let (sums, scale) = (&mut sums[place..place + v.len()], scale as f32);
+                let pairs = sums.iter_mut().zip(v);
+                pairs.for_each(|(sum, &v)| *sum += scale * v as f32);
+            }
+            RawMut::Double(sums) => {
+                let pairs = sums[place..place + v.len()].iter_mut().zip(v);
+                pairs.for_each(|(sum, &v)| *sum += scale * v);
+            }
+        }
+    }
+}
