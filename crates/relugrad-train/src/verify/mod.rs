@@ -7,6 +7,7 @@
 
 mod derivatives;
 mod logits;
+mod penalty;
 mod point;
 mod report;
 mod statements;
@@ -17,6 +18,7 @@ use rayon::prelude::*;
 use relugrad::{GoOn, Loss, Network, Scalar};
 
 pub use derivatives::Derivatives;
+pub use penalty::{PenaltyCheck, PenaltyReport, verify_penalty};
 pub use report::{Outcome, Report, Verdict};
 
 use crate::error::{Error, Result};
@@ -120,13 +122,18 @@ pub fn verify_while<T: Scalar>(
     Ok(summary(&subject, &statements, &found))
 }
 
-fn check<T: Scalar>(samples: &Samples<T>, choices: &Choices) -> Result<()> {
-    if samples.is_empty() {
-        return Err(Error::EmptyDataset {
+fn check_samples<T: Scalar>(samples: &Samples<T>) -> Result<()> {
+    match samples.is_empty() {
+        false => Ok(()),
+        true => Err(Error::EmptyDataset {
             name: "to verify on".into(),
             what: "samples",
-        });
+        }),
     }
+}
+
+fn check<T: Scalar>(samples: &Samples<T>, choices: &Choices) -> Result<()> {
+    check_samples(samples)?;
     if choices.cure_step.is_finite() && choices.cure_step > 0.0 {
         return Ok(());
     }

@@ -138,6 +138,18 @@ impl LogitAdjoint<'_> {
         }
     }
 
+    /// Adds `scale` to one entry of `∂φ/∂f`, that of the logit `k`.
+    pub fn add_logit(&mut self, scale: f64, k: usize) {
+        let outputs = self.sums.outputs();
+        match self.sums.f.get_mut(k) {
+            Some(entry) => {
+                *entry += self.weight * scale;
+                self.sums.touched = true;
+            }
+            None => self.blame(format!("has a derivative in logit {k} of {outputs}")),
+        }
+    }
+
     /// Adds `scale · v` to `∂φ/∂r`; `v: [K]`.
     pub fn add_residual(&mut self, scale: f64, v: &[f64]) {
         if self.fits("the derivative with respect to the residual", v, 1) {
