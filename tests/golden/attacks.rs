@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 use relugrad::{Builder, Loss, Network};
-use relugrad_train::attack::{Attack, DeepFool, Norm};
+use relugrad_train::attack::{Attacker, DeepFool, Norm, Pgd};
 use serde_json::Value;
 
 /// Relative difference that the rounding of some tens of steps explains.
@@ -68,10 +68,8 @@ fn pgd_agrees() {
     let loss = Loss::softmax_cross_entropy();
     let calls = each(|network, x, label, norm, expected, steps| {
         let epsilon = expected["epsilon"].as_f64().unwrap();
-        let attack = Attack {
-            random_start: false,
-            ..Attack::pgd(norm, epsilon, steps, 1)
-        };
+        let mut attack = Attacker::new(Pgd {}, norm, epsilon, steps, 1);
+        attack.options.random_start = false;
         let found = attack.run(network, &loss, x.view(), &[label], 0).unwrap();
         let expected = &expected["pgd"];
         assert_eq!(found.fooled[0], expected["fooled"].as_bool().unwrap());
@@ -82,8 +80,8 @@ fn pgd_agrees() {
             &numbers(&expected["adversarial"]),
             "adversarial",
         );
-        let misled = attack.stand(network, &loss, x.view(), &[label], 0).unwrap();
-        assert_eq!(misled[0].is_some(), found.fooled[0]);
+        let examples = attack.stand(network, &loss, x.view(), &[label], 0).unwrap();
+        assert_eq!(examples[0].is_some(), found.fooled[0]);
     });
     assert_eq!(calls, 72);
 }

@@ -7,7 +7,7 @@
 //! `cargo run --release -p relugrad-train --example lambda_search` prints the table of `docs/results.md`.
 
 use relugrad::{Loss, Network, Objective, Penalty};
-use relugrad_train::attack::{Attack, Norm};
+use relugrad_train::attack::{Attacker, Norm, Pgd};
 use relugrad_train::compare::{Comparison, Follow, Plan, Run, Variant, compare};
 use relugrad_train::data::{digits, stratified_split};
 use relugrad_train::{Architecture, Ramp, Result, Training};
@@ -70,7 +70,7 @@ fn main() -> Result<()> {
         },
         variants,
         seeds: vec![0, 1],
-        attacks: vec![(Attack::pgd(Norm::Linf, 0.1, 20, 2), true)],
+        attacks: vec![(Attacker::new(Pgd {}, Norm::Linf, 0.1, 20, 2), true)],
         attack_samples: 1000,
     };
     let comparison = compare(&plan, None, &mut Show, &|| true)?;

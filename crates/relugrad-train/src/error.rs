@@ -5,8 +5,6 @@ use std::path::PathBuf;
 
 use relugrad_io::printable;
 
-use crate::optimizer::OPTIMIZERS;
-use crate::range::did_you_mean;
 use crate::training::Divergence;
 
 /// A result whose error is the crate's [`Error`].
@@ -137,11 +135,15 @@ pub enum Error {
         expected: &'static str,
     },
 
-    /// An optimizer's name that does not exist.
-    #[error("no optimizer is called `{name}`; {}", did_you_mean(name, OPTIMIZERS.iter().map(|entry| entry.name)))]
-    UnknownOptimizer {
+    /// The name of an optimizer or attack that does not exist.
+    #[error("no {what} is called `{name}`; {hint}")]
+    UnknownName {
+        /// `optimizer` or `attack`.
+        what: &'static str,
         /// The name that was given.
         name: String,
+        /// The nearest name, or all of them.
+        hint: String,
     },
 
     /// A training whose numbers are no longer finite.

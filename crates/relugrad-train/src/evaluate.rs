@@ -2,78 +2,12 @@
 //!
 //! All of it asks before every batch whether to go on, and ends with [`relugrad::Error::Stopped`] if not.
 
-use ndarray::{Array2, ArrayView2, s};
 use relugrad::{GoOn, Loss, Network, Objective, Penalty, Scalar, Targets, Workspace};
 
-use crate::attack::Attack;
-use crate::data::Dataset;
+use crate::attack::Attacker;
+use crate::prediction::correct;
+pub use crate::samples::Samples;
 use crate::stop::ask;
-
-/// Samples that are evaluated together.
-const BATCH: usize = 256;
-
-/// A data set in the precision of a network.
-#[derive(Clone, Debug)]
-pub struct Samples<T> {
-    /// `[n, D]`, in `[0, 1]`.
-    pub images: Array2<T>,
-    /// `[n]`.
-    pub labels: Vec<usize>,
-}
-
-impl<T: Scalar> Samples<T> {
-    /// All samples of a data set.
-    pub fn new(data: &Dataset) -> Samples<T> {
-        Samples {
-            images: data.images().mapv(|x| T::from_f64(f64::from(x))),
-            labels: data.labels().to_vec(),
-        }
-    }
-
-    /// Number of samples.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
-    /// The first `count` samples, or all if there are fewer.
-    pub fn first(&self, count: usize) -> Samples<T> {
-        let count = count.min(self.len());
-        Samples {
-            images: self.images.slice(s![..count, ..]).to_owned(),
-            labels: self.labels[..count].to_vec(),
-        }
-    }
-
-    /// Consecutive batches with the index of their first sample.
-    pub(crate) fn batches(&self) -> impl Iterator<Item = (usize, ArrayView2<'_, T>, &[usize])> {
-        (0..self.len()).step_by(BATCH).map(|start| {
-            let end = (start + BATCH).min(self.len());
-            (
-                start,
-                self.images.slice(s![start..end, ..]),
-                &self.labels[start..end],
-            )
-        })
-    }
-}
-
-/// For each sample whether its largest logit is that of its label; of equal logits the first counts.
-pub(crate) fn correct<T: Scalar>(logits: &[T], labels: &[usize]) -> impl Iterator<Item = bool> {
-    let classes = logits.len() / labels.len();
-    logits
-        .chunks_exact(classes)
-        .zip(labels)
-        .map(|(f, &label)| prediction(f) == label)
-}
-
-pub(crate) fn prediction<T: Scalar>(logits: &[T]) -> usize {
-    (1..logits.len()).fold(0, |best, k| if logits[k] > logits[best] { k } else { best })
-}
 
 /// Accuracy in `[0, 1]` and mean loss.
 ///
@@ -134,29 +68,18 @@ pub fn penalty_means<T: Scalar>(
 /// Share of the samples that are classified correctly and stay so under the attack; in `[0, 1]`.
 ///
 /// # Errors
-/// Those of [`Attack::stand_while`].
+/// Those of [`Attacker::stand_while`].
 pub fn robust_accuracy<T: Scalar>(
     network: &Network<T>,
     loss: &Loss,
-    attack: &Attack,
+    attacker: &Attacker,
     samples: &Samples<T>,
     go_on: GoOn,
 ) -> relugrad::Result<f64> {
     let mut survivors = 0;
     for (first, images, labels) in samples.batches() {
-        let misled = attack.stand_while(network, loss, images, labels, first, go_on)?;
-        survivors += misled.iter().filter(|misled| misled.is_none()).count();
+        let examples = attacker.stand_while(network, loss, images, labels, first, go_on)?;
+        survivors += examples.iter().filter(|found| found.is_none()).count();
     }
     Ok(survivors as f64 / samples.len() as f64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_equal_logits_the_first_counts() {
-        let found: Vec<bool> = correct(&[1.0, 1.0, 0.0, 2.0], &[0, 0]).collect();
-        assert_eq!(found, [true, false]);
-    }
 }

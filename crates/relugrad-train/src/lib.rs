@@ -28,10 +28,12 @@ mod error;
 pub mod evaluate;
 pub mod experiment;
 pub mod optimizer;
-mod range;
+mod prediction;
 pub mod regions;
 pub mod robustness;
+mod samples;
 mod schedule;
+mod spec;
 mod stop;
 mod training;
 pub mod verify;
@@ -42,8 +44,8 @@ pub use configuration::{
 };
 pub use error::{Error, Result};
 pub use optimizer::{Adam, AdamW, AnyOptimizer, OPTIMIZERS, Optimizer, OptimizerState, Sgd};
-pub use range::{OptionInfo, Range, Spec};
 pub use schedule::{Curve, Ramp, RampCurve, Schedule};
+pub use spec::{OptionInfo, Range, Spec};
 pub use training::{
     Advance, Adversarial, Divergence, EarlyStopping, EpochReport, History, Metric, StepReport,
     Trainer, Training, Watch, train,

@@ -7,7 +7,7 @@ use ndarray::{Array2, Axis};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use relugrad::{Loss, Metric, Mlp, Network, Objective, Penalty};
-use relugrad_train::attack::{Attack, Norm};
+use relugrad_train::attack::{ApgdCe, Attacker, Norm, Pgd};
 use relugrad_train::data::{Dataset, Split, digits, stratified_split};
 use relugrad_train::robustness::{Attacked, Evaluated, Evaluation, evaluate};
 use relugrad_train::{Adversarial, Training, train};
@@ -59,7 +59,8 @@ fn stronger_attacks_mislead_more() {
         assert!(report.warnings.is_empty(), "{:?}", report.warnings);
         for worst in &report.worst {
             let ball = |a: &&Attacked| {
-                (a.attack.norm, a.attack.epsilon) == (worst.attack.norm, worst.attack.epsilon)
+                let ball = |a: &Attacked| (a.attack.options.norm, a.attack.options.epsilon);
+                ball(a) == ball(worst)
             };
             let here: Vec<&Attacked> = report.attacks.iter().filter(ball).collect();
             let counts: Vec<usize> = here.iter().map(|a| a.accuracy.count).collect();
@@ -104,7 +105,7 @@ fn ten_thousand_tries_contradict_no_region() {
                     let size = norm.of(step.iter().copied());
                     step.mapv_inplace(|s| s * radius / size);
                 }
-                let attack = Attack::pgd(norm, radius, 10, 1);
+                let attack = Attacker::new(Pgd {}, norm, radius, 10, 1);
                 let image = x.view().insert_axis(Axis(0));
                 let found = attack
                     .run(&network, &loss, image, &[class], sample)
@@ -139,9 +140,10 @@ fn certificates_are_never_contradicted() {
             for (i, norm) in [Norm::Linf, Norm::L2].into_iter().enumerate() {
                 let radii = radii[i];
                 assert!(radii.lower > 0.0 && radii.lower.is_finite());
-                for (attacked, misled) in report.attacks.iter().zip(&sample.misled) {
-                    let same = attacked.attack.norm == norm && sample.prediction == sample.label;
-                    assert!(!(same && *misled && attacked.attack.epsilon < radii.lower));
+                for (attacked, fooled) in report.attacks.iter().zip(&sample.fooled) {
+                    let options = attacked.attack.options;
+                    let same = options.norm == norm && sample.prediction == sample.label;
+                    assert!(!(same && *fooled && options.epsilon < radii.lower));
                 }
                 // Whatever was found is no smaller than what is certain.
                 let upper = radii.upper.unwrap();
@@ -157,7 +159,7 @@ fn certificates_are_never_contradicted() {
             }
             // A strong attack just inside the certified radius fails.
             let x = DATA.test.images().row(sample.index).insert_axis(Axis(0));
-            let inside = Attack::apgd_ce(Norm::Linf, 0.99 * radii[0].lower, 50, 5);
+            let inside = Attacker::new(ApgdCe {}, Norm::Linf, 0.99 * radii[0].lower, 50, 5);
             let loss = Loss::softmax_cross_entropy();
             let found = inside
                 .stand(network, &loss, x, &[sample.prediction], 0)
@@ -180,8 +182,9 @@ fn adversarial_examples_are_in_the_ball_and_mislead() {
         for (i, sample) in report.samples.iter().enumerate() {
             let x = DATA.test.images().row(i);
             let delta = &examples.row(i) - &x;
-            let size = worst.attack.norm.of(delta.iter().copied());
-            assert!(size <= worst.attack.epsilon * (1.0 + 1e-5));
+            let options = worst.attack.options;
+            let size = options.norm.of(delta.iter().copied());
+            assert!(size <= options.epsilon * (1.0 + 1e-5));
             assert!(examples.row(i).iter().all(|x| (0.0..=1.0).contains(x)));
             let f = logits.row(i);
             let others = (0..10).filter(|&k| k != sample.label);
@@ -277,7 +280,7 @@ fn an_evaluation_that_is_stopped_keeps_the_parts_that_are_finished() {
         let norms = report.deepfool.len();
         assert_eq!(report.deepfool[..], whole.report.deepfool[..norms]);
         for (sample, all) in report.samples.iter().zip(&whole.report.samples) {
-            assert_eq!(sample.misled[..], all.misled[..attacks]);
+            assert_eq!(sample.fooled[..], all.fooled[..attacks]);
             // What is certain does not change; what was found does with every attack.
             for (radii, all) in sample
                 .radii

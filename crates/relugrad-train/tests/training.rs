@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use relugrad::{Loss, Mlp, Network, Objective, Penalty};
 use relugrad_io::{Checkpoint, Metadata};
-use relugrad_train::attack::Method;
+use relugrad_train::attack::Pgd;
 use relugrad_train::data::{Augmentation, Split, digits, stratified_split};
 use relugrad_train::{
     Adam, AdamW, Adversarial, AnyOptimizer, Curve, EarlyStopping, Error, History, Metric, Ramp,
@@ -166,7 +166,7 @@ fn everything(optimizer: impl Into<AnyOptimizer>) -> Training {
         lazy: 2,
         clip: Some(0.5),
         adversarial: Some(Adversarial {
-            method: Method::Pgd,
+            method: Pgd {}.into(),
             steps: 2,
             share: 0.5,
             ..Adversarial::default()

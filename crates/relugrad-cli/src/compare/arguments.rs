@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::{Args, value_parser};
 use relugrad::Penalty;
 use relugrad::penalty::{CatalogueEntry, OptionValue, PenaltyOption};
-use relugrad_train::attack::{Attack, Norm};
+use relugrad_train::attack::{Attacker, Fgsm, Norm, Pgd};
 use relugrad_train::compare::{Plan, Variant};
 use relugrad_train::data::Split;
 use relugrad_train::{
@@ -307,14 +307,16 @@ impl Arguments {
     }
 
     /// PGD at the table's radii and along the curves, and FGSM along the curve in ℓ∞.
-    fn attacks(&self) -> Vec<(Attack, bool)> {
-        let pgd = |norm, epsilon| Attack::pgd(norm, epsilon, self.pgd_steps, self.pgd_restarts);
+    fn attacks(&self) -> Vec<(Attacker, bool)> {
+        let pgd =
+            |norm, epsilon| Attacker::new(Pgd {}, norm, epsilon, self.pgd_steps, self.pgd_restarts);
         let mut linf: Vec<f64> = LINF_CURVE.iter().chain(&self.epsilons).copied().collect();
         linf.sort_by(f64::total_cmp);
         linf.dedup();
         let headline = |epsilon: &f64| self.epsilons.contains(epsilon);
         let strong = linf.iter().map(|e| (pgd(Norm::Linf, *e), headline(e)));
-        let weak = linf.iter().map(|e| (Attack::fgsm(Norm::Linf, *e), false));
+        let fgsm = |epsilon| Attacker::new(Fgsm {}, Norm::Linf, epsilon, 1, 1);
+        let weak = linf.iter().map(|e| (fgsm(*e), false));
         let euclidean = L2_CURVE.iter().map(|e| (pgd(Norm::L2, *e), false));
         strong.chain(weak).chain(euclidean).collect()
     }

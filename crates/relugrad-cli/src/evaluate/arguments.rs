@@ -136,6 +136,7 @@ impl Arguments {
             certified: self.certify,
             penalties: self.penalties.clone(),
             seed: self.seed,
+            ..Evaluation::default()
         }
     }
 }

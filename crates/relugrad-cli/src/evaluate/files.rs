@@ -77,8 +77,8 @@ fn csv(report: &Report) -> String {
         }
     }
     for attacked in &report.attacks {
-        let a = &attacked.attack;
-        let name = a.name.to_lowercase().replace('-', "_");
+        let a = attacked.attack.options;
+        let name = attacked.attack.name.to_lowercase().replace('-', "_");
         heading(&format!(
             "{name}_{}_{}_{}",
             a.restarts,
@@ -120,9 +120,9 @@ fn line(sample: &Sample) -> String {
     }
     cells.extend(
         sample
-            .misled
+            .fooled
             .iter()
-            .map(|&misled| u8::from(misled).to_string()),
+            .map(|&fooled| u8::from(fooled).to_string()),
     );
     cells.extend(sample.penalties.iter().map(f64::to_string));
     cells.join(",")
@@ -142,7 +142,7 @@ fn archive<T: WritableElement + Copy>(
     let labels: Array1<i64> = report.samples.iter().map(|s| s.label as i64).collect();
     archive.add_array("labels", &labels)?;
     for (worst, examples) in report.worst.iter().zip(adversarial) {
-        let a = &worst.attack;
+        let a = worst.attack.options;
         archive.add_array(format!("{}_{}", a.norm.name(), a.epsilon), examples)?;
     }
     archive.finish()?;

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use anyhow::Result;
-use relugrad_train::attack::Norm;
-use relugrad_train::robustness::Report;
+use relugrad_train::attack::{Attack, Fgsm, Noise, Norm, Pgd};
+use relugrad_train::robustness::{Report, WORST};
 
 use super::tables;
 use crate::report::charts::{Chart, Series, legend_mark};
@@ -28,8 +28,8 @@ pub(super) fn page(model: &str, report: &Report) -> Result<String> {
         if let Some(svg) = sandwich(report, norm)? {
             let marks = [
                 "random points",
-                "FGSM",
-                "PGD",
+                Fgsm::TITLE,
+                Pgd::TITLE,
                 "worst of all attacks",
                 "certified",
             ];
@@ -52,7 +52,7 @@ pub(super) fn page(model: &str, report: &Report) -> Result<String> {
     body.push_str("</tr></thead>\n<tbody>\n");
     for row in rows {
         body.push_str(match row[2].as_str() {
-            "worst" | "certified" => "<tr class=\"baseline\">",
+            WORST | "certified" => "<tr class=\"baseline\">",
             _ => "<tr>",
         });
         for cell in row {
@@ -75,17 +75,24 @@ pub(super) fn page(model: &str, report: &Report) -> Result<String> {
 
 /// Accuracy against size: attacks from above, certificates from below.
 fn sandwich(report: &Report, norm: Norm) -> Result<Option<String>> {
-    if !report.worst.iter().any(|worst| worst.attack.norm == norm) {
+    if !report
+        .worst
+        .iter()
+        .any(|worst| worst.attack.options.norm == norm)
+    {
         return Ok(None);
     }
     let clean = 100.0 * report.attacked_clean.share;
     let of = |name: &str, all: &[relugrad_train::robustness::Attacked]| {
         let named = all.iter();
-        let named = named.filter(|a| a.attack.norm == norm && a.attack.name == name);
+        let named = named.filter(|a| a.attack.options.norm == norm && a.attack.name == name);
         // PGD comes with one restart and then with several; the last of a size counts.
         let mut points = vec![(0.0, clean)];
         for attacked in named {
-            let point = (attacked.attack.epsilon, 100.0 * attacked.accuracy.share);
+            let point = (
+                attacked.attack.options.epsilon,
+                100.0 * attacked.accuracy.share,
+            );
             match points.last_mut() {
                 Some(last) if last.0 == point.0 => *last = point,
                 _ => points.push(point),
@@ -101,10 +108,10 @@ fn sandwich(report: &Report, norm: Norm) -> Result<Option<String>> {
     lower.extend(radii_curve(report, norm, &lower));
     lower.sort_by(|a, b| a.0.total_cmp(&b.0));
     let series = [
-        of("noise", &report.attacks),
-        of("FGSM", &report.attacks),
-        of("PGD", &report.attacks),
-        of("worst", &report.worst),
+        of(Noise::TITLE, &report.attacks),
+        of(Fgsm::TITLE, &report.attacks),
+        of(Pgd::TITLE, &report.attacks),
+        of(WORST, &report.worst),
         lower,
     ];
     let series = series.into_iter().enumerate();

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use relugrad_train::attack::Norm;
-use relugrad_train::robustness::{Attacked, Report, Share};
+use relugrad_train::robustness::{Attacked, Report, Share, WORST};
 
 use crate::report::short;
 
@@ -68,14 +68,14 @@ pub(super) fn cells(report: &Report) -> (Vec<String>, Vec<Vec<String>>) {
         "95 % interval",
     ];
     let row = |attacked: &Attacked| {
-        let a = &attacked.attack;
+        let (name, a) = (&attacked.attack.name, attacked.attack.options);
         let bounds = attacked.accuracy.interval.map(|bound| 100.0 * bound);
-        let worst = a.name == "worst";
+        let worst = name == WORST;
         let unless_worst = |text: String| if worst { String::new() } else { text };
         vec![
             a.norm.name().to_owned(),
             a.epsilon.to_string(),
-            a.name.clone(),
+            name.clone(),
             unless_worst(a.steps.to_string()),
             unless_worst(short(a.step_size)),
             unless_worst(match a.random_start {
@@ -89,11 +89,13 @@ pub(super) fn cells(report: &Report) -> (Vec<String>, Vec<Vec<String>>) {
     };
     let mut rows = Vec::new();
     for worst in &report.worst {
-        let ball =
-            |norm: Norm, size: f64| (norm, size) == (worst.attack.norm, worst.attack.epsilon);
+        let ball = |norm: Norm, size: f64| {
+            let options = worst.attack.options;
+            (norm, size) == (options.norm, options.epsilon)
+        };
         let here = report.attacks.iter();
         rows.extend(
-            here.filter(|a| ball(a.attack.norm, a.attack.epsilon))
+            here.filter(|a| ball(a.attack.options.norm, a.attack.options.epsilon))
                 .map(row),
         );
         rows.push(row(worst));

@@ -1,7 +1,8 @@
 //! The figures of a report: which numbers go into which chart.
 
 use anyhow::Result;
-use relugrad_train::compare::{AttackSettings, Comparison, Run};
+use relugrad_train::attack::Norm;
+use relugrad_train::compare::{Comparison, Run, ShownAttack};
 
 use super::charts::{Chart, Series};
 use super::html::escape;
@@ -92,16 +93,17 @@ pub(super) fn attack_charts(
     groups: &[&Group],
 ) -> Result<Vec<(String, String)>> {
     let attacks = &comparison.settings.attacks;
-    let mut kinds: Vec<(&str, &str)> = Vec::new();
+    let mut kinds: Vec<(&str, Norm)> = Vec::new();
     for attack in attacks {
-        let kind = (attack.name.as_str(), attack.norm.as_str());
+        let kind = (attack.attack.name.as_str(), attack.attack.options.norm);
         if !kinds.contains(&kind) {
             kinds.push(kind);
         }
     }
     let mut charts = Vec::new();
     for (name, norm) in kinds {
-        let of_kind = |attack: &AttackSettings| attack.name == name && attack.norm == norm;
+        let of_kind =
+            |shown: &ShownAttack| shown.attack.name == name && shown.attack.options.norm == norm;
         let series = groups.iter().enumerate().map(|(style, group)| {
             let clean = group
                 .statistic(|run| run.evaluation.attacked_clean_accuracy)
@@ -115,7 +117,7 @@ pub(super) fn attack_charts(
                 let robust = group
                     .statistic(|run| run.evaluation.robust_accuracy[i])
                     .mean;
-                points.push((attack.epsilon, 100.0 * robust));
+                points.push((attack.attack.options.epsilon, 100.0 * robust));
             }
             Series { style, points }
         });
@@ -126,10 +128,9 @@ pub(super) fn attack_charts(
             lines: true,
             series: series.collect(),
         };
-        let norm = if norm == "linf" {
-            "in every pixel (ℓ∞)"
-        } else {
-            "in Euclidean length (ℓ2)"
+        let norm = match norm {
+            Norm::Linf => "in every pixel (ℓ∞)",
+            Norm::L2 => "in Euclidean length (ℓ2)",
         };
         let caption = format!("{} with changes of at most ε {norm}.", escape(name));
         charts.extend(chart.svg()?.map(|svg| (caption, svg)));

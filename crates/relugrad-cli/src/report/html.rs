@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use anyhow::Result;
 use relugrad::penalty::CatalogueEntry;
-use relugrad_train::compare::{ADVERSARIAL, Comparison};
+use relugrad_train::compare::{ADVERSARIAL, Comparison, ShownAttack};
 
 use super::charts::legend_mark;
 use super::figures::{
@@ -263,16 +263,17 @@ fn reproduction(comparison: &Comparison) -> String {
         seeds.join(", "),
         s.threads
     );
-    for attack in &s.attacks {
+    for ShownAttack { attack, .. } in &s.attacks {
+        let options = attack.options;
         writeln!(
             html,
             "<li>{} {}, ε = {}: {} steps of {}, {} start(s)</li>",
             escape(&attack.name),
-            escape(&attack.norm),
-            attack.epsilon,
-            attack.steps,
-            attack.step_size,
-            attack.restarts
+            options.norm.name(),
+            options.epsilon,
+            options.steps,
+            options.step_size,
+            options.restarts
         )
         .expect("a String takes all");
     }

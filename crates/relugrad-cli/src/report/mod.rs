@@ -35,18 +35,14 @@ pub(crate) mod fixture {
     //! A comparison with round numbers.
 
     use relugrad_train::Divergence;
+    use relugrad_train::attack::{Attacker, Norm, Pgd};
     use relugrad_train::compare::{
-        AttackSettings, Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
+        Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run, Settings, ShownAttack,
     };
 
-    fn attack(epsilon: f64, headline: bool) -> AttackSettings {
-        AttackSettings {
-            name: "PGD".into(),
-            norm: "linf".into(),
-            epsilon,
-            steps: 20,
-            step_size: 2.5 * epsilon / 20.0,
-            restarts: 2,
+    fn attack(epsilon: f64, headline: bool) -> ShownAttack {
+        ShownAttack {
+            attack: Attacker::new(Pgd {}, Norm::Linf, epsilon, 20, 2).settings(),
             headline,
         }
     }

@@ -1,7 +1,7 @@
 //! The table of a comparison, as text and as cells for the page.
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use relugrad_train::compare::{ADVERSARIAL, AttackSettings, Certified, Comparison, Diverged};
+use relugrad_train::compare::{ADVERSARIAL, Certified, Comparison, Diverged, ShownAttack};
 
 use super::summary::{Group, Statistic, groups, predictors, relative_time};
 
@@ -115,7 +115,7 @@ pub(super) fn predictions(comparison: &Comparison) -> Vec<String> {
         0 => String::new(),
         count => format!(" (without {count} that {DIVERGED})"),
     };
-    let line = |(i, attack): (usize, &AttackSettings)| {
+    let line = |(i, attack): (usize, &ShownAttack)| {
         let found = predictors(comparison, i);
         if found.iter().all(|(_, rho)| rho.is_nan()) {
             let name = attack_name(attack);
@@ -148,14 +148,20 @@ fn broken(heading: &str) -> String {
 }
 
 /// The attacks that the table shows, with their place among all attacks.
-fn headline(comparison: &Comparison) -> impl Iterator<Item = (usize, &AttackSettings)> {
+fn headline(comparison: &Comparison) -> impl Iterator<Item = (usize, &ShownAttack)> {
     let attacks = comparison.settings.attacks.iter().enumerate();
     attacks.filter(|(_, attack)| attack.headline)
 }
 
 /// Such as `PGD linf 0.1`.
-pub(super) fn attack_name(attack: &AttackSettings) -> String {
-    format!("{} {} {}", attack.name, attack.norm, attack.epsilon)
+pub(super) fn attack_name(attack: &ShownAttack) -> String {
+    let options = attack.attack.options;
+    format!(
+        "{} {} {}",
+        attack.attack.name,
+        options.norm.name(),
+        options.epsilon
+    )
 }
 
 /// The penalties that were measured, by the first run.

@@ -1,10 +1,81 @@
 //! Auto-PGD (Croce & Hein 2020, *Reliable evaluation of adversarial robustness with an ensemble of diverse
 //! parameter-free attacks*, algorithm 1).
+//!
+//! It begins with `α = 2ε`, adds a momentum of ¼, and halves `α` of a sample, going back to its best iterate, when fewer than
+//! ¾ of the steps since the last look raised the objective, or when neither `α` nor the best value changed. The looks are at
+//! 22 % of the steps and at intervals that shrink to 6 %.
 
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 use relugrad::Scalar;
+use serde::{Deserialize, Serialize};
 
-use super::ascent::{Ascent, Look};
+use super::{Attack, AttackOptions, Look, Norm, Search};
+
+/// Auto-PGD on the loss: momentum, and steps that are halved when they no longer help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApgdCe {}
+
+impl Attack for ApgdCe {
+    const NAME: &'static str = "apgd-ce";
+    const TITLE: &'static str = "APGD-CE";
+    const MEANING: &'static str = "Auto-PGD on the loss";
+
+    fn options(&self, norm: Norm, epsilon: f64, steps: usize, restarts: usize) -> AttackOptions {
+        options(norm, epsilon, steps, restarts)
+    }
+
+    fn search<T: Scalar>(
+        &self,
+        search: &mut Search<'_, T>,
+        start: Array2<T>,
+    ) -> relugrad::Result<()> {
+        apgd(search, start, Search::look)
+    }
+}
+
+/// Auto-PGD on the difference of logits ratio, which does not change when all logits are scaled (equation 7 of the paper). It
+/// needs three classes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApgdDlr {}
+
+impl Attack for ApgdDlr {
+    const NAME: &'static str = "apgd-dlr";
+    const TITLE: &'static str = "APGD-DLR";
+    const MEANING: &'static str = "Auto-PGD on the difference of logits ratio";
+
+    fn options(&self, norm: Norm, epsilon: f64, steps: usize, restarts: usize) -> AttackOptions {
+        options(norm, epsilon, steps, restarts)
+    }
+
+    fn classes(&self) -> usize {
+        3
+    }
+
+    fn search<T: Scalar>(
+        &self,
+        search: &mut Search<'_, T>,
+        start: Array2<T>,
+    ) -> relugrad::Result<()> {
+        apgd(search, start, |search, images| {
+            search.look_by(images, difference_of_logits_ratio)
+        })
+    }
+}
+
+/// Random starts, and first steps of `2 ε`.
+fn options(norm: Norm, epsilon: f64, steps: usize, restarts: usize) -> AttackOptions {
+    AttackOptions {
+        norm,
+        epsilon,
+        steps,
+        step_size: 2.0 * epsilon,
+        restarts,
+        random_start: true,
+        seed: 0,
+    }
+}
 
 /// Weight of the new step beside the momentum.
 const STEP: f64 = 0.75;
@@ -13,7 +84,7 @@ const STEP: f64 = 0.75;
 const SUCCESS: f64 = 0.75;
 
 /// The state of one sample.
-struct Search<T> {
+struct Sample<T> {
     step_size: f64,
     best: f64,
     best_image: Vec<T>,
@@ -25,83 +96,88 @@ struct Search<T> {
     last_look: (f64, f64),
 }
 
-impl<T: Scalar> Ascent<'_, T> {
-    /// All steps of a restart.
-    pub(super) fn apgd(&mut self, start: Array2<T>) -> relugrad::Result<()> {
-        let looks = looks(self.attack.steps);
-        let Look {
-            mut values,
-            mut gradients,
-        } = self.look(&start)?;
-        let mut searches: Vec<Search<T>> = (0..values.len())
-            .map(|i| Search {
-                step_size: self.attack.step_size,
-                best: values[i],
-                best_image: start.row(i).to_vec(),
-                best_gradient: gradients.row(i).to_vec(),
-                raised: 0,
-                last_look: (self.attack.step_size, values[i]),
-            })
-            .collect();
-        let (mut before, mut here) = (start.clone(), start);
-        let mut last = 0;
-        for k in 0..self.attack.steps {
-            // The first step has no momentum.
-            let keep = if k == 0 { 1.0 } else { STEP };
-            let next = self.step(&before, &here, &gradients, &searches, keep);
-            before = std::mem::replace(&mut here, next);
-            let look = self.look(&here)?;
-            for (i, search) in searches.iter_mut().enumerate() {
-                search.raised += usize::from(look.values[i] > values[i]);
-                if look.values[i] > search.best {
-                    search.best = look.values[i];
-                    search.best_image = here.row(i).to_vec();
-                    search.best_gradient = look.gradients.row(i).to_vec();
-                }
-            }
-            (values, gradients) = (look.values, look.gradients);
-            if looks.contains(&(k + 1)) {
-                for (i, search) in searches.iter_mut().enumerate() {
-                    if search.halve(k + 1 - last) {
-                        assign(&mut here, i, &search.best_image);
-                        assign(&mut gradients, i, &search.best_gradient);
-                        values[i] = search.best;
-                    }
-                }
-                last = k + 1;
+/// All steps of a restart, by the objective that `look` looks at.
+fn apgd<'a, T: Scalar>(
+    search: &mut Search<'a, T>,
+    start: Array2<T>,
+    look: impl Fn(&mut Search<'a, T>, &Array2<T>) -> relugrad::Result<Look<T>>,
+) -> relugrad::Result<()> {
+    let AttackOptions {
+        steps, step_size, ..
+    } = *search.options();
+    let looks = looks(steps);
+    let Look {
+        mut values,
+        mut gradients,
+    } = look(search, &start)?;
+    let mut samples: Vec<Sample<T>> = (0..values.len())
+        .map(|i| Sample {
+            step_size,
+            best: values[i],
+            best_image: start.row(i).to_vec(),
+            best_gradient: gradients.row(i).to_vec(),
+            raised: 0,
+            last_look: (step_size, values[i]),
+        })
+        .collect();
+    let (mut before, mut here) = (start.clone(), start);
+    let mut last = 0;
+    for k in 0..steps {
+        // The first step has no momentum.
+        let keep = if k == 0 { 1.0 } else { STEP };
+        let next = step(search, &before, &here, &gradients, &samples, keep);
+        before = std::mem::replace(&mut here, next);
+        let found = look(search, &here)?;
+        for (i, sample) in samples.iter_mut().enumerate() {
+            sample.raised += usize::from(found.values[i] > values[i]);
+            if found.values[i] > sample.best {
+                sample.best = found.values[i];
+                sample.best_image = here.row(i).to_vec();
+                sample.best_gradient = found.gradients.row(i).to_vec();
             }
         }
-        Ok(())
-    }
-
-    /// `P(x + a (P(x + η s) − x) + (1 − a)(x − x_before))` for every sample.
-    fn step(
-        &self,
-        before: &Array2<T>,
-        here: &Array2<T>,
-        gradients: &Array2<T>,
-        searches: &[Search<T>],
-        keep: f64,
-    ) -> Array2<T> {
-        let (new, old) = (T::from_f64(keep), T::from_f64(1.0 - keep));
-        let mut next = gradients.clone();
-        for (i, mut row) in next.rows_mut().into_iter().enumerate() {
-            let row = row.as_slice_mut().expect("rows are contiguous");
-            let norm = self.attack.norm;
-            norm.steepest(row, searches[i].step_size);
-            let places = here.row(i);
-            row.iter_mut().zip(places).for_each(|(s, &x)| *s += x);
-            self.project(i, row);
-            for ((z, &x), &b) in row.iter_mut().zip(places).zip(before.row(i)) {
-                *z = x + new * (*z - x) + old * (x - b);
+        (values, gradients) = (found.values, found.gradients);
+        if looks.contains(&(k + 1)) {
+            for (i, sample) in samples.iter_mut().enumerate() {
+                if sample.halve(k + 1 - last) {
+                    assign(&mut here, i, &sample.best_image);
+                    assign(&mut gradients, i, &sample.best_gradient);
+                    values[i] = sample.best;
+                }
             }
-            self.project(i, row);
+            last = k + 1;
         }
-        next
     }
+    Ok(())
 }
 
-impl<T> Search<T> {
+/// `P(x + a (P(x + η s) − x) + (1 − a)(x − x_before))` for every sample.
+fn step<T: Scalar>(
+    search: &Search<'_, T>,
+    before: &Array2<T>,
+    here: &Array2<T>,
+    gradients: &Array2<T>,
+    samples: &[Sample<T>],
+    keep: f64,
+) -> Array2<T> {
+    let (new, old) = (T::from_f64(keep), T::from_f64(1.0 - keep));
+    let mut next = gradients.clone();
+    for (i, mut row) in next.rows_mut().into_iter().enumerate() {
+        let row = row.as_slice_mut().expect("rows are contiguous");
+        let norm = search.options().norm;
+        norm.steepest(row, samples[i].step_size);
+        let places = here.row(i);
+        row.iter_mut().zip(places).for_each(|(s, &x)| *s += x);
+        search.project(i, row);
+        for ((z, &x), &b) in row.iter_mut().zip(places).zip(before.row(i)) {
+            *z = x + new * (*z - x) + old * (x - b);
+        }
+        search.project(i, row);
+    }
+    next
+}
+
+impl<T> Sample<T> {
     /// At a look after so many steps, whether the step was halved; the search then goes on from its best iterate.
     fn halve(&mut self, steps: usize) -> bool {
         let few = (self.raised as f64) < SUCCESS * steps as f64;
@@ -135,9 +211,41 @@ fn looks(steps: usize) -> Vec<usize> {
     looks
 }
 
+/// `−(f_y − max_{k≠y} f_k)/(f_{π1} − f_{π3})` of each row of logits, where `π` sorts them in descending order, and its
+/// derivatives in the logits.
+///
+/// Where the first and the third logit are equal, it is taken as 0 without slope.
+fn difference_of_logits_ratio<T: Scalar>(
+    logits: ArrayView2<T>,
+    labels: &[usize],
+) -> (Vec<f64>, Array2<T>) {
+    let mut slopes = Array2::zeros(logits.dim());
+    let rows = logits.rows().into_iter().zip(labels).enumerate();
+    let values = rows.map(|(i, (row, &y))| {
+        let f: Vec<f64> = row.iter().map(|f| f.into_f64()).collect();
+        let mut order: Vec<usize> = (0..f.len()).collect();
+        order.sort_by(|&a, &b| f[b].total_cmp(&f[a]));
+        let rival = if order[0] == y { order[1] } else { order[0] };
+        let (first, third) = (order[0], order[2]);
+        let (top, span) = (f[rival] - f[y], f[first] - f[third]);
+        if span <= 0.0 {
+            return 0.0;
+        }
+        let ratio = top / span;
+        let mut add = |k: usize, slope: f64| slopes[(i, k)] += T::from_f64(slope / span);
+        add(rival, 1.0);
+        add(y, -1.0);
+        add(first, -ratio);
+        add(third, ratio);
+        ratio
+    });
+    (values.collect(), slopes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndarray::array;
 
     #[test]
     fn the_looks_are_the_published_ones() {
@@ -147,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_step_is_halved_when_few_steps_raise_or_nothing_changes() {
-        let search = |raised, best, last_best| Search::<f64> {
+        let search = |raised, best, last_best| Sample::<f64> {
             step_size: 0.5,
             best,
             best_image: vec![],
@@ -163,5 +271,26 @@ mod tests {
         // The size has changed since the last look, so the same best value alone does not halve it again.
         twice.raised = 10;
         assert!(!twice.halve(10));
+    }
+
+    #[test]
+    fn the_ratio_by_hand_and_its_slopes_by_differences() {
+        let f = array![[3.0, 1.0, 2.0, -1.0], [0.5, 4.0, 1.0, 2.0]];
+        let (values, slopes) = difference_of_logits_ratio(f.view(), &[0, 3]);
+        // (2 − 3)/(3 − 1), and (4 − 2)/(4 − 1).
+        assert_eq!(values, [-0.5, 2.0 / 3.0]);
+        for i in 0..2 {
+            for k in 0..4 {
+                let mut moved = f.clone();
+                moved[(i, k)] += 1e-6;
+                let (there, _) = difference_of_logits_ratio(moved.view(), &[0, 3]);
+                let found = (there[i] - values[i]) / 1e-6;
+                assert!((found - slopes[(i, k)]).abs() < 1e-5, "{i} {k}");
+            }
+        }
+        let scaled = difference_of_logits_ratio((&f * 100.0).view(), &[0, 3]).0;
+        assert_eq!(scaled, values);
+        let equal = difference_of_logits_ratio(array![[1.0, 1.0, 1.0]].view(), &[0]);
+        assert_eq!(equal.0, [0.0]);
     }
 }

@@ -6,7 +6,7 @@ use relugrad::{GoOn, Network, Scalar};
 
 use super::Norm;
 use crate::error::{Result, check_range};
-use crate::evaluate::prediction;
+use crate::prediction::prediction;
 use crate::stop::ask;
 
 /// A search for the smallest perturbation that changes the class (algorithm 2 of the paper).

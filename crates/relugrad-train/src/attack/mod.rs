@@ -1,115 +1,98 @@
-//! Adversarial perturbations: how far a small change of the input can raise the loss.
+//! Adversarial perturbations: how far a small change of the input can raise the loss. A trait, its catalogue, and one file
+//! for each attack.
+//!
+//! To add one of your own, implement [`Attack`] and give it to [`Attacker::new`], to
+//! [`Adversarial`](crate::Adversarial) or to [`Evaluation`](crate::robustness::Evaluation). In this crate a new one is a file
+//! of this folder and its lines below.
 
+mod any;
 mod apgd;
-mod ascent;
+mod attacker;
 mod deepfool;
+mod fgsm;
+mod noise;
 mod norm;
 mod pgd;
+mod search;
 
-pub use ascent::Outcome;
-pub use deepfool::{DeepFool, Minimal};
-pub use norm::Norm;
+use std::fmt;
 
+use ndarray::Array2;
+use relugrad::Scalar;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Result, check_range};
+pub use any::AnyAttack;
+pub use apgd::{ApgdCe, ApgdDlr};
+pub use attacker::Attacker;
+pub use deepfool::{DeepFool, Minimal};
+pub use fgsm::Fgsm;
+pub use noise::Noise;
+pub use norm::Norm;
+pub use pgd::Pgd;
+pub use search::{Look, Outcome, Search};
 
-/// How an [`Attack`] goes up, and what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// Random points of the ball without any step: what every attack must beat.
-    Noise,
-    /// One step of full length from the sample (Goodfellow, Shlens & Szegedy 2015).
-    Fgsm,
-    /// Projected gradient ascent of equal steps on the loss (Madry et al. 2018).
-    Pgd,
-    /// Auto-PGD on the loss: momentum, and steps that are halved when they no longer help (Croce & Hein 2020).
-    ApgdCe,
-    /// Auto-PGD on the difference of logits ratio, which does not change when all logits are scaled (Croce & Hein 2020,
-    /// equation 7). It needs three classes.
-    ApgdDlr,
-}
+use crate::error::Result;
+use crate::spec::Range;
 
-impl Method {
+/// The attacks that a configuration can name.
+pub const ATTACKS: [Entry; 5] = [
+    Entry::of::<Noise>(),
+    Entry::of::<Fgsm>(),
+    Entry::of::<Pgd>(),
+    Entry::of::<ApgdCe>(),
+    Entry::of::<ApgdDlr>(),
+];
+
+/// A search within `‖δ‖ ≤ ε` and the data's box `[0, 1]`, which is the way to add one. It shows the network iterates by
+/// [`Search::look`], which keeps the worst of all; starts, restarts and samples that need no further search are the
+/// [`Attacker`]'s. The fields are its options besides [`AttackOptions`].
+///
+/// ```
+/// use ndarray::Array2;
+/// use relugrad::{Loss, Mlp, Scalar};
+/// use relugrad_train::attack::{Attack, Attacker, Norm, Search};
+/// use serde::Serialize;
+///
+/// /// Halves the step from one gradient to the next.
+/// #[derive(Debug, Serialize)]
+/// struct Halving;
+///
+/// impl Attack for Halving {
+///     const NAME: &'static str = "halving";
+///     const TITLE: &'static str = "halving";
+///
+///     fn search<T: Scalar>(&self, search: &mut Search<T>, start: Array2<T>) -> relugrad::Result<()> {
+///         let (mut x, mut size) = (start, search.options().epsilon);
+///         for _ in 0..search.options().steps {
+///             let gradients = search.look(&x)?.gradients;
+///             search.climb(&mut x, gradients, |_| size);
+///             size /= 2.0;
+///         }
+///         search.keep(&x)
+///     }
+/// }
+///
+/// let network = Mlp::new(&[4, 8, 3]).build::<f32>(0)?;
+/// let attacker = Attacker::new(Halving, Norm::L2, 0.5, 5, 2);
+/// let images = Array2::from_elem((1, 4), 0.5);
+/// let found = attacker.run(&network, &Loss::softmax_cross_entropy(), images.view(), &[1], 0)?;
+/// assert!(found.losses[0] > 0.0);
+/// # Ok::<(), relugrad_train::Error>(())
+/// ```
+pub trait Attack: fmt::Debug + Serialize + Send + Sync + 'static {
+    /// Its name in options and files.
+    const NAME: &'static str;
+
     /// Its name in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Method::Noise => "noise",
-            Method::Fgsm => "FGSM",
-            Method::Pgd => "PGD",
-            Method::ApgdCe => "APGD-CE",
-            Method::ApgdDlr => "APGD-DLR",
-        }
-    }
-}
+    const TITLE: &'static str;
 
-/// An attack by gradient ascent, within `‖δ‖ ≤ ε` and the data's box `[0, 1]`.
-///
-/// A step of FGSM and PGD goes from `x` to `x + α sign(∇ℓ)` in ℓ∞ and `x + α ∇ℓ/‖∇ℓ‖₂` in ℓ2, then back into the ball and
-/// the box. Auto-PGD begins with `α = 2ε`, adds a momentum of ¼, and halves `α` of a sample, going back to its best
-/// iterate, when fewer than ¾ of the steps since the last look raised the objective, or when neither `α` nor the best
-/// value changed (Croce & Hein 2020, algorithm 1; the looks are at 22 % of the steps and at intervals that shrink to 6 %).
-/// A sample counts as fooled when *any* iterate of any restart is misclassified.
-///
-/// | option | FGSM | PGD default | APGD default | purpose |
-/// | --- | --- | --- | --- | --- |
-/// | `norm`, `epsilon` | | | | the ball |
-/// | `steps` | 1 | 20 | 50 | gradient steps in a restart |
-/// | `step_size` | `ε` | `2.5 ε / steps` | `2 ε` | `α`, in the same norm |
-/// | `restarts` | 1 | 2 | 1 | independent starts; the starts of fewer restarts are among those of more |
-/// | `random_start` | no | yes | yes | start uniformly in the ball instead of at `x` |
-/// | `seed` | 0 | 0 | 0 | of the random starts |
-#[derive(Clone, Debug, PartialEq)]
-pub struct Attack {
-    /// How it goes up.
-    pub method: Method,
-    /// Norm of the perturbation.
-    pub norm: Norm,
-    /// Its largest value, in the units of the data.
-    pub epsilon: f64,
-    /// Gradient steps in a restart.
-    pub steps: usize,
-    /// Length of a step in the same norm; of Auto-PGD the first.
-    pub step_size: f64,
-    /// Independent starts.
-    pub restarts: usize,
-    /// Whether to start uniformly in the ball instead of at the sample.
-    pub random_start: bool,
-    /// Seed of the random starts.
-    pub seed: u64,
-}
+    /// What it is, in a few words.
+    const MEANING: &'static str = "";
 
-/// The most restarts, so that every sample has its own stream of random numbers.
-const MAX_RESTARTS: usize = 1 << 16;
-
-impl Attack {
-    /// Random points, as many as `restarts`.
-    pub fn noise(norm: Norm, epsilon: f64, restarts: usize) -> Attack {
-        Attack {
-            method: Method::Noise,
-            ..Attack::pgd(norm, epsilon, 1, restarts)
-        }
-    }
-
-    /// One step of full length from the sample.
-    pub fn fgsm(norm: Norm, epsilon: f64) -> Attack {
-        Attack {
-            method: Method::Fgsm,
-            norm,
-            epsilon,
-            steps: 1,
-            step_size: epsilon,
-            restarts: 1,
-            random_start: false,
-            seed: 0,
-        }
-    }
-
-    /// Projected gradient ascent from random starts, with `α = 2.5 ε / steps`.
-    pub fn pgd(norm: Norm, epsilon: f64, steps: usize, restarts: usize) -> Attack {
-        Attack {
-            method: Method::Pgd,
+    /// The options for a ball, steps and restarts: by default random starts and steps of `2.5 ε / steps`.
+    fn options(&self, norm: Norm, epsilon: f64, steps: usize, restarts: usize) -> AttackOptions {
+        AttackOptions {
             norm,
             epsilon,
             steps,
@@ -120,37 +103,80 @@ impl Attack {
         }
     }
 
-    /// Auto-PGD on the loss, from random starts.
-    pub fn apgd_ce(norm: Norm, epsilon: f64, steps: usize, restarts: usize) -> Attack {
-        Attack {
-            method: Method::ApgdCe,
-            step_size: 2.0 * epsilon,
-            ..Attack::pgd(norm, epsilon, steps, restarts)
-        }
-    }
-
-    /// Auto-PGD on the difference of logits ratio, from random starts.
-    pub fn apgd_dlr(norm: Norm, epsilon: f64, steps: usize, restarts: usize) -> Attack {
-        Attack {
-            method: Method::ApgdDlr,
-            ..Attack::apgd_ce(norm, epsilon, steps, restarts)
-        }
-    }
-
-    /// Refuses options that are out of range.
+    /// Refuses options that it cannot do with.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`](crate::Error::OutOfRange).
-    pub fn check(&self) -> Result<()> {
-        let size = |option, value: f64| {
-            let valid = value >= 0.0 && value.is_finite();
-            check_range(option, value, valid, "finite and at least 0")
-        };
-        size("epsilon of the attack", self.epsilon)?;
-        size("step size of the attack", self.step_size)?;
-        let (steps, restarts) = (self.steps, self.restarts);
-        check_range("steps of the attack", steps as f64, steps > 0, "at least 1")?;
-        let fits = (1..=MAX_RESTARTS).contains(&restarts);
-        check_range("restarts", restarts as f64, fits, "from 1 to 65536")
+    /// Those of the attack.
+    fn check(&self, options: &AttackOptions) -> Result<()> {
+        Range::AT_LEAST_ONE.check("steps of the attack", options.steps as f64)
     }
+
+    /// The fewest classes that it needs.
+    fn classes(&self) -> usize {
+        2
+    }
+
+    /// Searches from `start: [B, D]`, which is in the ball and the box, as everything that is looked at must be.
+    ///
+    /// # Errors
+    /// Those of [`Search::look`].
+    fn search<T: Scalar>(
+        &self,
+        search: &mut Search<'_, T>,
+        start: Array2<T>,
+    ) -> relugrad::Result<()>;
+}
+
+/// An attack of the catalogue.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Its name in options and files.
+    pub name: &'static str,
+    /// Its name in tables.
+    pub title: &'static str,
+    /// What it is.
+    pub meaning: &'static str,
+    read: fn(toml::Table) -> std::result::Result<AnyAttack, toml::de::Error>,
+}
+
+impl Entry {
+    const fn of<A: Attack + DeserializeOwned>() -> Entry {
+        Entry {
+            name: A::NAME,
+            title: A::TITLE,
+            meaning: A::MEANING,
+            read: |table| Ok(table.try_into::<A>()?.into()),
+        }
+    }
+}
+
+/// Where, how long and how often an attack searches.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttackOptions {
+    /// Norm of the perturbation.
+    pub norm: Norm,
+    /// Its largest value, in the units of the data.
+    pub epsilon: f64,
+    /// Gradient steps in a restart; 0 for random points.
+    pub steps: usize,
+    /// Length of a step in the same norm; of Auto-PGD the first.
+    pub step_size: f64,
+    /// Independent starts; those of fewer are among those of more.
+    pub restarts: usize,
+    /// Whether to start uniformly in the ball instead of at the sample.
+    #[serde(default)]
+    pub random_start: bool,
+    /// Seed of the random starts.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// An attack as results keep it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttackSettings {
+    /// Such as `PGD`.
+    pub name: String,
+    /// Its options.
+    #[serde(flatten)]
+    pub options: AttackOptions,
 }

@@ -2,32 +2,39 @@
 
 use ndarray::Array2;
 use relugrad::Scalar;
+use serde::{Deserialize, Serialize};
 
-use super::ascent::Ascent;
+use super::{Attack, Search};
 
-impl<T: Scalar> Ascent<'_, T> {
-    /// All steps of a restart.
-    pub(super) fn pgd(&mut self, start: Array2<T>) -> relugrad::Result<()> {
-        let mut moved = start;
-        for _ in 0..self.attack.steps {
-            let mut step = self.look(&moved)?.gradients;
-            for (i, mut row) in moved.rows_mut().into_iter().enumerate() {
-                let mut step = step.row_mut(i);
-                let step = step.as_slice_mut().expect("rows are contiguous");
-                let norm = self.attack.norm;
-                norm.steepest(step, self.attack.step_size);
-                let row = row.as_slice_mut().expect("rows are contiguous");
-                row.iter_mut().zip(&*step).for_each(|(x, &s)| *x += s);
-                self.project(i, row);
-            }
+/// Projected gradient ascent of equal steps on the loss (Madry et al. 2018): from `x` to `x + α sign(∇ℓ)` in ℓ∞ and
+/// `x + α ∇ℓ/‖∇ℓ‖₂` in ℓ2, then back into the ball and the box.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pgd {}
+
+impl Attack for Pgd {
+    const NAME: &'static str = "pgd";
+    const TITLE: &'static str = "PGD";
+    const MEANING: &'static str = "equal gradient steps";
+
+    fn search<T: Scalar>(
+        &self,
+        search: &mut Search<'_, T>,
+        start: Array2<T>,
+    ) -> relugrad::Result<()> {
+        let (mut moved, step_size) = (start, search.options().step_size);
+        for _ in 0..search.options().steps {
+            let gradients = search.look(&moved)?.gradients;
+            search.climb(&mut moved, gradients, |_| step_size);
         }
-        self.look_last(&moved)
+        search.keep(&moved)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::attack::{Attack, Norm};
+    use super::Pgd;
+    use crate::attack::{AnyAttack, ApgdCe, Attacker, Fgsm, Norm};
     use ndarray::array;
     use relugrad::{Builder, Loss, Network};
 
@@ -40,7 +47,7 @@ mod tests {
         builder.build(f).unwrap()
     }
 
-    fn fooled(attack: &Attack, network: &Network<f64>) -> bool {
+    fn fooled(attack: &Attacker, network: &Network<f64>) -> bool {
         let loss = Loss::softmax_cross_entropy();
         let x = array![[0.5, 0.5]];
         attack
@@ -54,13 +61,11 @@ mod tests {
         // w·x + b = 0.3 at the centre; the margin is 0.3/‖w‖₁ in ℓ∞ and 0.3/‖w‖₂ in ℓ2.
         let network = linear([3.0, -4.0], 0.8);
         for (norm, margin) in [(Norm::Linf, 0.3 / 7.0), (Norm::L2, 0.3 / 5.0)] {
-            for attack in [
-                Attack::fgsm,
-                |n, e| Attack::pgd(n, e, 20, 2),
-                |n, e| Attack::apgd_ce(n, e, 20, 1),
-            ] {
-                assert!(fooled(&attack(norm, 1.1 * margin), &network));
-                assert!(!fooled(&attack(norm, 0.99 * margin), &network));
+            let attacks: [AnyAttack; 3] = [Fgsm {}.into(), Pgd {}.into(), ApgdCe {}.into()];
+            for attack in attacks {
+                let at = |share: f64| Attacker::new(attack.clone(), norm, share * margin, 20, 2);
+                assert!(fooled(&at(1.1), &network));
+                assert!(!fooled(&at(0.99), &network));
             }
         }
     }
@@ -72,8 +77,8 @@ mod tests {
         let x = array![[0.05, 0.95], [0.5, 0.2]];
         for norm in [Norm::Linf, Norm::L2] {
             for attack in [
-                Attack::pgd(norm, 0.25, 7, 3),
-                Attack::apgd_ce(norm, 0.25, 12, 2),
+                Attacker::new(Pgd {}, norm, 0.25, 7, 3),
+                Attacker::new(ApgdCe {}, norm, 0.25, 12, 2),
             ] {
                 let outcome = attack.run(&network, &loss, x.view(), &[0, 1], 0).unwrap();
                 for (a, c) in outcome.adversarial.rows().into_iter().zip(x.rows()) {
@@ -89,7 +94,7 @@ mod tests {
         let network = linear([-1.0, 2.0], 0.3);
         let loss = Loss::softmax_cross_entropy();
         let x = array![[0.1, 0.9], [0.5, 0.2]];
-        let attack = Attack::pgd(Norm::L2, 0.1, 1, 1);
+        let attack = Attacker::new(Pgd {}, Norm::L2, 0.1, 1, 1);
         let both = attack.run(&network, &loss, x.view(), &[0, 1], 0).unwrap();
         let second = x.slice(ndarray::s![1.., ..]);
         let alone = attack.run(&network, &loss, second, &[1], 1).unwrap();

@@ -4,7 +4,7 @@ mod results;
 mod run;
 
 pub use results::{
-    AttackSettings, Certified, Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run,
-    Settings,
+    Certified, Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
+    ShownAttack,
 };
 pub use run::{ADVERSARIAL, Follow, PLAIN, Plan, Variant, compare};

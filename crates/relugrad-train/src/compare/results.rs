@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::attack::AttackSettings;
 use crate::configuration::PenaltySettings;
 use crate::training::{Adversarial, Divergence};
 
@@ -84,24 +85,15 @@ pub struct Settings {
     /// Threads that computed it. They change the time, never the numbers.
     pub threads: usize,
     /// Attacks of the evaluation, in the order of [`Evaluation::robust_accuracy`].
-    pub attacks: Vec<AttackSettings>,
+    pub attacks: Vec<ShownAttack>,
 }
 
-/// One attack of the evaluation with all of its parameters.
+/// One attack of the evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AttackSettings {
-    /// `FGSM` or `PGD`.
-    pub name: String,
-    /// Norm of the perturbation: `linf` or `l2`.
-    pub norm: String,
-    /// Largest norm of a perturbation, in the units of the data (the box is `[0, 1]`).
-    pub epsilon: f64,
-    /// Gradient steps in a restart.
-    pub steps: usize,
-    /// Length of one step, in the same norm.
-    pub step_size: f64,
-    /// Random starts; the worst outcome of all of them counts.
-    pub restarts: usize,
+pub struct ShownAttack {
+    /// The attack.
+    #[serde(flatten)]
+    pub attack: AttackSettings,
     /// Whether the table of the comparison shows it. The others only draw curves.
     pub headline: bool,
 }

@@ -6,15 +6,16 @@ use rayon::prelude::*;
 use relugrad::{GoOn, Loss, Metric, Network, Objective, Penalty};
 
 use super::results::{
-    AttackSettings, Certified, Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run,
-    Settings,
+    Certified, Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
+    ShownAttack,
 };
 use crate::architecture::Architecture;
-use crate::attack::Attack;
+use crate::attack::Attacker;
 use crate::configuration::PenaltySettings;
 use crate::data::Split;
 use crate::error::{Error, Result, check_range};
-use crate::evaluate::{Samples, accuracy_and_loss, penalty_means, robust_accuracy};
+use crate::evaluate::{accuracy_and_loss, penalty_means, robust_accuracy};
+use crate::samples::Samples;
 use crate::stop::ask;
 use crate::training::{
     Adversarial, Divergence, EpochReport, StepReport, Training, Watch, fingerprint, train_while,
@@ -37,7 +38,7 @@ pub struct Plan {
     /// One run of each variant for each seed.
     pub seeds: Vec<u64>,
     /// The attacks of the evaluation, and whether a table should show each.
-    pub attacks: Vec<(Attack, bool)>,
+    pub attacks: Vec<(Attacker, bool)>,
     /// How many test samples, from the first on, are attacked.
     pub attack_samples: usize,
     /// How many of these are certified.
@@ -285,7 +286,9 @@ impl Plan {
             Some(Variant::Penalty(penalty, lambda)) => {
                 training.objective = training.objective.with(penalty.clone(), *lambda)?;
             }
-            Some(Variant::Adversarial(adversarial)) => training.adversarial = Some(*adversarial),
+            Some(Variant::Adversarial(adversarial)) => {
+                training.adversarial = Some(adversarial.clone());
+            }
         }
         Ok(training)
     }
@@ -440,27 +443,20 @@ impl Plan {
                 .variants
                 .iter()
                 .filter_map(|variant| match variant {
-                    Variant::Adversarial(adversarial) => Some(*adversarial),
+                    Variant::Adversarial(adversarial) => Some(adversarial.clone()),
                     Variant::Penalty(..) => None,
                 })
                 .collect(),
             threads: rayon::current_num_threads(),
-            attacks: self.attacks.iter().map(AttackSettings::from).collect(),
+            attacks: self
+                .attacks
+                .iter()
+                .map(|(attacker, headline)| ShownAttack {
+                    attack: attacker.settings(),
+                    headline: *headline,
+                })
+                .collect(),
         })
-    }
-}
-
-impl From<&(Attack, bool)> for AttackSettings {
-    fn from((attack, headline): &(Attack, bool)) -> AttackSettings {
-        AttackSettings {
-            name: attack.method.name().into(),
-            norm: attack.norm.name().into(),
-            epsilon: attack.epsilon,
-            steps: attack.steps,
-            step_size: attack.step_size,
-            restarts: attack.restarts,
-            headline: *headline,
-        }
     }
 }
 

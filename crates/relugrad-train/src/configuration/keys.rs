@@ -6,7 +6,7 @@ use toml::{Table, Value};
 use super::{Change, Configuration, PenaltySettings};
 use crate::error::{Error, Result};
 use crate::optimizer::OPTIMIZERS;
-use crate::range::did_you_mean;
+use crate::spec::did_you_mean;
 use crate::training::Adversarial;
 
 /// A configuration in which nothing is left out.

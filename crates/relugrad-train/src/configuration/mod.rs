@@ -268,7 +268,7 @@ impl Configuration {
             ramp: self.ramp,
             lazy: self.lazy,
             clip: self.clip,
-            adversarial: self.adversarial,
+            adversarial: self.adversarial.clone(),
             augmentation: self.augment,
             stopping: self.early_stopping,
             seed: self.seed,

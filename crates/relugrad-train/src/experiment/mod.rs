@@ -13,7 +13,8 @@ use relugrad_io::{Checkpoint, Earlier, Metadata, OutputFolder};
 
 use crate::configuration::{Configuration, Parts, Precision};
 use crate::error::{Error, Result};
-use crate::evaluate::{Samples, accuracy_and_loss};
+use crate::evaluate::accuracy_and_loss;
+use crate::samples::Samples;
 use crate::stop::unless_stopped;
 use crate::training::{EpochReport, Trainer, Watch, fingerprint};
 pub use doubts::Doubt;

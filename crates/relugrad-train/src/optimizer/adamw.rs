@@ -4,7 +4,7 @@ use relugrad::Scalar;
 use serde::{Deserialize, Serialize};
 
 use super::{Adam, Optimizer, State, adam};
-use crate::range::OptionInfo;
+use crate::spec::OptionInfo;
 
 /// Adam with decoupled decay (Loshchilov & Hutter 2019, algorithm 2): `θ ← (1 − η ω) θ` before the step of [`Adam`], whose
 /// gradient does not have the decay in it.

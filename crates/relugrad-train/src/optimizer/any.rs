@@ -11,7 +11,7 @@ use toml::Table;
 use super::{OPTIMIZERS, Optimizer, State};
 use crate::both::Both;
 use crate::error::{Error, Result};
-use crate::range::{Spec, check_options};
+use crate::spec::{Spec, check_options, find, table};
 
 /// Any [`Optimizer`]: one of [`OPTIMIZERS`], which a file names by its [`Spec`], or a user's own, by `into()`.
 #[derive(Clone, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ impl<T: Scalar, O: Optimizer> Rule<T> for O {
     }
 
     fn options(&self) -> std::result::Result<Table, toml::ser::Error> {
-        Table::try_from(self)
+        table(self)
     }
 
     fn check(&self) -> Result<()> {
@@ -121,8 +121,7 @@ impl TryFrom<Spec> for AnyOptimizer {
     type Error = Error;
 
     fn try_from(spec: Spec) -> Result<AnyOptimizer> {
-        let entry = OPTIMIZERS.iter().find(|entry| entry.name == spec.name);
-        let entry = entry.ok_or(Error::UnknownOptimizer { name: spec.name })?;
+        let entry = find("optimizer", &OPTIMIZERS, |entry| entry.name, &spec.name)?;
         (entry.read)(spec.options).map_err(|error| Error::Configuration {
             problem: format!("the optimizer {}: {}", entry.name, error.message()),
         })

@@ -23,7 +23,7 @@ pub use sgd::Sgd;
 pub use state::{OptimizerState, State};
 
 use crate::error::Result;
-use crate::range::OptionInfo;
+use crate::spec::OptionInfo;
 
 /// The optimizers that a configuration can name.
 pub const OPTIMIZERS: [Entry; 3] = [

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Optimizer, State};
 use crate::error::Result;
-use crate::range::{OptionInfo, Range};
+use crate::spec::{OptionInfo, Range};
 
 /// Stochastic gradient descent with momentum: `v_t = μ v_{t−1} + g_t + ω θ`, `θ ← θ − η v_t` (heavy ball), or
 /// `θ ← θ − η (g_t + ω θ + μ v_t)` with `nesterov`.

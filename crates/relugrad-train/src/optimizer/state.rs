@@ -166,7 +166,7 @@ mod tests {
         for entry in OPTIMIZERS {
             let optimizer: AnyOptimizer = entry.name.parse().unwrap();
             optimizer.check().unwrap();
-            let spec = crate::range::Spec::from(optimizer.clone());
+            let spec = crate::spec::Spec::from(optimizer.clone());
             let keys: Vec<&str> = spec.options.keys().map(String::as_str).collect();
             let mut named: Vec<&str> = entry.options.iter().map(|option| option.name).collect();
             named.sort_unstable();

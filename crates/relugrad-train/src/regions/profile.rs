@@ -81,7 +81,7 @@ pub fn profile(
             let logits = walk.logits(t)?;
             let (loss, residual) = cross_entropy(&logits, label);
             line.push([t, loss, residual.dot(&rates)]);
-            classes.push(crate::evaluate::prediction(&logits.to_vec()));
+            classes.push(crate::prediction::prediction(&logits.to_vec()));
         }
         if let Some((slope, kink)) = before {
             jumps.push(Jump {

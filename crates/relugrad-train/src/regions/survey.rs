@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::cure::{CureParts, CureStep, cure_parts, cure_step};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::evaluate::{Samples, prediction};
+use crate::prediction::prediction;
+use crate::samples::Samples;
 use crate::stop::{ask, unless_stopped};
 
 /// Samples that go through the network together.

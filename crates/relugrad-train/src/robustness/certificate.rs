@@ -5,7 +5,7 @@ use relugrad::{Metric, Network, Region};
 use serde::{Deserialize, Serialize};
 
 use crate::attack::Norm;
-use crate::evaluate::prediction;
+use crate::prediction::prediction;
 
 /// Radii around a sample in one norm, without regard to the box of the data; T61 and T62 of `docs/theory.md`.
 ///

@@ -8,7 +8,7 @@ mod run;
 use relugrad::Penalty;
 use serde::{Deserialize, Serialize};
 
-use crate::attack::{Attack, DeepFool, Norm};
+use crate::attack::{AnyAttack, ApgdCe, ApgdDlr, Attacker, DeepFool, Fgsm, Noise, Norm, Pgd};
 use crate::error::{Error, Result, check_range};
 
 pub use certificate::Radii;
@@ -27,6 +27,7 @@ pub use run::evaluate;
 /// | `deepfool_steps` | 50 | of DeepFool in both norms; 0 leaves it out |
 /// | `certified` | 100 | how many samples get certificates; each costs as many forward rows as there are inputs |
 /// | `penalties` | none | penalties whose values are told for each attacked sample |
+/// | `further` | none | attacks of one's own |
 /// | `seed` | 0 | of random starts |
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
@@ -50,6 +51,8 @@ pub struct Evaluation {
     pub certified: usize,
     /// Penalties whose values are told.
     pub penalties: Vec<Penalty>,
+    /// Attacks of one's own, each beside the others of its norm and size.
+    pub further: Vec<Attacker>,
     /// Seed of random starts.
     pub seed: u64,
 }
@@ -67,72 +70,51 @@ impl Default for Evaluation {
             deepfool_steps: 50,
             certified: 100,
             penalties: Vec::new(),
+            further: Vec::new(),
             seed: 0,
         }
     }
 }
 
-/// An attack with all of its parameters.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AttackParameters {
-    /// Such as `PGD`.
-    pub name: String,
-    /// The norm of the perturbation.
-    pub norm: Norm,
-    /// Its largest size.
-    pub epsilon: f64,
-    /// Gradient steps in a restart; 0 for random points.
-    pub steps: usize,
-    /// Length of a step, of Auto-PGD of the first one.
-    pub step_size: f64,
-    /// Starts.
-    pub restarts: usize,
-    /// Whether these are random.
-    pub random_start: bool,
-    /// Their seed.
-    pub seed: u64,
-}
-
-impl AttackParameters {
-    fn new(attack: &Attack) -> AttackParameters {
-        let noise = attack.method == crate::attack::Method::Noise;
-        AttackParameters {
-            name: attack.method.name().into(),
-            norm: attack.norm,
-            epsilon: attack.epsilon,
-            steps: if noise { 0 } else { attack.steps },
-            step_size: if noise { 0.0 } else { attack.step_size },
-            restarts: attack.restarts,
-            random_start: attack.random_start,
-            seed: attack.seed,
-        }
-    }
-}
+/// The name of the worst of all attacks among their names.
+pub const WORST: &str = "worst";
 
 impl Evaluation {
-    /// All attacks in the order of growing strength, for each norm and size. Auto-PGD on the difference of logits ratio
-    /// needs three classes and is left out for fewer.
-    pub(crate) fn attacks(&self, classes: usize) -> Vec<Attack> {
-        let sizes = |norm: Norm, sizes: &[f64]| -> Vec<(Norm, f64)> {
-            sizes.iter().map(|&epsilon| (norm, epsilon)).collect()
-        };
-        let balls = [sizes(Norm::Linf, &self.linf), sizes(Norm::L2, &self.l2)].concat();
-        let attacks = balls.into_iter().flat_map(|(norm, epsilon)| {
-            let (steps, restarts) = (self.apgd_steps, self.apgd_restarts);
-            let mut attacks = vec![
-                Attack::noise(norm, epsilon, self.pgd_restarts),
-                Attack::fgsm(norm, epsilon),
-                Attack::pgd(norm, epsilon, self.pgd_steps, 1),
-                Attack::pgd(norm, epsilon, self.pgd_steps, self.pgd_restarts),
-                Attack::apgd_ce(norm, epsilon, steps, restarts),
+    /// All attacks in the order of growing strength, for each norm and size; without those that need more classes.
+    pub(crate) fn attackers(&self, classes: usize) -> Vec<Attacker> {
+        let linf = self.linf.iter().map(|&epsilon| (Norm::Linf, epsilon));
+        let mut balls: Vec<(Norm, f64)> =
+            linf.chain(self.l2.iter().map(|&e| (Norm::L2, e))).collect();
+        let ball = |attacker: &Attacker| (attacker.options.norm, attacker.options.epsilon);
+        let mut attackers = Vec::new();
+        for &(norm, epsilon) in &balls {
+            let pgd = (self.pgd_steps, self.pgd_restarts);
+            let apgd = (self.apgd_steps, self.apgd_restarts);
+            let own: [(AnyAttack, (usize, usize)); 6] = [
+                (Noise {}.into(), (0, self.pgd_restarts)),
+                (Fgsm {}.into(), (1, 1)),
+                (Pgd {}.into(), (self.pgd_steps, 1)),
+                (Pgd {}.into(), pgd),
+                (ApgdCe {}.into(), apgd),
+                (ApgdDlr {}.into(), apgd),
             ];
-            if classes >= 3 {
-                attacks.push(Attack::apgd_dlr(norm, epsilon, steps, restarts));
+            attackers.extend(own.map(|(attack, (steps, restarts))| {
+                let mut attacker = Attacker::new(attack, norm, epsilon, steps, restarts);
+                attacker.options.seed = self.seed;
+                attacker
+            }));
+            let here = self.further.iter();
+            attackers.extend(here.filter(|a| ball(a) == (norm, epsilon)).cloned());
+        }
+        for attacker in &self.further {
+            if !balls.contains(&ball(attacker)) {
+                balls.push(ball(attacker));
+                let same = self.further.iter();
+                attackers.extend(same.filter(|a| ball(a) == ball(attacker)).cloned());
             }
-            attacks
-        });
-        let seed = self.seed;
-        attacks.map(|attack| Attack { seed, ..attack }).collect()
+        }
+        attackers.retain(|attacker| attacker.attack.classes() <= classes);
+        attackers
     }
 
     fn deepfool(&self, norm: Norm) -> DeepFool {
@@ -149,10 +131,9 @@ impl Evaluation {
     pub fn check(&self) -> Result<()> {
         let samples = self.samples;
         check_range("samples", samples as f64, samples > 0, "at least 1")?;
-        for attack in self.attacks(3) {
-            attack.check()?;
-        }
-        Ok(())
+        self.attackers(usize::MAX)
+            .iter()
+            .try_for_each(Attacker::check)
     }
 }
 

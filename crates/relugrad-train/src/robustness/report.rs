@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::certificate::Radii;
 use super::diagnosis::Diagnosis;
-use super::{AttackParameters, Evaluation, Share};
-use crate::attack::Norm;
+use super::{Evaluation, Share};
+use crate::attack::{ApgdCe, ApgdDlr, Attack, AttackSettings, Noise, Norm, Pgd};
 
 /// What was found out about a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,8 +46,8 @@ pub struct Report {
 /// The outcome of an attack.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attacked {
-    /// The attack; its name is `worst` for the worst of all.
-    pub attack: AttackParameters,
+    /// The attack; its name is [`WORST`](super::WORST) for the worst of all.
+    pub attack: AttackSettings,
     /// Share of the attacked samples that are classified correctly all the same.
     pub accuracy: Share,
 }
@@ -72,7 +72,7 @@ pub struct Sample {
     /// Size of DeepFool's perturbation in ℓ∞ and in ℓ2.
     pub deepfool: [Option<f64>; 2],
     /// Whether each attack of [`Report::attacks`] succeeded, or was not needed.
-    pub misled: Vec<bool>,
+    pub fooled: Vec<bool>,
     /// The value of each penalty.
     pub penalties: Vec<f64>,
 }
@@ -82,7 +82,7 @@ pub struct Sample {
 pub struct Evaluated<T> {
     /// What was found out.
     pub report: Report,
-    /// For each entry of [`Report::worst`] the attacked samples as the first attack that misled the network made them, or
+    /// For each entry of [`Report::worst`] the attacked samples as the first attack that fooled the network made them, or
     /// as they were; `[n, D]`.
     pub adversarial: Vec<Array2<T>>,
 }
@@ -123,28 +123,30 @@ impl Report {
             100.0 * masked
         ));
         }
-        let ball = |a: &AttackParameters| (a.norm, a.epsilon);
+        let ball = |a: &AttackSettings| (a.options.norm, a.options.epsilon);
         for worst in &self.worst {
             let here: Vec<&Attacked> = self
                 .attacks
                 .iter()
                 .filter(|a| ball(&a.attack) == ball(&worst.attack))
                 .collect();
-            let at = format!("{} {}", worst.attack.norm.name(), worst.attack.epsilon);
-            let noise = here.iter().find(|a| a.attack.name == "noise");
+            let (norm, epsilon) = ball(&worst.attack);
+            let at = format!("{} {epsilon}", norm.name());
+            let noise = here.iter().find(|a| a.attack.name == Noise::TITLE);
             for attacked in &here {
                 if noise.is_some_and(|noise| attacked.accuracy.count > noise.accuracy.count) {
                     warnings.push(format!(
-                    "{} at {at} misleads fewer samples than random points do: its gradients are masked",
+                    "{} at {at} fools fewer samples than random points do: its gradients are masked",
                     attacked.attack.name
                 ));
                 }
             }
-            let least = |prefix: &str| {
-                let named = here.iter().filter(|a| a.attack.name.starts_with(prefix));
+            let least = |names: &[&str]| {
+                let named = here.iter().filter(|a| names.contains(&&*a.attack.name));
                 named.map(|a| a.accuracy.count).min()
             };
-            if let (Some(pgd), Some(apgd)) = (least("PGD"), least("APGD"))
+            let adaptive = least(&[ApgdCe::TITLE, ApgdDlr::TITLE]);
+            if let (Some(pgd), Some(apgd)) = (least(&[Pgd::TITLE]), adaptive)
                 && pgd < apgd
             {
                 warnings.push(format!(

@@ -7,11 +7,13 @@ use relugrad::{GoOn, Loss, Network, Objective, Scalar, Targets, Workspace};
 use super::certificate::{Certificate, Radii, wide};
 use super::diagnosis::Diagnosis;
 use super::report::{Attacked, Evaluated, Report, Sample};
-use super::{AttackParameters, Evaluation, Share, check_network};
-use crate::attack::{Attack, Norm};
+use super::{Evaluation, Share, WORST, check_network};
+use crate::attack::{AttackOptions, AttackSettings, Attacker, Norm};
 use crate::data::Dataset;
 use crate::error::Result;
-use crate::evaluate::{Samples, accuracy_and_loss, prediction};
+use crate::evaluate::accuracy_and_loss;
+use crate::prediction::prediction;
+use crate::samples::Samples;
 use crate::stop::{ask, unless_stopped};
 
 /// Samples of which Jacobians are held at once.
@@ -79,7 +81,7 @@ enum Part {
     Clean,
     Certificates,
     DeepFool(Norm),
-    Attack(Attack),
+    Attack(Attacker),
 }
 
 /// A network with the samples to attack.
@@ -100,7 +102,7 @@ impl<T: Scalar> Subject<'_, T> {
             0 => &[],
             _ => &[Norm::Linf, Norm::L2],
         };
-        let attacks = self.evaluation.attacks(self.network.outputs());
+        let attacks = self.evaluation.attackers(self.network.outputs());
         let first = [Part::Clean, Part::Certificates].into_iter();
         first
             .chain(norms.iter().map(|&norm| Part::DeepFool(norm)))
@@ -123,7 +125,7 @@ impl<T: Scalar> Subject<'_, T> {
                 report.deepfool.push(self.deepfool(*norm, samples)?);
                 Ok(())
             }
-            Part::Attack(attack) => self.attack(attack, report, samples, adversarial),
+            Part::Attack(attacker) => self.attack(attacker, report, samples, adversarial),
         }
     }
 
@@ -185,7 +187,7 @@ impl<T: Scalar> Subject<'_, T> {
                     gradient,
                     radii: None,
                     deepfool: [None; 2],
-                    misled: Vec::new(),
+                    fooled: Vec::new(),
                     penalties: Vec::new(),
                 });
             }
@@ -290,22 +292,21 @@ impl<T: Scalar> Subject<'_, T> {
     /// Runs an attack and reports it; `adversarial` has an array for each norm and size so far.
     fn attack(
         &self,
-        attack: &Attack,
+        attacker: &Attacker,
         report: &mut Report,
         samples: &mut [Sample],
         adversarial: &mut Vec<Array2<T>>,
     ) -> relugrad::Result<()> {
-        let misled = self.misled(attack)?;
-        let parameters = AttackParameters::new(attack);
-        let same_ball = |before: &Attacked| {
-            (before.attack.norm, before.attack.epsilon) == (attack.norm, attack.epsilon)
-        };
+        let found = self.examples(attacker)?;
+        let attack = attacker.settings();
+        let ball = |options: &AttackOptions| (options.norm, options.epsilon);
+        let same_ball = |before: &Attacked| ball(&before.attack.options) == ball(&attacker.options);
         if !report.worst.last().is_some_and(same_ball) {
             adversarial.push(self.attacked.images.clone());
             report.worst.push(Attacked {
-                attack: AttackParameters {
-                    name: "worst".into(),
-                    ..parameters.clone()
+                attack: AttackSettings {
+                    name: WORST.into(),
+                    options: attacker.options,
                 },
                 accuracy: report.attacked_clean,
             });
@@ -313,43 +314,44 @@ impl<T: Scalar> Subject<'_, T> {
         let examples = adversarial.last_mut().expect("there is one for this size");
         let first = report.attacks.iter().position(same_ball);
         let first = first.unwrap_or(report.attacks.len());
-        let improved = samples.par_iter_mut().zip(&misled);
+        let improved = samples.par_iter_mut().zip(&found);
         improved.try_for_each(|(sample, found)| match found {
             Some(example) => self.improve(sample, ndarray::ArrayView1::from(example)),
             None => Ok(()),
         })?;
-        mislead(misled, first, samples, examples);
+        fool(found, first, samples, examples);
         report.attacks.push(Attacked {
-            attack: parameters,
-            accuracy: share(samples, |sample| sample.misled.last() == Some(&false)),
+            attack,
+            accuracy: share(samples, |sample| sample.fooled.last() == Some(&false)),
         });
         let worst = report.worst.last_mut().expect("there is one for this size");
-        worst.accuracy = share(samples, |sample| !sample.misled[first..].contains(&true));
+        worst.accuracy = share(samples, |sample| !sample.fooled[first..].contains(&true));
         Ok(())
     }
 
-    /// For each attacked sample the example by which an attack misleads the network, if it does.
-    fn misled(&self, attack: &Attack) -> relugrad::Result<Vec<Option<Vec<T>>>> {
-        let mut misled = Vec::new();
+    /// For each attacked sample the example by which an attack fools the network, if it does.
+    fn examples(&self, attacker: &Attacker) -> relugrad::Result<Vec<Option<Vec<T>>>> {
+        let mut examples = Vec::new();
         for (start, images, labels) in self.attacked.batches() {
             let (network, loss) = (self.network, &self.loss);
-            misled.extend(attack.stand_while(network, loss, images, labels, start, self.go_on)?);
+            examples
+                .extend(attacker.stand_while(network, loss, images, labels, start, self.go_on)?);
         }
-        Ok(misled)
+        Ok(examples)
     }
 }
 
 /// Takes an attack down for every sample, and puts the first adversarial example of a sample since the attack `first` into
 /// `examples`.
-fn mislead<T: Scalar>(
-    misled: Vec<Option<Vec<T>>>,
+fn fool<T: Scalar>(
+    found: Vec<Option<Vec<T>>>,
     first: usize,
     samples: &mut [Sample],
     examples: &mut Array2<T>,
 ) {
-    for (i, (sample, found)) in samples.iter_mut().zip(misled).enumerate() {
-        let before = sample.misled[first..].contains(&true);
-        sample.misled.push(found.is_some());
+    for (i, (sample, found)) in samples.iter_mut().zip(found).enumerate() {
+        let before = sample.fooled[first..].contains(&true);
+        sample.fooled.push(found.is_some());
         if let (Some(example), false) = (found, before) {
             let mut row = examples.row_mut(i);
             row.iter_mut().zip(example).for_each(|(to, v)| *to = v);

@@ -3,7 +3,7 @@
 use relugrad::Objective;
 use serde::{Deserialize, Serialize};
 
-use crate::attack::{Attack, Method, Norm};
+use crate::attack::{AnyAttack, Attacker, Norm, Pgd};
 use crate::data::Augmentation;
 use crate::error::{Result, check_range};
 use crate::optimizer::{Adam, AnyOptimizer, Optimizer};
@@ -109,18 +109,18 @@ impl Training {
 
 /// Adversarial training (Goodfellow et al. 2015; Madry et al. 2018): the first samples of every batch are replaced by
 /// adversarial examples of the network as it is. Penalties are then taken at these points.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Adversarial {
-    /// `pgd`, `fgsm`, `apgd-ce`, `apgd-dlr`, or `noise`.
-    pub method: Method,
+    /// How they are searched for, such as `pgd`; see [`ATTACKS`](crate::attack::ATTACKS).
+    pub method: AnyAttack,
     /// Norm of the perturbations.
     pub norm: Norm,
     /// Their largest size, in the units of the data.
     pub epsilon: f64,
-    /// Gradient steps of PGD, from a random start.
+    /// Gradient steps, from a random start if the attack has one.
     pub steps: usize,
-    /// Length of a step; `2.5 ε / steps` if left out.
+    /// Length of a step; the attack's own if left out, `2.5 ε / steps` of PGD.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_size: Option<f64>,
     /// Share of the samples of a batch that are replaced, rounded to whole ones.
@@ -130,7 +130,7 @@ pub struct Adversarial {
 impl Default for Adversarial {
     fn default() -> Adversarial {
         Adversarial {
-            method: Method::Pgd,
+            method: Pgd {}.into(),
             norm: Norm::Linf,
             epsilon: 0.1,
             steps: 7,
@@ -149,19 +149,13 @@ impl Adversarial {
     }
 
     /// The attack with a seed.
-    pub(crate) fn attack(&self, seed: u64) -> Attack {
-        let attack = match self.method {
-            Method::Noise => Attack::noise(self.norm, self.epsilon, 1),
-            Method::Fgsm => Attack::fgsm(self.norm, self.epsilon),
-            Method::Pgd => Attack::pgd(self.norm, self.epsilon, self.steps, 1),
-            Method::ApgdCe => Attack::apgd_ce(self.norm, self.epsilon, self.steps, 1),
-            Method::ApgdDlr => Attack::apgd_dlr(self.norm, self.epsilon, self.steps, 1),
-        };
-        Attack {
-            step_size: self.step_size.unwrap_or(attack.step_size),
-            seed,
-            ..attack
-        }
+    pub(crate) fn attack(&self, seed: u64) -> Attacker {
+        let (norm, epsilon) = (self.norm, self.epsilon);
+        let mut attacker = Attacker::new(self.method.clone(), norm, epsilon, self.steps, 1);
+        let options = &mut attacker.options;
+        options.step_size = self.step_size.unwrap_or(options.step_size);
+        options.seed = seed;
+        attacker
     }
 }
 

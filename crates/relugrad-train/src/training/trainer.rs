@@ -14,8 +14,10 @@ use super::options::{Metric, Training};
 use super::report::{Advance, Divergence, EpochReport, History, StepReport, Watch};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::evaluate::{Samples, accuracy_and_loss, correct};
+use crate::evaluate::accuracy_and_loss;
 use crate::optimizer::OptimizerState;
+use crate::prediction::correct;
+use crate::samples::Samples;
 use crate::schedule::Place;
 use crate::stop::unless_stopped;
 

@@ -22,7 +22,7 @@ pub use penalty::{PenaltyCheck, PenaltyReport, verify_penalty};
 pub use report::{Outcome, Report, Verdict};
 
 use crate::error::{Error, Result};
-use crate::evaluate::Samples;
+use crate::samples::Samples;
 use crate::stop::{ask, unless_stopped};
 use point::{Point, Subject};
 use report::Tally;

@@ -1,6 +1,7 @@
-//! The numbers that options may have.
+//! Options of what a user can add: what they are called, which numbers they may have, and how files keep them.
 
 use serde::{Deserialize, Serialize};
+use toml::Table;
 
 use crate::error::{Error, Result};
 
@@ -60,7 +61,7 @@ pub struct OptionInfo {
 }
 
 /// Refuses numbers outside the ranges of their options.
-pub(crate) fn check_options(table: &toml::Table, options: &[OptionInfo]) -> Result<()> {
+pub(crate) fn check_options(table: &Table, options: &[OptionInfo]) -> Result<()> {
     options.iter().try_for_each(|option| {
         let value = match table.get(option.name) {
             Some(toml::Value::Float(value)) => *value,
@@ -78,7 +79,33 @@ pub struct Spec {
     pub name: String,
     /// Its options.
     #[serde(flatten)]
-    pub options: toml::Table,
+    pub options: Table,
+}
+
+/// The options of something that has been written with serde; none for a struct without fields.
+pub(crate) fn table(value: &impl Serialize) -> std::result::Result<Table, toml::ser::Error> {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::Null) => Ok(Table::new()),
+        _ => Table::try_from(value),
+    }
+}
+
+/// The entry of a catalogue that has a name.
+///
+/// # Errors
+/// [`Error::UnknownName`] with the nearest one.
+pub(crate) fn find<'c, E>(
+    what: &'static str,
+    catalogue: &'c [E],
+    name_of: fn(&E) -> &'static str,
+    name: &str,
+) -> Result<&'c E> {
+    let found = catalogue.iter().find(|entry| name_of(entry) == name);
+    found.ok_or_else(|| Error::UnknownName {
+        what,
+        name: name.to_owned(),
+        hint: did_you_mean(name, catalogue.iter().map(name_of)),
+    })
 }
 
 /// The nearest of some names to one that does not exist, as a hint, or all of them.

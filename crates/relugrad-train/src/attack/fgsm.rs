@@ -1,0 +1,38 @@
+//! One step of full length.
+
+use ndarray::Array2;
+use relugrad::Scalar;
+use serde::{Deserialize, Serialize};
+
+use super::{Attack, AttackOptions, Norm, Pgd, Search};
+
+/// One step of full length from the sample (Goodfellow, Shlens & Szegedy 2015): [`Pgd`] with `α = ε`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fgsm {}
+
+impl Attack for Fgsm {
+    const NAME: &'static str = "fgsm";
+    const TITLE: &'static str = "FGSM";
+    const MEANING: &'static str = "one gradient step of full length";
+
+    fn options(&self, norm: Norm, epsilon: f64, _: usize, _: usize) -> AttackOptions {
+        AttackOptions {
+            norm,
+            epsilon,
+            steps: 1,
+            step_size: epsilon,
+            restarts: 1,
+            random_start: false,
+            seed: 0,
+        }
+    }
+
+    fn search<T: Scalar>(
+        &self,
+        search: &mut Search<'_, T>,
+        start: Array2<T>,
+    ) -> relugrad::Result<()> {
+        Pgd {}.search(search, start)
+    }
+}
