@@ -14,6 +14,7 @@ mod inspect;
 mod interrupt;
 mod model;
 mod print;
+mod progress;
 mod regions;
 mod report;
 mod threads;

@@ -137,7 +137,7 @@ fn bad_input_is_named() {
         (
             vec![model, "--data", path(&table)],
             1,
-            "64 inputs and 10 logits",
+            "64 inputs but the samples of narrow have 1 features",
         ),
         (vec![model, "--data", "nowhere"], 1, "there is no `nowhere`"),
         (vec!["nowhere.onnx"], 1, "nowhere.onnx"),

@@ -113,14 +113,14 @@ fn what_does_not_fit_is_one_clear_line() {
         .assert()
         .code(1)
         .stderr(predicate::str::contains(
-            "the model has 65 inputs but the samples of --data have 64 features",
+            "the model has 65 inputs but the samples of digits have 64 features",
         ));
     let (_other, few) = model(&[64, 8, 3]);
     verify(&few, &[])
         .assert()
         .code(1)
         .stderr(predicate::str::contains(
-            "the model tells 3 classes apart but --data has 10",
+            "the model has 3 logits but digits has 10 classes",
         ));
     let missing = directory.path().join("missing.safetensors");
     verify(&missing, &[])

@@ -6,11 +6,13 @@
 //!
 //! `cargo run --release -p relugrad-train --example lambda_search` prints the table of `docs/results.md`.
 
-use relugrad::{Loss, Network, Objective, Penalty};
+use std::ops::ControlFlow;
+
+use relugrad::{Loss, Objective, Penalty};
 use relugrad_train::attack::{Attacker, Norm, Pgd};
-use relugrad_train::compare::{Comparison, Follow, Plan, Run, Variant, compare};
+use relugrad_train::compare::{Plan, Run, Variant, compare};
 use relugrad_train::data::{digits, stratified_split};
-use relugrad_train::{Architecture, Ramp, Result, Training};
+use relugrad_train::{Architecture, Event, Ramp, Result, Training};
 
 /// Largest loss of clean accuracy against plain training.
 const CLEAN_LOSS: f64 = 0.02;
@@ -44,13 +46,12 @@ struct Row {
 }
 
 /// Shows one line per run.
-struct Show;
-
-impl Follow for Show {
-    fn finished(&mut self, comparison: &Comparison, _: &Network<f32>) {
+fn show(event: Event<'_>) -> ControlFlow<()> {
+    if let Event::Finished(comparison, _) = event {
         let run = comparison.runs.last().expect("one is finished");
         eprintln!("{} {} seed {}", run.regularizer, run.lambda, run.seed);
     }
+    ControlFlow::Continue(())
 }
 
 fn main() -> Result<()> {
@@ -73,7 +74,7 @@ fn main() -> Result<()> {
         attacks: vec![(Attacker::new(Pgd {}, Norm::Linf, 0.1, 20, 2), true)],
         attack_samples: 1000,
     };
-    let comparison = compare(&plan, None, &mut Show, &|| true)?;
+    let comparison = compare(&plan, None, &mut show, &|| true)?;
     let plain = row(&comparison.runs, "none", 0.0);
     println!("plain: clean {:.4}, PGD {:.4}\n", plain.clean, plain.robust);
     println!("| penalty | λ | clean | PGD 0.1 | its mean, plain | its mean | chosen |");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use relugrad_io::printable;
 
-use crate::training::Divergence;
+use crate::report::Divergence;
 
 /// A result whose error is the crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;

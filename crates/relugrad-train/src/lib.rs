@@ -22,18 +22,24 @@ mod architecture;
 pub mod attack;
 mod both;
 pub mod compare;
+mod comparison;
 mod configuration;
 pub mod data;
 mod error;
 pub mod evaluate;
 pub mod experiment;
+mod fit;
+mod observer;
 pub mod optimizer;
+mod options;
 mod prediction;
 pub mod regions;
+mod report;
 pub mod robustness;
 mod samples;
 mod schedule;
 mod spec;
+pub mod statistics;
 mod stop;
 mod training;
 pub mod verify;
@@ -43,10 +49,11 @@ pub use configuration::{
     Change, Configuration, OptionSetting, Parts, PenaltySettings, Precision, set_key,
 };
 pub use error::{Error, Result};
+pub use fit::{Fit, check_fit};
+pub use observer::{Event, Observer};
 pub use optimizer::{Adam, AdamW, AnyOptimizer, OPTIMIZERS, Optimizer, OptimizerState, Sgd};
+pub use options::{Adversarial, BestBy, EarlyStopping, Training};
+pub use report::{Divergence, EpochReport, History, StepOutcome, StepReport};
 pub use schedule::{Curve, Ramp, RampCurve, Schedule};
 pub use spec::{OptionInfo, Range, Spec};
-pub use training::{
-    Advance, Adversarial, Divergence, EarlyStopping, EpochReport, History, Metric, StepReport,
-    Trainer, Training, Watch, train,
-};
+pub use training::{Trainer, train};

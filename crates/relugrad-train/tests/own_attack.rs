@@ -120,7 +120,7 @@ fn an_own_attack_is_evaluated_beside_the_others_of_its_ball() {
         further: vec![own(Norm::Linf, 0.1), own(Norm::Linf, 0.3)],
         ..Evaluation::default()
     };
-    let evaluated = evaluate(&network, &test, &evaluation, &mut |_, _| {}, &|| true).unwrap();
+    let evaluated = evaluate(&network, &test, &evaluation, &mut (), &|| true).unwrap();
     let report = evaluated.report;
     let names: Vec<&str> = report.attacks.iter().map(|a| &*a.attack.name).collect();
     let built_in = ["noise", "FGSM", "PGD", "PGD", "APGD-CE", "APGD-DLR"];

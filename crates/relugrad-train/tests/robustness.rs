@@ -48,7 +48,7 @@ fn evaluated(network: &Network<f32>) -> Evaluated<f32> {
         penalties: vec![Penalty::Jacobian],
         ..Evaluation::default()
     };
-    evaluate(network, &DATA.test, &evaluation, &mut |_, _| {}, &|| true).unwrap()
+    evaluate(network, &DATA.test, &evaluation, &mut (), &|| true).unwrap()
 }
 
 /// Auto-PGD ≤ PGD with restarts ≤ PGD ≤ FGSM ≤ clean, and random points mislead the fewest.
@@ -224,7 +224,7 @@ fn masked_gradients_are_told_by_their_reason() {
 fn an_evaluation_refuses_other_data() {
     let refused = |network: Network<f32>| {
         let evaluation = Evaluation::default();
-        evaluate(&network, &DATA.test, &evaluation, &mut |_, _| {}, &|| true).is_err()
+        evaluate(&network, &DATA.test, &evaluation, &mut (), &|| true).is_err()
     };
     assert!(refused(Mlp::new(&[63, 4, 10]).build(0).unwrap()));
     assert!(refused(Mlp::new(&[64, 4, 9]).build(0).unwrap()));
@@ -250,13 +250,7 @@ fn an_evaluation_that_is_stopped_keeps_the_parts_that_are_finished() {
     let stopped_after = |questions: usize| {
         asked.store(0, Ordering::SeqCst);
         let go_on = || asked.fetch_add(1, Ordering::SeqCst) < questions;
-        evaluate(
-            &NETWORKS[1],
-            &DATA.test,
-            &evaluation,
-            &mut |_, _| {},
-            &go_on,
-        )
+        evaluate(&NETWORKS[1], &DATA.test, &evaluation, &mut (), &go_on)
     };
     let whole = stopped_after(usize::MAX).unwrap();
     assert!(whole.report.complete);
@@ -318,7 +312,7 @@ fn the_smallest_change_of_class_lies_between_lower_and_upper() {
             apgd_steps: 10,
             ..Evaluation::default()
         };
-        let found = evaluate(&network, &data, &evaluation, &mut |_, _| {}, &|| true);
+        let found = evaluate(&network, &data, &evaluation, &mut (), &|| true);
         for sample in found.unwrap().report.samples {
             let x = data.images().row(sample.index).mapv(f64::from);
             let class = |rows: &Array2<f64>| -> Vec<usize> {

@@ -8,8 +8,8 @@ use relugrad_io::{Checkpoint, Metadata};
 use relugrad_train::attack::Pgd;
 use relugrad_train::data::{Augmentation, Split, digits, stratified_split};
 use relugrad_train::{
-    Adam, AdamW, Adversarial, AnyOptimizer, Curve, EarlyStopping, Error, History, Metric, Ramp,
-    RampCurve, Schedule, Sgd, StepReport, Trainer, Training, Watch, train,
+    Adam, AdamW, Adversarial, AnyOptimizer, BestBy, Curve, EarlyStopping, Error, Event, History,
+    Ramp, RampCurve, Schedule, Sgd, Trainer, Training, train,
 };
 
 fn small() -> Split {
@@ -61,20 +61,14 @@ fn equal_seeds_give_equal_bits_for_any_number_of_threads() {
 }
 
 #[test]
-fn a_watcher_can_stop_it() {
-    struct Stop;
-    impl Watch for Stop {
-        fn step(&mut self, report: &StepReport) -> ControlFlow<()> {
-            if report.step == 7 {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        }
-    }
+fn an_observer_can_stop_it() {
+    let mut stop = |event: Event<'_>| match event {
+        Event::Step(report) if report.step == 7 => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
     let training = Training::new(Objective::new(Loss::softmax_cross_entropy()));
     let mut network = Mlp::new(&[64, 8, 10]).build::<f32>(3).unwrap();
-    let history = train(&mut network, &small(), &training, &mut Stop).unwrap();
+    let history = train(&mut network, &small(), &training, &mut stop).unwrap();
     assert!(!history.complete && history.epochs.len() == 1);
 }
 
@@ -314,7 +308,7 @@ fn training_stops_when_no_better_epoch_comes() {
         epochs: 200,
         learning_rate: 0.05,
         stopping: EarlyStopping {
-            metric: Metric::Loss,
+            metric: BestBy::Loss,
             patience: Some(4),
         },
         ..Training::new(Objective::new(Loss::softmax_cross_entropy()))

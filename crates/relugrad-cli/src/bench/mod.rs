@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use ndarray::Array2;
 use peak_alloc::PeakAlloc;
 use relugrad::{Mlp, Network, Scalar};
+use relugrad_train::statistics::quantile;
 use serde_json::json;
 
 pub(crate) use arguments::Arguments;
@@ -130,8 +131,7 @@ fn measure<T: Scalar>(
 
 impl Measurement {
     fn quantile(&self, share: f64) -> f64 {
-        let place = share * (self.times.len() - 1) as f64;
-        self.times[place.round() as usize]
+        quantile(&self.times, share).expect("it was measured")
     }
 
     fn json(&self, net: &str, check: Option<(Option<f64>, f64, f64)>) -> serde_json::Value {

@@ -1,18 +1,19 @@
 //! `relugrad compare`.
 
 mod arguments;
-mod follower;
 mod output;
-mod progress;
+
+use std::ops::ControlFlow;
 
 use anyhow::{Context, anyhow};
 use relugrad_train::compare::{Comparison, Plan, compare};
+use relugrad_train::{Event, Observer};
 
 pub(crate) use arguments::Arguments;
-use follower::Follower;
 use output::Output;
 
 use crate::failure::Failure;
+use crate::progress::Progress;
 use crate::threads::Threads;
 use crate::{interrupt, print, report};
 
@@ -87,9 +88,27 @@ fn run_plan(
     mut output: Option<Output>,
 ) -> Result<Comparison, Failure> {
     let earlier = output.as_mut().and_then(Output::earlier);
-    let mut follower = Follower::new(output);
-    let comparison = compare(plan, earlier, &mut follower, &interrupt::go_on)?;
-    follower.finish(&comparison)?;
+    let mut progress = Progress::new("{percent:>3}%  {eta} left  {msg}");
+    let mut failure: Option<anyhow::Error> = None;
+    // Each network is saved as soon as it is trained, and the comparison ends when it cannot be.
+    let mut observer = |event: Event<'_>| {
+        let flow = progress.on(event);
+        if let (Some(output), None) = (&mut output, &failure) {
+            failure = output.save(event).err();
+        }
+        match failure {
+            None => flow,
+            Some(_) => ControlFlow::Break(()),
+        }
+    };
+    let comparison = compare(plan, earlier, &mut observer, &interrupt::go_on)?;
+    progress.finish();
+    if let Some(output) = &mut output
+        && !(comparison.runs.is_empty() && comparison.diverged.is_empty())
+    {
+        output.save_report(&comparison)?;
+    }
+    failure.map_or(Ok(()), Err)?;
     show(arguments, &comparison)?;
     match comparison.complete {
         true => Ok(comparison),

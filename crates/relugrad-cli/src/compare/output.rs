@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use relugrad::Network;
 use relugrad_io::{Earlier, Metadata, OutputFolder};
+use relugrad_train::Event;
 use relugrad_train::compare::{ADVERSARIAL, Comparison, PLAIN, Plan, Run};
 
 use super::Arguments;
@@ -67,34 +68,26 @@ impl Output {
         self.earlier.take()
     }
 
-    /// Saves a trained network, and the numbers of what is finished.
-    pub(super) fn save_run(
-        &mut self,
-        comparison: &Comparison,
-        run: &Run,
-        network: &Network<f32>,
-    ) -> Result<()> {
+    /// Saves what is finished: the numbers, and the network of a run.
+    pub(super) fn save(&mut self, event: Event<'_>) -> Result<()> {
+        let (comparison, model) = match event {
+            Event::Finished(comparison, network) => {
+                let run = comparison.runs.last();
+                let model = run.map(|run| file_of(run, comparison, network));
+                (comparison, model.transpose()?)
+            }
+            Event::Diverged(comparison) => (comparison, None),
+            Event::Ready
+            | Event::Step(_)
+            | Event::Epoch(_)
+            | Event::Part { .. }
+            | Event::Run { .. } => return Ok(()),
+        };
         self.begin()?;
-        let name = model_of(run, weights(run, comparison));
-        let metadata = [
-            ("regularizer", run.regularizer.clone()),
-            ("lambda", run.lambda.to_string()),
-            ("seed", run.seed.to_string()),
-        ];
-        let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
-        let model = relugrad_io::to_bytes(network, &Metadata::from(metadata))?;
         let numbers = report::numbers(comparison)?;
-        let files: [(&str, &[u8]); 2] = [(&name, &model), (RESULTS, numbers.as_bytes())];
+        let model = model.iter().map(|(name, bytes)| (&**name, &**bytes));
+        let files: Vec<(&str, &[u8])> = model.chain([(RESULTS, numbers.as_bytes())]).collect();
         Ok(self.folder.write(&files, &mut [])?)
-    }
-
-    /// Saves the numbers of what is finished.
-    pub(super) fn save_numbers(&mut self, comparison: &Comparison) -> Result<()> {
-        self.begin()?;
-        let numbers = report::numbers(comparison)?;
-        Ok(self
-            .folder
-            .write(&[(RESULTS, numbers.as_bytes())], &mut [])?)
     }
 
     /// Removes an earlier result that may be replaced, when there is something to replace it by.
@@ -113,6 +106,22 @@ impl Output {
         let files: Vec<(&str, &[u8])> = files.map(|(n, text)| (*n, text.as_bytes())).collect();
         Ok(self.folder.write(&files, &mut [])?)
     }
+}
+
+/// The name and the bytes of the file of a run's network.
+fn file_of(
+    run: &Run,
+    comparison: &Comparison,
+    network: &Network<f32>,
+) -> Result<(String, Vec<u8>)> {
+    let metadata = [
+        ("regularizer", run.regularizer.clone()),
+        ("lambda", run.lambda.to_string()),
+        ("seed", run.seed.to_string()),
+    ];
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
+    let bytes = relugrad_io::to_bytes(network, &Metadata::from(metadata))?;
+    Ok((model_of(run, weights(run, comparison)), bytes))
 }
 
 /// The numbers of an interrupted comparison.

@@ -5,10 +5,7 @@ mod files;
 mod page;
 mod tables;
 
-use std::io::IsTerminal;
-
 use anyhow::Context;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use relugrad::{Network, Scalar};
 use relugrad_io::OutputFolder;
 use relugrad_train::data::Dataset;
@@ -17,6 +14,7 @@ use relugrad_train::robustness::{Evaluated, evaluate};
 pub(crate) use arguments::Arguments;
 
 use crate::failure::Failure;
+use crate::progress::Progress;
 use crate::threads::Threads;
 use crate::{interrupt, print};
 
@@ -51,14 +49,10 @@ fn run_in<T: Scalar + ndarray_npy::WritableElement>(
     data: &Dataset,
     out: Option<&mut OutputFolder>,
 ) -> Result<(), Failure> {
-    let bar = progress();
-    let mut follow = |part: usize, parts: usize| {
-        bar.set_length(parts as u64);
-        bar.set_position(part as u64);
-    };
+    let mut progress = Progress::new("part {pos} of {len}, {eta} left");
     let evaluation = arguments.evaluation();
-    let found = evaluate(network, data, &evaluation, &mut follow, &interrupt::go_on);
-    bar.finish_and_clear();
+    let found = evaluate(network, data, &evaluation, &mut progress, &interrupt::go_on);
+    progress.finish();
     let Evaluated {
         report,
         adversarial,
@@ -76,15 +70,4 @@ fn run_in<T: Scalar + ndarray_npy::WritableElement>(
             "the parts that are finished are shown".into(),
         )),
     }
-}
-
-fn progress() -> ProgressBar {
-    let target = match std::io::stderr().is_terminal() {
-        true => ProgressDrawTarget::stderr_with_hz(10),
-        false => ProgressDrawTarget::hidden(),
-    };
-    let bar = ProgressBar::with_draw_target(None, target);
-    let style = ProgressStyle::with_template("{bar:30} part {pos} of {len}, {eta} left");
-    let style = style.expect("the template is well-formed");
-    bar.with_style(style.progress_chars("=> "))
 }

@@ -13,6 +13,7 @@ use anyhow::{anyhow, bail};
 use relugrad::Network;
 use relugrad_io::write_whole;
 use relugrad_train::data::Dataset;
+use relugrad_train::{Fit, check_fit};
 
 pub(crate) use arguments::Arguments;
 
@@ -49,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let threads = Threads::start(arguments.threads)?;
     let data = arguments.data.load()?;
     let network: Network<f64> = arguments.model.load()?.into_network();
-    fits(&network, &data)?;
+    check_fit(&network, &data, Fit::Inputs)?;
     interrupt::keep();
     threads.run(|| {
         if !arguments.segment.is_empty() {
@@ -66,19 +67,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 fn leads_to(path: &Path, files: &[&Path]) -> bool {
     let checked = relugrad_io::check_output(path, true, files);
     matches!(checked, Err(relugrad_io::Error::OutputIsInput { .. }))
-}
-
-/// Refuses data of another shape than the model's.
-fn fits(network: &Network<f64>, data: &Dataset) -> anyhow::Result<()> {
-    let features = data.images().ncols();
-    if features != network.inputs() {
-        bail!(
-            "the model takes {} inputs but the samples of {} have {features} features",
-            network.inputs(),
-            data.name(),
-        );
-    }
-    Ok(())
 }
 
 /// A sample of the data in double precision, and its label.

@@ -1,16 +1,14 @@
 //! Statistics of regions over the test samples.
 
-use std::io::IsTerminal;
-
 use anyhow::Context;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use relugrad::Network;
 use relugrad_train::data::Dataset;
 use relugrad_train::regions::{Quantiles, Report, Survey, survey};
 
 use super::Arguments;
 use crate::failure::Failure;
+use crate::progress::Progress;
 use crate::report::short;
 use crate::{interrupt, print};
 
@@ -27,13 +25,9 @@ pub(super) fn run(
         seed: arguments.seed,
         cure_step: arguments.cure_step,
     };
-    let bar = progress();
-    let mut follow = |done: usize, total: usize| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-    };
-    let found = survey(network, data, &plan, &mut follow, &interrupt::go_on);
-    bar.finish_and_clear();
+    let mut progress = Progress::new("{pos} of {len}, {eta} left");
+    let found = survey(network, data, &plan, &mut progress, &interrupt::go_on);
+    progress.finish();
     let report = found?;
     print::line(match arguments.json {
         true => serde_json::to_string(&report).context("cannot write JSON")?,
@@ -45,16 +39,6 @@ pub(super) fn run(
             "the samples and pairs that are finished are shown".into(),
         )),
     }
-}
-
-fn progress() -> ProgressBar {
-    let target = match std::io::stderr().is_terminal() {
-        true => ProgressDrawTarget::stderr_with_hz(10),
-        false => ProgressDrawTarget::hidden(),
-    };
-    let style = ProgressStyle::with_template("{bar:30} {pos} of {len}, {eta} left");
-    let style = style.expect("the template is well-formed");
-    ProgressBar::with_draw_target(None, target).with_style(style.progress_chars("=> "))
 }
 
 fn text(report: &Report) -> String {

@@ -1,6 +1,7 @@
 //! Runs of one regularizer taken together.
 
 use relugrad_train::compare::{Comparison, Diverged, Run};
+use relugrad_train::statistics::mean_and_deviation;
 
 /// The runs of a regularizer with one weight, one for each seed.
 pub(super) struct Group<'c> {
@@ -85,13 +86,8 @@ impl Group<'_> {
 
 impl Statistic {
     fn new(values: &[f64]) -> Statistic {
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-        Statistic {
-            mean,
-            deviation: (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()),
-        }
+        let (mean, deviation) = mean_and_deviation(values);
+        Statistic { mean, deviation }
     }
 }
 
@@ -180,13 +176,6 @@ pub(super) fn relative_time(comparison: &Comparison, run: &Run) -> f64 {
 mod tests {
     use super::*;
     use crate::report::fixture;
-
-    #[test]
-    fn mean_and_deviation_by_hand() {
-        let found = Statistic::new(&[1.0, 2.0, 6.0]);
-        assert_eq!((found.mean, found.deviation), (3.0, Some(7f64.sqrt())));
-        assert_eq!(Statistic::new(&[5.0]).deviation, None);
-    }
 
     #[test]
     fn rank_correlations_by_hand() {

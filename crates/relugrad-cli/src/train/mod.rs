@@ -1,7 +1,6 @@
 //! `relugrad train`.
 
 mod arguments;
-mod progress;
 
 use std::path::Path;
 
@@ -11,9 +10,9 @@ use relugrad_train::experiment::{Experiment, Outcome};
 use serde_json::json;
 
 pub(crate) use arguments::Arguments;
-use progress::Progress;
 
 use crate::failure::Failure;
+use crate::progress::Progress;
 use crate::threads::Threads;
 use crate::{interrupt, print};
 
@@ -21,14 +20,14 @@ use crate::{interrupt, print};
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let threads = Threads::start(arguments.threads)?;
     let mut experiment = experiment(arguments)?;
-    let mut progress = Progress::new();
+    let mut progress = Progress::new("{percent:>3}%  {eta} left  {msg}");
     let outcome = threads.run(|| experiment.run(&mut progress, &interrupt::go_on));
     progress.finish();
     let outcome = outcome.map_err(|error| failed(&experiment, error))?;
     show(arguments, &experiment, &outcome);
-    for doubt in &outcome.doubts {
+    for warning in &outcome.warnings {
         print::note(format_args!(
-            "warning: {doubt}; try a smaller learning rate (--lr) or smaller weights of penalties"
+            "warning: {warning}; try a smaller learning rate (--lr) or smaller weights of penalties"
         ));
     }
     match (outcome.complete, outcome.last_test.and(outcome.best_test)) {
@@ -100,7 +99,7 @@ fn show(arguments: &Arguments, experiment: &Experiment, outcome: &Outcome) {
             "best_epoch": best.map(|epoch| epoch.epoch),
             "best": experiment.best(), "last": experiment.last(),
             "best_test": test(outcome.best_test), "last_test": test(outcome.last_test),
-            "doubts": outcome.doubts,
+            "doubts": outcome.warnings,
         });
         return print::line(json);
     }

@@ -3,20 +3,19 @@
 mod arguments;
 mod table;
 
-use std::io::IsTerminal;
-
 use anyhow::anyhow;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use relugrad::{Network, Scalar};
-use relugrad_train::Error;
 use relugrad_train::evaluate::Samples;
 use relugrad_train::verify::{Choices, Report, Verdict, verify_while};
+use relugrad_train::{Error, Fit, check_fit};
 use serde_json::json;
 
 pub(crate) use arguments::Arguments;
 use arguments::Precision;
 
 use crate::failure::Failure;
+use crate::progress::bar;
 use crate::threads::Threads;
 use crate::{interrupt, print};
 
@@ -26,9 +25,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let network = arguments.model.load()?.into_network();
     let data = arguments.data.load()?;
     let samples: Samples<f64> = Samples::new(&data).first(arguments.samples);
-    fits(&network, data.features(), data.classes())?;
+    check_fit(&network, &data, Fit::Classes)?;
     interrupt::keep();
-    let bar = progress(samples.len() * arguments.precision.len());
+    let bar = bar("{pos}/{len} samples  {eta} left  {msg}");
+    bar.set_length((samples.len() * arguments.precision.len()) as u64);
     let mut reports = Vec::new();
     for precision in &arguments.precision {
         if !interrupt::go_on() {
@@ -61,23 +61,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     outcome(&reports, complete)
 }
 
-fn fits(network: &Network<f64>, features: usize, classes: usize) -> Result<(), Failure> {
-    let inputs = network.inputs();
-    if inputs != features {
-        return Err(Failure::Failed(anyhow!(
-            "the model has {inputs} inputs but the samples of --data have {features} features; give the data it was \
-             made for"
-        )));
-    }
-    let separable = network.outputs().max(2);
-    if classes > separable {
-        return Err(Failure::Failed(anyhow!(
-            "the model tells {separable} classes apart but --data has {classes}; give the data it was made for"
-        )));
-    }
-    Ok(())
-}
-
 fn verified<T: Scalar>(
     network: &Network<T>,
     samples: &Samples<T>,
@@ -91,21 +74,6 @@ fn verified<T: Scalar>(
     bar.set_message(T::NAME);
     let (progress, go_on) = (|| bar.inc(1), &interrupt::go_on);
     verify_while(network, network, samples, &choices, &progress, go_on)
-}
-
-fn progress(samples: usize) -> ProgressBar {
-    let target = if std::io::stderr().is_terminal() {
-        ProgressDrawTarget::stderr_with_hz(10)
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    let bar = ProgressBar::with_draw_target(Some(samples as u64), target);
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} samples  {eta} left  {msg}");
-    bar.with_style(
-        style
-            .expect("the template is well-formed")
-            .progress_chars("=> "),
-    )
 }
 
 fn show(arguments: &Arguments, reports: &[Report], complete: bool) {

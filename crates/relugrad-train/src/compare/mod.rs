@@ -1,10 +1,9 @@
 //! The same network trained with each regularizer from the same initialisation, and evaluated.
 
-mod results;
 mod run;
 
-pub use results::{
+pub use crate::comparison::{
     Certified, Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
     ShownAttack,
 };
-pub use run::{ADVERSARIAL, Follow, PLAIN, Plan, Variant, compare};
+pub use run::{ADVERSARIAL, PLAIN, Plan, Variant, compare};

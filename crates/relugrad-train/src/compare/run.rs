@@ -5,21 +5,23 @@ use std::ops::ControlFlow;
 use rayon::prelude::*;
 use relugrad::{GoOn, Loss, Metric, Network, Objective, Penalty};
 
-use super::results::{
+use crate::architecture::Architecture;
+use crate::attack::Attacker;
+use crate::comparison::{
     Certified, Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
     ShownAttack,
 };
-use crate::architecture::Architecture;
-use crate::attack::Attacker;
 use crate::configuration::PenaltySettings;
-use crate::data::Split;
+use crate::data::{Dataset, Split};
 use crate::error::{Error, Result, check_range};
 use crate::evaluate::{accuracy_and_loss, penalty_means, robust_accuracy};
+use crate::observer::{Event, Observer, tell};
+use crate::options::{Adversarial, Training};
+use crate::report::{Divergence, EpochReport};
 use crate::samples::Samples;
+use crate::statistics::median;
 use crate::stop::ask;
-use crate::training::{
-    Adversarial, Divergence, EpochReport, StepReport, Training, Watch, fingerprint, train_while,
-};
+use crate::training::train_while;
 
 /// What to compare, and how.
 ///
@@ -78,35 +80,10 @@ impl Variant {
     }
 }
 
-/// Someone who follows a comparison and may stop it.
-pub trait Follow {
-    /// A run begins: its number from 0, and how many there are.
-    fn run(&mut self, _index: usize, _runs: usize, _regularizer: &str, _seed: u64) {}
-
-    /// After every training step; `Break` ends the comparison.
-    fn step(&mut self, _report: &StepReport) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
-
-    /// After every epoch.
-    fn epoch(&mut self, _report: &EpochReport) {}
-
-    /// Before each of the `parts` parts of a run's evaluation; `Break` ends the comparison.
-    fn evaluation(&mut self, _part: usize, _parts: usize) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
-
-    /// A run has been trained and evaluated: the last one of the comparison so far.
-    fn finished(&mut self, _comparison: &Comparison, _network: &Network<f32>) {}
-
-    /// A run has diverged: the last one of the comparison's so far.
-    fn diverged(&mut self, _comparison: &Comparison) {}
-}
-
 /// Trains and evaluates everything that the plan asks for, but for the runs of an `earlier` comparison that was ended.
 ///
 /// A run that diverges is among [`Comparison::diverged`], and the others go on; resumed, it is not tried again, since it
-/// would diverge again. When `follow` or `go_on` ends the comparison early, the unfinished run is dropped and [`Comparison::complete`] is false.
+/// would diverge again. When `observer` or `go_on` ends the comparison early, the unfinished run is dropped and [`Comparison::complete`] is false.
 ///
 /// # Errors
 /// [`Error::OutOfRange`](crate::Error::OutOfRange) for the plan's options,
@@ -115,7 +92,7 @@ pub trait Follow {
 pub fn compare(
     plan: &Plan,
     earlier: Option<Comparison>,
-    follow: &mut dyn Follow,
+    observer: &mut dyn Observer,
     go_on: GoOn,
 ) -> Result<Comparison> {
     plan.check()?;
@@ -147,15 +124,24 @@ pub fn compare(
                 comparison.diverged.push(lost.swap_remove(place));
                 continue;
             }
-            follow.run(number, runs, name, seed);
-            let Some(ended) = plan.run(variant, seed, follow, go_on)? else {
+            let began = observer.on(Event::Run {
+                index: number,
+                runs,
+                regularizer: name,
+                seed,
+            });
+            let ended = match began {
+                ControlFlow::Continue(()) => plan.run(variant, seed, observer, go_on)?,
+                ControlFlow::Break(()) => None,
+            };
+            let Some(ended) = ended else {
                 return Ok(comparison);
             };
             comparison.complete = number + 1 == runs;
-            match ended {
+            let flow = match ended {
                 Ended::Finished(run, network) => {
                     comparison.runs.push(*run);
-                    follow.finished(&comparison, &network);
+                    observer.on(Event::Finished(&comparison, &network))
                 }
                 Ended::Diverged(at, curve) => {
                     comparison.diverged.push(Diverged {
@@ -166,8 +152,11 @@ pub fn compare(
                         at,
                         curve,
                     });
-                    follow.diverged(&comparison);
+                    observer.on(Event::Diverged(&comparison))
                 }
+            };
+            if flow.is_break() {
+                return Ok(comparison);
             }
         }
     }
@@ -202,20 +191,9 @@ fn certify(
         .unzip();
     Ok(Certified {
         samples: samples.len(),
-        linf: median(linf),
-        l2: median(l2),
+        linf: median(linf).unwrap_or(0.0),
+        l2: median(l2).unwrap_or(0.0),
     })
-}
-
-/// The middle value, or the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let half = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[half]
-    } else {
-        0.5 * (values[half - 1] + values[half])
-    }
 }
 
 /// The runs of an earlier comparison of the same settings.
@@ -313,25 +291,28 @@ impl Plan {
         &self,
         variant: Option<&Variant>,
         seed: u64,
-        follow: &mut dyn Follow,
+        observer: &mut dyn Observer,
         go_on: GoOn,
     ) -> Result<Option<Ended>> {
         let training = self.training(variant, seed)?;
         let mut network = self.network(seed)?;
-        let mut pass = Pass {
-            follow,
-            epochs: Vec::new(),
+        let mut epochs: Vec<EpochReport> = Vec::new();
+        let mut pass = |event: Event<'_>| {
+            if let Event::Epoch(report) = event {
+                epochs.push(report.clone());
+            }
+            observer.on(event)
         };
         let trained = train_while(&mut network, &self.data, &training, &mut pass, go_on);
-        let curve: Vec<EpochMetrics> = pass.epochs.iter().map(EpochMetrics::from).collect();
+        let curve: Vec<EpochMetrics> = epochs.iter().map(EpochMetrics::from).collect();
         let (history, end) = match trained {
             Err(Error::Diverged { at }) => return Ok(Some(Ended::Diverged(at, curve))),
-            trained => (trained?, pass.epochs.last().map(|epoch| epoch.step)),
+            trained => (trained?, epochs.last().map(|epoch| epoch.step)),
         };
         if !history.complete {
             return Ok(None);
         }
-        let evaluation = match self.evaluate(&network, follow, go_on) {
+        let evaluation = match self.evaluate(&network, observer, go_on) {
             Err(relugrad::Error::Stopped) => return Ok(None),
             // Numbers of a training can be finite, and those of its network all the same not.
             Err(error) => match error.not_finite() {
@@ -361,17 +342,14 @@ impl Plan {
     fn evaluate(
         &self,
         network: &Network<f32>,
-        follow: &mut dyn Follow,
+        observer: &mut dyn Observer,
         go_on: GoOn,
     ) -> relugrad::Result<Evaluation> {
         let loss = Loss::softmax_cross_entropy();
         let test = Samples::new(&self.data.test);
         let attacked = test.first(self.attack_samples);
         let parts = 1 + self.attacks.len();
-        let mut next = |part: usize| match follow.evaluation(part, parts) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(relugrad::Error::Stopped),
-        };
+        let mut next = |done: usize| tell(observer, Event::Part { done, parts });
         next(0)?;
         let (clean_accuracy, mean_loss) = accuracy_and_loss(network, &loss, &test, go_on)?;
         let penalties: Vec<Penalty> = self.penalties().into_iter().map(|(p, _)| p).collect();
@@ -417,7 +395,7 @@ impl Plan {
             data: train.name().into(),
             train_samples: train.samples(),
             test_samples: test.samples(),
-            data_checksums: [train, test].map(fingerprint).to_vec(),
+            data_checksums: [train, test].map(Dataset::fingerprint).to_vec(),
             attack_samples: self.attack_samples.min(test.samples()),
             certified_samples: self.certified_samples.min(test.samples()),
             parameters: self.network(0)?.parameters().len(),
@@ -457,23 +435,6 @@ impl Plan {
                 })
                 .collect(),
         })
-    }
-}
-
-/// Hands a training's reports to the follower of the comparison, and keeps the epochs.
-struct Pass<'f> {
-    follow: &'f mut dyn Follow,
-    epochs: Vec<EpochReport>,
-}
-
-impl Watch for Pass<'_> {
-    fn step(&mut self, report: &StepReport) -> ControlFlow<()> {
-        self.follow.step(report)
-    }
-
-    fn epoch(&mut self, report: &EpochReport) {
-        self.epochs.push(report.clone());
-        self.follow.epoch(report);
     }
 }
 

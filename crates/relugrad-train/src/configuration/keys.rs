@@ -6,8 +6,8 @@ use toml::{Table, Value};
 use super::{Change, Configuration, PenaltySettings};
 use crate::error::{Error, Result};
 use crate::optimizer::OPTIMIZERS;
+use crate::options::Adversarial;
 use crate::spec::did_you_mean;
-use crate::training::Adversarial;
 
 /// A configuration in which nothing is left out.
 pub(super) fn complete() -> Configuration {

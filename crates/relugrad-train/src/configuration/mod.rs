@@ -13,8 +13,8 @@ use crate::architecture::Architecture;
 use crate::data::{Augmentation, Dataset, Source, Split, stratified_split};
 use crate::error::{Error, Result, check_range};
 use crate::optimizer::{Adam, AnyOptimizer, OPTIMIZERS, Optimizer};
+use crate::options::{Adversarial, EarlyStopping, Training};
 use crate::schedule::{Ramp, Schedule};
-use crate::training::{Adversarial, EarlyStopping, Training};
 pub use changes::{Change, set_key};
 pub use penalty::{OptionSetting, PenaltySettings};
 

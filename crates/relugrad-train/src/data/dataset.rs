@@ -19,6 +19,23 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// A fingerprint of images and labels, to notice that other ones are given.
+    pub(crate) fn fingerprint(&self) -> String {
+        let pixels = self.images().iter().flat_map(|x| x.to_le_bytes());
+        let labels = self.labels().iter().flat_map(|&y| (y as u64).to_le_bytes());
+        let mut checksum = 0;
+        let mut block = Vec::with_capacity(1 << 16);
+        for byte in pixels.chain(labels) {
+            block.push(byte);
+            if block.len() == block.capacity() {
+                checksum = crc32c::crc32c_append(checksum, &block);
+                block.clear();
+            }
+        }
+        checksum = crc32c::crc32c_append(checksum, &block);
+        format!("{checksum:08x} of {} samples", self.samples())
+    }
+
     /// A data set of `images: [n, D]` and `labels: [n]`, whose samples have the shape `shape`.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::training::{EpochReport, StepReport};
+use crate::report::{EpochReport, StepReport};
 
 /// A line of `metrics.jsonl`.
 #[derive(Serialize, Deserialize)]

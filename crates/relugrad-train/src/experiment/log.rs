@@ -12,7 +12,8 @@ use super::lines::{Line, restored};
 use super::tensorboard::Events;
 use crate::configuration::Configuration;
 use crate::error::Result;
-use crate::training::{EpochReport, StepReport, Trainer};
+use crate::report::{EpochReport, StepReport};
+use crate::training::Trainer;
 
 /// A line of JSON for each epoch and perhaps each step.
 pub(super) const LINES: &str = "metrics.jsonl";

@@ -1,10 +1,10 @@
 //! A training in a folder: its configuration, checkpoints and logs.
 
-mod doubts;
 mod lines;
 mod log;
 mod resume;
 mod tensorboard;
+mod warnings;
 
 use std::path::{Path, PathBuf};
 
@@ -14,11 +14,13 @@ use relugrad_io::{Checkpoint, Earlier, Metadata, OutputFolder};
 use crate::configuration::{Configuration, Parts, Precision};
 use crate::error::{Error, Result};
 use crate::evaluate::accuracy_and_loss;
+use crate::observer::{Event, Observer, tell};
+use crate::report::EpochReport;
 use crate::samples::Samples;
 use crate::stop::unless_stopped;
-use crate::training::{EpochReport, Trainer, Watch, fingerprint};
-pub use doubts::Doubt;
+use crate::training::Trainer;
 use log::Log;
+pub use warnings::Warning;
 
 /// The command whose files these are.
 const COMMAND: &str = "train";
@@ -85,7 +87,7 @@ enum Mode {
 /// How a training in a folder ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Whether it came to its end; false if the watcher stopped it.
+    /// Whether it came to its end; false if the observer stopped it.
     pub complete: bool,
     /// Steps taken, those before it was resumed included.
     pub steps: u64,
@@ -95,8 +97,8 @@ pub struct Outcome {
     pub last_test: Option<(f64, f64)>,
     /// The same of the best network.
     pub best_test: Option<(f64, f64)>,
-    /// What to doubt of a training that is complete.
-    pub doubts: Vec<Doubt>,
+    /// What to warn of after a training that is complete.
+    pub warnings: Vec<Warning>,
 }
 
 impl Experiment {
@@ -162,28 +164,28 @@ impl Experiment {
         self.folder.path().join(BEST)
     }
 
-    /// Trains, from the latest checkpoint if there is one, until the end or until the watcher or `go_on` stops it.
+    /// Trains, from the latest checkpoint if there is one, until the end or until the observer or `go_on` stops it.
     ///
     /// # Errors
     /// Those of the samples, the model, the checkpoint and the training. The latest checkpoint that was written stays whole
     /// in any case.
-    pub fn run(&mut self, watch: &mut dyn Watch, go_on: GoOn) -> Result<Outcome> {
+    pub fn run(&mut self, observer: &mut dyn Observer, go_on: GoOn) -> Result<Outcome> {
         match self.configuration.precision {
-            Precision::F32 => self.run_in::<f32>(watch, go_on),
-            Precision::F64 => self.run_in::<f64>(watch, go_on),
+            Precision::F32 => self.run_in::<f32>(observer, go_on),
+            Precision::F64 => self.run_in::<f64>(observer, go_on),
         }
     }
 
-    fn run_in<T: Scalar>(&mut self, watch: &mut dyn Watch, go_on: GoOn) -> Result<Outcome> {
+    fn run_in<T: Scalar>(&mut self, observer: &mut dyn Observer, go_on: GoOn) -> Result<Outcome> {
         let parts = self.configuration.samples()?;
-        self.test_samples = Some(fingerprint(&parts.test));
+        self.test_samples = Some(parts.test.fingerprint());
         let mut trainer = self.trainer::<T>(&parts)?;
         // From here on a stop keeps what there is: an earlier training may be removed.
-        watch.begin();
+        tell(observer, Event::Ready)?;
         self.begun = true;
         self.prepare(&trainer)?;
         let mut log = Log::open(&mut self.folder, &self.configuration, &trainer)?;
-        let trained = self.train(&mut trainer, &mut log, watch, go_on);
+        let trained = self.train(&mut trainer, &mut log, observer, go_on);
         let finished = log.finish(&mut self.folder);
         trained.and(finished)?;
         let complete = trainer.is_finished();
@@ -199,8 +201,8 @@ impl Experiment {
             complete,
             steps: trainer.steps_done(),
             epochs: trainer.epochs().to_vec(),
-            doubts: last_test.map_or_else(Vec::new, |(accuracy, _)| {
-                doubts::doubts(trainer.epochs(), accuracy, &parts.test)
+            warnings: last_test.map_or_else(Vec::new, |(accuracy, _)| {
+                warnings::warnings(trainer.epochs(), accuracy, &parts.test)
             }),
             last_test,
             best_test: match complete {
@@ -214,7 +216,7 @@ impl Experiment {
         &mut self,
         trainer: &mut Trainer<T>,
         log: &mut Log,
-        watch: &mut dyn Watch,
+        observer: &mut dyn Observer,
         go_on: GoOn,
     ) -> Result<()> {
         let mut going = true;
@@ -223,13 +225,14 @@ impl Experiment {
                 return self.save(trainer, log, false, false);
             };
             log.step(&advance.step)?;
-            going = watch.step(&advance.step).is_continue() || trainer.is_finished();
+            going = observer.on(Event::Step(&advance.step)).is_continue();
             let every = self.configuration.checkpoint_steps;
             let due = every.is_some_and(|every| trainer.steps_done().is_multiple_of(every));
             if let Some(report) = &advance.epoch {
                 log.epoch(report)?;
-                watch.epoch(report);
+                going &= observer.on(Event::Epoch(report)).is_continue();
             }
+            going |= trainer.is_finished();
             if advance.epoch.is_some() || due || !going {
                 let best = advance.epoch.as_ref().is_some_and(|report| report.best);
                 self.save(trainer, log, best, advance.epoch.is_some())?;

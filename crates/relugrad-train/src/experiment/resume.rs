@@ -8,7 +8,8 @@ use toml::Value;
 use super::{BEST, COMMAND, CONFIGURATION, CONFIGURATION_KEY, Experiment, LAST, Mode, files, log};
 use crate::configuration::{Change, Configuration};
 use crate::error::{Error, Result};
-use crate::training::{EpochReport, State, is_over};
+use crate::report::EpochReport;
+use crate::training::{State, is_over};
 
 /// A checkpoint without its numbers.
 struct Stored {

@@ -4,7 +4,7 @@ use ndarray::{ArrayView1, Axis};
 use relugrad::{Loss, Network, Targets, gradient_change};
 use serde::{Deserialize, Serialize};
 
-use super::survey::Quantiles;
+use crate::statistics::Quantiles;
 
 /// CURE's difference of input gradients `Δ`, along `z = sign(g)/‖sign(g)‖`, in its two parts (T54 of `docs/theory.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@ mod cure;
 mod profile;
 mod survey;
 
+pub use crate::statistics::Quantiles;
 pub use cure::CureParts;
 pub use profile::{Jump, Profile, Stretch, profile};
-pub use survey::{Distances, Pairs, Quantiles, Report, Survey, survey};
+pub use survey::{Distances, Pairs, Report, Survey, survey};

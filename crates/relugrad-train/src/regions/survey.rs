@@ -1,6 +1,7 @@
 //! Statistics of regions over a data set.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ndarray::ArrayView1;
 use rand::{RngExt, SeedableRng};
@@ -12,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::cure::{CureParts, CureStep, cure_parts, cure_step};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::observer::{Event, Observer};
 use crate::prediction::prediction;
 use crate::samples::Samples;
+use crate::statistics::Quantiles;
 use crate::stop::{ask, unless_stopped};
 
 /// Samples that go through the network together.
@@ -32,44 +35,6 @@ pub struct Survey {
     pub seed: u64,
     /// CURE's step, which is split into its smooth part and its kinks for the samples that are measured.
     pub cure_step: f64,
-}
-
-/// Quantiles of a quantity over samples.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Quantiles {
-    /// The least value.
-    pub least: f64,
-    /// A quarter of the values is below.
-    pub quarter: f64,
-    /// Half of the values is below.
-    pub median: f64,
-    /// Three quarters of the values are below.
-    pub three_quarters: f64,
-    /// The largest value.
-    pub largest: f64,
-}
-
-impl Quantiles {
-    /// Those of some values, or `None` without any; between two values they are interpolated.
-    pub fn of(mut values: Vec<f64>) -> Option<Quantiles> {
-        values.sort_by(f64::total_cmp);
-        let last = values.len().checked_sub(1)?;
-        let at = |share: f64| {
-            let place = share * last as f64;
-            let (low, part) = (place.floor() as usize, place.fract());
-            if part == 0.0 {
-                return values[low];
-            }
-            (1.0 - part) * values[low] + part * values[low + 1]
-        };
-        Some(Quantiles {
-            least: values[0],
-            quarter: at(0.25),
-            median: at(0.5),
-            three_quarters: at(0.75),
-            largest: values[last],
-        })
-    }
 }
 
 /// Distances in one norm.
@@ -121,7 +86,7 @@ pub struct Report {
     pub different_classes: Option<Pairs>,
 }
 
-/// Surveys the regions around samples. `progress` is told the parts that are done, and their number. When `go_on` says no,
+/// Surveys the regions around samples. `observer` hears how many parts are done. When it or `go_on` says no,
 /// the report is of the samples and pairs that are finished, and not [complete](Report::complete).
 ///
 /// Cost: a forward pass for each sample, a [`Region`](relugrad::Region) for each that is measured, and a
@@ -133,7 +98,7 @@ pub fn survey(
     network: &Network<f64>,
     data: &Dataset,
     survey: &Survey,
-    progress: &mut dyn FnMut(usize, usize),
+    observer: &mut dyn Observer,
     go_on: GoOn,
 ) -> Result<Report> {
     let samples: Samples<f64> = Samples::new(data).first(survey.samples);
@@ -147,9 +112,14 @@ pub fn survey(
     let (same, different) = pairs(&samples.labels, survey.pairs, survey.seed);
     let total = samples.len() + measured + same.len() + different.len();
     let mut done = 0;
+    let stopped = AtomicBool::new(false);
+    let running = || go_on() && !stopped.load(Ordering::Relaxed);
+    let go_on: GoOn = &running;
     let mut advance = |count: usize| {
         done += count;
-        progress(done, total);
+        let parts = total;
+        let flow = observer.on(Event::Part { done, parts });
+        stopped.fetch_or(flow.is_break(), Ordering::Relaxed);
     };
     let told = patterns(network, &samples, &mut advance, go_on)?;
     let found = each(measured, &mut advance, |i| {
@@ -328,25 +298,7 @@ mod tests {
     use super::*;
     use crate::data::digits;
     use relugrad::Mlp;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    #[test]
-    fn quantiles_are_interpolated() {
-        let found = Quantiles::of(vec![3.0, 1.0, 2.0, 5.0]).unwrap();
-        let all = [
-            found.least,
-            found.quarter,
-            found.median,
-            found.three_quarters,
-            found.largest,
-        ];
-        assert_eq!(all, [1.0, 1.75, 2.5, 3.5, 5.0]);
-        assert_eq!(
-            Quantiles::of(vec![f64::INFINITY; 2]).unwrap().median,
-            f64::INFINITY
-        );
-        assert!(Quantiles::of(Vec::new()).is_none());
-    }
+    use std::sync::atomic::AtomicUsize;
 
     #[test]
     fn a_survey_counts_what_patterns_and_walks_tell() {
@@ -358,7 +310,7 @@ mod tests {
             seed: 1,
             cure_step: 1.5,
         };
-        let report = survey(&network, &data, &plan, &mut |_, _| {}, &|| true).unwrap();
+        let report = survey(&network, &data, &plan, &mut (), &|| true).unwrap();
         assert!(report.complete);
         let samples: Samples<f64> = Samples::new(&data).first(80);
         let trace = network.trace(samples.images.view()).unwrap();
@@ -402,7 +354,7 @@ mod tests {
         let stopped_after = |questions: usize| {
             asked.store(0, Ordering::SeqCst);
             let go_on = || asked.fetch_add(1, Ordering::SeqCst) < questions;
-            survey(&network, &data, &plan, &mut |_, _| {}, &go_on)
+            survey(&network, &data, &plan, &mut (), &go_on)
         };
         let whole = stopped_after(usize::MAX).unwrap();
         let all = asked.load(Ordering::SeqCst);

@@ -9,7 +9,7 @@ use relugrad::Penalty;
 use serde::{Deserialize, Serialize};
 
 use crate::attack::{AnyAttack, ApgdCe, ApgdDlr, Attacker, DeepFool, Fgsm, Noise, Norm, Pgd};
-use crate::error::{Error, Result, check_range};
+use crate::error::{Result, check_range};
 
 pub use certificate::Radii;
 pub use diagnosis::{Diagnosis, VANISHING};
@@ -127,7 +127,7 @@ impl Evaluation {
     /// Refuses options that are out of range.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`].
+    /// [`Error::OutOfRange`](crate::Error::OutOfRange).
     pub fn check(&self) -> Result<()> {
         let samples = self.samples;
         check_range("samples", samples as f64, samples > 0, "at least 1")?;
@@ -165,26 +165,6 @@ impl Share {
             share: p,
             interval: [(centre - half).max(0.0), (centre + half).min(1.0)],
         }
-    }
-}
-
-/// Refuses a network for other samples.
-pub(crate) fn check_network<T: relugrad::Scalar>(
-    network: &relugrad::Network<T>,
-    data: &crate::data::Dataset,
-) -> Result<()> {
-    let (inputs, outputs) = (network.inputs(), network.outputs());
-    let fits = inputs == data.features() && outputs >= data.classes() && outputs >= 2;
-    match fits {
-        true => Ok(()),
-        false => Err(Error::Data {
-            problem: format!(
-                "the model has {inputs} inputs and {outputs} logits, but the samples of {} have {} features and {} classes",
-                data.name(),
-                data.features(),
-                data.classes()
-            ),
-        }),
     }
 }
 

@@ -113,8 +113,8 @@ impl Report {
         }
     }
 
-    /// What to doubt: masked gradients, and attacks that do worse than weaker ones.
-    pub(super) fn doubts(&self) -> Vec<String> {
+    /// What to warn of: masked gradients, and attacks that do worse than weaker ones.
+    pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let masked = self.diagnosis.masked();
         if masked > 0.1 {

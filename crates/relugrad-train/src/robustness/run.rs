@@ -7,11 +7,13 @@ use relugrad::{GoOn, Loss, Network, Objective, Scalar, Targets, Workspace};
 use super::certificate::{Certificate, Radii, wide};
 use super::diagnosis::Diagnosis;
 use super::report::{Attacked, Evaluated, Report, Sample};
-use super::{Evaluation, Share, WORST, check_network};
+use super::{Evaluation, Share, WORST};
 use crate::attack::{AttackOptions, AttackSettings, Attacker, Norm};
 use crate::data::Dataset;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evaluate::accuracy_and_loss;
+use crate::fit::{Fit, check_fit};
+use crate::observer::{Event, Observer, tell};
 use crate::prediction::prediction;
 use crate::samples::Samples;
 use crate::stop::{ask, unless_stopped};
@@ -19,7 +21,7 @@ use crate::stop::{ask, unless_stopped};
 /// Samples of which Jacobians are held at once.
 const BATCH: usize = 32;
 
-/// Evaluates a network on the samples of a data set. `progress` is told the part that comes next, and their number. When
+/// Evaluates a network on the samples of a data set. `observer` hears before every part how many are done. When it or
 /// `go_on` says no, the report keeps the parts that are finished, an attack being a part, and is not
 /// [complete](Report::complete).
 ///
@@ -33,11 +35,16 @@ pub fn evaluate<T: Scalar>(
     network: &Network<T>,
     data: &Dataset,
     evaluation: &Evaluation,
-    progress: &mut dyn FnMut(usize, usize),
+    observer: &mut dyn Observer,
     go_on: GoOn,
 ) -> Result<Evaluated<T>> {
     evaluation.check()?;
-    check_network(network, data)?;
+    check_fit(network, data, Fit::Logits)?;
+    if network.outputs() < 2 {
+        return Err(Error::Data {
+            problem: "the model has a single logit, and attacks need two; give a model with one for each class".into(),
+        });
+    }
     let all = Samples::new(data);
     let subject = Subject {
         network,
@@ -48,13 +55,17 @@ pub fn evaluate<T: Scalar>(
         wide: network.cast()?,
     };
     let parts = subject.parts();
-    progress(0, parts.len());
+    let told = |observer: &mut dyn Observer, done: usize| {
+        let parts = parts.len();
+        tell(observer, Event::Part { done, parts })
+    };
+    told(observer, 0)?;
     let (mut report, mut samples) = subject.clean(data.name(), &all)?;
     let mut adversarial: Vec<Array2<T>> = Vec::new();
     let mut done = 1;
     for part in &parts[1..] {
-        progress(done, parts.len());
-        let finished = subject.add(part, &mut report, &mut samples, &mut adversarial);
+        let mut add = || subject.add(part, &mut report, &mut samples, &mut adversarial);
+        let finished = told(observer, done).and_then(|()| add());
         report.complete = unless_stopped(finished)?.is_some();
         if !report.complete {
             break;
@@ -62,7 +73,7 @@ pub fn evaluate<T: Scalar>(
         done += 1;
     }
     report.certify(evaluation, &samples);
-    report.warnings = report.doubts();
+    report.warnings = report.warnings();
     if !report.complete {
         let share = format!("interrupted: {done} of {} parts are finished", parts.len());
         let rest = "certificates, DeepFool and attacks that are missing were not tried, and `worst` is of those that are listed";

@@ -4,10 +4,9 @@ use relugrad::Scalar;
 use relugrad_io::{Checkpoint, Metadata};
 use serde::{Deserialize, Serialize};
 
-use super::report::EpochReport;
 use super::trainer::{Progress, Trainer};
-use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::report::EpochReport;
 
 /// The metadata key under which the state of a training is.
 const STATE_KEY: &str = "training";
@@ -75,23 +74,6 @@ impl State {
             )),
         }
     }
-}
-
-/// A fingerprint of images and labels, to notice that other ones are given.
-pub(crate) fn fingerprint(data: &Dataset) -> String {
-    let pixels = data.images().iter().flat_map(|x| x.to_le_bytes());
-    let labels = data.labels().iter().flat_map(|&y| (y as u64).to_le_bytes());
-    let mut checksum = 0;
-    let mut block = Vec::with_capacity(1 << 16);
-    for byte in pixels.chain(labels) {
-        block.push(byte);
-        if block.len() == block.capacity() {
-            checksum = crc32c::crc32c_append(checksum, &block);
-            block.clear();
-        }
-    }
-    checksum = crc32c::crc32c_append(checksum, &block);
-    format!("{checksum:08x} of {} samples", data.samples())
 }
 
 impl<T: Scalar> Trainer<T> {

@@ -9,14 +9,15 @@ use rand_chacha::ChaCha8Rng;
 use relugrad::{GoOn, Network, Objective, Scalar, Targets, Workspace};
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::fingerprint;
-use super::options::{Metric, Training};
-use super::report::{Advance, Divergence, EpochReport, History, StepReport, Watch};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::evaluate::accuracy_and_loss;
+use crate::fit::{Fit, check_fit};
+use crate::observer::{Event, Observer};
 use crate::optimizer::OptimizerState;
+use crate::options::{BestBy, Training};
 use crate::prediction::correct;
+use crate::report::{Divergence, EpochReport, History, StepOutcome, StepReport};
 use crate::samples::Samples;
 use crate::schedule::Place;
 use crate::stop::unless_stopped;
@@ -31,9 +32,9 @@ pub fn train<T: Scalar>(
     network: &mut Network<T>,
     data: &Split,
     training: &Training,
-    watch: &mut dyn Watch,
+    observer: &mut dyn Observer,
 ) -> Result<History> {
-    train_while(network, data, training, watch, &|| true)
+    train_while(network, data, training, observer, &|| true)
 }
 
 /// [`train`], which also ends when `go_on` says no.
@@ -41,7 +42,7 @@ pub(crate) fn train_while<T: Scalar>(
     network: &mut Network<T>,
     data: &Split,
     training: &Training,
-    watch: &mut dyn Watch,
+    observer: &mut dyn Observer,
     go_on: GoOn,
 ) -> Result<History> {
     let mut trainer = Trainer::new(
@@ -50,16 +51,18 @@ pub(crate) fn train_while<T: Scalar>(
         &data.train,
         Some(&data.test),
     )?;
-    let mut complete = true;
-    watch.begin();
+    let mut complete = observer.on(Event::Ready).is_continue();
     while complete && !trainer.is_finished() {
-        let Some(Advance { step, epoch }) = trainer.advance_while(go_on)? else {
+        let Some(StepOutcome { step, epoch }) = trainer.advance_while(go_on)? else {
             complete = false;
             break;
         };
         // A training that is stopped at its end is complete all the same.
-        complete = watch.step(&step).is_continue() || trainer.is_finished();
-        epoch.iter().for_each(|report| watch.epoch(report));
+        complete = observer.on(Event::Step(&step)).is_continue();
+        if let Some(report) = &epoch {
+            complete &= observer.on(Event::Epoch(report)).is_continue();
+        }
+        complete |= trainer.is_finished();
     }
     let history = History {
         epochs: trainer.progress.epochs.clone(),
@@ -148,7 +151,7 @@ impl<T: Scalar> Trainer<T> {
     ) -> Result<Trainer<T>> {
         training.check()?;
         training.augmentation.check(train.shape())?;
-        check_fit(&network, train)?;
+        check_fit(&network, train, Fit::Logits)?;
         if network.parameters().is_empty() {
             return Err(Error::NothingToTrain);
         }
@@ -161,8 +164,8 @@ impl<T: Scalar> Trainer<T> {
             train: Samples::new(train),
             shape: train.shape().to_vec(),
             validation: validation.map(Samples::new),
-            samples: fingerprint(train),
-            validation_samples: validation.map(fingerprint),
+            samples: train.fingerprint(),
+            validation_samples: validation.map(Dataset::fingerprint),
             progress: Progress::default(),
             workspace: Workspace::new(),
             order: Vec::new(),
@@ -212,7 +215,7 @@ impl<T: Scalar> Trainer<T> {
     ///
     /// # Panics
     /// If the training is finished.
-    pub fn advance(&mut self) -> Result<Advance> {
+    pub fn advance(&mut self) -> Result<StepOutcome> {
         let advance = self.advance_while(&|| true)?;
         Ok(advance.expect("nobody stops it"))
     }
@@ -224,7 +227,7 @@ impl<T: Scalar> Trainer<T> {
     ///
     /// # Panics
     /// If the training is finished.
-    pub fn advance_while(&mut self, go_on: GoOn) -> Result<Option<Advance>> {
+    pub fn advance_while(&mut self, go_on: GoOn) -> Result<Option<StepOutcome>> {
         assert!(!self.is_finished(), "the training is finished");
         if !go_on() {
             return Ok(None);
@@ -245,7 +248,7 @@ impl<T: Scalar> Trainer<T> {
         self.times.push(start.elapsed());
         self.progress.step = next;
         if last < self.order.len() {
-            return Ok(Some(Advance { step, epoch: None }));
+            return Ok(Some(StepOutcome { step, epoch: None }));
         }
         self.order.clear();
         let report = self.report(epoch, step.learning_rate, go_on);
@@ -255,7 +258,7 @@ impl<T: Scalar> Trainer<T> {
         };
         self.progress.epochs.push(report.clone());
         self.progress.sums = Sums::default();
-        Ok(Some(Advance {
+        Ok(Some(StepOutcome {
             step,
             epoch: Some(report),
         }))
@@ -452,8 +455,8 @@ impl<T: Scalar> Trainer<T> {
                 return true;
             };
             match self.training.stopping.metric {
-                Metric::Loss => loss < before_loss,
-                Metric::Accuracy => (accuracy, -loss) > (before_accuracy, -before_loss),
+                BestBy::Loss => loss < before_loss,
+                BestBy::Accuracy => (accuracy, -loss) > (before_accuracy, -before_loss),
             }
         })
     }
@@ -509,29 +512,6 @@ fn failed(epoch: usize, step: u64, source: relugrad::Error) -> Error {
 
 /// Keeps the random starts of adversarial training apart from other random numbers.
 const ADVERSARIAL: u64 = 0x5eed_0a06_3e27_0002;
-
-/// Refuses a network for inputs or classes of another number.
-fn check_fit<T: Scalar>(network: &Network<T>, data: &Dataset) -> Result<()> {
-    let (inputs, outputs) = (network.inputs(), network.outputs());
-    let (features, classes) = (data.features(), data.classes());
-    if inputs != features {
-        return Err(Error::Data {
-            problem: format!(
-                "the model has {inputs} inputs but the samples of {} have {features} features",
-                data.name()
-            ),
-        });
-    }
-    if outputs < classes {
-        return Err(Error::Data {
-            problem: format!(
-                "the model has {outputs} logits but {} has {classes} classes",
-                data.name()
-            ),
-        });
-    }
-    Ok(())
-}
 
 /// The samples of an epoch in random order: a permutation that depends on the seed and the epoch alone.
 fn order(seed: u64, epoch: usize, samples: usize) -> Vec<usize> {

@@ -166,7 +166,7 @@ impl Adversarial {
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct EarlyStopping {
     /// What the best epoch has the most or the least of.
-    pub metric: Metric,
+    pub metric: BestBy,
     /// Epochs without a better one after which to stop; never if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
@@ -175,7 +175,7 @@ pub struct EarlyStopping {
 /// What tells the best epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Metric {
+pub enum BestBy {
     /// The largest accuracy on the validation samples; of equal ones, the smallest loss.
     #[default]
     Accuracy,

@@ -4,7 +4,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::attack::AttackSettings;
 use crate::configuration::PenaltySettings;
-use crate::training::{Adversarial, Divergence};
+use crate::options::Adversarial;
+use crate::report::Divergence;
 
 /// The outcome of a comparison: its settings, and one run for each regularizer and seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,7 +1,6 @@
 //! What a training tells of itself.
 
 use std::fmt;
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -52,7 +51,7 @@ pub struct EpochReport {
 
 /// What one step brought.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Advance {
+pub struct StepOutcome {
     /// The step.
     pub step: StepReport,
     /// The epoch, if the step was its last.
@@ -82,23 +81,6 @@ impl Divergence {
         format!("diverged at step {} (epoch {})", self.step, self.epoch)
     }
 }
-
-/// Someone who watches a training and may stop it.
-pub trait Watch {
-    /// When samples and network are there, before any file is touched: what is interrupted from now on is kept.
-    fn begin(&mut self) {}
-
-    /// After every step; `Break` ends the training.
-    fn step(&mut self, _report: &StepReport) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
-
-    /// After every epoch.
-    fn epoch(&mut self, _report: &EpochReport) {}
-}
-
-/// Watches nothing.
-impl Watch for () {}
 
 /// What a training left besides the network.
 #[derive(Clone, Debug, PartialEq)]

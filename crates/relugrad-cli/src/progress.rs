@@ -1,0 +1,191 @@
+//! Progress on the standard error: a bar on a terminal, otherwise plain lines.
+
+use std::io::IsTerminal;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use relugrad_train::{EpochReport, Event, Observer, StepReport};
+
+use crate::{interrupt, print};
+
+/// How often plain lines tell of an unfinished run of a comparison.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// An evaluation counts as this share of its run's training.
+const EVALUATION_SHARE: f64 = 0.5;
+
+/// Units of the bar for one run.
+const RUN_UNITS: u64 = 1000;
+
+/// A bar that is shown on a terminal only; `template` as for indicatif, with what comes behind the bar.
+pub(crate) fn bar(template: &str) -> ProgressBar {
+    let target = match std::io::stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr_with_hz(10),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let style = ProgressStyle::with_template(&format!("{{bar:30}} {template}"));
+    let style = style.expect("the template is well-formed");
+    ProgressBar::with_draw_target(None, target).with_style(style.progress_chars("=> "))
+}
+
+/// Shows the progress of whatever tells its events.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    terminal: bool,
+    begun: bool,
+    /// The run of a comparison: its number from 0, and its title.
+    run: Option<(usize, String)>,
+    epoch: String,
+    last_line: Instant,
+}
+
+impl Progress {
+    pub(crate) fn new(template: &str) -> Progress {
+        Progress {
+            bar: bar(template),
+            terminal: std::io::stderr().is_terminal(),
+            begun: false,
+            run: None,
+            epoch: String::new(),
+            last_line: Instant::now(),
+        }
+    }
+
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn begin_run(&mut self, index: usize, runs: usize, regularizer: &str, seed: u64) {
+        let title = format!("[{}/{runs}] {regularizer}, seed {seed}", index + 1);
+        self.line(&title);
+        self.run = Some((index, title));
+        self.bar.set_length(runs as u64 * RUN_UNITS);
+        self.advance(0.0);
+    }
+
+    fn step(&mut self, report: &StepReport) {
+        self.epoch = format!("epoch {}, loss {:.4}", report.epoch, report.loss);
+        match self.run {
+            Some(_) => {
+                let trained = report.step as f64 / report.steps as f64;
+                self.advance(trained / (1.0 + EVALUATION_SHARE));
+            }
+            None => self.training(report),
+        }
+        self.say(&self.epoch);
+    }
+
+    fn training(&mut self, report: &StepReport) {
+        self.bar.set_position(report.step);
+        if !self.begun {
+            self.begun = true;
+            self.bar.set_length(report.steps);
+            // A resumed training is not as fast as its first step would have it.
+            self.bar.reset_eta();
+        }
+    }
+
+    fn epoch(&mut self, report: &EpochReport) {
+        match self.run {
+            None => {
+                let line = epoch(report);
+                match self.terminal {
+                    true => self.bar.println(line),
+                    false => print::note(line),
+                }
+            }
+            Some(_) if self.last_line.elapsed() >= INTERVAL => {
+                let accuracy = 100.0 * report.validation_accuracy.unwrap_or(f64::NAN);
+                let line = format!("      {}, test accuracy {accuracy:.2} %", self.epoch);
+                self.line(&line);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn part(&self, done: usize, parts: usize) {
+        if self.run.is_none() {
+            self.bar.set_length(parts as u64);
+            return self.bar.set_position(done as u64);
+        }
+        let share = done as f64 / parts as f64;
+        self.advance((1.0 + EVALUATION_SHARE * share) / (1.0 + EVALUATION_SHARE));
+        self.say(&format!("evaluation {}/{parts}", done + 1));
+    }
+
+    /// Sets the bar to a share of the present run.
+    fn advance(&self, share: f64) {
+        let units = (share * RUN_UNITS as f64) as u64;
+        let before = self.run.as_ref().map_or(0, |(index, _)| *index as u64);
+        self.bar.set_position(before * RUN_UNITS + units);
+    }
+
+    /// Puts words behind the bar.
+    fn say(&self, text: &str) {
+        if self.terminal {
+            self.bar.set_message(match &self.run {
+                Some((_, title)) => format!("{title}, {text}"),
+                None => text.to_owned(),
+            });
+        }
+    }
+
+    /// Prints a line unless a bar is shown.
+    fn line(&mut self, line: &str) {
+        if !self.terminal {
+            print::note(line);
+            self.last_line = Instant::now();
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn on(&mut self, event: Event<'_>) -> ControlFlow<()> {
+        match event {
+            Event::Ready => interrupt::keep(),
+            Event::Step(report) => self.step(report),
+            Event::Epoch(report) => self.epoch(report),
+            Event::Part { done, parts } => self.part(done, parts),
+            Event::Run {
+                index,
+                runs,
+                regularizer,
+                seed,
+            } => self.begin_run(index, runs, regularizer, seed),
+            Event::Finished(comparison, _) => {
+                self.advance(1.0);
+                let accuracy = comparison
+                    .runs
+                    .last()
+                    .map(|run| run.evaluation.clean_accuracy);
+                let percent = 100.0 * accuracy.unwrap_or(f64::NAN);
+                self.line(&format!("      done, clean accuracy {percent:.2} %"));
+            }
+            Event::Diverged(comparison) => {
+                self.advance(1.0);
+                let run = comparison.diverged.last();
+                let place = run.map(|run| run.at.to_string());
+                self.line(&format!("      {}", place.unwrap_or_default()));
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// An epoch in a line.
+fn epoch(report: &EpochReport) -> String {
+    let (loss, accuracy) = (report.train_loss, 100.0 * report.train_accuracy);
+    let mut line = format!(
+        "epoch {}: loss {loss:.4}, accuracy {accuracy:.2} %",
+        report.epoch
+    );
+    if let (Some(loss), Some(accuracy)) = (report.validation_loss, report.validation_accuracy) {
+        let percent = 100.0 * accuracy;
+        line += &format!("; validation loss {loss:.4}, accuracy {percent:.2} %");
+    }
+    if report.best && report.validation_loss.is_some() {
+        line += " (best)";
+    }
+    line
+}
