@@ -220,6 +220,12 @@ impl<'a, T: Scalar> Point<'a, T> {
         self.curvature_size().powi(2) < f64::MIN_POSITIVE / f64::EPSILON
     }
 
+    /// Whether the residual is so small that what sweeps make of it on the way has lost digits.
+    pub(super) fn residual_underflows(&self) -> bool {
+        let size = norm(&self.at.r);
+        size > 0.0 && size < smallest::<T>() / T::EPSILON.into_f64()
+    }
+
     /// `C J`, the rows without their mean.
     pub(super) fn centred(&self) -> Array2<f64> {
         let mean = self.j.mean_axis(Axis(0)).expect("there are logits");

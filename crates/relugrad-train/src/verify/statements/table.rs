@@ -70,9 +70,11 @@ fn definitions<T: Scalar>(at: &Point<T>) -> Result<Check> {
 
 fn nuclear<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let (found, size) = (at.penalty(&Penalty::JacobianNuclear)?, at.jacobian_norm());
-    let (root, scale) = ((at.outputs() as f64).sqrt(), at.jacobian_size());
+    let (k, scale) = (at.outputs() as f64, at.jacobian_size().powi(2));
+    // Squares, because rounding adds to the eigenvalues of the Gram matrix and not to their roots.
+    let (found, size) = (found * found, size * size);
     Ok(worst([
         excess(size, found, scale),
-        excess(found, root * size, scale),
+        excess(found, k * size, k * scale),
     ]))
 }
