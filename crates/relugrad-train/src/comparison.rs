@@ -1,6 +1,7 @@
 //! What a comparison measures, in a form that can be written to a file and read back.
 
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use crate::attack::AttackSettings;
 use crate::configuration::PenaltySettings;
@@ -75,9 +76,10 @@ pub struct Settings {
     pub warmup_epochs: f64,
     /// Seeds of the planned runs.
     pub seeds: Vec<u64>,
-    /// All that is common to the trainings, in words of the program.
+    /// All that is common to the trainings: a [`Training`](crate::Training) without its objective. Earlier versions have a text
+    /// here, by which nothing can be gone on with.
     #[serde(default)]
-    pub training: String,
+    pub training: Value,
     /// The penalties that are compared, each with all of its weights.
     pub penalties: Vec<PenaltySettings>,
     /// The adversarial trainings that they are compared with.

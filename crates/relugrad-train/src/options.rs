@@ -1,6 +1,6 @@
 //! How to train.
 
-use relugrad::Objective;
+use relugrad::{Loss, Objective};
 use serde::{Deserialize, Serialize};
 
 use crate::attack::{AnyAttack, Attacker, Norm, Pgd};
@@ -20,40 +20,61 @@ use crate::schedule::{Ramp, Schedule};
 /// | `epochs` | 30 | passes over the training samples | at least 1 |
 /// | `batch_size` | 64 | samples in a step; the last batch of an epoch may be smaller | at least 1 |
 /// | `ramp` | constant | `w(t)`, the factor of all penalties' weights | |
-/// | `lazy` | 1 | penalties are taken in every `lazy`-th step only, with `lazy` times their weight | at least 1 |
+/// | `penalty_interval` | 1 | penalties are taken in every so-many-th step only, with as many times their weight | at least 1 |
 /// | `clip` | none | the largest ℓ2 norm of a gradient; longer ones are shortened to it | positive |
 /// | `adversarial` | none | replaces samples by adversarial examples before the step | |
 /// | `augmentation` | none | random changes of the images | |
 /// | `stopping` | never | which epoch is the best, and when to give up | |
 /// | `seed` | 0 | order of the samples, augmentation, random starts, and random rows of projected penalties | |
-#[derive(Clone, Debug, PartialEq)]
+///
+/// Files keep all but the objective, which has keys of its own there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
 pub struct Training {
     /// Loss and penalties with their final weights.
+    #[serde(skip, default = "cross_entropy")]
     pub objective: Objective,
-    /// Update rule.
-    pub optimizer: AnyOptimizer,
-    /// Step length.
-    pub learning_rate: f64,
-    /// Factor of the step length in the course of the training.
-    pub schedule: Schedule,
+    /// Seed of everything that is random.
+    pub seed: u64,
     /// Passes over the training samples.
     pub epochs: usize,
     /// Samples in a step.
     pub batch_size: usize,
+    /// Step length before the schedule's factor; in a file the optimizer's own if left out.
+    pub learning_rate: f64,
+    /// The largest norm of a gradient; no limit if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
+    /// Steps from one with penalties to the next; `lazy` in files.
+    #[serde(rename = "lazy")]
+    pub penalty_interval: usize,
+    /// Update rule.
+    pub optimizer: AnyOptimizer,
+    /// Factor of the step length in the course of the training.
+    pub schedule: Schedule,
     /// Factor of the penalties' weights in the course of the training.
     pub ramp: Ramp,
-    /// Steps from one with penalties to the next.
-    pub lazy: usize,
-    /// The largest norm of a gradient.
-    pub clip: Option<f64>,
-    /// Adversarial examples instead of samples.
-    pub adversarial: Option<Adversarial>,
-    /// Random changes of the images.
+    /// Random changes of the images; `augment` in files.
+    #[serde(rename = "augment")]
     pub augmentation: Augmentation,
-    /// Which epoch is the best, and when to give up.
+    /// Which epoch is the best, and when to give up; `early-stopping` in files.
+    #[serde(rename = "early-stopping")]
     pub stopping: EarlyStopping,
-    /// Seed of everything that is random.
-    pub seed: u64,
+    /// Adversarial examples instead of samples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adversarial: Option<Adversarial>,
+}
+
+/// The loss of a training without penalties.
+fn cross_entropy() -> Objective {
+    Objective::new(Loss::softmax_cross_entropy())
+}
+
+impl Default for Training {
+    /// The defaults of the table above, with softmax cross-entropy alone.
+    fn default() -> Training {
+        Training::new(cross_entropy())
+    }
 }
 
 impl Training {
@@ -61,18 +82,18 @@ impl Training {
     pub fn new(objective: Objective) -> Training {
         Training {
             objective,
-            optimizer: Adam::default().into(),
-            learning_rate: Adam::LEARNING_RATE,
-            schedule: Schedule::default(),
+            seed: 0,
             epochs: 30,
             batch_size: 64,
-            ramp: Ramp::default(),
-            lazy: 1,
+            learning_rate: Adam::LEARNING_RATE,
             clip: None,
-            adversarial: None,
+            penalty_interval: 1,
+            optimizer: Adam::default().into(),
+            schedule: Schedule::default(),
+            ramp: Ramp::default(),
             augmentation: Augmentation::default(),
             stopping: EarlyStopping::default(),
-            seed: 0,
+            adversarial: None,
         }
     }
 
@@ -90,7 +111,7 @@ impl Training {
         let counts = [
             ("epochs", self.epochs),
             ("batch size", self.batch_size),
-            ("lazy", self.lazy),
+            ("lazy", self.penalty_interval),
         ];
         for (option, count) in counts {
             check_range(option, count as f64, count > 0, "at least 1")?;

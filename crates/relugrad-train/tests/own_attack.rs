@@ -156,7 +156,7 @@ fn attacks_are_known_by_kind_and_options() {
         let text = format!("[adversarial]\nmethod = {:?}", entry.name);
         let configuration = Configuration::from_toml(&text).unwrap();
         configuration.check().unwrap();
-        assert_eq!(configuration.adversarial.unwrap().method, attack);
+        assert_eq!(configuration.training.adversarial.unwrap().method, attack);
         assert!(!entry.meaning.is_empty());
     }
     let unknown = Configuration::from_toml("[adversarial]\nmethod = \"apgd-lr\"");

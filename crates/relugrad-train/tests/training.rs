@@ -157,7 +157,7 @@ fn everything(optimizer: impl Into<AnyOptimizer>) -> Training {
             name: RampCurve::Cosine,
             epochs: 1.5,
         },
-        lazy: 2,
+        penalty_interval: 2,
         clip: Some(0.5),
         adversarial: Some(Adversarial {
             method: Pgd {}.into(),
@@ -265,7 +265,7 @@ fn lazy_penalties_are_rescaled() {
         .with(Penalty::Jacobian, 0.25)
         .unwrap();
     let training = Training {
-        lazy: 3,
+        penalty_interval: 3,
         ..Training::new(objective)
     };
     let mut trainer = trainer::<f64>(&training);

@@ -236,16 +236,15 @@ impl Arguments {
     /// How all networks are trained.
     fn training(&self) -> Result<Training, Failure> {
         let usage = |error: relugrad_train::Error| Failure::Usage(error.into());
-        let mut configuration = match &self.config {
+        let configuration = match &self.config {
             Some(path) => Configuration::load(path).map_err(usage)?,
-            None => Configuration {
-                ramp: Ramp::linear(3.0),
-                ..Configuration::default()
-            },
+            None => Configuration::default(),
         };
-        configuration.penalties.clear();
-        configuration.adversarial = None;
-        let mut training = configuration.training().map_err(usage)?;
+        let mut training = configuration.training;
+        if self.config.is_none() {
+            training.ramp = Ramp::linear(3.0);
+        }
+        training.adversarial = None;
         training.epochs = self.epochs.unwrap_or(training.epochs);
         training.batch_size = self.batch_size.unwrap_or(training.batch_size);
         training.learning_rate = self.lr.unwrap_or(training.learning_rate);

@@ -64,7 +64,7 @@ pub(crate) mod fixture {
             learning_rate: 1e-3,
             warmup_epochs: 3.0,
             seeds,
-            training: String::new(),
+            training: serde_json::Value::Null,
             penalties: Vec::new(),
             adversarial: Vec::new(),
             threads: 2,

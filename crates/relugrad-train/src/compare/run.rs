@@ -405,7 +405,11 @@ impl Plan {
             optimizer: self.training.optimizer.name().into(),
             learning_rate: self.training.learning_rate,
             warmup_epochs: self.training.ramp.epochs,
-            training: format!("{:?}", self.training),
+            training: serde_json::to_value(&self.training).map_err(|error| {
+                Error::Configuration {
+                    problem: format!("the options of the training cannot be written: {error}"),
+                }
+            })?,
             seeds: self.seeds.clone(),
             penalties: self
                 .variants

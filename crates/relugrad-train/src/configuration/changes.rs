@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn another_optimizer_has_options_of_its_own() {
         let other = with(&[("optimizer.name", Value::String("sgd".into()))]).unwrap();
-        assert_eq!(other.optimizer, crate::Sgd::default().into());
+        assert_eq!(other.training.optimizer, crate::Sgd::default().into());
         assert!(with(&[("optimizer.beta3", Value::Float(0.5))]).is_err());
         assert!(with(&[("epochs.all", Value::Float(0.5))]).is_err());
     }

@@ -6,19 +6,22 @@ use toml::{Table, Value};
 use super::{Change, Configuration, PenaltySettings};
 use crate::error::{Error, Result};
 use crate::optimizer::OPTIMIZERS;
-use crate::options::Adversarial;
+use crate::options::{Adversarial, Training};
 use crate::spec::did_you_mean;
 
 /// A configuration in which nothing is left out.
 pub(super) fn complete() -> Configuration {
     let mut configuration = Configuration {
         start: Some("start.onnx".into()),
-        clip: Some(1.0),
+        training: Training {
+            clip: Some(1.0),
+            adversarial: Some(Adversarial {
+                step_size: Some(0.1),
+                ..Adversarial::default()
+            }),
+            ..Training::default()
+        },
         checkpoint_steps: Some(1),
-        adversarial: Some(Adversarial {
-            step_size: Some(0.1),
-            ..Adversarial::default()
-        }),
         penalties: vec![PenaltySettings {
             name: "jacobian".into(),
             lambda: 1.0,
@@ -37,7 +40,7 @@ pub(super) fn complete() -> Configuration {
     };
     configuration.data.labels = Some("y.npy".into());
     configuration.data.label_column = Some("class".into());
-    configuration.early_stopping.patience = Some(1);
+    configuration.training.stopping.patience = Some(1);
     configuration
 }
 
@@ -51,6 +54,14 @@ fn known() -> Table {
         }
     }
     known
+}
+
+/// The part of a table that is about the training itself.
+pub(super) fn of_training(table: &Table) -> Table {
+    let known = Table::try_from(complete().training).expect("all of it can be written");
+    let own = table.iter().filter(|(key, _)| known.contains_key(*key));
+    own.map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 /// Refuses keys that no configuration has.

@@ -10,11 +10,10 @@ use relugrad::{Loss, Network, Objective, Scalar};
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::Architecture;
-use crate::data::{Augmentation, Dataset, Source, Split, stratified_split};
+use crate::data::{Dataset, Source, Split, stratified_split};
 use crate::error::{Error, Result, check_range};
-use crate::optimizer::{Adam, AnyOptimizer, OPTIMIZERS, Optimizer};
-use crate::options::{Adversarial, EarlyStopping, Training};
-use crate::schedule::{Ramp, Schedule};
+use crate::optimizer::{Adam, OPTIMIZERS, Optimizer};
+use crate::options::Training;
 pub use changes::{Change, set_key};
 pub use penalty::{OptionSetting, PenaltySettings};
 
@@ -40,7 +39,7 @@ pub use penalty::{OptionSetting, PenaltySettings};
 /// # Ok::<(), relugrad_train::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(default, rename_all = "kebab-case")]
 pub struct Configuration {
     /// The network, see [`Architecture`].
     pub model: String,
@@ -49,19 +48,11 @@ pub struct Configuration {
     pub start: Option<PathBuf>,
     /// Precision of all numbers.
     pub precision: Precision,
-    /// Seed of the weights, the order of the samples, and all else that is random but the splits.
-    pub seed: u64,
-    /// Passes over the training samples.
-    pub epochs: usize,
-    /// Samples in a step.
-    pub batch_size: usize,
-    /// Step length before the schedule's factor; the optimizer's own if left out.
-    pub learning_rate: f64,
-    /// The largest norm of a gradient; no limit if left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clip: Option<f64>,
-    /// Penalties are taken in every `lazy`-th step only, with `lazy` times their weight.
-    pub lazy: usize,
+    /// Where samples come from.
+    pub data: Source,
+    /// How to train; its objective is that of `penalties` in [`training`](Self::training) only. Its keys stand among the others.
+    #[serde(flatten)]
+    pub training: Training,
     /// Share of the training samples that is kept for validation, of every class alike; 0 for none.
     pub validation_fraction: f64,
     /// Whether the network begins by taking off the mean of every channel of the training samples and dividing by their
@@ -74,21 +65,6 @@ pub struct Configuration {
     pub log_steps: bool,
     /// Whether to write TensorBoard's event files.
     pub tensorboard: bool,
-    /// Where samples come from.
-    pub data: Source,
-    /// Update rule.
-    pub optimizer: AnyOptimizer,
-    /// Factor of the learning rate.
-    pub schedule: Schedule,
-    /// Factor of all penalties' weights.
-    pub ramp: Ramp,
-    /// Random changes of training images.
-    pub augment: Augmentation,
-    /// Which epoch is the best, and when to give up.
-    pub early_stopping: EarlyStopping,
-    /// Adversarial training.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub adversarial: Option<Adversarial>,
     /// Penalties with their weights.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub penalties: Vec<PenaltySettings>,
@@ -116,24 +92,13 @@ impl Default for Configuration {
             model: "mlp:128,128".into(),
             start: None,
             precision: Precision::F32,
-            seed: 0,
-            epochs: 30,
-            batch_size: 64,
-            learning_rate: Adam::LEARNING_RATE,
-            clip: None,
-            lazy: 1,
+            data: Source::default(),
+            training: Training::default(),
             validation_fraction: 0.1,
             standardise: false,
             checkpoint_steps: None,
             log_steps: false,
             tensorboard: false,
-            data: Source::default(),
-            optimizer: Adam::default().into(),
-            schedule: Schedule::default(),
-            ramp: Ramp::default(),
-            augment: Augmentation::default(),
-            early_stopping: EarlyStopping::default(),
-            adversarial: None,
             penalties: Vec::new(),
             changes: Vec::new(),
         }
@@ -199,9 +164,9 @@ impl Configuration {
                 table.entry("learning-rate").or_insert(rate.into());
             }
         }
-        table
-            .try_into()
-            .map_err(|error: toml::de::Error| problem(error))
+        // By itself a training's error names its key.
+        let read = keys::of_training(&table).try_into::<Training>().map(drop);
+        read.and_then(|()| table.try_into()).map_err(problem)
     }
 
     /// The whole configuration as the text of a TOML file.
@@ -224,7 +189,7 @@ impl Configuration {
             every != Some(0),
             "at least 1, or left out",
         )?;
-        if self.validation_fraction == 0.0 && self.early_stopping.patience.is_some() {
+        if self.validation_fraction == 0.0 && self.training.stopping.patience.is_some() {
             return Err(Error::Configuration {
                 problem:
                     "early-stopping.patience needs validation samples; set validation-fraction"
@@ -260,18 +225,7 @@ impl Configuration {
         }
         Ok(Training {
             objective,
-            optimizer: self.optimizer.clone(),
-            learning_rate: self.learning_rate,
-            schedule: self.schedule,
-            epochs: self.epochs,
-            batch_size: self.batch_size,
-            ramp: self.ramp,
-            lazy: self.lazy,
-            clip: self.clip,
-            adversarial: self.adversarial.clone(),
-            augmentation: self.augment,
-            stopping: self.early_stopping,
-            seed: self.seed,
+            ..self.training.clone()
         })
     }
 
@@ -309,9 +263,9 @@ impl Configuration {
         let (shape, classes) = (train.shape(), train.classes());
         if self.standardise {
             let statistics = train.channel_statistics()?;
-            architecture.build_standardised(shape, classes, self.seed, &statistics)
+            architecture.build_standardised(shape, classes, self.training.seed, &statistics)
         } else {
-            architecture.build(shape, classes, self.seed)
+            architecture.build(shape, classes, self.training.seed)
         }
     }
 }

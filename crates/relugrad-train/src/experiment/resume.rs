@@ -116,11 +116,12 @@ fn check_over(
     done: &[EpochReport],
     changes: &[Change],
 ) -> Result<()> {
-    let over = |one: &Configuration| is_over(done, one.epochs, one.early_stopping.patience);
+    let over =
+        |one: &Configuration| is_over(done, one.training.epochs, one.training.stopping.patience);
     if changes.is_empty() || !over(trained) || !over(wanted) {
         return Ok(());
     }
-    let (epochs, all) = (done.len(), wanted.epochs);
+    let (epochs, all) = (done.len(), wanted.training.epochs);
     let problem = match epochs < all {
         true => format!(
             "the training was ended after epoch {epochs} by early-stopping.patience; raise that with --set, too"
@@ -184,13 +185,13 @@ fn check_words(
 
 /// Refuses fewer epochs than are done.
 fn check_epochs(trained: &Configuration, wanted: &Configuration, done: usize) -> Result<()> {
-    if wanted.epochs >= done || wanted.epochs == trained.epochs {
+    if wanted.training.epochs >= done || wanted.training.epochs == trained.training.epochs {
         return Ok(());
     }
     Err(Error::Configuration {
         problem: format!(
             "epochs is {} but {done} epochs are done; give more",
-            wanted.epochs
+            wanted.training.epochs
         ),
     })
 }

@@ -313,7 +313,9 @@ impl<T: Scalar> Trainer<T> {
         let labels: Vec<usize> = batch.iter().map(|&i| self.train.labels[i]).collect();
         let mut images = self.images(epoch, batch);
         self.attack(&mut images, &labels)?;
-        let penalised = place.step.is_multiple_of(self.training.lazy as u64);
+        let penalised = place
+            .step
+            .is_multiple_of(self.training.penalty_interval as u64);
         if penalised {
             self.set_weights(place)?;
         }
@@ -378,7 +380,7 @@ impl<T: Scalar> Trainer<T> {
 
     /// Sets the weights and the random draw of a step with penalties.
     fn set_weights(&mut self, place: Place) -> relugrad::Result<()> {
-        let weight = self.training.ramp.factor(place) * self.training.lazy as f64;
+        let weight = self.training.ramp.factor(place) * self.training.penalty_interval as f64;
         for (i, term) in self.training.objective.terms().iter().enumerate() {
             self.objective.set_lambda(i, weight * term.lambda)?;
         }
