@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::model::ModelFile;
-use crate::print;
+use crate::print::{self, abridged};
 
 /// Show the layers of a model, their shapes, parameters, gates and multiply-adds
 ///
@@ -86,6 +86,17 @@ fn gates(node: &Node) -> usize {
     }
 }
 
+/// The first names of a list, and how many more there are: a table gives all its rows the width of the widest.
+fn listed(names: &[&str]) -> String {
+    const SHOWN: usize = 4;
+    let shown = &names[..names.len().min(SHOWN)];
+    let mut shown: Vec<String> = shown.iter().map(|name| abridged(name)).collect();
+    if names.len() > SHOWN {
+        shown.push(format!("… ({} more)", names.len() - SHOWN));
+    }
+    shown.join(", ")
+}
+
 fn inputs<'n>(network: &'n Network<f64>, node: &Node) -> Vec<&'n str> {
     node.inputs()
         .map(|input| network.nodes()[input.index()].name())
@@ -122,9 +133,9 @@ fn table(network: &Network<f64>) -> Table {
     for node in network.nodes() {
         let shape: Vec<String> = node.shape().iter().map(usize::to_string).collect();
         table.add_row([
-            printable(node.name()).into_owned(),
+            printable(&abridged(node.name())).into_owned(),
             node.operation().name().to_owned(),
-            printable(&inputs(network, node).join(", ")).into_owned(),
+            printable(&listed(&inputs(network, node))).into_owned(),
             shape.join("×"),
             number(parameters(network, node)),
             number(gates(node)),

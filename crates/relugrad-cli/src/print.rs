@@ -45,6 +45,17 @@ impl<T: Display> Display for Shown<T> {
     }
 }
 
+/// The beginning of a text that is longer than a line should be, and how many characters more it has.
+pub(crate) fn abridged(text: &str) -> String {
+    const SHOWN: usize = 60;
+    let mut places = text.char_indices().skip(SHOWN);
+    match (places.next(), places.count()) {
+        // An ellipsis would be no shorter.
+        (None, _) | (_, ..16) => text.to_owned(),
+        (Some((end, _)), more) => format!("{}… ({} more)", &text[..end], more + 1),
+    }
+}
+
 /// Whether the standard output takes no more.
 pub(crate) fn is_lost() -> bool {
     LOST.get().is_some()
@@ -91,6 +102,17 @@ fn lose(error: io::Error) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_long_texts_are_abridged() {
+        let text = |n: usize| "ß".repeat(n);
+        assert_eq!(abridged(&text(76)), text(76));
+        assert_eq!(abridged(&text(77)), format!("{}… (17 more)", text(60)));
+        assert_eq!(
+            abridged(&text(70_000)),
+            format!("{}… (69940 more)", text(60))
+        );
+    }
 
     #[test]
     fn lines_stay_lines_and_escapes_are_shown() {

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use ndarray::array;
+use relugrad::Builder;
 use tempfile::TempDir;
 
 /// Runs the program with 2 GB of address space, in a folder; it must be done soon.
@@ -183,4 +185,56 @@ fn names_are_shown_without_being_obeyed() {
         "train --data a.csv --out a --label-column '\u{1b}[2J'",
     );
     assert!(!said.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{said}");
+}
+
+/// A sum of many gates of long names, as a model file; a dense layer of the name `dense` before it.
+fn wide_sum(path: &Path, gates: usize, dense: &str) {
+    let mut builder = Builder::new();
+    let x = builder.input(1).unwrap();
+    let z = builder.dense(x, array![[1.0]], None).unwrap();
+    builder.rename(z, dense).unwrap();
+    let gates: Vec<_> = (0..gates).map(|_| builder.relu(z).unwrap()).collect();
+    let sum = builder.sum(&gates).unwrap();
+    let network = builder.build(sum).unwrap();
+    relugrad_io::save(path, &network, &relugrad_io::Metadata::new()).unwrap();
+}
+
+#[test]
+fn tables_are_no_wider_than_a_line() {
+    let folder = folder();
+    let name = "d".repeat(50_000);
+    wide_sum(&folder.path().join("a.safetensors"), 1000, &name);
+    let output = relugrad(folder.path(), "inspect a.safetensors");
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.len() < 1_000_000, "{} bytes", text.len());
+    assert!(text.contains("relu0, relu1, relu2, relu3, … (996 more)"));
+    assert!(text.contains("ddd… (49940 more)"));
+}
+
+#[test]
+fn names_that_an_archive_cannot_hold_are_refused() {
+    let folder = folder();
+    let path = folder.path();
+    ndarray_npy::write_npy(path.join("x.npy"), &array![[1.0]]).unwrap();
+    let line =
+        "derive a.safetensors --input x.npy --out o.npz --overwrite --parameter-gradients loss";
+    for (name, problem) in [
+        (
+            "d".repeat(65_515),
+            "65532 bytes, and an archive allows 65531",
+        ),
+        ("d".repeat(100_000), "bytes, and an archive allows"),
+        ("a\0b".into(), "a NUL"),
+        ("../../etc/x".into(), "`..`"),
+    ] {
+        wide_sum(&path.join("a.safetensors"), 1, &name);
+        let said = refused(path, line);
+        assert!(said.contains(problem) && said.len() < 400, "{said}");
+        assert!(!path.join("o.npz").exists());
+        fs::remove_file(path.join("a.safetensors")).unwrap();
+    }
+    wide_sum(&path.join("a.safetensors"), 1, &"d".repeat(65_514));
+    let output = relugrad(path, line);
+    assert!(output.status.success(), "{output:?}");
 }

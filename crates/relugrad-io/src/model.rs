@@ -198,6 +198,16 @@ impl Model {
             .collect()
     }
 
+    /// The names of the arrays that [`file_gradients`](Self::file_gradients) gives gradients of.
+    pub fn file_arrays(&self) -> Vec<&str> {
+        let weights = &self.gradients.weights;
+        let used: Vec<Formula> = weights.iter().flatten().copied().collect();
+        let left_out: HashSet<&str> = self.left_out().iter().map(|left| &left.name[..]).collect();
+        let sources = self.gradients.formulas.sources(&used).into_iter();
+        let names = sources.map(|(array, _)| &array.name[..]);
+        names.filter(|name| !left_out.contains(name)).collect()
+    }
+
     /// The arrays of the file that the logits depend on but that [`file_gradients`](Self::file_gradients) leaves out,
     /// such as the bounds of a gate.
     pub fn left_out(&self) -> &[LeftOut] {

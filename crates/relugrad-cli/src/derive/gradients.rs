@@ -10,6 +10,7 @@ use relugrad_io::Model;
 use super::results::objective;
 use super::{Arguments, Request};
 use crate::failure::Failure;
+use crate::print::abridged;
 
 /// Adds `value/NAME` and `grad/NAME/PARAMETER` for every name that was asked for.
 pub(super) fn write<T: Scalar + WritableElement, W: Write + Seek>(
@@ -20,6 +21,7 @@ pub(super) fn write<T: Scalar + WritableElement, W: Write + Seek>(
     arguments: &Arguments,
     npz: &mut NpzWriter<W>,
 ) -> Result<(), Failure> {
+    check_entries(model, &arguments.parameter_gradients)?;
     for (i, name) in arguments.parameter_gradients.iter().enumerate() {
         if arguments.parameter_gradients[..i].contains(name) {
             return Err(Failure::Usage(anyhow::anyhow!(
@@ -60,11 +62,49 @@ pub(super) fn write<T: Scalar + WritableElement, W: Write + Seek>(
             .map_err(anyhow::Error::from)?;
         for (parameter, gradient) in model.file_gradients(&sum) {
             let gradient = gradient.mapv(T::from_f64);
-            let key = format!("grad/{name}/{parameter}");
+            let key = entry(name, &parameter);
             npz.add_array(key, &gradient).map_err(anyhow::Error::from)?;
         }
     }
     Ok(())
+}
+
+/// What the gradient of a parameter is called in the file.
+fn entry(name: &str, parameter: &str) -> String {
+    format!("grad/{name}/{parameter}")
+}
+
+/// Refuses names of parameters under which no program would find their gradients again.
+fn check_entries(model: &Model, names: &[String]) -> anyhow::Result<()> {
+    let Some(longest) = names.iter().max_by_key(|name| name.len()) else {
+        return Ok(());
+    };
+    for parameter in model.file_arrays() {
+        if let Some(problem) = not_an_entry(&entry(longest, parameter)) {
+            anyhow::bail!(
+                "the gradient of `{}` cannot be written: its name {problem}; rename it in the model",
+                abridged(parameter)
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Why an archive cannot hold an array under this name, if it cannot.
+fn not_an_entry(name: &str) -> Option<String> {
+    const ENDING: &str = ".npy";
+    let longest = usize::from(u16::MAX) - ENDING.len();
+    if name.len() > longest {
+        return Some(format!(
+            "makes an entry of {} bytes, and an archive allows {longest}",
+            name.len()
+        ));
+    }
+    if name.contains('\0') {
+        return Some("holds a NUL, at which readers end it".into());
+    }
+    let up = name.split(['/', '\\']).any(|part| part == "..");
+    up.then(|| "leads out of the archive by `..`".into())
 }
 
 /// How many inputs the memory is enough for, in MiB: two sweeps with a row for each logit and a dozen `K×K` matrices
@@ -88,5 +128,26 @@ fn group_size<T: Scalar>(
             bytes.div_ceil(1 << 20)
         ))),
         size => Ok(size),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_have_names_that_readers_understand() {
+        for good in ["grad/loss/w", "grad/loss//model/a..b", &"a".repeat(65_531)] {
+            assert_eq!(not_an_entry(good), None);
+        }
+        for bad in [
+            "a\0b",
+            "grad/loss/../x",
+            "a\\..\\b",
+            "..",
+            &"a".repeat(65_532),
+        ] {
+            assert!(not_an_entry(bad).is_some());
+        }
     }
 }
