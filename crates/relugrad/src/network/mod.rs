@@ -203,9 +203,20 @@ impl<T: Scalar> Network<T> {
 
     /// The parameter arrays of a node, in the order of [`Parameters::layout`].
     pub fn parameters_of(&self, node: &Node) -> impl Iterator<Item = &ParameterInfo> {
-        let starts = node.map.parameters();
-        let layout = self.parameters.layout().iter();
-        layout.filter(move |info| starts.contains(&Some(info.range().start)))
+        let mut starts: Vec<usize> = node.map.parameter_starts().collect();
+        starts.sort_unstable();
+        let layout = self.parameters.layout();
+        starts.into_iter().filter_map(move |start| {
+            let found = layout.binary_search_by_key(&start, |info| info.range().start);
+            found.ok().map(|place| &layout[place])
+        })
+    }
+
+    /// How many values its nodes have for one input; other shapes of the same values do not count.
+    pub fn values(&self) -> usize {
+        let nodes = self.nodes.iter();
+        let own = nodes.filter(|node| !matches!(node.operation, Operation::Reshape));
+        own.map(Node::width).sum()
     }
 
     /// All weights, biases and learned slopes.

@@ -1,5 +1,6 @@
 //! Cotangents: rows that are carried from the logits, or from any nodes, back to the input.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use ndarray::ArrayView2;
@@ -26,8 +27,10 @@ impl<T: Scalar> Source<T> {
     /// Those of the same node as one.
     pub(crate) fn together(sources: Vec<Source<T>>) -> Vec<Source<T>> {
         let mut joined: Vec<Source<T>> = Vec::new();
+        let mut places = HashMap::new();
         for source in sources {
-            match joined.iter_mut().find(|other| other.node == source.node) {
+            let place = *places.entry(source.node).or_insert(joined.len());
+            match joined.get_mut(place) {
                 Some(other) => other.entries.extend(source.entries),
                 None => joined.push(source),
             }
