@@ -7,6 +7,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::OnceLock;
 
+use relugrad::{Network, Scalar};
+
 use crate::error::{Error, Result};
 
 /// What every file may take, however short it is.
@@ -18,6 +20,9 @@ const TIMES: u64 = 64;
 
 /// What a node costs with its name and its tables, besides its numbers.
 const NODE: u64 = 2048;
+
+/// What a value of a node takes while a network is computed.
+const VALUE: u64 = 8;
 
 /// What an entry of a network's table of places takes.
 const PLACE: u64 = 4;
@@ -141,6 +146,23 @@ impl Budget {
     pub fn nodes(&self, count: usize) -> Result<()> {
         self.take((count as u64).saturating_mul(NODE), || {
             format!("a network of {count} nodes")
+        })
+    }
+
+    /// Pays for the values that a network's nodes hold for one input.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if less is left.
+    pub fn values<T: Scalar>(&self, network: &Network<T>) -> Result<()> {
+        let bytes = (network.values() as u64).saturating_mul(VALUE);
+        self.take(bytes, || {
+            let nodes = network.nodes().iter();
+            let widest = nodes.rev().max_by_key(|node| node.width());
+            let (name, shape) = widest.map_or(("", &[][..]), |node| (node.name(), node.shape()));
+            format!(
+                "a network of {} values for one input, most of them, of shape {shape:?}, in the node `{name}`,",
+                network.values()
+            )
         })
     }
 

@@ -97,7 +97,9 @@ impl<'a, T: Scalar> Reader<'a, T> {
             return Err(Error::ExtraTensor { tensor });
         }
         let output = last.ok_or(relugrad::Error::InputNodes { found: 0 })?;
-        Ok(self.builder.build(output)?)
+        let network = self.builder.build(output)?;
+        self.budget.values(&network)?;
+        Ok(network)
     }
 
     /// Adds a node after checking its inputs, shape and tensors.

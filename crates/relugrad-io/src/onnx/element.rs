@@ -58,6 +58,16 @@ pub(super) fn type_name(code: i32) -> String {
 }
 
 impl Element {
+    /// The bytes of a number in the file.
+    pub(super) fn size(self) -> usize {
+        match self {
+            Uint8 | Int8 | Bool => 1,
+            Uint16 | Int16 | Float16 | Bfloat16 => 2,
+            Float | Int32 | Uint32 => 4,
+            Int64 | Double | Uint64 => 8,
+        }
+    }
+
     /// The type of a number in the file.
     pub(super) fn of(code: i64) -> Option<Element> {
         let element = match code {

@@ -44,8 +44,11 @@ pub fn load_onnx(path: impl AsRef<Path>) -> Result<Model> {
         true => Ok(()),
         false => Err(not_onnx("its first bytes are no field of a model")),
     })?;
-    let beside = Beside::new(path.parent().unwrap_or(Path::new("")), &budget);
-    read(&bytes, &budget, &|tensor| beside.bytes(tensor)).map_err(|problem| problem.in_file(path))
+    let beside = Beside::new(path, &budget);
+    read(&bytes, &budget, &|tensor, bytes| {
+        beside.bytes(tensor, bytes)
+    })
+    .map_err(|problem| problem.in_file(path))
 }
 
 /// Reads the network of the bytes of an ONNX file, which must hold all tensors itself.
@@ -55,7 +58,7 @@ pub fn load_onnx(path: impl AsRef<Path>) -> Result<Model> {
 /// [`Error::Memory`], and [`Error::Network`].
 pub fn onnx_from_bytes(bytes: &[u8]) -> Result<Model> {
     let budget = Limits::of_process().budget(bytes.len() as u64);
-    read(bytes, &budget, &|tensor| {
+    read(bytes, &budget, &|tensor, _| {
         Err(Error::OnnxTensor {
             tensor: tensor.name.clone(),
             problem: "its numbers are in another file; read the model from its path".into(),
@@ -66,7 +69,7 @@ pub fn onnx_from_bytes(bytes: &[u8]) -> Result<Model> {
 fn read(
     bytes: &[u8],
     budget: &Budget,
-    external: &dyn Fn(&TensorProto) -> Result<Vec<u8>>,
+    external: &dyn Fn(&TensorProto, u64) -> Result<Vec<u8>>,
 ) -> Result<Model> {
     budget.take(wire::decoded_size(bytes), || {
         "the decoded graph with its tensors".into()

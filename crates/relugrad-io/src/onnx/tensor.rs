@@ -137,7 +137,7 @@ impl Numbers {
 pub(super) fn decode(
     proto: &TensorProto,
     budget: &Budget,
-    external: &dyn Fn(&TensorProto) -> Result<Vec<u8>>,
+    external: &dyn Fn(&TensorProto, u64) -> Result<Vec<u8>>,
 ) -> Result<Tensor> {
     let problem = |problem: String| Error::OnnxTensor {
         tensor: proto.name.clone(),
@@ -160,7 +160,7 @@ pub(super) fn decode(
         format!("tensor `{}` of dimensions {dims:?}", proto.name)
     })?;
     let external = (proto.data_location == 1)
-        .then(|| external(proto))
+        .then(|| external(proto, (expected * element.size()) as u64))
         .transpose()?;
     let raw = external.as_deref().unwrap_or(&proto.raw_data);
     let numbers = numbers(proto, element, raw).map_err(problem)?;

@@ -1,9 +1,12 @@
 //! Graphs made by hand: what is refused, and how that is said.
 
 mod branches;
+mod external;
 mod gradients;
 mod mutants;
 mod subgraphs;
+mod wholes;
+mod widths;
 
 use prost::Message;
 
@@ -198,6 +201,17 @@ fn training_mode_and_wrong_types_are_refused() {
     }];
     let error = refused_nodes(vec![norm], vec![floats("a", &[2], &[1.0, 1.0])]);
     assert!(error.contains("evaluation mode"), "{error}");
+    for opset in [7, 9, 13] {
+        for outputs in [&["", "v"][..], &["m", "v", "s", "t"]] {
+            let mut norm = node("BatchNormalization", &["x", "a", "a", "a", "a"], "y");
+            norm.output.extend(outputs.iter().map(|&name| name.into()));
+            let mut model = model(vec![norm], vec![floats("a", &[2], &[1.0, 1.0])], &[1, 2]);
+            model.opset_import[0].version = opset;
+            assert!(refused(&model).contains("evaluation mode"));
+            model.graph.as_mut().unwrap().node[0].output[1..].fill(String::new());
+            assert!(onnx_from_bytes(&model.encode_to_vec()).is_ok());
+        }
+    }
     let mut leaky = node("LeakyRelu", &["x"], "y");
     leaky.attribute = vec![AttributeProto {
         name: "alpha".into(),

@@ -56,7 +56,9 @@ pub(super) fn build<T: Scalar>(
     draft.check(size, layers)?;
     let node = draft.layers(node, layers, 1.0)?;
     let node = draft.dense(node, classes, true, 1.0)?;
-    Ok(draft.builder.build(node)?)
+    let network = draft.builder.build(node)?;
+    draft.budget.values(&network)?;
+    Ok(network)
 }
 
 /// How many values there are somewhere, as far as that is known before the layers are made.

@@ -346,6 +346,11 @@ impl<'a> Importer<'a> {
         if n == 0 && count > 0 && mode != "constant" {
             return Err(bad());
         }
+        // What is cut off is not wrapped around.
+        let (start, kept) = ((-before).max(0), n + before.min(0) + after.min(0));
+        if mode == "wrap" && count > 0 && kept <= 0 {
+            return Err(bad());
+        }
         let inside = |p: i64| usize::try_from(p).ok().filter(|&p| p < n as usize);
         let entry = |p: i64| match mode {
             "constant" => Ok(inside(p)),
@@ -355,7 +360,7 @@ impl<'a> Importer<'a> {
                 let p = p.rem_euclid(period);
                 Ok(Some(p.min(period - p) as usize % n as usize))
             }
-            "wrap" => Ok(Some(p.rem_euclid(n) as usize)),
+            "wrap" => Ok(Some((start + (p - start).rem_euclid(kept)) as usize)),
             other => Err(call.error(format!("its mode `{other}` is unknown"))),
         };
         (-before..n + after).map(entry).collect()

@@ -403,7 +403,13 @@ impl<'a> Importer<'a> {
     }
 
     pub(super) fn batch_norm(&mut self, call: Call<'a>) -> Result<Value> {
-        if call.flag("training_mode", false)? || !call.flag("spatial", true)? {
+        // Before there was an attribute for it, the outputs of statistics told of training.
+        let statistics = call.node.output.iter().skip(1).any(|name| !name.is_empty());
+        let training = match self.opset < 14 {
+            true => statistics,
+            false => call.flag("training_mode", false)?,
+        };
+        if training || !call.flag("spatial", true)? {
             return Err(call.error(
                 "it normalises by statistics of the batch or of each place; export the model in evaluation mode",
             ));

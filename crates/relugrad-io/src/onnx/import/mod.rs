@@ -8,6 +8,7 @@ mod linear;
 mod order;
 mod pooling;
 mod shape;
+mod versions;
 
 use std::collections::{HashMap, HashSet};
 
@@ -33,7 +34,7 @@ pub(super) struct Importer<'a> {
     graph: &'a GraphProto,
     /// What is left for all that the file asks for.
     budget: &'a Budget,
-    external: &'a dyn Fn(&TensorProto) -> Result<Vec<u8>>,
+    external: &'a dyn Fn(&TensorProto, u64) -> Result<Vec<u8>>,
     opset: i64,
     builder: Builder<f64>,
     values: HashMap<&'a str, Value>,
@@ -65,7 +66,7 @@ impl<'a> Importer<'a> {
         graph: &'a GraphProto,
         opset: i64,
         budget: &'a Budget,
-        external: &'a dyn Fn(&TensorProto) -> Result<Vec<u8>>,
+        external: &'a dyn Fn(&TensorProto, u64) -> Result<Vec<u8>>,
     ) -> Importer<'a> {
         Importer {
             graph,
@@ -90,7 +91,14 @@ impl<'a> Importer<'a> {
 
     pub(super) fn run(mut self) -> Result<Model> {
         let output = self.output()?;
+        versions::check_opset(self.opset)?;
         let order = self.sorted(output)?;
+        let own = |node: &NodeProto| matches!(node.domain.as_str(), "" | "ai.onnx");
+        for node in order.iter().map(|&i| &self.graph.node[i]) {
+            if own(node) {
+                versions::check_attributes(Call { node }, self.opset)?;
+            }
+        }
         self.head = self.find_head(output)?;
         self.read_initializers()?;
         self.read_input()?;
@@ -115,6 +123,7 @@ impl<'a> Importer<'a> {
             "output",
         )?;
         let network = self.builder.build(id)?;
+        self.budget.values(&network)?;
         let gradients =
             FileGradients::new(self.formulas, self.weights, &self.left_out, &self.steps);
         Ok(Model::new(network, gradients, self.notes))

@@ -56,7 +56,7 @@ pub(super) fn binary(operator: &str) -> Option<Binary> {
         "Sub" => (|a, b| a - b, |_, _| [1.0, -1.0]),
         "Mul" => (|a, b| a * b, |a, b| [b, a]),
         "Div" => (|a, b| a / b, |a, b| [1.0 / b, -a / (b * b)]),
-        "Pow" => (f64::powf, |a, b| [b * a.powf(b - 1.0), power_rate(a, b)]),
+        "Pow" => (f64::powf, |a, b| [base_rate(a, b), power_rate(a, b)]),
         "Mod" => (|a, b| a % b, |a, b| [1.0, -(a / b).trunc()]),
         "Max" => (
             |a, b| if a >= b || a.is_nan() { a } else { b },
@@ -68,6 +68,14 @@ pub(super) fn binary(operator: &str) -> Option<Binary> {
         ),
         _ => return None,
     })
+}
+
+/// The derivative of `a^b` with respect to `a`; `a^0` is 1 for every `a`.
+fn base_rate(a: f64, b: f64) -> f64 {
+    if b == 0.0 {
+        return 0.0;
+    }
+    b * a.powf(b - 1.0)
 }
 
 /// The derivative of `a^b` with respect to `b`.

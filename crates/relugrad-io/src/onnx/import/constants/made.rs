@@ -83,11 +83,11 @@ impl<'a> Importer<'a> {
         if let (Some(first), Some(limit), Some(step)) =
             (start.scalar(), limit.scalar(), delta.scalar())
         {
-            let count = ((limit - first) / step).ceil().max(0.0);
+            let count = ((limit - first) / step).ceil();
             if !count.is_finite() {
                 return Err(call.error("its delta is 0, or an end of it is not finite"));
             }
-            let count = self.reserve(call, &[count as usize])?;
+            let count = self.reserve(call, &[count.max(0.0) as usize])?;
             let range = (0..count).map(|i| first + i as f64 * step);
             let range = Tensor::real(element, vec![count], range);
             return self.range_terms(call, range, &start, &delta);

@@ -138,8 +138,9 @@ impl<'a> Importer<'a> {
         let sum = |s: i128, v: i128| wrap(s + v);
         let result = match call.operator() {
             "ReduceSum" => groups.fold(&values, 0, sum),
+            // A mean lies between the entries, wherever their sum does.
             "ReduceMean" => {
-                let sums = groups.fold(&values, 0, sum);
+                let sums = groups.fold(&values, 0, |s: i128, v| s + v);
                 sums.iter().map(|s| s / groups.size as i128).collect()
             }
             "ReduceProd" => groups.fold(&values, 1, |p: i128, v| wrap(p.wrapping_mul(v))),

@@ -1,0 +1,236 @@
+//! Which attributes an operator has in which versions of ONNX: one that it lacks would be passed over in silence.
+
+use super::*;
+
+/// The newest version of ONNX's operators whose attributes are known here.
+const NEWEST: i64 = 28;
+
+/// An attribute with the first and last version of its operator that has it.
+struct Attribute {
+    name: &'static str,
+    first: i64,
+    last: i64,
+}
+
+const fn always(name: &'static str) -> Attribute {
+    from(0, name)
+}
+
+const fn from(first: i64, name: &'static str) -> Attribute {
+    let last = NEWEST;
+    Attribute { name, first, last }
+}
+
+const fn until(last: i64, name: &'static str) -> Attribute {
+    let first = 0;
+    Attribute { name, first, last }
+}
+
+/// Operators with their attributes.
+#[rustfmt::skip]
+const OPERATORS: &[(&str, &[Attribute])] = &[
+    ("Abs", &[]),
+    ("Add", &[]),
+    ("And", &[]),
+    ("ArgMax", &[always("axis"), always("keepdims"), from(12, "select_last_index")]),
+    ("ArgMin", &[always("axis"), always("keepdims"), from(12, "select_last_index")]),
+    ("AveragePool", &[always("auto_pad"), from(10, "ceil_mode"), always("count_include_pad"), from(19, "dilations"), always("kernel_shape"), always("pads"), always("strides")]),
+    ("BatchNormalization", &[always("epsilon"), always("momentum"), until(8, "spatial"), from(14, "training_mode")]),
+    ("Cast", &[from(24, "round_mode"), from(19, "saturate"), always("to")]),
+    ("CastLike", &[from(24, "round_mode"), from(19, "saturate")]),
+    ("Ceil", &[]),
+    ("Celu", &[always("alpha")]),
+    ("Clip", &[until(10, "max"), until(10, "min")]),
+    ("Concat", &[always("axis")]),
+    ("Constant", &[from(11, "sparse_value"), always("value"), from(12, "value_float"), from(12, "value_floats"), from(12, "value_int"), from(12, "value_ints"), from(12, "value_string"), from(12, "value_strings")]),
+    ("ConstantOfShape", &[always("value")]),
+    ("Conv", &[always("auto_pad"), always("dilations"), always("group"), always("kernel_shape"), always("pads"), always("strides")]),
+    ("Cos", &[]),
+    ("Div", &[]),
+    ("Dropout", &[until(11, "ratio"), from(12, "seed")]),
+    ("Elu", &[always("alpha")]),
+    ("Equal", &[]),
+    ("Erf", &[]),
+    ("Exp", &[]),
+    ("Expand", &[]),
+    ("Flatten", &[always("axis")]),
+    ("Floor", &[]),
+    ("Gather", &[always("axis")]),
+    ("GatherElements", &[always("axis")]),
+    ("Gelu", &[always("approximate")]),
+    ("Gemm", &[always("alpha"), always("beta"), always("transA"), always("transB")]),
+    ("GlobalAveragePool", &[]),
+    ("GlobalMaxPool", &[]),
+    ("Greater", &[]),
+    ("GreaterOrEqual", &[]),
+    ("GroupNormalization", &[always("epsilon"), always("num_groups"), from(21, "stash_type")]),
+    ("HardSwish", &[]),
+    ("Identity", &[]),
+    ("InstanceNormalization", &[always("epsilon")]),
+    ("LRN", &[always("alpha"), always("beta"), always("bias"), always("size")]),
+    ("LayerNormalization", &[always("axis"), always("epsilon"), always("stash_type")]),
+    ("LeakyRelu", &[always("alpha")]),
+    ("Less", &[]),
+    ("LessOrEqual", &[]),
+    ("Log", &[]),
+    ("LogSoftmax", &[always("axis")]),
+    ("LpNormalization", &[always("axis"), always("p")]),
+    ("MatMul", &[]),
+    ("Max", &[]),
+    ("MaxPool", &[always("auto_pad"), from(10, "ceil_mode"), from(10, "dilations"), always("kernel_shape"), always("pads"), from(8, "storage_order"), always("strides")]),
+    ("Mean", &[]),
+    ("Min", &[]),
+    ("Mish", &[]),
+    ("Mod", &[always("fmod")]),
+    ("Mul", &[]),
+    ("Neg", &[]),
+    ("Not", &[]),
+    ("Or", &[]),
+    ("PRelu", &[]),
+    ("Pad", &[always("mode"), until(10, "pads"), until(10, "value")]),
+    ("Pow", &[]),
+    ("RMSNormalization", &[always("axis"), always("epsilon"), always("stash_type")]),
+    ("Range", &[from(27, "stash_type")]),
+    ("Reciprocal", &[]),
+    ("ReduceL1", &[until(17, "axes"), always("keepdims"), from(18, "noop_with_empty_axes")]),
+    ("ReduceL2", &[until(17, "axes"), always("keepdims"), from(18, "noop_with_empty_axes")]),
+    ("ReduceLogSum", &[until(17, "axes"), always("keepdims"), from(18, "noop_with_empty_axes")]),
+    ("ReduceLogSumExp", &[until(17, "axes"), always("keepdims"), from(18, "noop_with_empty_axes")]),
+    ("ReduceMax", &[until(17, "axes"), always("keepdims"), from(18, "noop_with_empty_axes")]),
+    ("ReduceMean", &[until(17, "axes"), always("keepdims"), from(18, "noop_with_empty_axes")]),
+    ("ReduceMin", &[until(17, "axes"), always("keepdims"), from(18, "noop_with_empty_axes")]),
+    ("ReduceProd", &[until(17, "axes"), always("keepdims"), from(18, "noop_with_empty_axes")]),
+    ("ReduceSum", &[until(12, "axes"), always("keepdims"), from(13, "noop_with_empty_axes")]),
+    ("ReduceSumSquare", &[until(17, "axes"), always("keepdims"), from(18, "noop_with_empty_axes")]),
+    ("Relu", &[]),
+    ("Reshape", &[from(14, "allowzero")]),
+    ("Round", &[]),
+    ("Selu", &[always("alpha"), always("gamma")]),
+    ("Shape", &[from(15, "end"), from(15, "start")]),
+    ("Sigmoid", &[]),
+    ("Sign", &[]),
+    ("Sin", &[]),
+    ("Size", &[]),
+    ("Slice", &[until(9, "axes"), until(9, "ends"), until(9, "starts")]),
+    ("Softmax", &[always("axis")]),
+    ("Softplus", &[]),
+    ("Softsign", &[]),
+    ("Split", &[always("axis"), from(18, "num_outputs"), until(12, "split")]),
+    ("Sqrt", &[]),
+    ("Squeeze", &[until(12, "axes")]),
+    ("Sub", &[]),
+    ("Sum", &[]),
+    ("Swish", &[always("alpha")]),
+    ("Tanh", &[]),
+    ("Tile", &[]),
+    ("Transpose", &[always("perm")]),
+    ("Unsqueeze", &[until(12, "axes")]),
+    ("Where", &[]),
+    ("Xor", &[]),
+];
+
+/// Refuses versions of the operators that are not known.
+pub(super) fn check_opset(opset: i64) -> Result<()> {
+    if opset <= NEWEST {
+        return Ok(());
+    }
+    Err(graph_error(format!(
+        "its operators are of version {opset}, and those up to {NEWEST} are known; export it with an older opset"
+    )))
+}
+
+/// Refuses attributes that an operator of this version does not have or that are there twice.
+pub(super) fn check_attributes(call: Call, opset: i64) -> Result<()> {
+    let known = OPERATORS.binary_search_by_key(&call.operator(), |(name, ..)| name);
+    let Ok(place) = known else {
+        return Ok(());
+    };
+    let (_, attributes) = OPERATORS[place];
+    let mut seen = HashSet::new();
+    for attribute in &call.node.attribute {
+        let name = &attribute.name;
+        if !seen.insert(name) {
+            return Err(call.error(format!("it has two attributes `{name}`")));
+        }
+        let Some(found) = attributes.iter().find(|known| known.name == name) else {
+            return Err(call.error(format!("its operator has no attribute `{name}`")));
+        };
+        if !(found.first..=found.last).contains(&opset) {
+            return Err(call.error(format!(
+                "its operator has no attribute `{name}` in version {opset} of ONNX's operators"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::onnx::onnx_from_bytes;
+    use crate::onnx::proto::AttributeProto;
+    use crate::onnx::tests::{model, node};
+
+    fn refused(nodes: Vec<NodeProto>, opset: i64) -> Option<String> {
+        let mut proto = model(nodes, Vec::new(), &[1, 2]);
+        proto.opset_import[0].version = opset;
+        let read = onnx_from_bytes(&proto.encode_to_vec());
+        read.err().map(|error| error.to_string())
+    }
+
+    fn with(operator: &str, names: &[&str]) -> Vec<NodeProto> {
+        let attribute = |name: &&str| AttributeProto {
+            name: (*name).into(),
+            ..AttributeProto::default()
+        };
+        vec![NodeProto {
+            attribute: names.iter().map(attribute).collect(),
+            ..node(operator, &["x"], "y")
+        }]
+    }
+
+    #[test]
+    fn the_table_is_in_order() {
+        assert!(OPERATORS.is_sorted_by_key(|(name, ..)| *name));
+    }
+
+    #[test]
+    fn an_attribute_that_no_version_or_another_one_has_is_refused() {
+        for &(operator, attributes) in OPERATORS {
+            let lacks = |name: &str, opset| {
+                let error = refused(with(operator, &[name]), opset).unwrap_or_default();
+                assert!(
+                    error.contains(&format!(
+                        "({operator}): its operator has no attribute `{name}`"
+                    )),
+                    "{operator} {opset}: {error}"
+                );
+            };
+            lacks("axis_of_nothing", 17);
+            for attribute in attributes {
+                if attribute.first > 7 {
+                    lacks(attribute.name, attribute.first - 1);
+                }
+                if attribute.last < NEWEST {
+                    lacks(attribute.name, attribute.last + 1);
+                }
+                let known = refused(with(operator, &[attribute.name]), attribute.first.max(7));
+                assert!(!known.unwrap_or_default().contains("has no attribute"));
+                let twice = refused(with(operator, &[attribute.name; 2]), attribute.first.max(7));
+                assert!(twice.unwrap_or_default().contains("it has two attributes"));
+            }
+        }
+    }
+
+    #[test]
+    fn later_versions_are_refused_by_number() {
+        let relu = || vec![node("Relu", &["x"], "y")];
+        assert_eq!(refused(relu(), NEWEST), None);
+        for opset in [NEWEST + 1, 999, i64::MAX] {
+            let error = refused(relu(), opset).unwrap_or_default();
+            assert!(error.contains(&format!("version {opset}")), "{error}");
+        }
+    }
+}
