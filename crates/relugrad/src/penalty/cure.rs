@@ -5,7 +5,7 @@ use super::pair::{PairAdjoint, PairPenalty, PairPoint};
 use super::{Described, GradientAdjoint, GradientPoint, OptionValue, Penalty, Promises};
 use crate::buffer::Buffer;
 use crate::error::{Result, check_non_negative};
-use crate::norm::{Size, sign};
+use crate::norm::Size;
 use crate::scalar::Scalar;
 
 /// The option `step` of all penalties along a segment.
@@ -100,9 +100,9 @@ impl PairPenalty for Cure {
 
     fn evaluate(&self, at: &PairPoint, adjoint: Option<&mut PairAdjoint>) -> Result<f64> {
         if let Some(adjoint) = adjoint {
-            adjoint.add_change(2.0, at.change());
+            adjoint.add_own_change(2.0, at);
         }
-        Ok(Size::Squared.of(at.change()))
+        Ok(at.squared_change())
     }
 
     fn is_held(&self) -> bool {
@@ -144,15 +144,20 @@ impl Direction {
 
     /// `z` for one sample; 0 if `g = 0`.
     pub(crate) fn write<T: Scalar>(self, g: &[T], z: &mut [T]) {
+        let unit = match self {
+            Direction::Sign => {
+                let count = g.iter().filter(|&&g| g != T::ZERO).count();
+                T::ONE / T::from_f64((count.max(1) as f64).sqrt())
+            }
+            Direction::Gradient { .. } => {
+                let norm = Size::L2.of(g);
+                let norm = T::from_f64(if norm > 0.0 { norm } else { 1.0 });
+                return z.iter_mut().zip(g).for_each(|(z, &g)| *z = g / norm);
+            }
+        };
         for (z, &g) in z.iter_mut().zip(g) {
-            *z = match self {
-                Direction::Sign => sign(g),
-                Direction::Gradient { .. } => g,
-            };
-        }
-        let norm = Size::L2.of(z);
-        if norm > 0.0 {
-            z.iter_mut().for_each(|z| *z /= T::from_f64(norm));
+            let negative = if g < T::ZERO { -unit } else { T::ZERO };
+            *z = if g > T::ZERO { unit } else { negative };
         }
     }
 

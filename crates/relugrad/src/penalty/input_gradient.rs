@@ -47,6 +47,11 @@ impl GradientPoint<'_> {
         self.gradient.get()
     }
 
+    /// `‖g‖₂²`.
+    pub fn squared_length(&self) -> f64 {
+        self.power.powi(2) * self.magnified.size(Size::Squared)
+    }
+
     /// `ĝ` and `q` with `g = q ĝ`: where the loss of a sample is nearly certain, `g` may be too small to be a number while `ĝ`
     /// still has its direction, and `q` is a power of two, or 0 if that underflows as well. Elsewhere `q = 1`.
     pub fn magnified(&self) -> (&[f64], f64) {
@@ -93,6 +98,12 @@ impl GradientAdjoint<'_> {
             ));
         }
         self.a.add(0, self.logit.weight * scale, v);
+    }
+
+    /// Adds `scale · g` to `∂φ/∂g`, where `g` is that of the sample.
+    pub fn add_own_gradient(&mut self, scale: f64, at: &GradientPoint) {
+        let weight = self.logit.weight * scale * self.power * at.power;
+        self.a.add_numbers(weight, &at.magnified);
     }
 
     /// Adds a derivative of the objective with respect to `ĝ`, which has the weight in it already.
@@ -151,15 +162,13 @@ impl GramPenalty for Squared {
     }
 }
 
-/// The factor of the value in `g = q ĝ` is `q²`.
+/// `‖g‖²`; `∂/∂g = 2 g`.
 impl InputGradientPenalty for Squared {
     fn evaluate(&self, at: &GradientPoint, adjoint: Option<&mut GradientAdjoint>) -> Result<f64> {
-        let (g, power) = at.magnified();
-        let factor = power.powi(2);
         if let Some(adjoint) = adjoint {
-            adjoint.add_magnified(2.0 * factor, g);
+            adjoint.add_own_gradient(2.0, at);
         }
-        Ok(factor * Size::Squared.of(g))
+        Ok(at.squared_length())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 
 use crate::buffer::Buffer;
+use crate::norm::Size;
 
 /// Numbers of one of the two types.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +61,15 @@ pub(crate) struct Numbers<'a> {
 }
 
 impl<'a> Numbers<'a> {
+    /// Their size, without widening them.
+    pub(crate) fn size(&self, size: Size) -> f64 {
+        match (self.factor == 1.0, self.raw) {
+            (true, Raw::Single(numbers)) => size.of(numbers),
+            (true, Raw::Double(numbers)) => size.of(numbers),
+            (false, _) => size.of(self.get()),
+        }
+    }
+
     pub(crate) fn new(raw: Raw<'a>) -> Numbers<'a> {
         Numbers::times(raw, 1.0)
     }
@@ -91,6 +101,18 @@ impl RawMut<'_> {
         match self {
             RawMut::Single(sums) => sums.len(),
             RawMut::Double(sums) => sums.len(),
+        }
+    }
+
+    /// Adds `scale` times numbers of its own type, or of the other.
+    pub(crate) fn add_numbers(&mut self, scale: f64, numbers: &Numbers) {
+        match (self, numbers.raw) {
+            (RawMut::Single(sums), Raw::Single(own)) if numbers.factor == 1.0 => {
+                let scale = scale as f32;
+                let pairs = sums.iter_mut().zip(own);
+                pairs.for_each(|(sum, &x)| *sum += scale * x);
+            }
+            (sums, _) => sums.add(0, scale, numbers.get()),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::numbers::{Numbers, RawMut};
 use super::{Described, GradientAdjoint, GradientPoint, LogitAdjoint, LogitSums};
 use crate::error::Result;
+use crate::norm::Size;
 
 /// A penalty `φ(f, y, g; f', g')` of logits and input gradients at `x` and at `x' = x + δ`.
 ///
@@ -105,6 +106,11 @@ impl PairPoint<'_> {
         self.displacement.get()
     }
 
+    /// `‖g' − g‖₂²`.
+    pub fn squared_change(&self) -> f64 {
+        self.change.size(Size::Squared)
+    }
+
     /// `g' − g`; `[D]`.
     pub fn change(&self) -> &[f64] {
         self.change.get()
@@ -147,6 +153,15 @@ impl<'a> PairAdjoint<'a> {
             && first.len() == v.len()
         {
             first.add(0, -self.first_logits.weight * scale * *power, v);
+        }
+    }
+
+    /// Adds `scale · (g' − g)` to `∂φ/∂g'` and its negative to `∂φ/∂g`, where these are those of the sample.
+    pub fn add_own_change(&mut self, scale: f64, at: &PairPoint) {
+        let weight = self.first_logits.weight * scale;
+        self.second.a.add_numbers(weight, &at.change);
+        if let (Some(first), power) = &mut self.first {
+            first.add_numbers(-weight * *power, &at.change);
         }
     }
 

@@ -112,14 +112,15 @@ impl LogitSums {
 
     /// Adds the derivative in the logits, `f̄ + S r̄ + ∂⟨S̄, S⟩/∂f`.
     pub(crate) fn add_to(&self, loss: &dyn LossFunction, state: &[f64], f_bar: &mut [f64]) {
-        let mut product = Buffer::zeros(self.outputs());
-        if self.touched {
-            loss.hessian_pullback(state, &self.s, &mut product);
-            add(f_bar, 1.0, &product);
-            loss.hessian_times(state, &self.r, &mut product);
-            add(f_bar, 1.0, &product);
-            add(f_bar, 1.0, &self.f);
+        if !self.touched {
+            return;
         }
+        let mut product = Buffer::zeros(self.outputs());
+        loss.hessian_pullback(state, &self.s, &mut product);
+        add(f_bar, 1.0, &product);
+        loss.hessian_times(state, &self.r, &mut product);
+        add(f_bar, 1.0, &product);
+        add(f_bar, 1.0, &self.f);
     }
 }
 
