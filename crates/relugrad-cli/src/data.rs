@@ -1,46 +1,17 @@
 //! The options that say where samples come from.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use anyhow::anyhow;
 use clap::Args;
-use relugrad_train::data::{Dataset, Scale, Source, Split};
+use relugrad_train::data::{Dataset, Source, Split};
+use toml::{Table, Value};
 
 use crate::failure::Failure;
-use crate::values::{count, share};
+use crate::flags::{self, Flags};
 
 /// How samples are read from the path of `--data`.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct DataOptions {
-    /// File of the class indices of an .npy file of samples
-    #[arg(long, value_name = "FILE", help_heading = "Data")]
-    labels: Option<PathBuf>,
-
-    /// Column of a .csv file that has the labels: a name, or a number from 0 (default: the last)
-    #[arg(long, value_name = "COLUMN", help_heading = "Data")]
-    label_column: Option<String>,
-
-    /// How numbers of .npz, .npy and .csv become features in [0, 1]: auto (bytes by 255), range, or MIN,MAX
-    #[arg(
-        long,
-        value_name = "SCALE",
-        default_value = "auto",
-        allow_hyphen_values = true,
-        help_heading = "Data"
-    )]
-    scale: Scale,
-
-    /// Shape of a sample of such a file, such as 1,28,28
-    #[arg(long, value_name = "SHAPE", value_delimiter = ',', value_parser = count, help_heading = "Data")]
-    shape: Vec<usize>,
-
-    /// Share that is kept for testing, of every class alike, where the data do not tell the test samples
-    #[arg(long, value_name = "SHARE", default_value = "0.2", allow_negative_numbers = true, value_parser = share, help_heading = "Data")]
-    test_fraction: f64,
-
-    /// Seed of that split
-    #[arg(long, value_name = "SEED", default_value = "0", help_heading = "Data")]
-    split_seed: u64,
-}
+pub(crate) type DataOptions = Flags<flags::Data>;
 
 /// A path and how its samples are read, for commands that evaluate a model on the test samples.
 #[derive(Clone, Debug, Args)]
@@ -63,7 +34,7 @@ pub(crate) struct TestData {
 impl TestData {
     /// The test samples.
     pub(crate) fn load(&self) -> Result<Dataset, Failure> {
-        Ok(self.options.source(&self.from).load()?.test)
+        Ok(self.options.source(&self.from)?.load()?.test)
     }
 
     /// The files that are read.
@@ -73,31 +44,30 @@ impl TestData {
 
     /// All samples, those for testing first.
     pub(crate) fn load_all(&self) -> Result<Dataset, Failure> {
-        Ok(self.options.source(&self.from).load_all()?)
+        Ok(self.options.source(&self.from)?.load_all()?)
     }
 }
 
 impl DataOptions {
     /// Training and test samples of a path, `digits`, a directory or a file.
     pub(crate) fn load(&self, path: &str) -> Result<Split, Failure> {
-        Ok(self.source(path).load()?)
+        Ok(self.source(path)?.load()?)
     }
 
     /// The files that these options name.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
-        self.labels.as_deref().into_iter()
+        let given = self.values().iter();
+        let labels = given.filter(|(key, _)| key == "data.labels");
+        labels.filter_map(|(_, value)| value.as_str().map(Path::new))
     }
 
     /// What is to be read.
-    fn source(&self, path: &str) -> Source {
-        Source {
-            path: path.to_owned(),
-            labels: self.labels.clone(),
-            label_column: self.label_column.clone(),
-            scale: self.scale,
-            shape: self.shape.clone(),
-            test_fraction: self.test_fraction,
-            split_seed: self.split_seed,
-        }
+    fn source(&self, path: &str) -> Result<Source, Failure> {
+        let table = self.over(Table::new())?.remove("data");
+        let read = table.map_or_else(|| Ok(Source::default()), Value::try_into);
+        let source: Source =
+            read.map_err(|error| Failure::Usage(anyhow!("{}", error.message())))?;
+        let path = path.to_owned();
+        Ok(Source { path, ..source })
     }
 }

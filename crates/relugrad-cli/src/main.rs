@@ -10,6 +10,7 @@ mod data;
 mod derive;
 mod evaluate;
 mod failure;
+mod flags;
 mod inspect;
 mod interrupt;
 mod model;

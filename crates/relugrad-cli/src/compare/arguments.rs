@@ -9,12 +9,11 @@ use relugrad::penalty::{CatalogueEntry, OptionValue, PenaltyOption};
 use relugrad_train::attack::{Attacker, Fgsm, Norm, Pgd};
 use relugrad_train::compare::{Plan, Variant};
 use relugrad_train::data::Split;
-use relugrad_train::{
-    Adversarial, AnyOptimizer, Architecture, Configuration, EarlyStopping, Ramp, Training,
-};
+use relugrad_train::{Adversarial, Architecture, Configuration, EarlyStopping, Ramp, Training};
 
 use crate::data::DataOptions;
 use crate::failure::Failure;
+use crate::flags::{self, Flags, Length};
 use crate::values::{Grid, count, non_negative, penalty_help, positive};
 
 /// Help of the option whose values are penalties.
@@ -85,21 +84,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Passes over the training samples [default: 30]
-    #[arg(long, value_name = "N", value_parser = count)]
-    epochs: Option<usize>,
-
-    /// Samples in a training step [default: 64]
-    #[arg(long, value_name = "N", value_parser = count)]
-    batch_size: Option<usize>,
-
-    /// Learning rate [default: 0.001]
-    #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = positive)]
-    lr: Option<f64>,
-
-    /// Optimizer: adam, adamw, or sgd with momentum 0.9 [default: adam]
-    #[arg(long, value_name = "NAME")]
-    optimizer: Option<AnyOptimizer>,
+    #[command(flatten)]
+    length: Flags<Length>,
 
     /// Epochs over which the weight of a penalty grows linearly from 0 [default: 3]
     #[arg(long, value_name = "EPOCHS", allow_negative_numbers = true, value_parser = non_negative)]
@@ -236,19 +222,16 @@ impl Arguments {
     /// How all networks are trained.
     fn training(&self) -> Result<Training, Failure> {
         let usage = |error: relugrad_train::Error| Failure::Usage(error.into());
-        let configuration = match &self.config {
-            Some(path) => Configuration::load(path).map_err(usage)?,
-            None => Configuration::default(),
-        };
+        if let Some(path) = &self.config {
+            Configuration::load(path).map_err(usage)?;
+        }
+        let table = self.length.over(flags::file(self.config.as_deref())?);
+        let configuration = table.and_then(Configuration::from_table).map_err(usage)?;
         let mut training = configuration.training;
         if self.config.is_none() {
             training.ramp = Ramp::linear(3.0);
         }
         training.adversarial = None;
-        training.epochs = self.epochs.unwrap_or(training.epochs);
-        training.batch_size = self.batch_size.unwrap_or(training.batch_size);
-        training.learning_rate = self.lr.unwrap_or(training.learning_rate);
-        training.optimizer = self.optimizer.clone().unwrap_or(training.optimizer);
         training.ramp = self.warmup.map_or(training.ramp, Ramp::linear);
         // The last network counts, and the test samples have no say in it.
         training.stopping = EarlyStopping::default();
