@@ -8,11 +8,11 @@
 
 use std::ops::ControlFlow;
 
-use relugrad::{Loss, Objective, Penalty};
+use relugrad::Penalty;
 use relugrad_train::attack::{Attacker, Norm, Pgd};
 use relugrad_train::compare::{Plan, Run, Variant, compare};
 use relugrad_train::data::{digits, stratified_split};
-use relugrad_train::{Architecture, Event, Ramp, Result, Training};
+use relugrad_train::{Event, Result};
 
 /// Largest loss of clean accuracy against plain training.
 const CLEAN_LOSS: f64 = 0.02;
@@ -62,17 +62,9 @@ fn main() -> Result<()> {
         variants.extend(weights.map(|lambda| Variant::Penalty(penalty.clone(), lambda)));
     }
     let plan = Plan {
-        certified_samples: 0,
-        data: stratified_split(&training, 0.2, 1)?,
-        model: Architecture::mlp(&[128, 128]),
-        training: Training {
-            ramp: Ramp::linear(3.0),
-            ..Training::new(Objective::new(Loss::softmax_cross_entropy()))
-        },
-        variants,
         seeds: vec![0, 1],
         attacks: vec![(Attacker::new(Pgd {}, Norm::Linf, 0.1, 20, 2), true)],
-        attack_samples: 1000,
+        ..Plan::new(stratified_split(&training, 0.2, 1)?, variants)
     };
     let comparison = compare(&plan, None, &mut show, &|| true)?;
     let plain = row(&comparison.runs, "none", 0.0);

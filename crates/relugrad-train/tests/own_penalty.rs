@@ -5,7 +5,10 @@ use relugrad::penalty::{
     Described, GramAdjoint, GramPenalty, GramPoint, JacobianAdjoint, JacobianPenalty,
     JacobianPoint, Promises,
 };
-use relugrad::{Error, Loss, Mlp, Network, Objective, Penalty, Result, Targets};
+use relugrad::{Direction, Error, Loss, Mlp, Network, Objective, Penalty, Result, Targets};
+use relugrad_train::Architecture;
+use relugrad_train::compare::{Plan, Variant, compare};
+use relugrad_train::data::{digits, stratified_split};
 use relugrad_train::evaluate::Samples;
 use relugrad_train::verify::{PenaltyReport, verify_penalty};
 
@@ -202,4 +205,35 @@ fn weights_of_samples_are_those_of_repeated_ones() {
             assert!((g - h).abs() < 1e-12 * size, "{penalty}: {g} {h}");
         }
     }
+}
+
+#[test]
+fn two_penalties_of_one_name_are_two_in_a_comparison() {
+    let data = stratified_split(&digits(), 0.2, 0).unwrap();
+    let cure = |step| Penalty::Cure {
+        step,
+        direction: Direction::Sign,
+    };
+    let variants = [cure(0.5), cure(1.5), Penalty::rows(Rows(Fault::None))];
+    let variants = variants.map(|penalty| Variant::Penalty(penalty, 0.01));
+    let mut plan = Plan::new(data, variants.to_vec());
+    plan.model = Architecture::mlp(&[4]);
+    plan.training.epochs = 1;
+    plan.attacks.clear();
+    let comparison = compare(&plan, None, &mut (), &|| true).unwrap();
+    let names: Vec<&str> = comparison
+        .runs
+        .iter()
+        .map(|run| &*run.regularizer)
+        .collect();
+    assert_eq!(
+        names,
+        ["none", "cure(step=0.5)", "cure(step=1.5)", "own-rows"]
+    );
+    for run in &comparison.runs {
+        let means: Vec<&str> = run.evaluation.penalties.iter().map(|p| &*p.name).collect();
+        assert_eq!(means, &names[1..]);
+    }
+    let again = compare(&plan, Some(comparison.clone()), &mut (), &|| true).unwrap();
+    assert_eq!(again.runs, comparison.runs);
 }
