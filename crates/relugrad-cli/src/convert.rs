@@ -166,7 +166,7 @@ fn encode<T: Scalar>(
 ) -> anyhow::Result<Vec<u8>> {
     let bytes = match format {
         Format::Onnx => onnx_to_bytes(network),
-        _ => to_bytes(network, metadata),
+        Format::Safetensors | Format::NNet => to_bytes(network, metadata),
     };
     bytes.context("the model cannot be written")
 }

@@ -87,7 +87,7 @@ pub struct Settings {
     pub adversarial: Vec<Adversarial>,
     /// Threads that computed it. They change the time, never the numbers.
     pub threads: usize,
-    /// Attacks of the evaluation, in the order of [`Evaluation::robust_accuracy`].
+    /// Attacks of the evaluation, in the order of [`Measured::robust_accuracy`].
     pub attacks: Vec<ShownAttack>,
 }
 
@@ -113,7 +113,7 @@ pub struct Run {
     /// One entry for each epoch.
     pub curve: Vec<EpochMetrics>,
     /// Measured after the last epoch, on the test samples.
-    pub evaluation: Evaluation,
+    pub evaluation: Measured,
     /// Median time of a training step in milliseconds.
     pub step_milliseconds: f64,
 }
@@ -137,7 +137,7 @@ pub struct EpochMetrics {
 
 /// What is measured on the test samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Evaluation {
+pub struct Measured {
     /// Share of test samples classified correctly; in `[0, 1]`.
     pub clean_accuracy: f64,
     /// Mean cross-entropy.

@@ -8,7 +8,7 @@ use relugrad_train::attack::{
 };
 use relugrad_train::data::{Split, digits, stratified_split};
 use relugrad_train::evaluate::{Samples, robust_accuracy};
-use relugrad_train::robustness::{Evaluation, evaluate};
+use relugrad_train::robustness::{EvaluationOptions, evaluate};
 use relugrad_train::{Adversarial, Configuration, Error, Trainer, Training};
 use serde::{Deserialize, Serialize};
 
@@ -110,7 +110,7 @@ fn training_with_an_own_attack_is_resumed_to_the_same_bytes() {
 fn an_own_attack_is_evaluated_beside_the_others_of_its_ball() {
     let (network, test) = (trained(), data().test);
     let own = |norm, epsilon| Attacker::new(Momentum { keep: 1.0 }, norm, epsilon, 10, 1);
-    let evaluation = Evaluation {
+    let evaluation = EvaluationOptions {
         linf: vec![0.1],
         l2: vec![],
         certified: 0,
@@ -118,7 +118,7 @@ fn an_own_attack_is_evaluated_beside_the_others_of_its_ball() {
         pgd_steps: 5,
         apgd_steps: 5,
         further: vec![own(Norm::Linf, 0.1), own(Norm::Linf, 0.3)],
-        ..Evaluation::default()
+        ..EvaluationOptions::default()
     };
     let evaluated = evaluate(&network, &test, &evaluation, &mut (), &|| true).unwrap();
     let report = evaluated.report;

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use relugrad::{Loss, Metric, Mlp, Network, Objective, Penalty};
 use relugrad_train::attack::{ApgdCe, Attacker, Norm, Pgd};
 use relugrad_train::data::{Dataset, Split, digits, stratified_split};
-use relugrad_train::robustness::{Attacked, Evaluated, Evaluation, evaluate};
+use relugrad_train::robustness::{Attacked, Evaluated, EvaluationOptions, evaluate};
 use relugrad_train::{Adversarial, Training, train};
 
 static DATA: LazyLock<Split> = LazyLock::new(|| stratified_split(&digits(), 0.2, 0).unwrap());
@@ -40,13 +40,13 @@ static NETWORKS: LazyLock<Vec<Network<f32>>> = LazyLock::new(|| {
 });
 
 fn evaluated(network: &Network<f32>) -> Evaluated<f32> {
-    let evaluation = Evaluation {
+    let evaluation = EvaluationOptions {
         linf: vec![0.1, 0.2],
         l2: vec![0.5, 1.0],
         samples: 200,
         certified: 40,
         penalties: vec![Penalty::Jacobian],
-        ..Evaluation::default()
+        ..EvaluationOptions::default()
     };
     evaluate(network, &DATA.test, &evaluation, &mut (), &|| true).unwrap()
 }
@@ -223,7 +223,7 @@ fn masked_gradients_are_told_by_their_reason() {
 #[test]
 fn an_evaluation_refuses_other_data() {
     let refused = |network: Network<f32>| {
-        let evaluation = Evaluation::default();
+        let evaluation = EvaluationOptions::default();
         evaluate(&network, &DATA.test, &evaluation, &mut (), &|| true).is_err()
     };
     assert!(refused(Mlp::new(&[63, 4, 10]).build(0).unwrap()));
@@ -233,7 +233,7 @@ fn an_evaluation_refuses_other_data() {
 /// Wherever it is stopped, an evaluation keeps what is finished, and that is what the whole evaluation says.
 #[test]
 fn an_evaluation_that_is_stopped_keeps_the_parts_that_are_finished() {
-    let evaluation = Evaluation {
+    let evaluation = EvaluationOptions {
         linf: vec![0.1],
         l2: vec![0.5],
         samples: 40,
@@ -244,7 +244,7 @@ fn an_evaluation_that_is_stopped_keeps_the_parts_that_are_finished() {
         apgd_restarts: 1,
         deepfool_steps: 4,
         penalties: vec![Penalty::Jacobian],
-        ..Evaluation::default()
+        ..EvaluationOptions::default()
     };
     let asked = AtomicUsize::new(0);
     let stopped_after = |questions: usize| {
@@ -305,12 +305,12 @@ fn the_smallest_change_of_class_lies_between_lower_and_upper() {
         let images = Array2::from_shape_simple_fn((8, 2), || random.random_range(0.0..1.0_f32));
         let labels = (0..8).map(|i| i % 3).collect();
         let data = Dataset::new("grid", images, labels, 3, vec![2]).unwrap();
-        let evaluation = Evaluation {
+        let evaluation = EvaluationOptions {
             linf: vec![0.3],
             l2: vec![0.3],
             pgd_steps: 10,
             apgd_steps: 10,
-            ..Evaluation::default()
+            ..EvaluationOptions::default()
         };
         let found = evaluate(&network, &data, &evaluation, &mut (), &|| true);
         for sample in found.unwrap().report.samples {

@@ -50,7 +50,14 @@ pub(super) fn stages<T: Scalar>(
             let rows = network.outputs().max(2) - 1;
             stages.extend(trace.gram_work(rows));
         }
-        _ => stages.push(sweep(
+        Workload::Jacobian
+        | Workload::PlainStep
+        | Workload::InputGradientStep
+        | Workload::JacobianStep
+        | Workload::CrossLipschitzStep
+        | Workload::HessianFrobeniusStep
+        | Workload::CureStep
+        | Workload::AllPenaltiesStep => stages.push(sweep(
             "cotangents of the Jacobian's rows",
             network.outputs(),
         )),

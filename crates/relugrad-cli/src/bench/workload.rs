@@ -78,7 +78,14 @@ impl<'p, T: Scalar> Runner<'p, T> {
                 let trace = network.trace(inputs.view())?;
                 Outputs::Numbers(trace.curvature(&loss)?.frobenius_norm()?.to_vec())
             }
-            _ => {
+            Workload::FiniteDifferenceJacobian
+            | Workload::PlainStep
+            | Workload::InputGradientStep
+            | Workload::JacobianStep
+            | Workload::CrossLipschitzStep
+            | Workload::HessianFrobeniusStep
+            | Workload::CureStep
+            | Workload::AllPenaltiesStep => {
                 let difference = FiniteDifference::forward(DIFFERENCE)?;
                 Outputs::Jacobian(difference.jacobian(network, inputs.view())?)
             }
@@ -142,7 +149,10 @@ fn objective(
             .into_iter()
             .filter(Penalty::is_function_of_gram)
             .collect(),
-        _ => return Ok(None),
+        Workload::Jacobian
+        | Workload::Hvp
+        | Workload::HessianFrobenius
+        | Workload::FiniteDifferenceJacobian => return Ok(None),
     };
     let mut objective = Objective::new(*loss);
     for penalty in penalties {

@@ -49,7 +49,7 @@ impl Output {
         }
         let results = match earlier {
             Earlier::Resume => results(&folder)?,
-            _ => None,
+            Earlier::Keep | Earlier::Replace => None,
         };
         let mut names: Vec<String> = report::FILES.map(str::to_owned).to_vec();
         let runs = results.iter().flat_map(|earlier| &earlier.runs);

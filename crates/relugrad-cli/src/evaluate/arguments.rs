@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, value_parser};
 use relugrad::Penalty;
-use relugrad_train::robustness::Evaluation;
+use relugrad_train::robustness::EvaluationOptions;
 
 use crate::data::TestData;
 use crate::model::ModelFile;
@@ -123,8 +123,8 @@ impl std::str::FromStr for Radii {
 }
 
 impl Arguments {
-    pub(super) fn evaluation(&self) -> Evaluation {
-        Evaluation {
+    pub(super) fn evaluation(&self) -> EvaluationOptions {
+        EvaluationOptions {
             linf: self.linf.0.clone(),
             l2: self.l2.0.clone(),
             samples: self.samples,
@@ -136,7 +136,7 @@ impl Arguments {
             certified: self.certify,
             penalties: self.penalties.clone(),
             seed: self.seed,
-            ..Evaluation::default()
+            ..EvaluationOptions::default()
         }
     }
 }

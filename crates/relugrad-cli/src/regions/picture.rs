@@ -97,7 +97,9 @@ pub(super) fn picture(title: &str, view: &View, shown: &[Shown], colour: Colour)
     let legend = (place.left + width + 20.0, place.top + 10.0);
     match colour {
         Colour::Class => class_legend(&mut canvas, legend, shown),
-        _ => scale_legend(&mut canvas, legend, colour, range),
+        Colour::Jacobian | Colour::InputGradient | Colour::Curvature => {
+            scale_legend(&mut canvas, legend, colour, range);
+        }
     }
     canvas.finish(title)
 }
@@ -163,7 +165,7 @@ fn boundary(place: &Place, shown: &[Shown]) -> Vec<[[f64; 2]; 2]> {
         let between = |i: &usize| match part.edges[*i] {
             // Each line is a side of two parts; the one of the smaller class draws it.
             Edge::Classes(a, b) => *class == a.min(b),
-            _ => false,
+            Edge::Window | Edge::Kink(_) => false,
         };
         (0..part.edges.len())
             .filter(between)

@@ -37,7 +37,7 @@ pub(crate) mod fixture {
     use relugrad_train::Divergence;
     use relugrad_train::attack::{Attacker, Norm, Pgd};
     use relugrad_train::compare::{
-        Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run, Settings, ShownAttack,
+        Comparison, Diverged, EpochMetrics, Measured, PenaltyMean, Run, Settings, ShownAttack,
     };
 
     fn attack(epsilon: f64, headline: bool) -> ShownAttack {
@@ -86,7 +86,7 @@ pub(crate) mod fixture {
             lambda,
             seed,
             curve: vec![epoch(1), epoch(2)],
-            evaluation: Evaluation {
+            evaluation: Measured {
                 clean_accuracy: clean,
                 attacked_clean_accuracy: clean,
                 loss: 0.5,

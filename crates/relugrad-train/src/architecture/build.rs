@@ -94,7 +94,13 @@ impl Size {
                 groups,
                 ..
             } => Some([*outputs, taps(self.channels, window, *groups)]),
-            _ => None,
+            Layer::Gate(_)
+            | Layer::MaxPool(_)
+            | Layer::AveragePool(_)
+            | Layer::GlobalAverage
+            | Layer::Maxout { .. }
+            | Layer::BatchNorm
+            | Layer::Residual { .. } => None,
         }
     }
 

@@ -2,7 +2,7 @@
 //! for each attack.
 //!
 //! To add one of your own, implement [`Attack`] and give it to [`Attacker::new`], to
-//! [`Adversarial`](crate::Adversarial) or to [`Evaluation`](crate::robustness::Evaluation). In this crate a new one is a file
+//! [`Adversarial`](crate::Adversarial) or to [`EvaluationOptions`](crate::robustness::EvaluationOptions). In this crate a new one is a file
 //! of this folder and its lines below.
 
 mod any;

@@ -3,7 +3,7 @@
 mod run;
 
 pub use crate::comparison::{
-    Certified, Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
+    Certified, Comparison, Diverged, EpochMetrics, Measured, PenaltyMean, Run, Settings,
     ShownAttack,
 };
 pub use run::{ADVERSARIAL, PLAIN, Plan, Variant, compare};

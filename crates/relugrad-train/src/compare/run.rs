@@ -8,7 +8,7 @@ use relugrad::{GoOn, Loss, Metric, Network, Objective, Penalty};
 use crate::architecture::Architecture;
 use crate::attack::{Attacker, Norm, Pgd};
 use crate::comparison::{
-    Certified, Comparison, Diverged, EpochMetrics, Evaluation, PenaltyMean, Run, Settings,
+    Certified, Comparison, Diverged, EpochMetrics, Measured, PenaltyMean, Run, Settings,
     ShownAttack,
 };
 use crate::configuration::PenaltySettings;
@@ -384,7 +384,7 @@ impl Plan {
         network: &Network<f32>,
         observer: &mut dyn Observer,
         go_on: GoOn,
-    ) -> relugrad::Result<Evaluation> {
+    ) -> relugrad::Result<Measured> {
         let loss = Loss::softmax_cross_entropy();
         let test = Samples::new(&self.data.test);
         let attacked = test.first(self.attack_samples);
@@ -417,7 +417,7 @@ impl Plan {
             0 => None,
             count => Some(certify(network, &attacked.first(count), go_on)?),
         };
-        Ok(Evaluation {
+        Ok(Measured {
             clean_accuracy,
             loss: mean_loss,
             attacked_clean_accuracy,

@@ -247,7 +247,10 @@ impl Experiment {
             Mode::Resume {
                 checkpoint: true, ..
             } => Some(Checkpoint::load(self.last())?),
-            _ => None,
+            Mode::Resume {
+                checkpoint: false, ..
+            }
+            | Mode::Anew => None,
         };
         let network = match (&checkpoint, &self.configuration.start) {
             // The model that was started from is no longer needed.

@@ -30,7 +30,7 @@ pub use run::evaluate;
 /// | `further` | none | attacks of one's own |
 /// | `seed` | 0 | of random starts |
 #[derive(Clone, Debug, PartialEq)]
-pub struct Evaluation {
+pub struct EvaluationOptions {
     /// Sizes of perturbations in ℓ∞.
     pub linf: Vec<f64>,
     /// Sizes of perturbations in ℓ2.
@@ -57,9 +57,9 @@ pub struct Evaluation {
     pub seed: u64,
 }
 
-impl Default for Evaluation {
-    fn default() -> Evaluation {
-        Evaluation {
+impl Default for EvaluationOptions {
+    fn default() -> EvaluationOptions {
+        EvaluationOptions {
             linf: vec![0.05, 0.1, 0.2],
             l2: vec![0.25, 0.5, 1.0],
             samples: 1000,
@@ -79,7 +79,7 @@ impl Default for Evaluation {
 /// The name of the worst of all attacks among their names.
 pub const WORST: &str = "worst";
 
-impl Evaluation {
+impl EvaluationOptions {
     /// All attacks in the order of growing strength, for each norm and size; without those that need more classes.
     pub(crate) fn attackers(&self, classes: usize) -> Vec<Attacker> {
         let linf = self.linf.iter().map(|&epsilon| (Norm::Linf, epsilon));

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::certificate::Radii;
 use super::diagnosis::Diagnosis;
-use super::{Evaluation, Share};
+use super::{EvaluationOptions, Share};
 use crate::attack::{ApgdCe, ApgdDlr, Attack, AttackSettings, Noise, Norm, Pgd};
 
 /// What was found out about a network.
@@ -89,7 +89,7 @@ pub struct Evaluated<T> {
 
 impl Report {
     /// Certified accuracy at the sizes of the attacks, and median radii.
-    pub(super) fn certify(&mut self, evaluation: &Evaluation, samples: &[Sample]) {
+    pub(super) fn certify(&mut self, evaluation: &EvaluationOptions, samples: &[Sample]) {
         let certified: Vec<&Sample> = samples.iter().filter(|s| s.radii.is_some()).collect();
         if certified.is_empty() {
             return;

@@ -7,7 +7,7 @@ use relugrad::{GoOn, Loss, Network, Objective, Scalar, Targets, Workspace};
 use super::certificate::{Certificate, Radii, wide};
 use super::diagnosis::Diagnosis;
 use super::report::{Attacked, Evaluated, Report, Sample};
-use super::{Evaluation, Share, WORST};
+use super::{EvaluationOptions, Share, WORST};
 use crate::attack::{AttackOptions, AttackSettings, Attacker, Norm};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -29,12 +29,12 @@ const BATCH: usize = 32;
 /// of the network.
 ///
 /// # Errors
-/// Those of [`Evaluation::check`]; [`Error::Data`](crate::Error::Data) for a network of other inputs or fewer logits than
+/// Those of [`EvaluationOptions::check`]; [`Error::Data`](crate::Error::Data) for a network of other inputs or fewer logits than
 /// classes; the engine's errors, among them [`relugrad::Error::Stopped`] when nothing is finished.
 pub fn evaluate<T: Scalar>(
     network: &Network<T>,
     data: &Dataset,
-    evaluation: &Evaluation,
+    evaluation: &EvaluationOptions,
     observer: &mut dyn Observer,
     go_on: GoOn,
 ) -> Result<Evaluated<T>> {
@@ -98,7 +98,7 @@ enum Part {
 /// A network with the samples to attack.
 struct Subject<'a, T> {
     network: &'a Network<T>,
-    evaluation: &'a Evaluation,
+    evaluation: &'a EvaluationOptions,
     loss: Loss,
     attacked: Samples<T>,
     go_on: GoOn<'a>,
