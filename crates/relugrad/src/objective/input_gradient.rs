@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::forward::{Adjoint, Context};
 use super::pair::{First, SecondPoint};
-use super::sample::{ThreadTools, check_fault};
+use super::sample::{PointTools, ThreadTools, check_fault};
 use super::workspace::{Evaluation, SweepPair, per_sample, to_scalar};
 use crate::buffer::Buffer;
 use crate::error::{Result, check_finite};
@@ -136,9 +136,9 @@ fn gradient_term<T: Scalar>(
     };
     let sums = a.par_chunks_mut(d).zip(adjoint.logits.par_chunks_mut(k));
     values.zip(sums).try_for_each_init(
-        || ThreadTools::new(k),
+        || ThreadTools::<PointTools>::new(k),
         |tools, ((sample, value), (a, f_bar))| {
-            let sums = &mut tools.get().sums.logit;
+            let sums = &mut tools.get().sums;
             sums.reset();
             let point = point(sample);
             let mut adjoint = GradientAdjoint {

@@ -15,7 +15,7 @@ use super::forward::{Adjoint, Context, logit_point};
 use super::gram::first_affine;
 use super::input_gradient::{add_hessian_times, gradient_point, residual_row};
 use super::plan::{Plan, Route};
-use super::sample::{ThreadTools, Tools, check_fault};
+use super::sample::{PointTools, ThreadTools, check_fault};
 use super::workspace::{per_sample, to_scalar};
 use crate::buffer::Buffer;
 use crate::error::{Result, check_finite};
@@ -262,16 +262,16 @@ impl<T: Scalar> SecondPoint<T> {
         let sums = sums.zip(second_a.zip(self.logits.par_chunks_mut(k)));
         let values = values.par_iter_mut().enumerate().with_min_len(together);
         values.zip(sums).try_for_each_init(
-            || ThreadTools::new(k),
+            || ThreadTools::<PointTools>::new(k),
             |tools, ((sample, value), ((a, f_bar), (second_a, second_f_bar)))| {
-                let Tools { sums, second, .. } = tools.get();
-                sums.logit.reset();
+                let PointTools { sums, second } = tools.get();
+                sums.reset();
                 second.reset();
                 let first_point = first.point(at, sample);
                 let point = seen.point(at, &first_point, sample);
                 let adjoint = &mut PairAdjoint::new(
                     at.forward.share(lambda, sample),
-                    (&mut sums.logit, second),
+                    (&mut *sums, second),
                     (
                         first.shared.is_none().then(|| T::raw_mut(a)),
                         first_point.power,
@@ -279,10 +279,10 @@ impl<T: Scalar> SecondPoint<T> {
                     T::raw_mut(second_a),
                 );
                 *value = penalty.evaluate(&point, Some(adjoint))?;
-                check_fault(penalty, &sums.logit, sample)?;
+                check_fault(penalty, sums, sample)?;
                 check_fault(penalty, second, sample)?;
                 let logit = &first_point.logit;
-                sums.logit.add_to(logit.loss, logit.state, f_bar);
+                sums.add_to(logit.loss, logit.state, f_bar);
                 let logit = &point.second.logit;
                 second.add_to(logit.loss, logit.state, second_f_bar);
                 Ok(())
@@ -343,9 +343,9 @@ impl<T: Scalar> SecondPoint<T> {
             at.forward.samples()
         };
         samples.with_min_len(together).try_for_each_init(
-            || ThreadTools::new(k),
+            || ThreadTools::<PointTools>::new(k),
             |tools, (sample, (a, x_bar))| {
-                let sums = &mut tools.get().sums.logit;
+                let sums = &mut tools.get().sums;
                 sums.reset();
                 let point = first.point(at, sample);
                 let mut adjoint = GradientAdjoint {

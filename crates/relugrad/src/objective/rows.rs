@@ -7,7 +7,7 @@ use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
 use super::forward::{Adjoint, Context};
-use super::sample::{ThreadTools, check_fault};
+use super::sample::{PointTools, ThreadTools, check_fault};
 use super::workspace::{Evaluation, SweepPair};
 use crate::error::{Result, check_finite};
 use crate::jacobian::{SWEEP_MEMORY, blocks};
@@ -103,9 +103,9 @@ impl<T: Scalar> RowsStage<T> {
         let lambda = at.lambda(term);
         let sums = self.a.par_chunks_mut(k * d).zip(logits.par_chunks_mut(k));
         samples.zip(sums).try_for_each_init(
-            || ThreadTools::new(k),
+            || ThreadTools::<PointTools>::new(k),
             |tools, ((sample, (value, jacobian)), (a, f_bar))| {
-                let sums = &mut tools.get().sums.logit;
+                let sums = &mut tools.get().sums;
                 sums.reset();
                 let jacobian = Numbers::new(T::raw(jacobian));
                 let point = jacobian_point(at, start + sample, jacobian.get());

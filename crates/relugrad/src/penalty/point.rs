@@ -78,8 +78,8 @@ pub(crate) struct LogitSums {
     f: Vec<f64>,
     /// `∂/∂r` with `S` constant.
     pub(crate) r: Vec<f64>,
-    /// `∂/∂S` with `r` constant, symmetric.
-    pub(crate) s: Vec<f64>,
+    /// `∂/∂S` with `r` constant, symmetric; empty if there is none, for it would be the largest of all.
+    s: Vec<f64>,
     /// Whether there are any.
     touched: bool,
     /// What a penalty did wrong.
@@ -91,7 +91,7 @@ impl LogitSums {
         LogitSums {
             f: vec![0.0; outputs],
             r: vec![0.0; outputs],
-            s: vec![0.0; outputs * outputs],
+            s: Vec::new(),
             touched: false,
             fault: None,
         }
@@ -110,14 +110,22 @@ impl LogitSums {
         self.r.len()
     }
 
+    fn s_mut(&mut self) -> &mut [f64] {
+        let k = self.outputs();
+        self.s.resize(k * k, 0.0);
+        &mut self.s
+    }
+
     /// Adds the derivative in the logits, `f̄ + S r̄ + ∂⟨S̄, S⟩/∂f`.
     pub(crate) fn add_to(&self, loss: &dyn LossFunction, state: &[f64], f_bar: &mut [f64]) {
         if !self.touched {
             return;
         }
         let mut product = Buffer::zeros(self.outputs());
-        loss.hessian_pullback(state, &self.s, &mut product);
-        add(f_bar, 1.0, &product);
+        if !self.s.is_empty() {
+            loss.hessian_pullback(state, &self.s, &mut product);
+            add(f_bar, 1.0, &product);
+        }
         loss.hessian_times(state, &self.r, &mut product);
         add(f_bar, 1.0, &product);
         add(f_bar, 1.0, &self.f);
@@ -162,7 +170,7 @@ impl LogitAdjoint<'_> {
     pub fn add_hessian(&mut self, scale: f64, m: &[f64]) {
         let k = self.sums.outputs();
         if self.fits("the derivative with respect to S", m, k) {
-            add(&mut self.sums.s, self.weight * scale, m);
+            add(self.sums.s_mut(), self.weight * scale, m);
         }
     }
 
@@ -170,8 +178,9 @@ impl LogitAdjoint<'_> {
     pub fn add_hessian_outer(&mut self, scale: f64, a: &[f64], b: &[f64]) {
         let what = "the derivative with respect to S";
         if self.fits(what, a, 1) && self.fits(what, b, 1) {
-            add_outer(&mut self.sums.s, self.weight * scale, a, b);
-            add_outer(&mut self.sums.s, self.weight * scale, b, a);
+            let (weight, s) = (self.weight * scale, self.sums.s_mut());
+            add_outer(s, weight, a, b);
+            add_outer(s, weight, b, a);
         }
     }
 
