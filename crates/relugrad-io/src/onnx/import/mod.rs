@@ -157,7 +157,7 @@ impl<'a> Importer<'a> {
                 continue;
             }
             let mut tensor = tensor::decode(proto, self.budget, self.external)?;
-            if tensor.reals().is_some() {
+            if tensor.element != Element::Bool {
                 tensor.formula = Some(self.formulas.array(&proto.name, &tensor.dims));
             }
             if self

@@ -133,11 +133,16 @@ impl<'a> Importer<'a> {
         let dims = x.dims.clone();
         let Numbers::Real(values) = &x.numbers else {
             let values = self.wholes(x).into_iter();
-            return Ok(match to {
+            let mut result = match to {
                 Element::Float => Tensor::real(to, dims, values.map(|v| f64::from(v as f32))),
                 to if to.is_real() => Tensor::real(to, dims, values.map(|v| v as f64)),
                 to => Tensor::whole(to, dims, values),
-            });
+            };
+            // A weight kept in whole numbers has the gradient of the real number that it is made.
+            if to.is_real() {
+                result.formula = x.formula;
+            }
+            return Ok(result);
         };
         if to.is_real() {
             let mut result = Tensor::real(to, dims, values.iter().copied());

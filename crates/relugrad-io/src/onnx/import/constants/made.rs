@@ -3,11 +3,13 @@
 use super::*;
 
 impl<'a> Importer<'a> {
-    /// What a Constant node holds. Floating numbers are an array of the file, called as its output.
+    /// What a Constant node holds. Numbers are an array of the file, called as its output.
     pub(super) fn literal(&mut self, call: Call) -> Result<Tensor> {
         let mut tensor = self.held(call)?;
         let name = call.node.output.first();
-        if let (Some(name), Some(_)) = (name, tensor.reals()) {
+        if let Some(name) = name
+            && tensor.element != Element::Bool
+        {
             tensor.formula = Some(self.formulas.array(name, &tensor.dims));
         }
         Ok(tensor)

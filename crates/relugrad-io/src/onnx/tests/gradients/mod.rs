@@ -104,6 +104,27 @@ fn a_wrong_gradient_is_seen() {
     check(model(nodes, vec![w], &[1, 3]), "steps");
 }
 
+/// A weight kept in whole numbers has the gradient of the real numbers that it is made, and a shape has none.
+#[test]
+fn weights_in_whole_numbers_have_the_gradient_of_their_values() {
+    let mut flat = integers("w", &[1, -2, 3, 4, 0, 5]);
+    let mut cast = node("Cast", &["rows"], "weight");
+    cast.attribute = vec![integer("to", 11)];
+    let nodes = |weight: &str| vec![node("MatMul", &["x", weight], "y")];
+    let mut whole = vec![node("Reshape", &["w", "shape"], "rows"), cast];
+    whole.extend(nodes("weight"));
+    let shape = integers("shape", &[3, 2]);
+    flat.dims = vec![6];
+    let found = read(&model(whole, vec![flat, shape], &[1, 3]));
+    let real = doubles("v", &[3, 2], &[1.0, -2.0, 3.0, 4.0, 0.0, 5.0]);
+    let real = read(&model(nodes("v"), vec![real], &[1, 3]));
+    assert!(found.left_out().is_empty(), "{:?}", found.left_out());
+    let gradients = |model: &Model| model.file_gradients(&evaluate(model).1);
+    let (found, real) = (gradients(&found), gradients(&real));
+    assert_eq!((found.len(), &*found[0].0), (1, "w"));
+    assert!(found[0].1.iter().eq(real[0].1.iter()));
+}
+
 /// What has no gradient is named, with the reason.
 #[test]
 fn arrays_without_gradient_are_named() {
