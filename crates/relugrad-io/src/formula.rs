@@ -15,7 +15,12 @@ pub(crate) struct Formulas {
 #[derive(Clone, Debug)]
 enum Node {
     Array(FileArray),
-    Sum { len: usize, terms: Vec<Term> },
+    Sum {
+        len: usize,
+        terms: Vec<Term>,
+        /// Whether a way to an array leads through whole numbers that are computed.
+        whole: bool,
+    },
 }
 
 /// An array of the file.
@@ -43,6 +48,8 @@ pub(crate) enum Rule {
     },
     /// A product of matrices.
     Product(Product),
+    /// It depends on `x` in whole numbers, of which there is no differential.
+    Whole,
 }
 
 /// A table of places; the identity if there is none.
@@ -83,8 +90,15 @@ impl Formulas {
         if terms.is_empty() {
             return None;
         }
-        self.nodes.push(Node::Sum { len, terms });
+        let through = |term: &Term| matches!(term.rule, Rule::Whole) || self.is_whole(term.of);
+        let whole = terms.iter().any(through);
+        self.nodes.push(Node::Sum { len, terms, whole });
         Some(Formula(self.nodes.len() - 1))
+    }
+
+    /// Whether a constant depends on an array through whole numbers that are computed, of which there is no differential.
+    pub(crate) fn is_whole(&self, formula: Formula) -> bool {
+        matches!(&self.nodes[formula.0], Node::Sum { whole: true, .. })
     }
 
     fn len(&self, formula: Formula) -> usize {
@@ -191,6 +205,7 @@ impl Rule {
         match self {
             Rule::Entries { from, to, rates } => pull_back_entries(from, to, rates, y, x),
             Rule::Product(product) => product.pull_back(y, x),
+            Rule::Whole => {}
         }
     }
 }

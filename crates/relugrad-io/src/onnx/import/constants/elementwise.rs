@@ -140,7 +140,11 @@ impl<'a> Importer<'a> {
             };
             // A weight kept in whole numbers has the gradient of the real number that it is made.
             if to.is_real() {
-                result.formula = x.formula;
+                let whole = |formula: &Formula| self.formulas.is_whole(*formula);
+                match x.formula.filter(whole) {
+                    Some(_) => self.stepped(call, x),
+                    None => result.formula = x.formula,
+                }
             }
             return Ok(result);
         };

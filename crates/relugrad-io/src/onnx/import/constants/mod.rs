@@ -13,7 +13,7 @@ mod reductions;
 pub(super) use moves::Part;
 
 use super::*;
-use crate::formula::{Formula, Places, Rates, Term};
+use crate::formula::{Formula, Places, Rates, Rule, Term};
 use crate::onnx::element::Element;
 use crate::onnx::tensor::MOST_AXES;
 
@@ -91,7 +91,37 @@ impl<'a> Importer<'a> {
             operator if operator.starts_with("Reduce") => self.reduced_constant(call, &x)?,
             _ => self.elementwise(call, &x)?,
         };
-        Ok(vec![one])
+        Ok(vec![self.computed_from(call, inputs, one)])
+    }
+
+    /// Whole numbers that are computed, and not only moved, remember what they are computed from.
+    fn computed_from(&mut self, call: Call, inputs: &[Tensor], mut result: Tensor) -> Tensor {
+        let moves = [
+            "Identity",
+            "Dropout",
+            "Reshape",
+            "Flatten",
+            "Squeeze",
+            "Unsqueeze",
+            "Transpose",
+            "Slice",
+            "Gather",
+            "GatherElements",
+            "Concat",
+            "Expand",
+            "Tile",
+            "Pad",
+            "Where",
+        ];
+        if result.reals().is_none() && !moves.contains(&call.operator()) {
+            let whole = inputs.iter().filter(|input| input.reals().is_none());
+            let terms = whole.filter_map(|input| input.formula).map(|of| Term {
+                of,
+                rule: Rule::Whole,
+            });
+            result.formula = self.formulas.sum(result.len(), terms.collect());
+        }
+        result
     }
 
     /// Pays for a constant of these dimensions, and returns the number of its entries.

@@ -182,6 +182,19 @@ fn arrays_without_gradient_are_named() {
     ];
     let (names, left) = left_out(both, vec![weight()]);
     assert!(names == ["w"] && left.is_empty(), "{names:?} {left:?}");
+    // A weight kept in whole numbers with which the graph computes before it casts.
+    let mut real = node("Cast", &["sum"], "weight");
+    real.attribute = vec![integer("to", 1)];
+    let computed = vec![
+        node("Add", &["w", "zero"], "sum"),
+        real,
+        node("MatMul", &["x", "weight"], "y"),
+    ];
+    let mut kept = integers("w", &[1, 2, 3, 4]);
+    kept.dims = vec![2, 2];
+    let (names, left) = left_out(computed, vec![kept, integers("zero", &[-1])]);
+    assert!(names.is_empty() && left.len() == 2, "{names:?} {left:?}");
+    assert!(left[0].starts_with("w: node `the Cast` (Cast)"), "{left:?}");
     // A root has no derivative at 0.
     let root = vec![node("Sqrt", &["r"], "s"), node("Mul", &["x", "s"], "y")];
     let (names, left) = left_out(root, vec![floats("r", &[2], &[0.0, 1.0])]);
