@@ -4,8 +4,8 @@ use ndarray::{Array1, Array2, ArrayView1, Axis};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use relugrad::{
-    Cotangents, Error, FiniteDifference, Loss, Metric, Network, Objective, PathSums, Penalty,
-    Plane, Result, SWEEP_MEMORY, Scalar, Seeds, Tangents, Targets, Trace, gradient_change,
+    Cotangents, Error, FiniteDifference, Loss, Network, Norm, Objective, PathSums, Penalty, Plane,
+    Result, SWEEP_MEMORY, Scalar, Seeds, Tangents, Targets, Trace, gradient_change,
 };
 use relugrad_tests::cases::{Case, Shapes};
 use relugrad_tests::run::property;
@@ -149,29 +149,26 @@ fn of_region<T: Scalar>(asked: &mut Questions, network: &Network<T>, x: ArrayVie
     });
     asked.ask("hyperplanes", visited, |()| Vec::new());
     assert!(seen.iter().all(|v| v.is_finite()));
-    for metric in [Metric::L1, Metric::L2, Metric::Linf] {
+    for norm in Norm::ALL {
         let near: Vec<f64> = region
-            .nearest(5, metric)
+            .nearest(5, norm)
             .iter()
             .map(|near| near.distance)
             .collect();
         assert!(near.iter().all(|d| d.is_finite()));
-        let certain = region.certain_kink_distances().get(metric);
-        asked.distances("distances", Ok(region.distances(metric)));
+        let certain = region.certain_kink_distances().get(norm);
+        asked.distances("distances", Ok(region.distances(norm)));
         asked.distances(
             "kinks",
-            Ok(vec![region.kink_distances().get(metric), certain]),
+            Ok(vec![region.kink_distances().get(norm), certain]),
         );
-        let rivals = region.rivals(0, metric);
+        let rivals = region.rivals(0, norm);
         asked.distances(
             "rivals",
             rivals.map(|r| r.iter().map(|r| r.distance).collect()),
         );
-        asked.distances(
-            "radius",
-            region.certified_radius(0, metric).map(|r| vec![r]),
-        );
-        asked.ask("dual norm", metric.dual(wide(x).into_iter()), |&norm| {
+        asked.distances("radius", region.certified_radius(0, norm).map(|r| vec![r]));
+        asked.ask("dual norm", norm.dual(wide(x).into_iter()), |&norm| {
             vec![norm]
         });
     }

@@ -5,7 +5,7 @@
 //! where a singular value is zero (nuclear norm).
 
 use proptest::prelude::*;
-use relugrad::{Direction, FiniteDifference, Hinge, Metric, Objective, Penalty, Route};
+use relugrad::{Direction, FiniteDifference, Hinge, Norm, Objective, Penalty, Route};
 use relugrad_tests::cases::{Case, Shapes};
 use relugrad_tests::difference::holding_step;
 use relugrad_tests::matrix::{add, eigen, flatten, norm, scaled, singular_values, unit};
@@ -192,30 +192,30 @@ fn cure_with_a_small_step() {
     );
 }
 
-fn hinge(metric: Metric, nearest: usize, radius: f64) -> Hinge {
+fn hinge(norm: Norm, nearest: usize, radius: f64) -> Hinge {
     Hinge {
-        metric,
+        norm,
         nearest,
         radius,
     }
 }
 
 #[test]
-fn region_boundary_in_every_metric() {
-    for metric in [Metric::L1, Metric::L2, Metric::Linf] {
-        let penalty = Penalty::RegionBoundary(hinge(metric, 4, 2.0));
+fn region_boundary_in_every_norm() {
+    for norm in Norm::ALL {
+        let penalty = Penalty::RegionBoundary(hinge(norm, 4, 2.0));
         gradient_of(&penalty, Shapes::any());
     }
 }
 
 #[test]
-fn decision_boundary_in_every_metric() {
+fn decision_boundary_in_every_norm() {
     let shapes = || Shapes {
         outputs: 2..=5,
         ..Shapes::any()
     };
-    for metric in [Metric::L1, Metric::L2, Metric::Linf] {
-        let penalty = Penalty::DecisionBoundary(hinge(metric, 2, 5.0));
+    for norm in Norm::ALL {
+        let penalty = Penalty::DecisionBoundary(hinge(norm, 2, 5.0));
         gradient_of(&penalty, shapes());
     }
 }
@@ -226,7 +226,7 @@ fn maximum_margin() {
         outputs: 2..=5,
         ..Shapes::any()
     };
-    gradient_of(&Penalty::MaximumMargin(hinge(Metric::L2, 3, 3.0)), shapes);
+    gradient_of(&Penalty::MaximumMargin(hinge(Norm::L2, 3, 3.0)), shapes);
 }
 
 #[test]

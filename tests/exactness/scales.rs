@@ -10,8 +10,8 @@ use proptest::test_runner::TestCaseResult;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use relugrad::{
-    Builder, Direction, Error, FiniteDifference, Gate, Hinge, Loss, Metric, Mlp, Network,
-    Objective, Penalty, Route, Scalar, Targets,
+    Builder, Direction, Error, FiniteDifference, Gate, Hinge, Loss, Mlp, Network, Norm, Objective,
+    Penalty, Route, Scalar, Targets,
 };
 use relugrad_tests::cases::ROUTES;
 use relugrad_tests::run::property;
@@ -136,9 +136,9 @@ fn penalties(k: i32, jacobian_alone: bool) -> Vec<(Penalty, Penalty, i32)> {
         same(Penalty::JacobianProjected { rows: 2, seed: 1 }, 2),
         same(Penalty::CrossLipschitz, 2),
     ];
-    for (metric, radius) in [(Metric::L1, 2.0), (Metric::L2, 1.0), (Metric::Linf, 0.5)] {
+    for (norm, radius) in [(Norm::L1, 2.0), (Norm::L2, 1.0), (Norm::Linf, 0.5)] {
         let hinge = |radius| Hinge {
-            metric,
+            norm,
             nearest: 3,
             radius,
         };

@@ -141,11 +141,11 @@ fn geometric_penalties_equal_their_definitions() {
     property((shapes.cases(), penalties), |(case, penalty), residual| {
         let (_, a) = case.sizes();
         let near = |x: &[f64], target: &[f64]| match &penalty {
-            Penalty::RegionBoundary(hinge) => hyperplanes(&case.graph, x, hinge.metric),
-            Penalty::DecisionBoundary(hinge) => boundaries(&case.graph, x, target, hinge.metric),
+            Penalty::RegionBoundary(hinge) => hyperplanes(&case.graph, x, hinge.norm),
+            Penalty::DecisionBoundary(hinge) => boundaries(&case.graph, x, target, hinge.norm),
             Penalty::MaximumMargin(hinge) => [
-                hyperplanes(&case.graph, x, hinge.metric),
-                boundaries(&case.graph, x, target, hinge.metric),
+                hyperplanes(&case.graph, x, hinge.norm),
+                boundaries(&case.graph, x, target, hinge.norm),
             ]
             .concat(),
             _ => Vec::new(),

@@ -1,10 +1,10 @@
 //! Penalties on hyperplanes by their definitions: distances from the margins of the oracle, kinks from its pieces.
 
-use relugrad::{Direction, Hinge, Loss, Metric};
+use relugrad::{Direction, Hinge, Loss, Norm};
 
 use crate::graph::Graph;
 use crate::loss::evaluate;
-use crate::matrix::{add, norm, scaled, transposed_times};
+use crate::matrix::{self, add, scaled, transposed_times};
 use crate::penalty::{Derivatives, step_direction};
 use crate::segment::pieces;
 
@@ -20,19 +20,19 @@ pub struct Near {
 }
 
 /// The dual norm of a vector.
-pub fn dual(metric: Metric, v: &[f64]) -> f64 {
-    match metric {
-        Metric::L1 => v.iter().fold(0.0, |m, v| v.abs().max(m)),
-        Metric::L2 => norm(v),
-        Metric::Linf => v.iter().map(|v| v.abs()).sum(),
+pub fn dual(norm: Norm, v: &[f64]) -> f64 {
+    match norm {
+        Norm::L1 => v.iter().fold(0.0, |m, v| v.abs().max(m)),
+        Norm::L2 => matrix::norm(v),
+        Norm::Linf => v.iter().map(|v| v.abs()).sum(),
     }
 }
 
 /// All hyperplanes of a region, nearest first; those that the input does not reach are left out.
-pub fn hyperplanes(graph: &Graph, x: &[f64], metric: Metric) -> Vec<Near> {
+pub fn hyperplanes(graph: &Graph, x: &[f64], norm: Norm) -> Vec<Near> {
     let margins = graph.margins(&graph.at(x)).into_iter().enumerate();
     let near = margins.map(|(number, margin)| Near {
-        distance: margin.value / dual(metric, &margin.gradient),
+        distance: margin.value / dual(norm, &margin.gradient),
         normal: margin.gradient,
         number,
     });
@@ -40,7 +40,7 @@ pub fn hyperplanes(graph: &Graph, x: &[f64], metric: Metric) -> Vec<Near> {
 }
 
 /// The hyperplanes between the target and every other class, nearest first.
-pub fn boundaries(graph: &Graph, x: &[f64], target: &[f64], metric: Metric) -> Vec<Near> {
+pub fn boundaries(graph: &Graph, x: &[f64], target: &[f64], norm: Norm) -> Vec<Near> {
     let point = graph.at(x);
     let class =
         (0..target.len()).fold(0, |best, i| if target[i] > target[best] { i } else { best });
@@ -49,7 +49,7 @@ pub fn boundaries(graph: &Graph, x: &[f64], target: &[f64], metric: Metric) -> V
     let near = others.map(|other| {
         let normal = add(&j[class], -1.0, &j[other]);
         Near {
-            distance: (f[class] - f[other]) / dual(metric, &normal),
+            distance: (f[class] - f[other]) / dual(norm, &normal),
             normal,
             number: other,
         }
@@ -108,16 +108,16 @@ pub fn signature(hinge: &Hinge, mut near: Vec<Near>) -> Vec<usize> {
     } in near
     {
         facts.extend([number, usize::from(distance < hinge.radius)]);
-        match hinge.metric {
-            Metric::L1 => facts.push((0..normal.len()).fold(0, |best, i| {
+        match hinge.norm {
+            Norm::L1 => facts.push((0..normal.len()).fold(0, |best, i| {
                 if normal[i].abs() > normal[best].abs() {
                     i
                 } else {
                     best
                 }
             })),
-            Metric::L2 => {}
-            Metric::Linf => {
+            Norm::L2 => {}
+            Norm::Linf => {
                 let sign = |n: &f64| usize::from(*n > 0.0) + 2 * usize::from(*n < 0.0);
                 facts.extend(normal.iter().map(sign));
             }

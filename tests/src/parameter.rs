@@ -56,17 +56,17 @@ pub fn signature(case: &Case, graph: &Graph, penalty: &Penalty) -> Signature {
     for (x, target) in case.inputs.iter().zip(&case.targets) {
         match penalty {
             Penalty::RegionBoundary(hinge) => {
-                let near = geometry::hyperplanes(graph, x, hinge.metric);
+                let near = geometry::hyperplanes(graph, x, hinge.norm);
                 places.push(geometry::signature(hinge, near));
             }
             Penalty::DecisionBoundary(hinge) => {
-                let near = geometry::boundaries(graph, x, target, hinge.metric);
+                let near = geometry::boundaries(graph, x, target, hinge.norm);
                 places.push(geometry::signature(hinge, near));
             }
             Penalty::MaximumMargin(hinge) => {
                 let halves = [
-                    geometry::hyperplanes(graph, x, hinge.metric),
-                    geometry::boundaries(graph, x, target, hinge.metric),
+                    geometry::hyperplanes(graph, x, hinge.norm),
+                    geometry::boundaries(graph, x, target, hinge.norm),
                 ];
                 places.extend(halves.map(|near| geometry::signature(hinge, near)));
             }

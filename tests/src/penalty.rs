@@ -98,15 +98,15 @@ pub fn value(
             dot(&sum, &sum)
         }
         Penalty::RegionBoundary(hinge) => {
-            geometry::hinges(hinge, geometry::hyperplanes(graph, x, hinge.metric))
+            geometry::hinges(hinge, geometry::hyperplanes(graph, x, hinge.norm))
         }
         Penalty::DecisionBoundary(hinge) => {
-            geometry::hinges(hinge, geometry::boundaries(graph, x, target, hinge.metric))
+            geometry::hinges(hinge, geometry::boundaries(graph, x, target, hinge.norm))
         }
         Penalty::MaximumMargin(hinge) => {
             let halves = [
-                geometry::hyperplanes(graph, x, hinge.metric),
-                geometry::boundaries(graph, x, target, hinge.metric),
+                geometry::hyperplanes(graph, x, hinge.norm),
+                geometry::boundaries(graph, x, target, hinge.norm),
             ];
             halves
                 .into_iter()

@@ -1,7 +1,7 @@
 //! T67 and T68: derivatives of what hyperplanes make (`docs/theory.md`, sections 9 and 11).
 
 use proptest::prelude::*;
-use relugrad::{Direction, Hinge, Metric, Penalty};
+use relugrad::{Direction, Hinge, Norm, Penalty};
 use relugrad_tests::cases::{Case, Shapes};
 use relugrad_tests::difference::derivative;
 use relugrad_tests::geometry::{hyperplanes, kinks};
@@ -26,7 +26,7 @@ const KINKS: Penalty = Penalty::CureKinks {
 /// The hinge of the nearest hyperplane, far inside its radius.
 fn nearest() -> Penalty {
     Penalty::RegionBoundary(Hinge {
-        metric: Metric::L2,
+        norm: Norm::L2,
         nearest: 1,
         radius: 100.0,
     })
@@ -138,7 +138,7 @@ fn counter_distance_to_a_hyperplane_turns_with_its_normal() {
         };
         prop_assume!(!case.graph.nodes.iter().any(learned));
         prop_assume!(!case.graph.has_offsets() && case.distance_from_kinks() > 1e-6);
-        let near = hyperplanes(&case.graph, &case.inputs[0], Metric::L2);
+        let near = hyperplanes(&case.graph, &case.inputs[0], Norm::L2);
         prop_assume!(near.first().is_some_and(|near| near.distance > 1e-6));
         let gradient = penalty_gradient(&case, &nearest(), case.route());
         let grow = case.graph.parameters();

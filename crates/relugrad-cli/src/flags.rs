@@ -282,7 +282,7 @@ const FLAGS: [Flag; 36] = [
     flag("lazy", "lazy", (Kind::Count, "N"), ROBUSTNESS, "Take penalties in every N-th step only, with N times their weight"),
     flag("adversarial", "adversarial.method", (Kind::Text, "METHOD"), ROBUSTNESS, "Train on adversarial examples (share, steps: --set adversarial.share=0.5)"),
     flag("adversarial-epsilon", "adversarial.epsilon", (Kind::Real, "EPSILON"), ROBUSTNESS, "Their size, in units of the data"),
-    flag("adversarial-norm", "adversarial.norm", (Kind::Text, "NORM"), ROBUSTNESS, "Their norm: linf or l2"),
+    flag("adversarial-norm", "adversarial.norm", (Kind::Text, "NORM"), ROBUSTNESS, "Their norm: l1, l2 or linf"),
     flag("checkpoint-steps", "checkpoint-steps", (Kind::Count, "N"), LOGS, "Save a checkpoint every N steps, besides those after every epoch"),
     flag("log-steps", "log-steps", SWITCH, LOGS, "Log every step, besides every epoch"),
     flag("tensorboard", "tensorboard", SWITCH, LOGS, "Write TensorBoard's event files"),

@@ -14,7 +14,7 @@ use crate::error::{Error, Result, check_array, check_number};
 use crate::jacobian::{JacobianBlock, SWEEP_MEMORY, grams};
 use crate::linalg::symmetrise;
 use crate::loss::{Function, Loss, LossBatch, Targets, reduced_gram};
-use crate::norm::Size;
+use crate::norm::Norm;
 use crate::objective::FirstLayer;
 use crate::parallel::for_each_chunk;
 use crate::product::a_bt_serial;
@@ -246,7 +246,7 @@ impl<T: Scalar> Curvature<'_, '_, T> {
     /// # Errors
     /// [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
     pub fn frobenius_norm(&self) -> Result<Array1<f64>> {
-        self.of_each(|m| Ok(Size::L2.of(m)))
+        self.of_each(|m| Ok(Norm::L2.of(m)))
     }
 
     /// `‖H‖₂`, the largest eigenvalue (`H` is positive semidefinite), of each sample; `[B]`.

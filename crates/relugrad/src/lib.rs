@@ -75,6 +75,7 @@ pub use network::{
     BatchNorm, Builder, Constant, Gate, Initialization, MAX_WIDTH, Mlp, Network, Node, NodeId,
     Operation, Window,
 };
+pub use norm::Norm;
 pub use objective::{Evaluation, Objective, Route, Stage, Term, Workspace};
 pub use parallel::GoOn;
 pub use parameters::{ParameterInfo, Parameters};
@@ -82,7 +83,7 @@ pub use pattern::ActivationPattern;
 pub use penalty::{Direction, Hinge, Penalty};
 pub use region::{
     Audit, Cell, Crossing, Edge, GradientChange, Hyperplane, Jump, Kink, KinkDistances, Margins,
-    Metric, NearKink, PathSums, Piece, Plane, Polygon, Region, Rival, Slice, Walk, gradient_change,
+    NearKink, PathSums, Piece, Plane, Polygon, Region, Rival, Slice, Walk, gradient_change,
 };
 pub use scalar::Scalar;
 pub use sweep::{Cotangents, Seeds, Tangents};

@@ -129,6 +129,7 @@ pub(super) fn attack_charts(
             series: series.collect(),
         };
         let norm = match norm {
+            Norm::L1 => "in the sum over all pixels (ℓ1)",
             Norm::Linf => "in every pixel (ℓ∞)",
             Norm::L2 => "in Euclidean length (ℓ2)",
         };

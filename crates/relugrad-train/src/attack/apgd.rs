@@ -9,7 +9,9 @@ use ndarray::{Array2, ArrayView2};
 use relugrad::Scalar;
 use serde::{Deserialize, Serialize};
 
-use super::{Attack, AttackOptions, Look, Norm, Search};
+use super::{Attack, AttackOptions, Ball, Look, Norm, Search};
+use crate::error::{Error, Result};
+use crate::spec::Range;
 
 /// Auto-PGD on the loss: momentum, and steps that are halved when they no longer help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +25,10 @@ impl Attack for ApgdCe {
 
     fn options(&self, norm: Norm, epsilon: f64, steps: usize, restarts: usize) -> AttackOptions {
         options(norm, epsilon, steps, restarts)
+    }
+
+    fn check(&self, options: &AttackOptions) -> Result<()> {
+        check(Self::NAME, options)
     }
 
     fn search<T: Scalar>(
@@ -47,6 +53,10 @@ impl Attack for ApgdDlr {
 
     fn options(&self, norm: Norm, epsilon: f64, steps: usize, restarts: usize) -> AttackOptions {
         options(norm, epsilon, steps, restarts)
+    }
+
+    fn check(&self, options: &AttackOptions) -> Result<()> {
+        check(Self::NAME, options)
     }
 
     fn classes(&self) -> usize {
@@ -75,6 +85,16 @@ fn options(norm: Norm, epsilon: f64, steps: usize, restarts: usize) -> AttackOpt
         random_start: true,
         seed: 0,
     }
+}
+
+/// Refuses ℓ1, for which the steps of the paper are none: its own needs sparse ones (Croce & Hein 2021, *Mind the box*).
+fn check(name: &str, options: &AttackOptions) -> Result<()> {
+    if options.norm == Norm::L1 {
+        return Err(Error::Configuration {
+            problem: format!("the attack {name} has no steps in l1; take norm l2 or linf, or pgd"),
+        });
+    }
+    Range::AT_LEAST_ONE.check("steps of the attack", options.steps as f64)
 }
 
 /// Weight of the new step beside the momentum.
@@ -292,5 +312,13 @@ mod tests {
         assert_eq!(scaled, values);
         let equal = difference_of_logits_ratio(array![[1.0, 1.0, 1.0]].view(), &[0]);
         assert_eq!(equal.0, [0.0]);
+    }
+
+    #[test]
+    fn the_sum_norm_is_refused_with_what_to_take() {
+        let check = |norm| crate::attack::Attacker::new(ApgdCe {}, norm, 0.1, 5, 1).check();
+        let message = check(Norm::L1).unwrap_err().to_string();
+        assert!(message.contains("apgd-ce has no steps in l1"), "{message}");
+        assert!(check(Norm::L2).is_ok() && check(Norm::Linf).is_ok());
     }
 }

@@ -4,7 +4,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 use rayon::prelude::*;
 use relugrad::{GoOn, Network, Scalar};
 
-use super::Norm;
+use super::{Ball, Norm};
 use crate::error::{Result, check_range};
 use crate::prediction::prediction;
 use crate::stop::ask;
@@ -143,7 +143,7 @@ impl DeepFool {
 
     fn minimal<T: Scalar>(&self, delta: Vec<T>, steps: usize) -> Minimal<T> {
         Minimal {
-            norm: self.norm.of(delta.iter().copied()),
+            norm: self.norm.length(delta.iter().copied()),
             delta,
             steps,
         }
@@ -163,7 +163,7 @@ impl DeepFool {
         };
         let rivals = (0..f.len()).filter(|&k| k != y).filter_map(|k| {
             let w = difference(k);
-            let size = self.norm.dual_of(w.iter().copied());
+            let size = self.norm.dual_length(w.iter().copied());
             let gap = (f[k].into_f64() - f[y].into_f64()).abs();
             (size > 0.0).then(|| (gap / size, w))
         });

@@ -8,16 +8,17 @@
 mod any;
 mod apgd;
 mod attacker;
+mod ball;
 mod deepfool;
 mod fgsm;
 mod noise;
-mod norm;
 mod pgd;
 mod search;
 
 use std::fmt;
 
 use ndarray::Array2;
+pub use relugrad::Norm;
 use relugrad::Scalar;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -28,12 +29,12 @@ pub use attacker::Attacker;
 pub use deepfool::{DeepFool, Minimal};
 pub use fgsm::Fgsm;
 pub use noise::Noise;
-pub use norm::Norm;
 pub use pgd::Pgd;
 pub use search::{Look, Outcome, Search};
 
 use crate::error::Result;
 use crate::spec::Range;
+pub(crate) use ball::Ball;
 
 /// The attacks that a configuration can name.
 pub const ATTACKS: [Entry; 5] = [

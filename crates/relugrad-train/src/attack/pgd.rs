@@ -34,7 +34,7 @@ impl Attack for Pgd {
 #[cfg(test)]
 mod tests {
     use super::Pgd;
-    use crate::attack::{AnyAttack, ApgdCe, Attacker, Fgsm, Norm};
+    use crate::attack::{AnyAttack, ApgdCe, Attacker, Ball, Fgsm, Norm};
     use ndarray::array;
     use relugrad::{Builder, Loss, Network};
 
@@ -82,7 +82,7 @@ mod tests {
             ] {
                 let outcome = attack.run(&network, &loss, x.view(), &[0, 1], 0).unwrap();
                 for (a, c) in outcome.adversarial.rows().into_iter().zip(x.rows()) {
-                    assert!(norm.of(a.iter().zip(c).map(|(a, c)| a - c)) <= 0.25 + 1e-12);
+                    assert!(norm.length(a.iter().zip(c).map(|(a, c)| a - c)) <= 0.25 + 1e-12);
                     assert!(a.iter().all(|a| (0.0..=1.0).contains(a)));
                 }
             }

@@ -5,7 +5,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use relugrad::{GoOn, Loss, Network, Scalar, Targets, Trace};
 
-use super::AttackOptions;
+use super::{AttackOptions, Ball};
 use crate::prediction::correct;
 use crate::stop::ask;
 
@@ -193,7 +193,7 @@ impl<'a, T: Scalar> Search<'a, T> {
         let rows = images.rows().into_iter().zip(self.clean.rows());
         for (row, clean) in rows {
             let outside = row.iter().find(|x| !(T::ZERO..=T::ONE).contains(x));
-            let size = norm.of(row.iter().zip(clean).map(|(&x, &c)| x - c));
+            let size = norm.length(row.iter().zip(clean).map(|(&x, &c)| x - c));
             let far = (size > epsilon * (1.0 + rounding) + rounding).then_some(size);
             let problem = outside
                 .map(|x| ("an input of an iterate", x.into_f64(), "in [0, 1]"))

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use rayon::prelude::*;
-use relugrad::{GoOn, Loss, Metric, Network, Objective, Penalty};
+use relugrad::{GoOn, Loss, Network, Objective, Penalty};
 
 use crate::architecture::Architecture;
 use crate::attack::{Attacker, Norm, Pgd};
@@ -184,8 +184,8 @@ fn certify(
         ask(go_on)?;
         let x = samples.images.row(i).mapv(f64::from);
         let region = network.region(x.view())?;
-        let radius = |metric| region.certified_radius(label, metric);
-        Ok((radius(Metric::Linf)?, radius(Metric::L2)?))
+        let radius = |norm| region.certified_radius(label, norm);
+        Ok((radius(Norm::Linf)?, radius(Norm::L2)?))
     });
     let (linf, l2): (Vec<f64>, Vec<f64>) = radii
         .collect::<relugrad::Result<Vec<_>>>()?

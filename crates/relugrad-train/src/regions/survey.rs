@@ -7,7 +7,7 @@ use ndarray::ArrayView1;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use relugrad::{ActivationPattern, GoOn, Metric, Network};
+use relugrad::{ActivationPattern, GoOn, Network, Norm};
 use serde::{Deserialize, Serialize};
 
 use super::cure::{CureParts, CureStep, cure_parts, cure_step};
@@ -202,36 +202,33 @@ fn each<V: Send>(
     Ok(found)
 }
 
-/// Kink, boundary and certificate in each metric.
+/// Kink, boundary and certificate in each norm.
 type Measured = [[f64; 3]; 3];
-
-/// The norms of a report.
-const METRICS: [Metric; 3] = [Metric::L1, Metric::L2, Metric::Linf];
 
 fn measure(network: &Network<f64>, x: ArrayView1<f64>, label: usize) -> relugrad::Result<Measured> {
     let region = network.region(x)?;
     let class = prediction(&region.logits().to_vec());
     let mut found = [[0.0; 3]; 3];
-    for (found, metric) in found.iter_mut().zip(METRICS) {
+    for (found, norm) in found.iter_mut().zip(Norm::ALL) {
         let boundary = region
-            .rivals(class, metric)?
+            .rivals(class, norm)?
             .first()
             .map_or(f64::INFINITY, |r| r.distance);
-        let certified = region.certified_radius(label, metric)?;
-        *found = [region.kink_distances().get(metric), boundary, certified];
+        let certified = region.certified_radius(label, norm)?;
+        *found = [region.kink_distances().get(norm), boundary, certified];
     }
     Ok(found)
 }
 
 fn distances(found: &[Measured]) -> Option<[Distances; 3]> {
-    let quantiles = |metric: usize, kind: usize| {
-        Quantiles::of(found.iter().map(|found| found[metric][kind]).collect())
+    let quantiles = |norm: usize, kind: usize| {
+        Quantiles::of(found.iter().map(|found| found[norm][kind]).collect())
     };
-    let of = |metric: usize| {
+    let of = |norm: usize| {
         Some(Distances {
-            kink: quantiles(metric, 0)?,
-            boundary: quantiles(metric, 1)?,
-            certified: quantiles(metric, 2)?,
+            kink: quantiles(norm, 0)?,
+            boundary: quantiles(norm, 1)?,
+            certified: quantiles(norm, 2)?,
         })
     };
     Some([of(0)?, of(1)?, of(2)?])

@@ -1,10 +1,10 @@
 //! What holds for every perturbation, and what was found for one: bounds on the smallest change of class from both sides.
 
 use ndarray::{Array1, Array2, ArrayView1, Axis};
-use relugrad::{Metric, Network, Region};
+use relugrad::{Network, Norm, Region};
 use serde::{Deserialize, Serialize};
 
-use crate::attack::Norm;
+use crate::attack::Ball;
 use crate::prediction::prediction;
 
 /// Radii around a sample in one norm, without regard to the box of the data; T61 and T62 of `docs/theory.md`.
@@ -38,6 +38,9 @@ const FURTHER: [f64; 4] = [0.0, 1e-6, 1e-5, 1e-4];
 /// Halvings of the way from a sample to a perturbed one.
 const HALVINGS: usize = 20;
 
+/// The norms of certificates.
+const NORMS: [Norm; 2] = [Norm::Linf, Norm::L2];
+
 /// A sample in `f64` with what is known of its class.
 pub(super) struct Certificate<'n> {
     network: &'n Network<f64>,
@@ -58,27 +61,21 @@ impl<'n> Certificate<'n> {
     /// The radii in ℓ∞ and in ℓ2, with the upper bounds that the region's boundaries give.
     pub(super) fn radii(&self) -> relugrad::Result<[Radii; 2]> {
         let region = self.network.region(self.x.view())?;
-        Ok([
-            self.in_norm(&region, Norm::Linf)?,
-            self.in_norm(&region, Norm::L2)?,
-        ])
+        let [linf, l2] = NORMS.map(|norm| self.in_norm(&region, norm));
+        Ok([linf?, l2?])
     }
 
     fn in_norm(&self, region: &Region<f64>, norm: Norm) -> relugrad::Result<Radii> {
-        let metric = match norm {
-            Norm::Linf => Metric::Linf,
-            Norm::L2 => Metric::L2,
-        };
-        let rivals = region.rivals(self.y, metric)?;
+        let rivals = region.rivals(self.y, norm)?;
         let boundary = rivals.first().map_or(f64::INFINITY, |rival| rival.distance);
         let rounding = self.network.rounding();
         let (jacobian, logits) = (region.affine_map()?.0, region.logits());
         let largest = logits.iter().fold(0.0, |a: f64, f| a.max(f.abs()));
-        let mut certain = region.certain_kink_distances().get(metric);
+        let mut certain = region.certain_kink_distances().get(norm);
         let (mut upper, mut proven) = (None::<f64>, None);
         for rival in &rivals {
             let mut step = (&jacobian.row(rival.class) - &jacobian.row(self.y)).to_vec();
-            let size = norm.dual_of(step.iter().copied());
+            let size = norm.dual_length(step.iter().copied());
             let noise = rounding * largest / size;
             if size > 0.0 {
                 certain = certain.min((rival.distance - noise).max(0.0) / (1.0 + rounding));
@@ -92,7 +89,7 @@ impl<'n> Certificate<'n> {
             proven.get_or_insert(found);
             upper = smaller(upper, found);
         }
-        let kink = region.kink_distances().get(metric);
+        let kink = region.kink_distances().get(norm);
         let (lower, proven) = (certain.min(kink).min(boundary), proven.flatten());
         Ok(Radii {
             kink,
@@ -113,18 +110,19 @@ impl<'n> Certificate<'n> {
         let direction = ArrayView1::from(direction);
         let points = BEYOND.map(|more| &self.x + &(&direction * (distance * (1.0 + more))));
         for point in &points {
-            if let Some([linf, l2]) = self.changes(point.view())? {
-                return Ok(Some(match norm {
-                    Norm::Linf => linf,
-                    Norm::L2 => l2,
-                }));
+            if let Some([size]) = self.changes(point.view(), [norm])? {
+                return Ok(Some(size));
             }
         }
         Ok(None)
     }
 
-    /// The size in ℓ∞ and in ℓ2 of the perturbation to a point at which the class is another one.
-    fn changes(&self, point: ArrayView1<f64>) -> relugrad::Result<Option<[f64; 2]>> {
+    /// The size of the perturbation to a point at which the class is another one.
+    fn changes<const N: usize>(
+        &self,
+        point: ArrayView1<f64>,
+        norms: [Norm; N],
+    ) -> relugrad::Result<Option<[f64; N]>> {
         let f = self.network.forward(point.insert_axis(Axis(0)))?;
         if prediction(&f.row(0).to_vec()) == self.y {
             return Ok(None);
@@ -132,9 +130,7 @@ impl<'n> Certificate<'n> {
         let delta = || point.iter().zip(&self.x).map(|(a, b)| a - b);
         // Upward, so that rounding in the size itself is on the safe side.
         let up = 1.0 + (self.x.len() + 2) as f64 * f64::EPSILON;
-        Ok(Some(
-            [Norm::Linf, Norm::L2].map(|norm| up * norm.of(delta())),
-        ))
+        Ok(Some(norms.map(|norm| up * norm.length(delta()))))
     }
 
     /// Improves the upper bounds by a perturbed sample, if its class is another one, and by what halving the way to it finds.
@@ -147,7 +143,7 @@ impl<'n> Certificate<'n> {
         let mut found = None;
         for more in FURTHER {
             let delta = &whole * (1.0 + more);
-            if let Some(sizes) = self.changes((&self.x + &delta).view())? {
+            if let Some(sizes) = self.changes((&self.x + &delta).view(), NORMS)? {
                 found = Some((sizes, delta));
                 break;
             }
@@ -172,7 +168,7 @@ impl<'n> Certificate<'n> {
             }
             let middle = 0.5 * (low + high);
             let point = &self.x + &(middle * &delta);
-            match self.changes(point.view())? {
+            match self.changes(point.view(), NORMS)? {
                 Some(sizes) => {
                     take(radii, sizes);
                     high = middle;

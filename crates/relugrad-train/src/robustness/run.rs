@@ -8,7 +8,7 @@ use super::certificate::{Certificate, Radii, wide};
 use super::diagnosis::Diagnosis;
 use super::report::{Attacked, Evaluated, Report, Sample};
 use super::{EvaluationOptions, Share, WORST};
-use crate::attack::{AttackOptions, AttackSettings, Attacker, Norm};
+use crate::attack::{AttackOptions, AttackSettings, Attacker, Ball, Norm};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::evaluate::accuracy_and_loss;
@@ -184,7 +184,7 @@ impl<T: Scalar> Subject<'_, T> {
             let jacobian = trace.jacobian()?;
             for (i, &label) in labels.iter().enumerate() {
                 let f: Vec<f64> = trace.logits().row(i).iter().map(|f| f.into_f64()).collect();
-                let gradient = Norm::L2.of(gradients.row(i).iter().copied());
+                let gradient = Norm::L2.length(gradients.row(i).iter().copied());
                 let residual = residual(&f, label);
                 diagnosis.add(jacobian.index_axis(Axis(0), i), &residual, gradient);
                 let rivals = f.iter().enumerate().filter(|(k, _)| *k != label);
@@ -288,7 +288,7 @@ impl<T: Scalar> Subject<'_, T> {
         for (sample, found) in samples.iter_mut().zip(found) {
             let Some(minimal) = found else { continue };
             let x = self.attacked.images.row(sample.index);
-            let size = norm.of(x.iter().copied());
+            let size = norm.length(x.iter().copied());
             sample.deepfool[usize::from(norm == Norm::L2)] = Some(minimal.norm);
             let delta = ndarray::ArrayView1::from(&minimal.delta);
             self.improve(sample, (&x + &delta).view())?;

@@ -5,7 +5,7 @@ use super::pair::{PairAdjoint, PairPenalty, PairPoint};
 use super::{Described, GradientAdjoint, GradientPoint, OptionValue, Penalty, Promises};
 use crate::buffer::Buffer;
 use crate::error::{Result, check_non_negative};
-use crate::norm::Size;
+use crate::norm::Norm;
 use crate::scalar::Scalar;
 
 /// The option `step` of all penalties along a segment.
@@ -150,7 +150,7 @@ impl Direction {
                 T::ONE / T::from_f64((count.max(1) as f64).sqrt())
             }
             Direction::Gradient { .. } => {
-                let norm = Size::L2.of(g);
+                let norm = Norm::L2.of(g);
                 let norm = T::from_f64(if norm > 0.0 { norm } else { 1.0 });
                 return z.iter_mut().zip(g).for_each(|(z, &g)| *z = g / norm);
             }
@@ -164,7 +164,7 @@ impl Direction {
     /// Adds to `bar` what a derivative `z_bar` in `z` means for `g`: `(I − z zᵀ) z̄ / ‖g‖` for `z = g/‖g‖` unless
     /// it is held, otherwise 0.
     pub(crate) fn pull_back<T: Scalar>(self, g: &[T], z: &[T], z_bar: &[T], bar: &mut [T]) {
-        let norm = Size::L2.of(g);
+        let norm = Norm::L2.of(g);
         if self.is_constant() || norm == 0.0 {
             return;
         }

@@ -5,13 +5,13 @@ use super::catalogue::{CatalogueEntry, PenaltyOption};
 use super::cure::{HELD, STEP, step_options};
 use super::{Described, Direction, OptionValue, Penalty, Promises};
 use crate::error::{Error, Result, check_non_negative};
-use crate::region::Metric;
+use crate::norm::Norm;
 
 /// How distances to hyperplanes are made a penalty, `(1/k) Σ_{j ≤ k} max(0, 1 − d_j/γ)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Hinge {
     /// The norm of the distances.
-    pub metric: Metric,
+    pub norm: Norm,
     /// How many hyperplanes `k ≥ 1` count, the nearest ones; all if there are fewer.
     pub nearest: usize,
     /// The distance `γ > 0` from which on there is no penalty, in input units.
@@ -41,10 +41,10 @@ pub(crate) enum Geometric {
 impl Hinge {
     /// Its entry among the three of a kind.
     pub(super) fn entry(&self, entries: &'static [CatalogueEntry; 3]) -> &'static CatalogueEntry {
-        match self.metric {
-            Metric::L1 => &entries[0],
-            Metric::L2 => &entries[1],
-            Metric::Linf => &entries[2],
+        match self.norm {
+            Norm::L1 => &entries[0],
+            Norm::L2 => &entries[1],
+            Norm::Linf => &entries[2],
         }
     }
 }
@@ -162,12 +162,12 @@ const LINF: &[PenaltyOption] = &[NEAREST, radius(0.1)];
 macro_rules! hinges {
     ($entries:ident, $variant:ident, $names:expr, $formula:expr, $meaning:expr) => {
         pub(super) static $entries: [CatalogueEntry; 3] = [
-            hinges!($variant, $names[0], L1, Metric::L1, $formula, $meaning),
-            hinges!($variant, $names[1], L2, Metric::L2, $formula, $meaning),
-            hinges!($variant, $names[2], LINF, Metric::Linf, $formula, $meaning),
+            hinges!($variant, $names[0], L1, Norm::L1, $formula, $meaning),
+            hinges!($variant, $names[1], L2, Norm::L2, $formula, $meaning),
+            hinges!($variant, $names[2], LINF, Norm::Linf, $formula, $meaning),
         ];
     };
-    ($variant:ident, $name:expr, $options:expr, $metric:expr, $formula:expr, $meaning:expr) => {
+    ($variant:ident, $name:expr, $options:expr, $norm:expr, $formula:expr, $meaning:expr) => {
         CatalogueEntry {
             name: $name,
             formula: $formula,
@@ -176,7 +176,7 @@ macro_rules! hinges {
             options: $options,
             make: |options| {
                 Penalty::$variant(Hinge {
-                    metric: $metric,
+                    norm: $norm,
                     nearest: usize::try_from(options.count("nearest")).unwrap_or(usize::MAX),
                     radius: options.number("radius"),
                 })

@@ -13,7 +13,7 @@ use crate::eigen::{Eigen, EigenSolver};
 use crate::error::Result;
 use crate::linalg::{add, add_outer, dot, trace, transposed};
 use crate::loss::reduced_gram;
-use crate::norm::Size;
+use crate::norm::Norm;
 use crate::penalty::point::LogitSums;
 use crate::product::at_b_serial;
 
@@ -101,7 +101,7 @@ pub(crate) fn random_rows(needs: Needs, draw: u64, samples: usize, outputs: usiz
     let entries = 0..samples * needs.random_rows * outputs;
     let mut vectors = Buffer::of(entries.map(|_| random.sample(StandardNormal)));
     for vector in vectors.chunks_exact_mut(outputs) {
-        let norm = Size::L2.of(vector);
+        let norm = Norm::L2.of(vector);
         vector.iter_mut().for_each(|v| *v /= norm);
     }
     vectors

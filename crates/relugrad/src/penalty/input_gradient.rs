@@ -9,7 +9,7 @@ use super::{Described, LogitAdjoint, LogitPoint, Penalty, Promises};
 use crate::buffer::Buffer;
 use crate::error::Result;
 use crate::linalg::dot;
-use crate::norm::{Size, sign};
+use crate::norm::{Norm, sign};
 
 /// A penalty `φ(f, y, g)` of the gradient `g = ∂ℓ/∂x = Jᵀ r` of the loss with respect to the input.
 ///
@@ -49,7 +49,7 @@ impl GradientPoint<'_> {
 
     /// `‖g‖₂²`.
     pub fn squared_length(&self) -> f64 {
-        self.power.powi(2) * self.magnified.size(Size::Squared)
+        self.power.powi(2) * self.magnified.squared_length()
     }
 
     /// `ĝ` and `q` with `g = q ĝ`: where the loss of a sample is nearly certain, `g` may be too small to be a number while `ĝ`
@@ -198,7 +198,7 @@ impl Described for Euclidean {
 impl InputGradientPenalty for Euclidean {
     fn evaluate(&self, at: &GradientPoint, adjoint: Option<&mut GradientAdjoint>) -> Result<f64> {
         let (g, power) = at.magnified();
-        let norm = Size::L2.of(g);
+        let norm = Norm::L2.of(g);
         if let Some(adjoint) = adjoint
             && norm > 0.0
         {
@@ -239,7 +239,7 @@ impl InputGradientPenalty for Absolute {
             let signs = Buffer::of(g.iter().map(|&g| sign(g)));
             adjoint.add_magnified(power, &signs);
         }
-        Ok(power * Size::L1.of(g))
+        Ok(power * Norm::L1.of(g))
     }
 }
 
@@ -269,7 +269,7 @@ impl Described for Largest {
 impl InputGradientPenalty for Largest {
     fn evaluate(&self, at: &GradientPoint, adjoint: Option<&mut GradientAdjoint>) -> Result<f64> {
         let (g, power) = at.magnified();
-        let largest = Size::Linf.of(g);
+        let largest = Norm::Linf.of(g);
         if let Some(adjoint) = adjoint
             && let Some(first) = g.iter().position(|g| g.abs() == largest)
         {

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 
 use crate::buffer::Buffer;
-use crate::norm::Size;
+use crate::norm::squared_length;
 
 /// Numbers of one of the two types.
 #[derive(Clone, Copy, Debug)]
@@ -61,12 +61,12 @@ pub(crate) struct Numbers<'a> {
 }
 
 impl<'a> Numbers<'a> {
-    /// Their size, without widening them.
-    pub(crate) fn size(&self, size: Size) -> f64 {
+    /// The sum of their squares, without widening them.
+    pub(crate) fn squared_length(&self) -> f64 {
         match (self.factor == 1.0, self.raw) {
-            (true, Raw::Single(numbers)) => size.of(numbers),
-            (true, Raw::Double(numbers)) => size.of(numbers),
-            (false, _) => size.of(self.get()),
+            (true, Raw::Single(numbers)) => squared_length(numbers),
+            (true, Raw::Double(numbers)) => squared_length(numbers),
+            (false, _) => squared_length(self.get()),
         }
     }
 

@@ -3,7 +3,6 @@
 use super::numbers::{Numbers, RawMut};
 use super::{Described, GradientAdjoint, GradientPoint, LogitAdjoint, LogitSums};
 use crate::error::Result;
-use crate::norm::Size;
 
 /// A penalty `φ(f, y, g; f', g')` of logits and input gradients at `x` and at `x' = x + δ`.
 ///
@@ -108,7 +107,7 @@ impl PairPoint<'_> {
 
     /// `‖g' − g‖₂²`.
     pub fn squared_change(&self) -> f64 {
-        self.change.size(Size::Squared)
+        self.change.squared_length()
     }
 
     /// `g' − g`; `[D]`.

@@ -10,47 +10,15 @@ use ndarray::{ArrayView2, Axis};
 
 use super::face::{Face, write_margins};
 use super::frozen::Pass;
-use crate::error::{Error, Result, check_number};
+use crate::error::{Error, Result};
 use crate::jacobian::SWEEP_MEMORY;
 use crate::network::Network;
 use crate::network::map::GateKind;
+use crate::norm::Norm;
 use crate::pattern::ActivationPattern;
 use crate::scalar::Scalar;
 use crate::squares::Squares;
 use crate::sweep::{Gated, Rows, Source};
-
-/// The norm in which distances are measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Metric {
-    /// `Σ |δ_i|`.
-    L1,
-    /// `√Σ δ_i²`.
-    L2,
-    /// `max |δ_i|`.
-    Linf,
-}
-
-impl Metric {
-    /// The dual norm of a vector: `max ⟨g, δ⟩` over `‖δ‖ ≤ 1`.
-    ///
-    /// # Errors
-    /// [`Error::NotFinite`] if it overflows or an entry is not finite.
-    pub fn dual(self, g: impl Iterator<Item = f64>) -> Result<f64> {
-        // The largest entry alone would lose a NaN.
-        let mut finite = true;
-        let norm = self.dual_norm(g.inspect(|g| finite &= g.is_finite()));
-        check_number("a dual norm", &[], if finite { norm } else { f64::NAN })
-    }
-
-    /// The same; infinite if it overflows.
-    pub(crate) fn dual_norm(self, g: impl Iterator<Item = f64>) -> f64 {
-        match self {
-            Metric::L1 => g.fold(0.0, |largest, g| g.abs().max(largest)),
-            Metric::L2 => Squares::of(g).root(),
-            Metric::Linf => g.map(f64::abs).sum(),
-        }
-    }
-}
 
 /// How far a sample is from its nearest kink: the largest balls around it in which no gate switches; infinite without
 /// gates that the input reaches.
@@ -65,12 +33,12 @@ pub struct KinkDistances {
 }
 
 impl KinkDistances {
-    /// The distance in a metric.
-    pub fn get(&self, metric: Metric) -> f64 {
-        match metric {
-            Metric::L1 => self.l1,
-            Metric::L2 => self.l2,
-            Metric::Linf => self.linf,
+    /// The distance in a norm.
+    pub fn get(&self, norm: Norm) -> f64 {
+        match norm {
+            Norm::L1 => self.l1,
+            Norm::L2 => self.l2,
+            Norm::Linf => self.linf,
         }
     }
 }
@@ -106,11 +74,11 @@ impl Size {
         size
     }
 
-    fn dual(&self, metric: Metric) -> f64 {
-        match metric {
-            Metric::L1 => self.largest,
-            Metric::L2 => self.squares.root(),
-            Metric::Linf => self.sum,
+    fn dual(&self, norm: Norm) -> f64 {
+        match norm {
+            Norm::L1 => self.largest,
+            Norm::L2 => self.squares.root(),
+            Norm::Linf => self.sum,
         }
     }
 }
@@ -208,37 +176,37 @@ impl Distances {
     }
 
     /// The distances to all hyperplanes.
-    pub(crate) fn in_metric(&self, metric: Metric) -> impl Iterator<Item = f64> {
+    pub(crate) fn in_norm(&self, norm: Norm) -> impl Iterator<Item = f64> {
         let pairs = self.margins.iter().zip(&self.sizes);
-        pairs.map(move |(&margin, size)| ratio(margin, size.dual(metric)))
+        pairs.map(move |(&margin, size)| ratio(margin, size.dual(norm)))
     }
 
     /// The dual norm of a margin's gradient.
-    pub(crate) fn size(&self, number: usize, metric: Metric) -> f64 {
-        self.sizes[number].dual(metric)
+    pub(crate) fn size(&self, number: usize, norm: Norm) -> f64 {
+        self.sizes[number].dual(norm)
     }
 
     pub(crate) fn nearest(&self) -> KinkDistances {
-        let least = |metric| self.in_metric(metric).fold(f64::INFINITY, f64::min);
+        let least = |norm| self.in_norm(norm).fold(f64::INFINITY, f64::min);
         KinkDistances {
-            l1: least(Metric::L1),
-            l2: least(Metric::L2),
-            linf: least(Metric::Linf),
+            l1: least(Norm::L1),
+            l2: least(Norm::L2),
+            linf: least(Norm::Linf),
         }
     }
 
     /// The distances to the nearest hyperplane less what rounding explains: a margin may be wrong by `rounding` times the
     /// largest margin of its layer and those before.
     pub(crate) fn nearest_at_least(&self, rounding: f64) -> KinkDistances {
-        let least = |metric| self.least_in(metric, rounding);
+        let least = |norm| self.least_in(norm, rounding);
         KinkDistances {
-            l1: least(Metric::L1),
-            l2: least(Metric::L2),
-            linf: least(Metric::Linf),
+            l1: least(Norm::L1),
+            l2: least(Norm::L2),
+            linf: least(Norm::Linf),
         }
     }
 
-    fn least_in(&self, metric: Metric, rounding: f64) -> f64 {
+    fn least_in(&self, norm: Norm, rounding: f64) -> f64 {
         let (mut least, mut largest) = (f64::INFINITY, 0.0);
         for layer in self.starts.windows(2) {
             let (margins, sizes) = (
@@ -247,7 +215,7 @@ impl Distances {
             );
             largest = margins.iter().copied().fold(largest, f64::max);
             for (margin, size) in margins.iter().zip(sizes) {
-                let size = size.dual(metric) * (1.0 + rounding);
+                let size = size.dual(norm) * (1.0 + rounding);
                 least = ratio((margin - rounding * largest).max(0.0), size).min(least);
             }
         }
@@ -256,9 +224,9 @@ impl Distances {
 
     /// The numbers and distances of the `count` nearest hyperplanes at a finite distance, nearest first, and of equal ones
     /// the first first.
-    pub(crate) fn smallest(&self, count: usize, metric: Metric) -> Vec<(usize, f64)> {
+    pub(crate) fn smallest(&self, count: usize, norm: Norm) -> Vec<(usize, f64)> {
         let finite = self
-            .in_metric(metric)
+            .in_norm(norm)
             .enumerate()
             .filter(|(_, d)| d.is_finite());
         let mut all: Vec<(usize, f64)> = finite.collect();

@@ -5,7 +5,7 @@ use ndarray::{Array1, Array2, ArrayView1, Axis};
 use crate::error::{Error, Result, check_array, check_number, check_shape};
 use crate::loss::{Loss, LossBatch, Targets};
 use crate::network::Network;
-use crate::norm::Size;
+use crate::norm::Norm;
 use crate::objective::Objective;
 use crate::penalty::Penalty;
 use crate::scalar::Scalar;
@@ -89,7 +89,7 @@ impl<T: Scalar> Network<T> {
                 .zip(&jump.output)
                 .map(|(r, u)| r * u.into_f64())
                 .sum();
-            sum += along.abs() * Size::L2.of(jump.normal.as_slice().expect("one row"));
+            sum += along.abs() * Norm::L2.of(jump.normal.as_slice().expect("one row"));
         }
         let mean = if length > 0.0 { sum / length } else { 0.0 };
         check_number("the kink curvature", &[], mean)

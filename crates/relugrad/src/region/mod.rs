@@ -19,6 +19,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
 use crate::error::{Error, Result, check_finite};
 use crate::network::Network;
+use crate::norm::Norm;
 use crate::pattern::ActivationPattern;
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Rows, Source};
@@ -26,7 +27,7 @@ use crate::trace::Trace;
 
 pub use audit::Audit;
 pub(crate) use distance::Distances;
-pub use distance::{KinkDistances, Metric};
+pub use distance::KinkDistances;
 pub(crate) use face::Face;
 pub use face::Kink;
 pub(crate) use frozen::Pass;
@@ -41,11 +42,11 @@ pub use walk::{Crossing, Jump, Walk};
 ///
 /// ```
 /// use ndarray::array;
-/// use relugrad::{Metric, Mlp};
+/// use relugrad::{Mlp, Norm};
 ///
 /// let network = Mlp::new(&[2, 16, 3]).build::<f64>(0)?;
 /// let region = network.region(array![0.5, -1.0].view())?;
-/// let nearest = region.nearest(3, Metric::Linf);
+/// let nearest = region.nearest(3, Norm::Linf);
 /// assert!(nearest[0].distance <= nearest[1].distance);
 /// // Moved by the distance along −sign of its normal, the sample lies on the hyperplane.
 /// # Ok::<(), relugrad::Error>(())
@@ -72,7 +73,7 @@ pub struct Hyperplane<T> {
 pub struct NearKink {
     /// The gate that switches there.
     pub kink: Kink,
-    /// The distance of its hyperplane in the chosen metric, in input units.
+    /// The distance of its hyperplane in the chosen norm, in input units.
     pub distance: f64,
     /// Its number in the order of [`Region::for_each_hyperplane`].
     pub number: usize,
@@ -146,8 +147,8 @@ impl<T: Scalar> Region<'_, T> {
 
     /// The distances to all hyperplanes, in order; infinite for a gate that the input does not reach, and for the bound of
     /// a clip that lies beyond the other, but for no other: one beyond the range of `f64` is its largest number. `[N]`
-    pub fn distances(&self, metric: Metric) -> Vec<f64> {
-        self.distances.in_metric(metric).collect()
+    pub fn distances(&self, norm: Norm) -> Vec<f64> {
+        self.distances.in_norm(norm).collect()
     }
 
     /// The distances to the nearest hyperplane.
@@ -163,13 +164,13 @@ impl<T: Scalar> Region<'_, T> {
     }
 
     /// The `count` nearest hyperplanes that the input can reach, nearest first; fewer if there are fewer.
-    pub fn nearest(&self, count: usize, metric: Metric) -> Vec<NearKink> {
+    pub fn nearest(&self, count: usize, norm: Norm) -> Vec<NearKink> {
         let near = |(number, distance): (usize, f64)| NearKink {
             kink: self.face(number).kink,
             distance,
             number,
         };
-        let nearest = self.distances.smallest(count, metric);
+        let nearest = self.distances.smallest(count, norm);
         nearest.into_iter().map(near).collect()
     }
 
@@ -231,7 +232,7 @@ impl<T: Scalar> Region<'_, T> {
     ///
     /// # Errors
     /// [`Error::Label`] if there is no such class, [`Error::NotFinite`] for a Jacobian or a distance whose numbers overflow.
-    pub fn rivals(&self, class: usize, metric: Metric) -> Result<Vec<Rival>> {
+    pub fn rivals(&self, class: usize, norm: Norm) -> Result<Vec<Rival>> {
         let k = self.trace.network().outputs();
         if class >= k {
             return Err(Error::Label {
@@ -241,7 +242,7 @@ impl<T: Scalar> Region<'_, T> {
             });
         }
         let jacobian = self.trace.jacobian()?.index_axis_move(Axis(0), 0);
-        rivals(self.logits(), jacobian.view(), class, metric)
+        rivals(self.logits(), jacobian.view(), class, norm)
     }
 
     /// The largest radius within which, provably, every input has the class `class`: the distance to the decision boundary
@@ -249,12 +250,12 @@ impl<T: Scalar> Region<'_, T> {
     ///
     /// # Errors
     /// Those of [`rivals`](Self::rivals).
-    pub fn certified_radius(&self, class: usize, metric: Metric) -> Result<f64> {
+    pub fn certified_radius(&self, class: usize, norm: Norm) -> Result<f64> {
         let boundary = self
-            .rivals(class, metric)?
+            .rivals(class, norm)?
             .first()
             .map_or(f64::INFINITY, |r| r.distance);
-        Ok(boundary.min(self.kink_distances().get(metric)).max(0.0))
+        Ok(boundary.min(self.kink_distances().get(norm)).max(0.0))
     }
 
     /// The first crossing along a direction, with `at` in multiples of it; `None` if no gate ever switches. That is also
@@ -276,15 +277,15 @@ pub(crate) fn rivals<T: Scalar>(
     logits: ArrayView1<T>,
     jacobian: ArrayView2<T>,
     class: usize,
-    metric: Metric,
+    norm: Norm,
 ) -> Result<Vec<Rival>> {
     let rival = |other: usize| {
         let gap = logits[class].into_f64() - logits[other].into_f64();
         let pairs = jacobian.row(class).into_iter().zip(jacobian.row(other));
         let differences = pairs.map(|(a, b)| a.into_f64() - b.into_f64());
         // The largest of the entries' norms, so that no NaN is lost.
-        let sum = Metric::Linf.dual_norm(differences.clone());
-        let size = metric.dual_norm(differences);
+        let sum = Norm::Linf.dual_norm(differences.clone());
+        let size = norm.dual_norm(differences);
         if !(sum.is_finite() && gap.is_finite()) {
             return Err(Error::NotFinite {
                 what: "the distance to a decision boundary".into(),

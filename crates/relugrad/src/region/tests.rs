@@ -82,10 +82,10 @@ fn distances_are_margins_over_dual_norms_by_either_sweep() {
             network.margins(x.view()).unwrap(),
         );
         assert_eq!(region.hyperplanes(), margins.values.len());
-        for metric in [Metric::L1, Metric::L2, Metric::Linf] {
-            let distances = region.distances(metric);
+        for norm in [Norm::L1, Norm::L2, Norm::Linf] {
+            let distances = region.distances(norm);
             for (row, (&margin, distance)) in margins.values.iter().zip(distances).enumerate() {
-                let size = metric.dual_norm(margins.gradients.row(row).iter().copied());
+                let size = norm.dual_norm(margins.gradients.row(row).iter().copied());
                 let expected = if beyond_another_bound(&network, &region, row) {
                     f64::INFINITY
                 } else {
@@ -93,13 +93,13 @@ fn distances_are_margins_over_dual_norms_by_either_sweep() {
                 };
                 assert!(distance == expected || (distance / expected - 1.0).abs() < 1e-11);
             }
-            let nearest = region.nearest(4, metric);
+            let nearest = region.nearest(4, norm);
             assert!(
                 nearest
                     .windows(2)
                     .all(|pair| pair[0].distance <= pair[1].distance)
             );
-            assert_eq!(nearest[0].distance, region.kink_distances().get(metric));
+            assert_eq!(nearest[0].distance, region.kink_distances().get(norm));
         }
         let mut row = 0;
         let all = 0..region.hyperplanes();
@@ -119,7 +119,7 @@ fn a_step_across_the_nearest_hyperplane_flips_its_gate() {
     for network in networks() {
         let x = point(0.4);
         let region = network.region(x.view()).unwrap();
-        let near = region.nearest(1, Metric::L2)[0];
+        let near = region.nearest(1, Norm::L2)[0];
         let mut normal = None;
         let visit = |plane: Hyperplane<f64>| normal = Some(plane.normal);
         region
@@ -155,20 +155,20 @@ fn the_affine_map_and_its_rivals_are_those_of_the_network() {
     let class = (0..3)
         .max_by(|&a, &b| region.logits()[a].total_cmp(&region.logits()[b]))
         .unwrap();
-    let rivals = region.rivals(class, Metric::Linf).unwrap();
-    let certified = region.certified_radius(class, Metric::Linf).unwrap();
+    let rivals = region.rivals(class, Norm::Linf).unwrap();
+    let certified = region.certified_radius(class, Norm::Linf).unwrap();
     assert_eq!(
         certified,
         rivals[0].distance.min(region.kink_distances().linf)
     );
     assert_eq!(
         region
-            .certified_radius((class + 1) % 3, Metric::Linf)
+            .certified_radius((class + 1) % 3, Norm::Linf)
             .unwrap(),
         0.0
     );
     assert!(matches!(
-        region.rivals(3, Metric::L1),
+        region.rivals(3, Norm::L1),
         Err(Error::Label { .. })
     ));
 }

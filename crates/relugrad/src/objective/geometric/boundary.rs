@@ -10,10 +10,11 @@ use ndarray::{ArrayView1, ArrayView2};
 use super::GeometricStage;
 use crate::error::{Error, Result, check_finite};
 use crate::network::map::Share;
+use crate::norm::Norm;
 use crate::norm::sign;
 use crate::objective::forward::{Adjoint, Context};
 use crate::penalty::Hinge;
-use crate::region::{Distances, Face, Metric, Rival, rivals};
+use crate::region::{Distances, Face, Rival, rivals};
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Seeds, Source, weight_gradient};
 
@@ -44,7 +45,7 @@ impl<T: Scalar> GeometricStage<T> {
         let mut close = Vec::new();
         for (sample, (distances, value)) in all.iter().zip(values).enumerate() {
             let weight = at.forward.share(lambda, sample);
-            let nearest = distances.smallest(hinge.nearest, hinge.metric);
+            let nearest = distances.smallest(hinge.nearest, hinge.norm);
             let count = nearest.len().max(1) as f64;
             let hinges = nearest.iter().map(|&(_, distance)| hinge.value(distance));
             *value += hinges.sum::<f64>() / count;
@@ -56,7 +57,7 @@ impl<T: Scalar> GeometricStage<T> {
                 face: network.face(&record.pattern, sample, distances.place(number)),
                 weight: -weight / (hinge.radius * count),
                 margin: distances.margins[number],
-                size: distances.size(number, hinge.metric),
+                size: distances.size(number, hinge.norm),
             }));
         }
         if let Some(adjoint) = adjoint
@@ -98,7 +99,7 @@ impl<T: Scalar> GeometricStage<T> {
             let normal = &pair.cotangents.at_input()[row.clone()];
             // Not divided by ‖v‖², which overflows and underflows before the quotient does.
             let scale = -c.weight * (c.margin / c.size) / c.size;
-            add_dual_derivative(hinge.metric, normal, c.size, scale, &mut a[row]);
+            add_dual_derivative(hinge.norm, normal, c.size, scale, &mut a[row]);
         }
         pair.tangents.forward(&gated, count, &a);
         let (c, t) = (&pair.cotangents, &pair.tangents.slots);
@@ -140,7 +141,7 @@ impl<T: Scalar> GeometricStage<T> {
             let class = at.point(sample).label();
             let jacobian = &cotangents.at_input()[sample * k * d..(sample + 1) * k * d];
             let view = ArrayView2::from_shape((k, d), jacobian).expect("K rows of D");
-            let rivals = rivals(ArrayView1::from(logits), view, class, hinge.metric)
+            let rivals = rivals(ArrayView1::from(logits), view, class, hinge.norm)
                 .map_err(|error| at_sample(error, sample))?;
             let nearest = &rivals[..hinge.nearest.min(rivals.len())];
             let hinges = nearest.iter().map(|rival| hinge.value(rival.distance));
@@ -153,7 +154,7 @@ impl<T: Scalar> GeometricStage<T> {
             for rival in nearest.iter().filter(|rival| rival.distance < hinge.radius) {
                 let f_bar = &mut adjoint.logits[sample * k..(sample + 1) * k];
                 let a = &mut a[sample * k * d..(sample + 1) * k * d];
-                pull_rival_back(hinge.metric, (class, rival), slope, jacobian, f_bar, a);
+                pull_rival_back(hinge.norm, (class, rival), slope, jacobian, f_bar, a);
             }
         }
         if let Some(adjoint) = adjoint {
@@ -169,7 +170,7 @@ impl<T: Scalar> GeometricStage<T> {
 
 /// Adds `slope` times the derivative of the distance to a rival of `class`, in the logits and in the Jacobian `[K, D]`.
 fn pull_rival_back<T: Scalar>(
-    metric: Metric,
+    norm: Norm,
     (class, rival): (usize, &Rival),
     slope: f64,
     jacobian: &[T],
@@ -180,12 +181,12 @@ fn pull_rival_back<T: Scalar>(
     let row = |c: usize| c * d..(c + 1) * d;
     let pairs = jacobian[row(class)].iter().zip(&jacobian[row(rival.class)]);
     let normal: Vec<T> = pairs.map(|(&own, &other)| own - other).collect();
-    let size = metric.dual_norm(normal.iter().map(|n| n.into_f64()));
+    let size = norm.dual_norm(normal.iter().map(|n| n.into_f64()));
     f_bar[class] += slope / size;
     f_bar[rival.class] -= slope / size;
     let mut bar = vec![T::ZERO; d];
     let scale = -slope * rival.distance / size;
-    add_dual_derivative(metric, &normal, size, scale, &mut bar);
+    add_dual_derivative(norm, &normal, size, scale, &mut bar);
     let add = |a: &mut [T], sign: T| {
         let pairs = a.iter_mut().zip(&bar);
         pairs.for_each(|(a, &bar)| *a += sign * bar);
@@ -196,22 +197,22 @@ fn pull_rival_back<T: Scalar>(
 
 /// Adds `scale` times the derivative of the dual norm at `v`, which is `size` there. Where it is not differentiable, the
 /// first largest entry counts, and zero entries have none.
-fn add_dual_derivative<T: Scalar>(metric: Metric, v: &[T], size: f64, scale: f64, bar: &mut [T]) {
+fn add_dual_derivative<T: Scalar>(norm: Norm, v: &[T], size: f64, scale: f64, bar: &mut [T]) {
     let factor = T::from_f64(scale);
-    match metric {
-        Metric::L1 => {
+    match norm {
+        Norm::L1 => {
             let larger = |best: usize, i: usize| if v[i].abs() > v[best].abs() { i } else { best };
             let first = (0..v.len()).fold(0, larger);
             bar[first] += factor * sign(v[first]);
         }
-        Metric::L2 => {
+        Norm::L2 => {
             // A unit vector first: `scale / size` can overflow where the product does not.
             let unit = |v: T| v.into_f64() / size;
             bar.iter_mut()
                 .zip(v)
                 .for_each(|(bar, &v)| *bar += T::from_f64(scale * unit(v)));
         }
-        Metric::Linf => bar
+        Norm::Linf => bar
             .iter_mut()
             .zip(v)
             .for_each(|(bar, &v)| *bar += factor * sign(v)),

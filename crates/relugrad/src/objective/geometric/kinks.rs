@@ -14,7 +14,7 @@ use crate::error::{Result, check_finite};
 use crate::loss::{LossBatch, LossFunction};
 use crate::network::Network;
 use crate::network::map::Share;
-use crate::norm::Size;
+use crate::norm::squared_length;
 use crate::objective::forward::{Adjoint, Context};
 use crate::objective::input_gradient::{add_hessian_times, residual_row};
 use crate::objective::workspace::{SweepPair, per_sample};
@@ -101,7 +101,7 @@ impl<T: Scalar> GeometricStage<T> {
             .map(|((x, z), target)| Way::walk(network, (x, z), step, (function, target)))
             .collect::<Result<_>>()?;
         for (value, way) in values.iter_mut().zip(&ways) {
-            *value = Size::Squared.of(way.kinks.as_slice().expect("one row"));
+            *value = squared_length(way.kinks.as_slice().expect("one row"));
         }
         if let Some(adjoint) = adjoint {
             let ends = x.par_chunks(d).zip(z.par_chunks(d)).zip(&ways);

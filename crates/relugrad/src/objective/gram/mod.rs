@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::jacobian::grams;
 use crate::linalg::symmetrise;
 use crate::network::map::Share;
-use crate::norm::Size;
+use crate::norm::squared_length;
 use crate::parameters::Parameters;
 use crate::penalty::{Needs, random_rows};
 use crate::product::a_bt_serial;
@@ -122,7 +122,7 @@ impl<T: Scalar> GramStage<T> {
         cotangents.backward(&gated, seeds, gated.nodes());
         let at_input = cotangents.at_input().chunks_exact(rows * network.inputs());
         for (value, rows) in evaluation.term_mut(term).iter_mut().zip(at_input) {
-            *value = scale * Size::Squared.of(rows);
+            *value = scale * squared_length(rows);
         }
         if let Some(adjoint) = adjoint {
             tangents.forward_from(&gated, cotangents, gated.nodes().end);
