@@ -20,6 +20,7 @@ pub(crate) fn sum_of_pairs(a: &[f64], b: &[f64], f: impl Fn(f64, f64) -> f64) ->
 }
 
 /// `aᵀ b`, or `tr(Aᵀ B)`.
+#[inline(always)]
 pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
     sum_of_pairs(a, b, |a, b| a * b)
 }

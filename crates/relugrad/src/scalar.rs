@@ -3,7 +3,7 @@
 use ndarray::NdFloat;
 
 use crate::penalty::numbers::Numeric;
-use crate::product::{Kept, Lanes, Multiply, Products};
+use crate::product::{Kept, Lanes, Products};
 
 mod sealed {
     pub trait Sealed {}
@@ -12,9 +12,7 @@ mod sealed {
 }
 
 /// `f32` for training, `f64` for theorems. The trait is sealed: no other type implements it.
-pub trait Scalar:
-    NdFloat + Default + Lanes + Multiply + Products + Kept + Numeric + sealed::Sealed
-{
+pub trait Scalar: NdFloat + Default + Lanes + Products + Kept + Numeric + sealed::Sealed {
     /// The number 0.
     const ZERO: Self;
     /// The number 1.

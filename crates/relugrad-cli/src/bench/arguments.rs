@@ -11,8 +11,8 @@ use crate::values::{count, non_negative, positive};
 ///
 /// A `step` is the value and all parameter gradients of softmax cross-entropy plus lambda times a penalty, means over the
 /// batch, with buffers reused from step to step; the others compute their arrays from the inputs on. Weights, inputs and
-/// labels are random unless --weights gives them. The first runs are not counted. MiB is the most memory in use beyond network,
-/// data and the room that the library of dense products reserves for every thread, twice a thread's share of the last cache.
+/// labels are random unless --weights gives them. The first runs are not counted. MiB is the most memory in use beyond network
+/// and data.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   relugrad bench

@@ -7,9 +7,8 @@ mod workload;
 
 use std::time::{Duration, Instant};
 
-use ndarray::Array2;
 use peak_alloc::PeakAlloc;
-use relugrad::{Mlp, Network, Scalar};
+use relugrad::Scalar;
 use relugrad_train::statistics::quantile;
 use serde_json::json;
 
@@ -56,7 +55,6 @@ struct Measurement {
 
 fn bench<T: Scalar>(arguments: &Arguments) -> Result<(), Failure> {
     let problem = Problem::<T>::new(arguments)?;
-    prepare_threads::<T>()?;
     let mut header = (!arguments.json).then(header);
     for &workload in &arguments.workload {
         if print::is_lost() {
@@ -85,15 +83,6 @@ fn header() -> String {
     let columns = ["median ms", "min ms", "GFLOP", "GFLOP/s", "MiB"];
     let columns = columns.map(|column| format!("{column:>11}"));
     format!("{:26}{}", "workload", columns.concat())
-}
-
-/// Has every thread multiply matrices, so that what the library of products reserves there, of which most is never touched, does not
-/// count as memory of the first workload that needs it.
-fn prepare_threads<T: Scalar>() -> anyhow::Result<()> {
-    let network: Network<T> = Mlp::new(&[64, 64]).build(0)?;
-    let inputs = Array2::from_elem((64, 64), T::ONE);
-    let traced = rayon::broadcast(|_| network.trace(inputs.view()).map(drop));
-    Ok(traced.into_iter().collect::<relugrad::Result<()>>()?)
 }
 
 fn measure<T: Scalar>(

@@ -2,8 +2,7 @@
 
 use std::cell::{Cell, OnceCell};
 
-use faer::{MatRef, Side};
-use ndarray::{Array1, Array2, ArrayView1, Axis};
+use ndarray::{Array1, Array2, ArrayView1, Axis, Zip, s};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
@@ -76,17 +75,49 @@ pub(super) fn norm<'v>(values: impl IntoIterator<Item = &'v f64>) -> f64 {
             .sqrt()
 }
 
-/// Eigenvalues, largest first, and unit eigenvectors in the columns of a matrix, of a symmetric matrix.
-pub(super) fn eigen(matrix: &Array2<f64>) -> Result<(Vec<f64>, Array2<f64>)> {
-    let size = matrix.nrows();
-    let entries: Vec<f64> = matrix.iter().copied().collect();
-    let solution = MatRef::from_row_major_slice(&entries, size, size)
-        .self_adjoint_eigen(Side::Lower)
-        .map_err(|_| Error::Eigenvalues { size })?;
-    let last = size - 1;
-    let values = (0..size).map(|i| solution.S().column_vector()[last - i]);
-    let vectors = Array2::from_shape_fn((size, size), |(i, j)| solution.U()[(i, last - j)]);
-    Ok((values.collect(), vectors))
+/// Sweeps of Jacobi's method after which it has converged long before; six to ten are usual.
+const SWEEPS: usize = 60;
+
+/// The largest eigenvalue of a symmetric matrix by Jacobi's method: rotations that each make a pair of entries zero, until all beside
+/// the diagonal are negligible (Golub and Van Loan, *Matrix Computations*, 4th edition, section 8.5). It shares nothing with the
+/// engine's methods.
+pub(super) fn largest_eigenvalue(matrix: &Array2<f64>) -> Result<f64> {
+    let (mut a, n) = (matrix.clone(), matrix.nrows());
+    let largest = a
+        .iter()
+        .fold(0.0, |largest: f64, entry| largest.max(entry.abs()));
+    let negligible = f64::EPSILON * largest / n as f64;
+    for _ in 0..SWEEPS {
+        let mut rotated = false;
+        for (p, q) in (0..n).flat_map(|p| (p + 1..n).map(move |q| (p, q))) {
+            if a[[p, q]].abs() > negligible {
+                rotate(&mut a, p, q);
+                rotated = true;
+            }
+        }
+        if !rotated {
+            return Ok(a
+                .diag()
+                .fold(f64::NEG_INFINITY, |largest, &value| largest.max(value)));
+        }
+    }
+    Err(Error::Eigenvalues { size: n })
+}
+
+/// Makes the entries `[p, q]` and `[q, p]` zero by a rotation of both rows and both columns.
+fn rotate(a: &mut Array2<f64>, p: usize, q: usize) {
+    let ratio = (a[[q, q]] - a[[p, p]]) / (2.0 * a[[p, q]]);
+    let tangent = 1.0_f64.copysign(ratio) / (ratio.abs() + ratio.hypot(1.0));
+    let cosine = 1.0 / tangent.hypot(1.0);
+    let sine = tangent * cosine;
+    let turn = |x: &mut f64, y: &mut f64| {
+        (*x, *y) = (cosine * *x - sine * *y, sine * *x + cosine * *y);
+    };
+    let (first, second) = a.multi_slice_mut((s![p, ..], s![q, ..]));
+    Zip::from(first).and(second).for_each(turn);
+    let (first, second) = a.multi_slice_mut((s![.., p], s![.., q]));
+    Zip::from(first).and(second).for_each(turn);
+    (a[[p, q]], a[[q, p]]) = (0.0, 0.0);
 }
 
 /// The smallest number of full accuracy: smaller ones, such as residuals of saturated samples in `f32`, are rounded as it is.
@@ -235,7 +266,7 @@ impl<'a, T: Scalar> Point<'a, T> {
     /// `‖C J‖₂²`.
     pub(super) fn centred_spectral(&self) -> Result<f64> {
         let centred = self.centred();
-        Ok(eigen(&centred.dot(&centred.t()))?.0[0].max(0.0))
+        Ok(largest_eigenvalue(&centred.dot(&centred.t()))?.max(0.0))
     }
 
     /// The direction of `g`, unless it is lost in rounding.

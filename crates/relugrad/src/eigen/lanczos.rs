@@ -8,6 +8,7 @@ use crate::linalg::{add, dot};
 
 /// Lanczos iteration with full reorthogonalisation (Golub and Van Loan, *Matrix Computations*, section 10.3) for matrices of one
 /// size. It takes a product with the matrix per step, and far fewer steps than rows where the matrix is large.
+#[derive(Debug)]
 pub(super) struct Lanczos {
     /// A random unit vector: how small its part along the wanted eigenvector is does not depend on the matrix.
     start: Vec<f64>,

@@ -1,14 +1,11 @@
 //! Eigenvalues of small symmetric matrices.
 
 mod lanczos;
+mod symmetric;
 mod tridiagonal;
 
-use faer::diag::DiagMut;
-use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
-use faer::{Mat, MatRef, Par};
-
 use self::lanczos::Lanczos;
+use self::symmetric::Problem;
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 
@@ -22,33 +19,26 @@ pub(crate) struct Eigen {
 
 /// Solves symmetric eigenproblems of one size. Its buffers are reused, because for small matrices their
 /// allocation takes as long as the solution.
+#[derive(Debug)]
 pub(crate) struct EigenSolver {
     size: usize,
     scaled: Vec<f64>,
     values: Vec<f64>,
-    vectors: Mat<f64>,
-    scratch: MemBuffer,
+    /// What couples the rows of a tridiagonal matrix.
+    beside: Vec<f64>,
+    vectors: Vec<f64>,
     lanczos: Lanczos,
-}
-
-impl std::fmt::Debug for EigenSolver {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut solver = f.debug_struct("EigenSolver");
-        solver.field("size", &self.size).finish_non_exhaustive()
-    }
 }
 
 impl EigenSolver {
     /// A solver for `size×size` matrices.
     pub(crate) fn new(size: usize) -> EigenSolver {
-        let wanted = ComputeEigenvectors::Yes;
-        let scratch = self_adjoint_evd_scratch::<f64>(size, wanted, Par::Seq, Default::default());
         EigenSolver {
             size,
             scaled: Vec::with_capacity(size * size),
             values: vec![0.0; size],
-            vectors: Mat::zeros(size, size),
-            scratch: MemBuffer::new(scratch),
+            beside: vec![0.0; size],
+            vectors: Vec::new(),
             lanczos: Lanczos::new(size),
         }
     }
@@ -57,20 +47,22 @@ impl EigenSolver {
     pub(crate) fn solve(&mut self, matrix: &[f64]) -> Result<Eigen> {
         let size = self.size;
         let scale = self.rescale(matrix)?;
-        self_adjoint_evd(
-            MatRef::from_row_major_slice(&self.scaled, size, size),
-            DiagMut::from_slice_mut(&mut self.values),
-            Some(self.vectors.as_mut()),
-            Par::Seq,
-            MemStack::new(&mut self.scratch),
-            Default::default(),
-        )
-        .map_err(|_| Error::Eigenvalues { size })?;
-        let last = size - 1;
-        let entry = |i: usize| self.vectors[(i % size, last - i / size)];
+        self.vectors.resize(size * size, 0.0);
+        let (values, vectors) = (&mut self.values, &mut self.vectors);
+        let (matrix, beside) = (&mut self.scaled, &mut self.beside);
+        if !(Problem {
+            matrix,
+            values,
+            beside,
+            vectors,
+        })
+        .solve()
+        {
+            return Err(Error::Eigenvalues { size });
+        }
         Ok(Eigen {
-            values: Buffer::of((0..size).map(|i| scale * self.values[last - i])),
-            vectors: Buffer::of((0..size * size).map(entry)),
+            values: Buffer::of(values.iter().map(|value| scale * value)),
+            vectors: Buffer::of(vectors.iter().copied()),
         })
     }
 

@@ -1,6 +1,7 @@
 //! The largest eigenvalue of a symmetric tridiagonal matrix that grows by a row at a time.
 
 /// A symmetric tridiagonal matrix with entries around 1 and its largest eigenpair.
+#[derive(Debug)]
 pub(super) struct Tridiagonal {
     diagonal: Vec<f64>,
     /// What couples each row to the next.

@@ -1,102 +1,196 @@
-//! Dense products, by a library. Matrices are row-major slices.
+//! Dense products. Matrices are row-major slices.
 //!
-//! Large products are cut into tiles by their shapes alone, and the library runs each tile on one thread, so the bits do
-//! not depend on the number of threads.
+//! The sums of a few rows and a few vectors of columns stay in registers while both factors are read from end to end
+//! ([`tiles`](super::tiles)); a factor that lies across that direction is packed first (Goto and van de Geijn, *Anatomy of
+//! High-Performance Matrix Multiplication*, 2008). Every entry sums in the order of the depth with fused multiply-adds, in
+//! blocks of [`DEPTH`](super::tiles::DEPTH), so its bits depend neither on the number of threads nor on how wide the
+//! processor's vectors are.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
+use ndarray::linalg::general_mat_mul;
+use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder, s};
 
-use crate::parallel::for_each_chunk;
+use super::dots::{FEW, dots};
+use super::lanes::lanes;
+use super::panels::{Right, fill, pack, pack_here};
+use super::scratch::Scratch;
+use super::tiles::{Block, Left, Panels, VECTORS, tile_rows};
+use crate::parallel::{for_each_chunk, pieces, worthwhile};
 use crate::scalar::Scalar;
 
-/// Sides of tiles are multiples of this, and tiles of symmetric results have as many rows.
-const SIDE: usize = 64;
+/// Rows of the left factor that are packed at a time: they stay in the second cache.
+const ROWS: usize = 128;
 
-/// Rows and columns that are mirrored at a time.
-const BLOCK: usize = 16;
+/// A product `C ← α A B`, or `C ← α A B + C` if `accumulate`; `c: [n, m]`.
+#[derive(Clone, Copy)]
+struct Product<'a, T> {
+    /// `(n, k, m)`.
+    shape: (usize, usize, usize),
+    alpha: T,
+    /// `Aᵀ: [k, n]`, so that both factors are packed by the same functions.
+    a: Right<'a, T>,
+    b: Right<'a, T>,
+    accumulate: bool,
+    /// Whether only what is on and below the diagonal of `C` is wanted.
+    lower: bool,
+}
 
-/// Into how many tiles a product of so many multiply-adds is cut: enough for the threads that it is worth, and few, since
-/// each tile packs its factors anew.
-fn tiles(multiply_adds: usize) -> usize {
-    match multiply_adds >> 20 {
-        0 => 1,
-        1..64 => 2,
-        64..256 => 4,
-        256..1024 => 8,
-        _ => 16,
+impl<T: Scalar> Product<'_, T> {
+    /// Computes it, on several threads if `parallel` and worthwhile.
+    fn run(self, parallel: bool, c: &mut [T]) {
+        let (n, k, m) = self.shape;
+        if k == 0 && !self.accumulate {
+            c.fill(T::ZERO);
+        }
+        if n * k * m == 0 {
+            return;
+        }
+        if m == 1 && n > 1 {
+            // A column lies in memory as a row does.
+            let (a, b) = (self.b, self.a);
+            let shape = (m, k, n);
+            return Product {
+                shape,
+                a,
+                b,
+                ..self
+            }
+            .run(parallel, c);
+        }
+        let operations = if parallel { n * k * m } else { 0 };
+        match (self.a, self.b) {
+            (Right::Transposed(a), Right::Transposed(b)) if n.min(m) <= FEW => {
+                self.dots(a, b, operations, c);
+            }
+            _ if cfg!(feature = "matrixmultiply") => self.by_library(operations, c),
+            _ => self.tiles(operations, c),
+        }
     }
-}
 
-/// A number type with the library's product.
-pub trait Multiply: Sized {
-    /// `C ← α A B`, or `C ← α A B + C` if `accumulate`, on this thread.
-    fn multiply(alpha: Self, a: MatRef<Self>, b: MatRef<Self>, accumulate: bool, c: MatMut<Self>);
-}
+    /// Entries as products of rows that lie together.
+    fn dots(self, a: &[T], b: &[T], operations: usize, c: &mut [T]) {
+        let (n, k, m) = self.shape;
+        if n == 1 {
+            let chunk = m.div_ceil(pieces(m));
+            return for_each_chunk(c, chunk, operations, |i, c| {
+                let b = &b[i * chunk * k..][..c.len() * k];
+                dots(self.alpha, a, b, self.accumulate, c);
+            });
+        }
+        let chunk = n.div_ceil(pieces(n));
+        for_each_chunk(c, chunk * m, operations, |i, c| {
+            let rows = a[i * chunk * k..].chunks_exact(k);
+            for (a, c) in rows.zip(c.chunks_exact_mut(m)) {
+                dots(self.alpha, a, b, self.accumulate, c);
+            }
+        });
+    }
 
-macro_rules! multiply {
-    ($number:ty) => {
-        impl Multiply for $number {
-            fn multiply(
-                alpha: $number,
-                a: MatRef<$number>,
-                b: MatRef<$number>,
-                accumulate: bool,
-                c: MatMut<$number>,
-            ) {
-                let accumulate = if accumulate {
-                    Accum::Add
-                } else {
-                    Accum::Replace
+    /// By `matrixmultiply`, which `ndarray` calls, in pieces of rows.
+    fn by_library(self, operations: usize, c: &mut [T]) {
+        let (n, k, m) = self.shape;
+        let transposed = matrix(self.a, k, n);
+        let (a, b) = (transposed.t(), matrix(self.b, k, m));
+        let before = if self.accumulate { T::ONE } else { T::ZERO };
+        for_each_chunk(c, ROWS * m, operations, |i, c| {
+            let rows = c.len() / m;
+            let a = a.slice(s![i * ROWS..i * ROWS + rows, ..]);
+            let mut c = ArrayViewMut2::from_shape((rows, m), c).expect("rows are whole");
+            general_mat_mul(self.alpha, &a, &b, before, &mut c);
+        });
+    }
+
+    /// Packs what does not lie in the order of the sums, and shares out the rows of `C`.
+    fn tiles(self, operations: usize, c: &mut [T]) {
+        let (_, k, m) = self.shape;
+        let width = m.div_ceil(lanes::<T>()).min(VECTORS) * lanes::<T>();
+        match self.b {
+            Right::Plain(entries) | Right::Lower(entries) => {
+                let (step, stride) = (width, m);
+                self.share_out(
+                    Panels {
+                        entries,
+                        step,
+                        stride,
+                    },
+                    operations,
+                    c,
+                );
+            }
+            Right::Transposed(_) => {
+                let mut scratch = Scratch::<T>::take();
+                let entries = match operations {
+                    0 => pack_here(self.b, k, width, &mut scratch.panels),
+                    _ => pack(self.b, k, width, &mut scratch.panels),
                 };
-                matmul(c, accumulate, a, b, alpha, Par::Seq);
+                let (step, stride) = (k * width, width);
+                self.share_out(
+                    Panels {
+                        entries,
+                        step,
+                        stride,
+                    },
+                    operations,
+                    c,
+                );
+                scratch.put();
             }
         }
-    };
-}
-
-multiply!(f32);
-multiply!(f64);
-
-fn view<T>(rows: usize, columns: usize, data: &[T]) -> MatRef<'_, T> {
-    MatRef::from_row_major_slice(data, rows, columns)
-}
-
-fn view_mut<T>(rows: usize, columns: usize, data: &mut [T]) -> MatMut<'_, T> {
-    MatMut::from_row_major_slice_mut(data, rows, columns)
-}
-
-/// `C ← α A B`, or with `C` added.
-fn multiply<T: Scalar>(alpha: T, a: MatRef<T>, b: MatRef<T>, accumulate: bool, c: MatMut<T>) {
-    let tiles = tiles(a.nrows() * a.ncols() * b.ncols());
-    tiled(tiles, alpha, a, b, accumulate, c);
-}
-
-/// The same in so many tiles, a power of two: in halves along the longer side of `C`.
-fn tiled<T: Scalar>(
-    tiles: usize,
-    alpha: T,
-    a: MatRef<T>,
-    b: MatRef<T>,
-    accumulate: bool,
-    c: MatMut<T>,
-) {
-    let (rows, columns) = (c.nrows(), c.ncols());
-    let longer = rows.max(columns);
-    if tiles == 1 || longer < 2 * SIDE {
-        return T::multiply(alpha, a, b, accumulate, c);
     }
-    let half = (longer / 2).next_multiple_of(SIDE);
-    let (first, second) = if rows >= columns {
-        let ((upper, lower), (top, bottom)) = (c.split_at_row_mut(half), a.split_at_row(half));
-        ((top, b, upper), (bottom, b, lower))
-    } else {
-        let ((left, right), (b_left, b_right)) = (c.split_at_col_mut(half), b.split_at_col(half));
-        ((a, b_left, left), (a, b_right, right))
+
+    fn share_out(self, panels: Panels<T>, operations: usize, c: &mut [T]) {
+        let (n, _, m) = self.shape;
+        if !worthwhile(operations) {
+            return self.rows(0, panels, c);
+        }
+        let rows = n.div_ceil(pieces(n));
+        let rows = match rows >= tile_rows() {
+            true => rows.next_multiple_of(tile_rows()),
+            false => rows,
+        };
+        for_each_chunk(c, rows * m, operations, |i, c| {
+            self.rows(i * rows, panels, c);
+        });
+    }
+
+    /// Rows of `C` from the `first` on.
+    fn rows(self, first: usize, panels: Panels<T>, c: &mut [T]) {
+        let (_, k, m) = self.shape;
+        if let Right::Transposed(a) = self.a {
+            return self.block(Left::Rows(&a[first * k..]), first, panels, c);
+        }
+        let (tile, mut scratch) = (tile_rows(), Scratch::<T>::take());
+        for (i, c) in c.chunks_mut(ROWS * m).enumerate() {
+            let first = first + i * ROWS;
+            let tiles = (c.len() / m).div_ceil(tile);
+            let packed = scratch.sums.room(tiles * k * tile);
+            fill(self.a, (k, first, tile), packed);
+            self.block(Left::Tiles(packed), first, panels, c);
+        }
+        scratch.put();
+    }
+
+    fn block(self, a: Left<T>, first: usize, panels: Panels<T>, c: &mut [T]) {
+        let (_, k, m) = self.shape;
+        Block {
+            a,
+            panels,
+            shape: (c.len() / m, k, m),
+            alpha: self.alpha,
+            accumulate: self.accumulate,
+            lower: self.lower.then_some(first),
+            c,
+        }
+        .run();
+    }
+}
+
+/// A factor of depth `k` with `columns` columns.
+fn matrix<T>(factor: Right<'_, T>, k: usize, columns: usize) -> ArrayView2<'_, T> {
+    let (shape, entries) = match factor {
+        Right::Plain(entries) | Right::Lower(entries) => ((k, columns).set_f(false), entries),
+        Right::Transposed(entries) => ((k, columns).set_f(true), entries),
     };
-    rayon::join(
-        || tiled(tiles / 2, alpha, first.0, first.1, accumulate, first.2),
-        || tiled(tiles / 2, alpha, second.0, second.1, accumulate, second.2),
-    );
+    ArrayView2::from_shape(shape, entries).expect("factors are whole")
 }
 
 /// [`Products::a_bt`](super::Products::a_bt).
@@ -107,9 +201,8 @@ pub(super) fn a_bt<T: Scalar>(
     accumulate: bool,
     c: &mut [T],
 ) {
-    let n = c.len() / m;
-    let b = view(m, k, b).transpose();
-    multiply(T::ONE, view(n, k, a), b, accumulate, view_mut(n, m, c));
+    let (a, b) = (Right::Transposed(a), Right::Transposed(b));
+    product((c.len() / m, k, m), a, b, accumulate).run(true, c);
 }
 
 /// [`Products::a_b`](super::Products::a_b).
@@ -120,14 +213,8 @@ pub(super) fn a_b<T: Scalar>(
     accumulate: bool,
     c: &mut [T],
 ) {
-    let n = c.len() / k;
-    multiply(
-        T::ONE,
-        view(n, m, a),
-        view(m, k, b),
-        accumulate,
-        view_mut(n, k, c),
-    );
+    let (a, b) = (Right::Transposed(a), Right::Plain(b));
+    product((c.len() / k, m, k), a, b, accumulate).run(true, c);
 }
 
 /// [`Products::at_b`](super::Products::at_b).
@@ -139,59 +226,104 @@ pub(super) fn at_b<T: Scalar>(
     accumulate: bool,
     c: &mut [T],
 ) {
-    let n = a.len() / m;
-    let a = view(n, m, a).transpose();
-    multiply(alpha, a, view(n, k, b), accumulate, view_mut(m, k, c));
+    let shape = (m, a.len() / m, k);
+    let of_one = product(shape, Right::Plain(a), Right::Plain(b), accumulate);
+    Product { alpha, ..of_one }.run(true, c);
 }
 
 /// [`Products::gram_of_rows`](super::Products::gram_of_rows).
 pub(super) fn gram_of_rows<T: Scalar>(k: usize, a: &[T], c: &mut [T]) {
     let n = a.len() / k;
-    let a = view(n, k, a);
-    lower_tiles(T::ONE, a, a.transpose(), false, c);
+    lower_gram(T::ONE, (n, k), a, c);
     mirror(n, c);
 }
 
 /// [`Products::half_gram_of_rows`](super::Products::half_gram_of_rows).
 pub(super) fn half_gram_of_rows<T: Scalar>(k: usize, a: &[T], c: &mut [T]) {
     let n = a.len() / k;
-    let a = view(n, k, a);
-    lower_tiles(T::ONE + T::ONE, a, a.transpose(), false, c);
+    lower_gram(T::ONE + T::ONE, (n, k), a, c);
     for (i, row) in c.chunks_exact_mut(n).enumerate() {
         row[i] *= T::from_f64(0.5);
         row[i + 1..].fill(T::ZERO);
     }
 }
 
-/// `C ← α Aᵀ B + C` on and below the diagonal; `a, b: [depth, n]`, `c: [n, n]`.
-pub(super) fn at_b_lower<T: Scalar>(n: usize, alpha: T, a: &[T], b: &[T], c: &mut [T]) {
-    let depth = a.len() / n;
-    lower_tiles(
+/// `C ← α A Aᵀ` on and below the diagonal; `a: [n, k]`.
+fn lower_gram<T: Scalar>(alpha: T, (n, k): (usize, usize), a: &[T], c: &mut [T]) {
+    let (a, lower) = (Right::Transposed(a), true);
+    Product {
         alpha,
-        view(depth, n, a).transpose(),
-        view(depth, n, b),
-        true,
-        c,
-    );
+        lower,
+        ..product((n, k, n), a, a, false)
+    }
+    .run(true, c);
 }
 
-/// `C ← α A B`, or with `C` added, in rows of tiles that end at the diagonal.
-fn lower_tiles<T: Scalar>(alpha: T, a: MatRef<T>, b: MatRef<T>, accumulate: bool, c: &mut [T]) {
-    let n = a.nrows();
-    let operations = n * n * a.ncols() / 2;
-    for_each_chunk(c, SIDE * n, operations, |tile, c| {
-        let rows = c.len() / n;
-        let (start, end) = (tile * SIDE, tile * SIDE + rows);
-        let part = view_mut(rows, n, c).subcols_mut(0, end);
-        T::multiply(
-            alpha,
-            a.subrows(start, rows),
-            b.subcols(0, end),
-            accumulate,
-            part,
-        );
-    });
+/// `C ← α Aᵀ B + C` on and below the diagonal; `a, b: [depth, n]`, `c: [n, n]`.
+pub(super) fn at_b_lower<T: Scalar>(n: usize, alpha: T, a: &[T], b: &[T], c: &mut [T]) {
+    let (shape, lower) = ((n, a.len() / n, n), true);
+    let of_one = product(shape, Right::Plain(a), Right::Plain(b), true);
+    Product {
+        alpha,
+        lower,
+        ..of_one
+    }
+    .run(true, c);
 }
+
+/// `C ← A B`, or with `C` added, on this thread; `a: [m, k]`, `b: [k, n]`, `c: [m, n]`.
+pub(crate) fn a_b_serial<T: Scalar>(
+    (m, k, n): (usize, usize, usize),
+    a: &[T],
+    b: &[T],
+    accumulate: bool,
+    c: &mut [T],
+) {
+    product((m, k, n), Right::Transposed(a), Right::Plain(b), accumulate).run(false, c);
+}
+
+/// `C ← Aᵀ B`, or with `C` added, on this thread; `a: [m, k]`, `b: [m, n]`, `c: [k, n]`.
+pub(crate) fn at_b_serial<T: Scalar>(
+    (m, k, n): (usize, usize, usize),
+    a: &[T],
+    b: &[T],
+    accumulate: bool,
+    c: &mut [T],
+) {
+    product((k, m, n), Right::Plain(a), Right::Plain(b), accumulate).run(false, c);
+}
+
+/// `C ← A Bᵀ`, or with `C` added, on this thread; `a: [m, k]`, `b: [n, k]`, `c: [m, n]`.
+pub(crate) fn a_bt_serial<T: Scalar>(
+    (m, k, n): (usize, usize, usize),
+    a: &[T],
+    b: &[T],
+    accumulate: bool,
+    c: &mut [T],
+) {
+    let (a, b) = (Right::Transposed(a), Right::Transposed(b));
+    product((m, k, n), a, b, accumulate).run(false, c);
+}
+
+/// `C ← A B`, or with `C` added.
+fn product<'a, T: Scalar>(
+    shape: (usize, usize, usize),
+    a: Right<'a, T>,
+    b: Right<'a, T>,
+    accumulate: bool,
+) -> Product<'a, T> {
+    Product {
+        shape,
+        alpha: T::ONE,
+        a,
+        b,
+        accumulate,
+        lower: false,
+    }
+}
+
+/// Rows and columns that are mirrored at a time.
+const BLOCK: usize = 16;
 
 /// Copies what is below the diagonal to its place above, in blocks of [`BLOCK`] rows and columns: whole lines of the cache
 /// are written at a time.
@@ -215,42 +347,6 @@ pub(super) fn mirror<T: Scalar>(n: usize, c: &mut [T]) {
             }
         }
     }
-}
-
-/// `C ← A B`, or with `C` added, on this thread; `a: [m, k]`, `b: [k, n]`, `c: [m, n]`.
-pub(crate) fn a_b_serial<T: Scalar>(
-    (m, k, n): (usize, usize, usize),
-    a: &[T],
-    b: &[T],
-    accumulate: bool,
-    c: &mut [T],
-) {
-    let (a, b) = (view(m, k, a), view(k, n, b));
-    T::multiply(T::ONE, a, b, accumulate, view_mut(m, n, c));
-}
-
-/// `C ← Aᵀ B`, or with `C` added, on this thread; `a: [m, k]`, `b: [m, n]`, `c: [k, n]`.
-pub(crate) fn at_b_serial<T: Scalar>(
-    (m, k, n): (usize, usize, usize),
-    a: &[T],
-    b: &[T],
-    accumulate: bool,
-    c: &mut [T],
-) {
-    let (a, b) = (view(m, k, a).transpose(), view(m, n, b));
-    T::multiply(T::ONE, a, b, accumulate, view_mut(k, n, c));
-}
-
-/// `C ← A Bᵀ`, or with `C` added, on this thread; `a: [m, k]`, `b: [n, k]`, `c: [m, n]`.
-pub(crate) fn a_bt_serial<T: Scalar>(
-    (m, k, n): (usize, usize, usize),
-    a: &[T],
-    b: &[T],
-    accumulate: bool,
-    c: &mut [T],
-) {
-    let (a, b) = (view(m, k, a), view(n, k, b).transpose());
-    T::multiply(T::ONE, a, b, accumulate, view_mut(m, n, c));
 }
 
 #[cfg(test)]

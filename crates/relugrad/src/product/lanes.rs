@@ -28,6 +28,12 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     /// The sum of a vector's numbers.
     fn total<S: Simd>(simd: S, a: Self::Vector<S>) -> Self;
 
+    /// The numbers of a slice no longer than a vector, and zeros.
+    fn load_part<S: Simd>(simd: S, values: &[Self]) -> Self::Vector<S>;
+
+    /// As many of a vector's first numbers as the slice has.
+    fn store_part<S: Simd>(simd: S, values: &mut [Self], vector: Self::Vector<S>);
+
     /// All whole vectors of a slice.
     fn vectors<S: Simd>(values: &[Self]) -> &[Self::Vector<S>];
 
@@ -36,7 +42,7 @@ pub trait Lanes: Copy + Send + Sync + 'static {
 }
 
 macro_rules! lanes {
-    ($number:ty, $vector:ident, $lanes:ident, $splat:ident, $fused:ident, $add:ident, $total:ident, $slice:ident, $slice_mut:ident) => {
+    ($number:ty, $vector:ident, $lanes:ident, $splat:ident, $fused:ident, $add:ident, $total:ident, $load:ident, $store:ident, $slice:ident, $slice_mut:ident) => {
         impl Lanes for $number {
             type Vector<S: Simd> = S::$vector;
 
@@ -71,6 +77,16 @@ macro_rules! lanes {
             }
 
             #[inline(always)]
+            fn load_part<S: Simd>(simd: S, values: &[Self]) -> S::$vector {
+                simd.$load(values)
+            }
+
+            #[inline(always)]
+            fn store_part<S: Simd>(simd: S, values: &mut [Self], vector: S::$vector) {
+                simd.$store(values, vector);
+            }
+
+            #[inline(always)]
             fn vectors<S: Simd>(values: &[Self]) -> &[S::$vector] {
                 S::$slice(values).0
             }
@@ -91,6 +107,8 @@ lanes!(
     mul_add_e_f32s,
     add_f32s,
     reduce_sum_f32s,
+    partial_load_f32s,
+    partial_store_f32s,
     as_simd_f32s,
     as_mut_simd_f32s
 );
@@ -102,6 +120,8 @@ lanes!(
     mul_add_e_f64s,
     add_f64s,
     reduce_sum_f64s,
+    partial_load_f64s,
+    partial_store_f64s,
     as_simd_f64s,
     as_mut_simd_f64s
 );

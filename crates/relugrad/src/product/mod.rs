@@ -1,13 +1,14 @@
 //! The matrix products that every sweep is made of.
 //!
-//! All matrices are row-major slices. Dense products are a library's ([`dense`]); products with the many zeros that are
-//! left by gates skip them ([`sparse_rows`], [`sparse_sum`]), or select from tables if the gates' zeros and ones are a factor
-//! of their own ([`subset_sums`]). Which of them is taken depends on the numbers alone, and
-//! every entry sums in one order, so the bits do not depend on the number of threads.
+//! All matrices are row-major slices. Products are dense ([`dense`]), or skip the many zeros that are left by gates
+//! ([`sparse_rows`], [`sparse_sum`]), or select from tables if the gates' zeros and ones are a factor of their own
+//! ([`subset_sums`]). Which of them is taken depends on the numbers alone, and every entry sums in one order, so the bits do
+//! not depend on the number of threads.
 
 mod compiled;
 mod convolution;
 mod dense;
+mod dots;
 mod lanes;
 mod left;
 mod lists;
@@ -16,12 +17,13 @@ mod scratch;
 mod sparse_rows;
 mod sparse_sum;
 mod subset_sums;
+mod tiles;
 
 use crate::scalar::Scalar;
 
 pub(crate) use compiled::Products;
 pub(crate) use convolution::Convolution;
-pub(crate) use dense::{Multiply, a_b_serial, a_bt_serial, at_b_serial};
+pub(crate) use dense::{a_b_serial, a_bt_serial, at_b_serial};
 pub(crate) use lanes::Lanes;
 pub(crate) use left::Left;
 pub(crate) use panels::Right;

@@ -54,7 +54,7 @@ pub(super) fn pack<'p, T: Scalar>(
     let panels = panels.room(count * m * width);
     let (operations, some) = (panels.len(), count.div_ceil(pieces(count)));
     for_each_chunk(panels, some * m * width, operations, |i, panels| {
-        fill(b, (m, i * some, width), panels);
+        fill(b, (m, i * some * width, width), panels);
     });
     panels
 }
@@ -71,8 +71,12 @@ pub(super) fn pack_here<'p, T: Scalar>(
     panels
 }
 
-/// Writes the panels from the `first` on.
-fn fill<T: Scalar>(b: Right<T>, (m, first, width): (usize, usize, usize), panels: &mut [T]) {
+/// Writes panels of the columns from the `first` on.
+pub(super) fn fill<T: Scalar>(
+    b: Right<T>,
+    (m, first, width): (usize, usize, usize),
+    panels: &mut [T],
+) {
     let b = match b {
         Right::Plain(b) | Right::Lower(b) => b,
         Right::Transposed(b) => return fill_from_columns(b, (m, first, width), panels),
@@ -88,6 +92,7 @@ fn fill<T: Scalar>(b: Right<T>, (m, first, width): (usize, usize, usize), panels
         16 => fill_from_rows::<T, 16>(b, m, first, panels),
         24 => fill_from_rows::<T, 24>(b, m, first, panels),
         32 => fill_from_rows::<T, 32>(b, m, first, panels),
+        48 => fill_from_rows::<T, 48>(b, m, first, panels),
         64 => fill_from_rows::<T, 64>(b, m, first, panels),
         _ => unreachable!("panels are 1 to 4 vectors of up to 16 numbers or 8 of up to 8 wide"),
     }
@@ -103,7 +108,7 @@ fn fill_from_rows<T: Scalar, const W: usize>(b: &[T], m: usize, first: usize, pa
     for (block, rows) in b.chunks(ROWS * k).enumerate() {
         for (p, panel) in panels.chunks_exact_mut(m * W).enumerate() {
             let (to, _) = panel[block * ROWS * W..].as_chunks_mut::<W>();
-            let start = (first + p) * W;
+            let start = first + p * W;
             for (to, row) in to.iter_mut().zip(rows.chunks_exact(k)) {
                 match row[start..].first_chunk::<W>() {
                     Some(entries) => *to = *entries,
@@ -129,7 +134,7 @@ fn fill_from_columns<T: Scalar>(
     (m, first, width): (usize, usize, usize),
     panels: &mut [T],
 ) {
-    let columns = b[first * width * m..].chunks(width * m);
+    let columns = b[first * m..].chunks(width * m);
     for (panel, columns) in panels.chunks_exact_mut(m * width).zip(columns) {
         if columns.len() < panel.len() {
             panel.fill(T::ZERO);
@@ -140,20 +145,28 @@ fn fill_from_columns<T: Scalar>(
 
 /// Writes rows of length `m` as the first columns of `to: [m, width]`.
 fn transpose<T: Scalar>(rows: &[T], m: usize, width: usize, to: &mut [T]) {
-    let most = width.min(16);
-    for (i, rows) in rows.chunks(most * m).enumerate() {
-        let to = &mut to[i * most..];
-        match rows.len() / m {
-            16 => Arch::new().dispatch(Transpose::<T, 16> { rows, m, width, to }),
-            8 => Arch::new().dispatch(Transpose::<T, 8> { rows, m, width, to }),
-            _ => {
-                for (j, row) in rows.chunks_exact(m).enumerate() {
-                    let to = to[j..].iter_mut().step_by(width);
-                    to.zip(row).for_each(|(to, &entry)| *to = entry);
-                }
-            }
-        }
+    let count = rows.len() / m;
+    let mut done = 0;
+    while done < count {
+        let (rows, to) = (&rows[done * m..], &mut to[done..]);
+        done += match count - done {
+            16.. => columns_of::<T, 16>(rows, m, width, to),
+            8.. => columns_of::<T, 8>(rows, m, width, to),
+            4.. => columns_of::<T, 4>(rows, m, width, to),
+            _ => columns_of::<T, 1>(rows, m, width, to),
+        };
     }
+}
+
+/// Writes the first `N` rows, and tells how many they are.
+fn columns_of<T: Scalar, const N: usize>(
+    rows: &[T],
+    m: usize,
+    width: usize,
+    to: &mut [T],
+) -> usize {
+    Arch::new().dispatch(Transpose::<T, N> { rows, m, width, to });
+    N
 }
 
 /// Writes `N` rows as columns.

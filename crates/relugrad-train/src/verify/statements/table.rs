@@ -2,7 +2,7 @@
 
 use relugrad::{Penalty, Result, Scalar};
 
-use super::super::point::{Point, eigen, norm};
+use super::super::point::{Point, largest_eigenvalue, norm};
 use super::{Check, Scope, Statement, excess, relative, worst};
 
 pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
@@ -40,7 +40,7 @@ fn definitions<T: Scalar>(at: &Point<T>) -> Result<Check> {
         (InputGradientL1, sum, g_size * (g.len() as f64).sqrt()),
         (InputGradientLinf, largest, g_size),
         (Jacobian, j * j, j_size),
-        (JacobianSpectral, eigen(&at.gram)?.0[0], j_size),
+        (JacobianSpectral, largest_eigenvalue(&at.gram)?, j_size),
         // `tr S` twice: the products with `S` keep the digits of a nearly certain sample.
         (
             JacobianProbabilities,
