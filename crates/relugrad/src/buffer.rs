@@ -1,30 +1,89 @@
-//! Buffers that each thread keeps from one use to the next, so that a training step allocates nothing once it is warm.
+//! Memory that each thread keeps from one use to the next, so that a training step allocates nothing once it is warm.
 
+use std::any::Any;
+use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
 use crate::scalar::Scalar;
+
+thread_local! {
+    /// A vector of each type of what is kept.
+    static KEPT: RefCell<Vec<Box<dyn Any>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `f` with what this thread keeps of a type.
+fn kept<K: 'static, R>(f: impl FnOnce(&mut Vec<K>) -> R) -> R {
+    KEPT.with_borrow_mut(|all| {
+        let place = all.iter().position(|kept| kept.is::<Vec<K>>());
+        let place = place.unwrap_or_else(|| {
+            all.push(Box::new(Vec::<K>::new()));
+            all.len() - 1
+        });
+        f(all[place].downcast_mut().expect("it was found by its type"))
+    })
+}
+
+/// Something that goes back to its thread when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Kept<K: 'static>(Option<Box<K>>);
+
+impl<K: 'static> Kept<K> {
+    /// What this thread kept last, if it is still right; otherwise a new one.
+    pub(crate) fn or_new(is_right: impl Fn(&K) -> bool, new: impl FnOnce() -> K) -> Kept<K> {
+        let last = kept(Vec::<Box<K>>::pop).filter(|last| is_right(last));
+        Kept(Some(last.unwrap_or_else(|| Box::new(new()))))
+    }
+
+    /// What this thread kept last, whatever it holds; otherwise a new one.
+    pub(crate) fn take() -> Kept<K>
+    where
+        K: Default,
+    {
+        Kept::or_new(|_| true, K::default)
+    }
+}
+
+impl<K: 'static> Deref for Kept<K> {
+    type Target = K;
+
+    fn deref(&self) -> &K {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl<K: 'static> DerefMut for Kept<K> {
+    fn deref_mut(&mut self) -> &mut K {
+        self.0.as_mut().expect("it is there until it is dropped")
+    }
+}
+
+impl<K: 'static> Drop for Kept<K> {
+    fn drop(&mut self) {
+        kept(|kept| kept.extend(self.0.take()));
+    }
+}
 
 /// A vector whose memory goes back to its thread when it is dropped.
 #[derive(Debug)]
 pub struct Buffer<T: Scalar>(Vec<T>);
 
 impl<T: Scalar> Buffer<T> {
-    /// An empty one with room for so many numbers.
+    /// An empty buffer with room for `length` entries.
     pub(crate) fn with_room(length: usize) -> Buffer<T> {
-        let mut buffer = T::kept(|kept| take(kept, length));
+        let mut buffer = kept(|kept| take(kept, length));
         buffer.clear();
         buffer.reserve(length);
         Buffer(buffer)
     }
 
-    /// So many numbers, whichever they are: all will be written.
+    /// A buffer of `length` entries that hold anything; the caller overwrites all of them.
     pub(crate) fn uncleared(length: usize) -> Buffer<T> {
-        let mut buffer = T::kept(|kept| take(kept, length));
+        let mut buffer = kept(|kept| take(kept, length));
         buffer.resize(length, T::ZERO);
         Buffer(buffer)
     }
 
-    /// So many zeros.
+    /// A buffer of `length` zeros.
     pub(crate) fn zeros(length: usize) -> Buffer<T> {
         let mut buffer = Buffer::with_room(length);
         buffer.resize(length, T::ZERO);
@@ -72,7 +131,7 @@ impl<T: Scalar> DerefMut for Buffer<T> {
 impl<T: Scalar> Drop for Buffer<T> {
     fn drop(&mut self) {
         let buffer = std::mem::take(&mut self.0);
-        T::kept(|kept| kept.push(buffer));
+        kept(|kept| kept.push(buffer));
     }
 }
 

@@ -44,11 +44,13 @@
 // Whoever calls decides what is shown, and where.
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 
+mod audit;
 mod buffer;
 mod curvature;
 mod eigen;
 mod error;
 mod finite_difference;
+mod gram;
 mod jacobian;
 mod linalg;
 pub mod loss;
@@ -66,6 +68,7 @@ mod squares;
 mod sweep;
 mod trace;
 
+pub use audit::Audit;
 pub use curvature::{Curvature, Eigenpairs};
 pub use error::{Error, Result};
 pub use finite_difference::{FiniteDifference, Scheme};
@@ -82,8 +85,8 @@ pub use parameters::{ParameterInfo, Parameters};
 pub use pattern::ActivationPattern;
 pub use penalty::{Direction, Hinge, Penalty};
 pub use region::{
-    Audit, Cell, Crossing, Edge, GradientChange, Hyperplane, Jump, Kink, KinkDistances, Margins,
-    NearKink, PathSums, Piece, Plane, Polygon, Region, Rival, Slice, Walk, gradient_change,
+    Cell, Crossing, Edge, GradientChange, Hyperplane, Jump, Kink, KinkDistances, Margins, NearKink,
+    PathSums, Piece, Plane, Polygon, Region, Rival, Slice, Walk, gradient_change,
 };
 pub use scalar::Scalar;
 pub use sweep::{Cotangents, Seeds, Tangents};

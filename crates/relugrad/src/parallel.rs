@@ -3,6 +3,7 @@
 //! Every piece writes its own part of the result and sums in its own fixed order, so equal inputs give
 //! equal bits for any number of threads.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
@@ -85,6 +86,13 @@ pub(crate) fn all_finite<T: Scalar>(values: &[T]) -> bool {
         }
     });
     finite.into_inner()
+}
+
+/// Cuts `0..total` into ranges of `length`; the last may be shorter.
+pub(crate) fn blocks(total: usize, length: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..total)
+        .step_by(length)
+        .map(move |start| start..(start + length).min(total))
 }
 
 /// Into how many pieces work on `items` independent items is cut, for those whose bits do not depend on it.

@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use crate::network::map::{GateKind, GateMap};
-use crate::network::{Network, WORD};
-use crate::scalar::Scalar;
+/// Units whose bits share one word of a pattern.
+pub(crate) const WORD: usize = u64::BITS as usize;
 
 /// The activation pattern of a batch: what every gate selects.
 ///
@@ -270,22 +269,19 @@ impl ActivationPattern {
         all
     }
 
-    /// Makes room for a batch through `network`.
-    pub(crate) fn resize<T: Scalar>(&mut self, network: &Network<T>, samples: usize) {
-        let gates = network.nodes.iter().filter_map(|node| node.map.gate());
+    /// Makes room for a batch through layers with so many units, and bits of each; 0 for maxima.
+    pub(crate) fn resize(
+        &mut self,
+        samples: usize,
+        shapes: impl Iterator<Item = (usize, usize)> + Clone,
+    ) {
         self.samples = samples;
         self.layers
-            .resize_with(gates.clone().count(), Layer::default);
-        for (layer, gate) in self.layers.iter_mut().zip(gates) {
-            (layer.units, layer.planes) = match &gate.kind {
-                GateKind::Slope(slope) => {
-                    (slope.width(), 1 + usize::from(slope.bounds().is_some()))
-                }
-                GateKind::Max(max) => (max.units(), 0),
-            };
-            let words = layer.planes * layer.units.div_ceil(WORD);
-            layer.bits.resize(samples * words, 0);
-            let choices = if layer.planes == 0 { layer.units } else { 0 };
+            .resize_with(shapes.clone().count(), Layer::default);
+        for (layer, shape) in self.layers.iter_mut().zip(shapes) {
+            (layer.units, layer.planes) = shape;
+            layer.bits.resize(samples * layer.words(), 0);
+            let choices = layer.choices_per_sample();
             layer.choices.resize(samples * choices, 0);
         }
     }
@@ -314,16 +310,9 @@ impl ActivationPattern {
         (to_write, Before(before))
     }
 
-    /// Crosses a face of the first sample's region, by its number in the order of
-    /// [`write_margins`](crate::region::write_margins).
-    pub(crate) fn cross(&mut self, gate: &GateMap, face: usize) {
-        let layer = &mut self.layers[gate.layer];
-        if let GateKind::Max(max) = &gate.kind {
-            let (unit, place) = max.rival(&layer.choices, face);
-            layer.choices[unit] = place as u32;
-            return;
-        }
-        let (plane, unit) = (face / layer.units, face % layer.units);
+    /// Switches a bit of a unit of the first sample.
+    pub(crate) fn flip(&mut self, layer: usize, plane: usize, unit: usize) {
+        let layer = &mut self.layers[layer];
         let word = plane * layer.units.div_ceil(WORD) + unit / WORD;
         layer.bits[word] ^= 1 << (unit % WORD);
     }

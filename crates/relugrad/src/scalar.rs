@@ -2,9 +2,6 @@
 
 use ndarray::NdFloat;
 
-use crate::penalty::numbers::Numeric;
-use crate::product::{Kept, Lanes, Products};
-
 mod sealed {
     pub trait Sealed {}
     impl Sealed for f32 {}
@@ -12,7 +9,7 @@ mod sealed {
 }
 
 /// `f32` for training, `f64` for theorems. The trait is sealed: no other type implements it.
-pub trait Scalar: NdFloat + Default + Lanes + Products + Kept + Numeric + sealed::Sealed {
+pub trait Scalar: NdFloat + Default + sealed::Sealed {
     /// The number 0.
     const ZERO: Self;
     /// The number 1.
@@ -29,6 +26,21 @@ pub trait Scalar: NdFloat + Default + Lanes + Products + Kept + Numeric + sealed
 
     /// The same number in double precision.
     fn into_f64(self) -> f64;
+
+    /// Calls that of two functions which is for this type. So what is generic outside of the engine calls code that was compiled
+    /// in it, once for each type.
+    #[doc(hidden)]
+    fn choose<S: Signature>(
+        takes: S::Takes<Self>,
+        single: fn(S::Takes<f32>) -> S::Gives<f32>,
+        double: fn(S::Takes<f64>) -> S::Gives<f64>,
+    ) -> S::Gives<Self>;
+}
+
+/// What a function of numbers of either type takes and gives.
+pub trait Signature {
+    type Takes<T: Scalar>;
+    type Gives<T: Scalar>;
 }
 
 impl Scalar for f32 {
@@ -45,6 +57,15 @@ impl Scalar for f32 {
     fn into_f64(self) -> f64 {
         f64::from(self)
     }
+
+    #[inline]
+    fn choose<S: Signature>(
+        takes: S::Takes<Self>,
+        single: fn(S::Takes<f32>) -> S::Gives<f32>,
+        _: fn(S::Takes<f64>) -> S::Gives<f64>,
+    ) -> S::Gives<Self> {
+        single(takes)
+    }
 }
 
 impl Scalar for f64 {
@@ -60,5 +81,14 @@ impl Scalar for f64 {
 
     fn into_f64(self) -> f64 {
         self
+    }
+
+    #[inline]
+    fn choose<S: Signature>(
+        takes: S::Takes<Self>,
+        _: fn(S::Takes<f32>) -> S::Gives<f32>,
+        double: fn(S::Takes<f64>) -> S::Gives<f64>,
+    ) -> S::Gives<Self> {
+        double(takes)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ndarray::{Array2, ArrayView2};
 
 use crate::error::{Error, Result, check_shape};
-use crate::network::map::Given;
+use crate::network::map::{GateKind, GateMap, Given};
 use crate::network::{Network, Node};
 use crate::parallel::{for_each_chunk, on_pool};
 use crate::parameters::Parameters;
@@ -29,7 +29,7 @@ impl<T: Scalar> Record<T> {
     pub(crate) fn fill(&mut self, network: &Network<T>, inputs: ArrayView2<T>) -> Result<()> {
         check_inputs(network, &inputs)?;
         self.samples = inputs.nrows();
-        self.pattern.resize(network, self.samples);
+        network.resize_pattern(&mut self.pattern, self.samples);
         self.kinks.clear();
         self.kinks.resize(self.samples, 0);
         resize_slots(&mut self.slots, network, self.samples, |_| true);
@@ -148,6 +148,17 @@ fn check_inputs<T: Scalar>(network: &Network<T>, inputs: &ArrayView2<T>) -> Resu
         &[inputs.nrows(), network.inputs()],
         inputs.shape(),
     )
+}
+
+impl<T: Scalar> Network<T> {
+    /// Makes room in a pattern for a batch.
+    pub(crate) fn resize_pattern(&self, pattern: &mut ActivationPattern, samples: usize) {
+        let shape = |gate: &GateMap| match &gate.kind {
+            GateKind::Slope(slope) => (slope.width(), 1 + usize::from(slope.bounds().is_some())),
+            GateKind::Max(max) => (max.units(), 0),
+        };
+        pattern.resize(samples, self.gate_layers().map(shape));
+    }
 }
 
 /// A batch that has been run through a network; everything else is a question put to it.

@@ -18,7 +18,6 @@ pub use mlp::{Initialization, Mlp};
 pub use operation::{Operation, Window};
 pub use shapes::MAX_WIDTH;
 
-pub(crate) use gates::WORD;
 use map::Map;
 
 use crate::error::Result;
@@ -256,7 +255,7 @@ impl<T: Scalar> Network<T> {
     }
 
     /// The layers of gates, in order.
-    pub(crate) fn gate_layers(&self) -> impl Iterator<Item = &map::GateMap> {
+    pub(crate) fn gate_layers(&self) -> impl Iterator<Item = &map::GateMap> + Clone {
         self.nodes.iter().filter_map(|node| node.map.gate())
     }
 

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::forward::{Adjoint, Context};
 use super::pair::{First, SecondPoint};
-use super::sample::{PointTools, ThreadTools, check_fault};
+use super::sample::{PointTools, check_fault};
 use super::workspace::{Evaluation, SweepPair, per_sample, to_scalar};
 use crate::buffer::Buffer;
 use crate::error::{Result, check_finite};
@@ -16,7 +16,7 @@ use crate::loss::{LossBatch, LossFunction, Magnified};
 use crate::network::Network;
 use crate::network::map::Share;
 use crate::parallel::worthwhile;
-use crate::penalty::numbers::Numbers;
+use crate::penalty::numbers::{Numbers, Raw, RawMut};
 use crate::penalty::{GradientAdjoint, GradientPoint, InputGradientPenalty, LogitAdjoint};
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Rows, Seeds, weight_gradient};
@@ -136,9 +136,9 @@ fn gradient_term<T: Scalar>(
     };
     let sums = a.par_chunks_mut(d).zip(adjoint.logits.par_chunks_mut(k));
     values.zip(sums).try_for_each_init(
-        || ThreadTools::<PointTools>::new(k),
+        || PointTools::kept(k),
         |tools, ((sample, value), (a, f_bar))| {
-            let sums = &mut tools.get().sums;
+            let sums = &mut tools.sums;
             sums.reset();
             let point = point(sample);
             let mut adjoint = GradientAdjoint {
@@ -146,7 +146,7 @@ fn gradient_term<T: Scalar>(
                     weight: at.forward.share(lambda, sample),
                     sums,
                 },
-                a: T::raw_mut(a),
+                a: RawMut::of(a),
                 power: point.power,
             };
             *value = penalty.evaluate(&point, Some(&mut adjoint))?;
@@ -165,8 +165,8 @@ pub(super) fn gradient_point<'a, T: Scalar>(
 ) -> GradientPoint<'a> {
     GradientPoint {
         logit,
-        gradient: Numbers::times(T::raw(g), power),
-        magnified: Numbers::new(T::raw(g)),
+        gradient: Numbers::times(Raw::of(g), power),
+        magnified: Numbers::new(Raw::of(g)),
         power,
     }
 }

@@ -5,6 +5,7 @@ mod forward;
 mod geometric;
 mod gram;
 mod input_gradient;
+mod mean;
 mod pair;
 mod plan;
 mod rows;
@@ -28,7 +29,6 @@ use forward::Context;
 use plan::Doors;
 use scale::Scale;
 
-pub(crate) use gram::FirstLayer;
 pub use plan::Route;
 pub use work::Stage;
 pub use workspace::{Evaluation, Workspace};

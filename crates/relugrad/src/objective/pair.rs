@@ -12,19 +12,19 @@ use rayon::prelude::*;
 
 use super::Objective;
 use super::forward::{Adjoint, Context, logit_point};
-use super::gram::first_affine;
 use super::input_gradient::{add_hessian_times, gradient_point, residual_row};
 use super::plan::{Plan, Route};
-use super::sample::{PointTools, ThreadTools, check_fault};
+use super::sample::{PointTools, check_fault};
 use super::workspace::{per_sample, to_scalar};
 use crate::buffer::Buffer;
 use crate::error::{Result, check_finite};
+use crate::gram::first_affine;
 use crate::loss::{LossBatch, Magnified};
 use crate::network::Network;
 use crate::network::map::{Given, Share};
 use crate::parallel::{for_each_chunk, worthwhile};
 use crate::parameters::Parameters;
-use crate::penalty::numbers::Numbers;
+use crate::penalty::numbers::{Numbers, Raw, RawMut};
 use crate::penalty::{
     GradientAdjoint, GradientPoint, LogitAdjoint, PairAdjoint, PairPenalty, PairPoint,
 };
@@ -190,8 +190,8 @@ impl<T: Scalar> Second<T> {
         PairPoint {
             first,
             second: gradient_point(logit, g, 1.0),
-            displacement: Numbers::new(T::raw(&self.displacement[row.clone()])),
-            change: Numbers::new(T::raw(&self.change[row])),
+            displacement: Numbers::new(Raw::of(&self.displacement[row.clone()])),
+            change: Numbers::new(Raw::of(&self.change[row])),
         }
     }
 }
@@ -262,9 +262,9 @@ impl<T: Scalar> SecondPoint<T> {
         let sums = sums.zip(second_a.zip(self.logits.par_chunks_mut(k)));
         let values = values.par_iter_mut().enumerate().with_min_len(together);
         values.zip(sums).try_for_each_init(
-            || ThreadTools::<PointTools>::new(k),
+            || PointTools::kept(k),
             |tools, ((sample, value), ((a, f_bar), (second_a, second_f_bar)))| {
-                let PointTools { sums, second } = tools.get();
+                let PointTools { sums, second } = &mut **tools;
                 sums.reset();
                 second.reset();
                 let first_point = first.point(at, sample);
@@ -273,10 +273,10 @@ impl<T: Scalar> SecondPoint<T> {
                     at.forward.share(lambda, sample),
                     (&mut *sums, second),
                     (
-                        first.shared.is_none().then(|| T::raw_mut(a)),
+                        first.shared.is_none().then(|| RawMut::of(a)),
                         first_point.power,
                     ),
-                    T::raw_mut(second_a),
+                    RawMut::of(second_a),
                 );
                 *value = penalty.evaluate(&point, Some(adjoint))?;
                 check_fault(penalty, sums, sample)?;
@@ -343,17 +343,17 @@ impl<T: Scalar> SecondPoint<T> {
             at.forward.samples()
         };
         samples.with_min_len(together).try_for_each_init(
-            || ThreadTools::<PointTools>::new(k),
+            || PointTools::kept(k),
             |tools, (sample, (a, x_bar))| {
-                let sums = &mut tools.get().sums;
+                let sums = &mut tools.sums;
                 sums.reset();
                 let point = first.point(at, sample);
                 let mut adjoint = GradientAdjoint {
                     logit: LogitAdjoint { weight: 1.0, sums },
-                    a: T::raw_mut(a),
+                    a: RawMut::of(a),
                     power: point.power,
                 };
-                let derivative = Numbers::new(T::raw(x_bar));
+                let derivative = Numbers::new(Raw::of(x_bar));
                 penalty.pull_back(&point, derivative.get(), &mut adjoint);
                 check_fault(penalty, sums, sample)
             },

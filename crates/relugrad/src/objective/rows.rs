@@ -7,13 +7,14 @@ use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
 use super::forward::{Adjoint, Context};
-use super::sample::{PointTools, ThreadTools, check_fault};
+use super::sample::{PointTools, check_fault};
 use super::workspace::{Evaluation, SweepPair};
 use crate::error::{Result, check_finite};
-use crate::jacobian::{SWEEP_MEMORY, blocks};
+use crate::jacobian::SWEEP_MEMORY;
 use crate::network::map::Share;
+use crate::parallel::blocks;
 use crate::parallel::worthwhile;
-use crate::penalty::numbers::Numbers;
+use crate::penalty::numbers::{Numbers, Raw, RawMut};
 use crate::penalty::{JacobianAdjoint, JacobianPenalty, JacobianPoint, LogitAdjoint};
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Seeds, weight_gradient};
@@ -94,7 +95,7 @@ impl<T: Scalar> RowsStage<T> {
         let samples = samples.with_min_len(together);
         let Some(logits) = logits else {
             return samples.try_for_each(|(sample, (value, jacobian))| {
-                let jacobian = Numbers::new(T::raw(jacobian));
+                let jacobian = Numbers::new(Raw::of(jacobian));
                 *value =
                     penalty.evaluate(&jacobian_point(at, start + sample, jacobian.get()), None)?;
                 Ok(())
@@ -103,18 +104,18 @@ impl<T: Scalar> RowsStage<T> {
         let lambda = at.lambda(term);
         let sums = self.a.par_chunks_mut(k * d).zip(logits.par_chunks_mut(k));
         samples.zip(sums).try_for_each_init(
-            || ThreadTools::<PointTools>::new(k),
+            || PointTools::kept(k),
             |tools, ((sample, (value, jacobian)), (a, f_bar))| {
-                let sums = &mut tools.get().sums;
+                let sums = &mut tools.sums;
                 sums.reset();
-                let jacobian = Numbers::new(T::raw(jacobian));
+                let jacobian = Numbers::new(Raw::of(jacobian));
                 let point = jacobian_point(at, start + sample, jacobian.get());
                 let mut adjoint = JacobianAdjoint {
                     logit: LogitAdjoint {
                         weight: at.forward.share(lambda, start + sample),
                         sums,
                     },
-                    a: T::raw_mut(a),
+                    a: RawMut::of(a),
                 };
                 *value = penalty.evaluate(&point, Some(&mut adjoint))?;
                 check_fault(penalty, sums, start + sample)?;

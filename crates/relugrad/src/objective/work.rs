@@ -1,8 +1,9 @@
 //! What an evaluation of an objective is made of, counted before it is run.
 
 use super::Objective;
-use super::gram::{FirstLayer, Order};
+use super::gram::Order;
 use super::plan::SeedBasis;
+use crate::gram::FirstLayer;
 use crate::network::{Network, Node};
 use crate::scalar::Scalar;
 use crate::trace::Trace;

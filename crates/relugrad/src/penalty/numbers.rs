@@ -1,13 +1,15 @@
 //! Numbers of the network's type, as penalties see them: in `f64`.
 
 use std::cell::OnceCell;
+use std::marker::PhantomData;
 
 use crate::buffer::Buffer;
 use crate::norm::squared_length;
+use crate::scalar::{Scalar, Signature};
 
 /// Numbers of one of the two types.
 #[derive(Clone, Copy, Debug)]
-pub enum Raw<'a> {
+pub(crate) enum Raw<'a> {
     /// Of a network in `f32`.
     Single(&'a [f32]),
     /// Of a network in `f64`.
@@ -16,38 +18,34 @@ pub enum Raw<'a> {
 
 /// Sums in one of the two types.
 #[derive(Debug)]
-pub enum RawMut<'a> {
+pub(crate) enum RawMut<'a> {
     /// Of a network in `f32`.
     Single(&'a mut [f32]),
     /// Of a network in `f64`.
     Double(&'a mut [f64]),
 }
 
-/// What makes numbers of a network's type ones that a penalty can see.
-pub trait Numeric: Sized {
-    /// Its numbers.
-    fn raw(numbers: &[Self]) -> Raw<'_>;
-    /// Its sums.
-    fn raw_mut(numbers: &mut [Self]) -> RawMut<'_>;
-}
-
-impl Numeric for f32 {
-    fn raw(numbers: &[f32]) -> Raw<'_> {
-        Raw::Single(numbers)
-    }
-
-    fn raw_mut(numbers: &mut [f32]) -> RawMut<'_> {
-        RawMut::Single(numbers)
+impl<'a> Raw<'a> {
+    /// Numbers of a network.
+    pub(crate) fn of<T: Scalar>(numbers: &'a [T]) -> Raw<'a> {
+        struct Slice<'a>(PhantomData<&'a ()>);
+        impl<'a> Signature for Slice<'a> {
+            type Takes<T: Scalar> = &'a [T];
+            type Gives<T: Scalar> = Raw<'a>;
+        }
+        T::choose::<Slice<'a>>(numbers, Raw::Single, Raw::Double)
     }
 }
 
-impl Numeric for f64 {
-    fn raw(numbers: &[f64]) -> Raw<'_> {
-        Raw::Double(numbers)
-    }
-
-    fn raw_mut(numbers: &mut [f64]) -> RawMut<'_> {
-        RawMut::Double(numbers)
+impl<'a> RawMut<'a> {
+    /// Sums of a network.
+    pub(crate) fn of<T: Scalar>(numbers: &'a mut [T]) -> RawMut<'a> {
+        struct Slice<'a>(PhantomData<&'a ()>);
+        impl<'a> Signature for Slice<'a> {
+            type Takes<T: Scalar> = &'a mut [T];
+            type Gives<T: Scalar> = RawMut<'a>;
+        }
+        T::choose::<Slice<'a>>(numbers, RawMut::Single, RawMut::Double)
     }
 }
 

@@ -1,67 +1,81 @@
-//! The products as functions of each number type, so that they are compiled once, in this crate: generic functions would be
-//! compiled anew in every crate, test and benchmark that uses a network, which takes a minute or two each time.
+//! The products as functions that are compiled once for each number type, in this crate: generic ones would be compiled anew in
+//! every crate, test and benchmark that uses a network, which takes a minute or two each time.
 
 use super::{Convolution, Left, Right, SelectedSums};
-use super::{dense, sparse_rows};
+use super::{dense, masked, sparse_rows};
+use crate::scalar::{Scalar, Signature};
 
-/// Declares the functions of [`Products`] and implements them by generic ones.
+/// Declares functions of any number type that call `function` as it was compiled for the type.
 macro_rules! products {
-    ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $kind:ty),*) = $function:path;)*) => {
-        /// A number type with its products.
-        pub trait Products: Sized {
-            $($(#[$doc])* #[allow(clippy::too_many_arguments)] fn $name($($argument: $kind),*);)*
+    ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $kind:ty),*) = $function:path;)*) => {$(
+        $(#[$doc])*
+        #[allow(clippy::too_many_arguments)]
+        pub(crate) fn $name<'a, T: Scalar>($($argument: $kind),*) {
+            struct Arguments<'a>(std::marker::PhantomData<&'a ()>);
+            impl<'a> Signature for Arguments<'a> {
+                type Takes<T: Scalar> = ($($kind,)*);
+                type Gives<T: Scalar> = ();
+            }
+            fn single(($($argument,)*): <Arguments<'_> as Signature>::Takes<f32>) {
+                $function($($argument),*);
+            }
+            fn double(($($argument,)*): <Arguments<'_> as Signature>::Takes<f64>) {
+                $function($($argument),*);
+            }
+            T::choose::<Arguments<'a>>(($($argument,)*), single, double);
         }
-
-        impl Products for f32 {
-            $(fn $name($($argument: $kind),*) { $function($($argument),*); })*
-        }
-
-        impl Products for f64 {
-            $(fn $name($($argument: $kind),*) { $function($($argument),*); })*
-        }
-    };
+    )*};
 }
 
 products! {
     /// `C ← A Bᵀ`, or with `C` added; `shape` is `(k, m)`, `a: [n, k]`, `b: [m, k]`, `c: [n, m]`.
-    fn a_bt(shape: (usize, usize), a: &[Self], b: &[Self], accumulate: bool, c: &mut [Self]) = dense::a_bt;
+    fn a_bt(shape: (usize, usize), a: &'a [T], b: &'a [T], accumulate: bool, c: &'a mut [T]) = dense::a_bt;
 
     /// `C ← A B`, or with `C` added; `shape` is `(m, k)`, `a: [n, m]`, `b: [m, k]`, `c: [n, k]`.
-    fn a_b(shape: (usize, usize), a: &[Self], b: &[Self], accumulate: bool, c: &mut [Self]) = dense::a_b;
+    fn a_b(shape: (usize, usize), a: &'a [T], b: &'a [T], accumulate: bool, c: &'a mut [T]) = dense::a_b;
 
     /// `C ← α Aᵀ B`, or with `C` added; `shape` is `(m, k)`, `a: [n, m]`, `b: [n, k]`, `c: [m, k]`.
-    fn at_b(shape: (usize, usize), alpha: Self, a: &[Self], b: &[Self], accumulate: bool, c: &mut [Self]) = dense::at_b;
+    fn at_b(shape: (usize, usize), alpha: T, a: &'a [T], b: &'a [T], accumulate: bool, c: &'a mut [T]) = dense::at_b;
+
+    /// `C ← A B`, or with `C` added, on this thread; `shape` is `(m, k, n)`, `a: [m, k]`, `b: [k, n]`, `c: [m, n]`.
+    fn a_b_serial(shape: (usize, usize, usize), a: &'a [T], b: &'a [T], accumulate: bool, c: &'a mut [T]) = dense::a_b_serial;
+
+    /// `C ← Aᵀ B`, or with `C` added, on this thread; `shape` is `(m, k, n)`, `a: [m, k]`, `b: [m, n]`, `c: [k, n]`.
+    fn at_b_serial(shape: (usize, usize, usize), a: &'a [T], b: &'a [T], accumulate: bool, c: &'a mut [T]) = dense::at_b_serial;
+
+    /// `C ← A Bᵀ`, or with `C` added, on this thread; `shape` is `(m, k, n)`, `a: [m, k]`, `b: [n, k]`, `c: [m, n]`.
+    fn a_bt_serial(shape: (usize, usize, usize), a: &'a [T], b: &'a [T], accumulate: bool, c: &'a mut [T]) = dense::a_bt_serial;
 
     /// `C ← A Aᵀ`, with `a: [n, k]`, `c: [n, n]`, for little more than half the price.
-    fn gram_of_rows(k: usize, a: &[Self], c: &mut [Self]) = dense::gram_of_rows;
+    fn gram_of_rows(k: usize, a: &'a [T], c: &'a mut [T]) = dense::gram_of_rows;
 
     /// `C ← L` with zeros above the diagonal and `L + Lᵀ = 2 A Aᵀ`: half of a symmetric product, of which `X L Xᵀ` made
     /// symmetric is `X A Aᵀ Xᵀ`; `a: [n, k]`, `c: [n, n]`.
-    fn half_gram_of_rows(k: usize, a: &[Self], c: &mut [Self]) = dense::half_gram_of_rows;
+    fn half_gram_of_rows(k: usize, a: &'a [T], c: &'a mut [T]) = dense::half_gram_of_rows;
 
     /// `C ← A B`, or with `C` added; `a: [samples, rows, m]`, `b: [m, k]`, `c: [samples, rows, k]`. Columns of `A` that are
     /// zero at a sample are skipped where that is faster, and always where they are still to be closed.
-    fn rows_times(a: Left<Self>, k: usize, b: Right<Self>, accumulate: bool, c: &mut [Self]) = super::rows_times;
+    fn rows_times(a: Left<'a, T>, k: usize, b: Right<'a, T>, accumulate: bool, c: &'a mut [T]) = masked::rows_times;
 
     /// `C ← α Aᵀ B`, or with `C` added; `a: [samples, rows, m]`, `b: [samples, rows, k]`, `c: [m, k]`. Samples at which a
     /// column of `A` is zero are skipped where that is faster.
-    fn sum_of_products(a: Left<Self>, k: usize, alpha: Self, b: &[Self], accumulate: bool, c: &mut [Self]) = super::sum_of_products;
+    fn sum_of_products(a: Left<'a, T>, k: usize, alpha: T, b: &'a [T], accumulate: bool, c: &'a mut [T]) = masked::sum_of_products;
 
     /// `C ← α Aᵀ B + C` where that sum is known to be symmetric and `C` is 0; `a, b: [samples, rows, n]`, `c: [n, n]`.
-    fn symmetric_sum(a: Left<Self>, alpha: Self, b: &[Self], c: &mut [Self]) = super::symmetric_sum;
+    fn symmetric_sum(a: Left<'a, T>, alpha: T, b: &'a [T], c: &'a mut [T]) = masked::symmetric_sum;
 
     /// `C ← M C` on this thread, with `m: [rows, rows]`, `c: [rows, k]`.
-    fn mix_rows(rows: usize, k: usize, m: &[Self], c: &mut [Self]) = sparse_rows::mix_rows;
+    fn mix_rows(rows: usize, k: usize, m: &'a [T], c: &'a mut [T]) = sparse_rows::mix_rows;
 
     /// [`SelectedSums::contract`].
-    fn contract(sums: SelectedSums<Self>, inner: &mut [Self], outer: &mut [Self]) = SelectedSums::contract;
+    fn contract(sums: SelectedSums<'a, T>, inner: &'a mut [T], outer: &'a mut [T]) = SelectedSums::contract;
 
     /// [`Convolution::apply`].
-    fn convolve(of: &Convolution, weight: &[Self], bias: Option<&[Self]>, input: &[Self], out: &mut [Self]) = Convolution::apply;
+    fn convolve(of: &'a Convolution, weight: &'a [T], bias: Option<&'a [T]>, input: &'a [T], out: &'a mut [T]) = Convolution::apply;
 
     /// [`Convolution::transpose`].
-    fn convolve_back(of: &Convolution, rows: usize, weight: &[Self], c: &[Self], accumulate: bool, below: &mut [Self]) = Convolution::transpose;
+    fn convolve_back(of: &'a Convolution, rows: usize, weight: &'a [T], c: &'a [T], accumulate: bool, below: &'a mut [T]) = Convolution::transpose;
 
     /// [`Convolution::gradient`].
-    fn convolution_gradient(of: &Convolution, rows: usize, c: &[Self], t: &[Self], scale: Self, gradient: &mut [Self]) = Convolution::gradient;
+    fn convolution_gradient(of: &'a Convolution, rows: usize, c: &'a [T], t: &'a [T], scale: T, gradient: &'a mut [T]) = Convolution::gradient;
 }

@@ -10,12 +10,12 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder, s};
 
 use super::dots::{FEW, dots};
-use super::lanes::lanes;
+use super::lanes::{Lanes, lanes};
 use super::panels::{Right, fill, pack, pack_here};
 use super::scratch::Scratch;
 use super::tiles::{Block, Left, Panels, VECTORS, tile_rows};
+use crate::buffer::Kept;
 use crate::parallel::{for_each_chunk, pieces, worthwhile};
-use crate::scalar::Scalar;
 
 /// Rows of the left factor that are packed at a time: they stay in the second cache.
 const ROWS: usize = 128;
@@ -34,7 +34,7 @@ struct Product<'a, T> {
     lower: bool,
 }
 
-impl<T: Scalar> Product<'_, T> {
+impl<T: Lanes> Product<'_, T> {
     /// Computes it, on several threads if `parallel` and worthwhile.
     fn run(self, parallel: bool, c: &mut [T]) {
         let (n, k, m) = self.shape;
@@ -117,7 +117,7 @@ impl<T: Scalar> Product<'_, T> {
                 );
             }
             Right::Transposed(_) => {
-                let mut scratch = Scratch::<T>::take();
+                let mut scratch = Kept::<Scratch<T>>::take();
                 let entries = match operations {
                     0 => pack_here(self.b, k, width, &mut scratch.panels),
                     _ => pack(self.b, k, width, &mut scratch.panels),
@@ -132,7 +132,6 @@ impl<T: Scalar> Product<'_, T> {
                     operations,
                     c,
                 );
-                scratch.put();
             }
         }
     }
@@ -158,7 +157,7 @@ impl<T: Scalar> Product<'_, T> {
         if let Right::Transposed(a) = self.a {
             return self.block(Left::Rows(&a[first * k..]), first, panels, c);
         }
-        let (tile, mut scratch) = (tile_rows(), Scratch::<T>::take());
+        let (tile, mut scratch) = (tile_rows(), Kept::<Scratch<T>>::take());
         for (i, c) in c.chunks_mut(ROWS * m).enumerate() {
             let first = first + i * ROWS;
             let tiles = (c.len() / m).div_ceil(tile);
@@ -166,7 +165,6 @@ impl<T: Scalar> Product<'_, T> {
             fill(self.a, (k, first, tile), packed);
             self.block(Left::Tiles(packed), first, panels, c);
         }
-        scratch.put();
     }
 
     fn block(self, a: Left<T>, first: usize, panels: Panels<T>, c: &mut [T]) {
@@ -193,8 +191,8 @@ fn matrix<T>(factor: Right<'_, T>, k: usize, columns: usize) -> ArrayView2<'_, T
     ArrayView2::from_shape(shape, entries).expect("factors are whole")
 }
 
-/// [`Products::a_bt`](super::Products::a_bt).
-pub(super) fn a_bt<T: Scalar>(
+/// [`a_bt`](super::a_bt).
+pub(super) fn a_bt<T: Lanes>(
     (k, m): (usize, usize),
     a: &[T],
     b: &[T],
@@ -205,8 +203,8 @@ pub(super) fn a_bt<T: Scalar>(
     product((c.len() / m, k, m), a, b, accumulate).run(true, c);
 }
 
-/// [`Products::a_b`](super::Products::a_b).
-pub(super) fn a_b<T: Scalar>(
+/// [`a_b`](super::a_b).
+pub(super) fn a_b<T: Lanes>(
     (m, k): (usize, usize),
     a: &[T],
     b: &[T],
@@ -217,8 +215,8 @@ pub(super) fn a_b<T: Scalar>(
     product((c.len() / k, m, k), a, b, accumulate).run(true, c);
 }
 
-/// [`Products::at_b`](super::Products::at_b).
-pub(super) fn at_b<T: Scalar>(
+/// [`at_b`](super::at_b).
+pub(super) fn at_b<T: Lanes>(
     (m, k): (usize, usize),
     alpha: T,
     a: &[T],
@@ -231,15 +229,15 @@ pub(super) fn at_b<T: Scalar>(
     Product { alpha, ..of_one }.run(true, c);
 }
 
-/// [`Products::gram_of_rows`](super::Products::gram_of_rows).
-pub(super) fn gram_of_rows<T: Scalar>(k: usize, a: &[T], c: &mut [T]) {
+/// [`gram_of_rows`](super::gram_of_rows).
+pub(super) fn gram_of_rows<T: Lanes>(k: usize, a: &[T], c: &mut [T]) {
     let n = a.len() / k;
     lower_gram(T::ONE, (n, k), a, c);
     mirror(n, c);
 }
 
-/// [`Products::half_gram_of_rows`](super::Products::half_gram_of_rows).
-pub(super) fn half_gram_of_rows<T: Scalar>(k: usize, a: &[T], c: &mut [T]) {
+/// [`half_gram_of_rows`](super::half_gram_of_rows).
+pub(super) fn half_gram_of_rows<T: Lanes>(k: usize, a: &[T], c: &mut [T]) {
     let n = a.len() / k;
     lower_gram(T::ONE + T::ONE, (n, k), a, c);
     for (i, row) in c.chunks_exact_mut(n).enumerate() {
@@ -249,7 +247,7 @@ pub(super) fn half_gram_of_rows<T: Scalar>(k: usize, a: &[T], c: &mut [T]) {
 }
 
 /// `C ← α A Aᵀ` on and below the diagonal; `a: [n, k]`.
-fn lower_gram<T: Scalar>(alpha: T, (n, k): (usize, usize), a: &[T], c: &mut [T]) {
+fn lower_gram<T: Lanes>(alpha: T, (n, k): (usize, usize), a: &[T], c: &mut [T]) {
     let (a, lower) = (Right::Transposed(a), true);
     Product {
         alpha,
@@ -260,7 +258,7 @@ fn lower_gram<T: Scalar>(alpha: T, (n, k): (usize, usize), a: &[T], c: &mut [T])
 }
 
 /// `C ← α Aᵀ B + C` on and below the diagonal; `a, b: [depth, n]`, `c: [n, n]`.
-pub(super) fn at_b_lower<T: Scalar>(n: usize, alpha: T, a: &[T], b: &[T], c: &mut [T]) {
+pub(super) fn at_b_lower<T: Lanes>(n: usize, alpha: T, a: &[T], b: &[T], c: &mut [T]) {
     let (shape, lower) = ((n, a.len() / n, n), true);
     let of_one = product(shape, Right::Plain(a), Right::Plain(b), true);
     Product {
@@ -272,7 +270,7 @@ pub(super) fn at_b_lower<T: Scalar>(n: usize, alpha: T, a: &[T], b: &[T], c: &mu
 }
 
 /// `C ← A B`, or with `C` added, on this thread; `a: [m, k]`, `b: [k, n]`, `c: [m, n]`.
-pub(crate) fn a_b_serial<T: Scalar>(
+pub(super) fn a_b_serial<T: Lanes>(
     (m, k, n): (usize, usize, usize),
     a: &[T],
     b: &[T],
@@ -283,7 +281,7 @@ pub(crate) fn a_b_serial<T: Scalar>(
 }
 
 /// `C ← Aᵀ B`, or with `C` added, on this thread; `a: [m, k]`, `b: [m, n]`, `c: [k, n]`.
-pub(crate) fn at_b_serial<T: Scalar>(
+pub(super) fn at_b_serial<T: Lanes>(
     (m, k, n): (usize, usize, usize),
     a: &[T],
     b: &[T],
@@ -294,7 +292,7 @@ pub(crate) fn at_b_serial<T: Scalar>(
 }
 
 /// `C ← A Bᵀ`, or with `C` added, on this thread; `a: [m, k]`, `b: [n, k]`, `c: [m, n]`.
-pub(crate) fn a_bt_serial<T: Scalar>(
+pub(super) fn a_bt_serial<T: Lanes>(
     (m, k, n): (usize, usize, usize),
     a: &[T],
     b: &[T],
@@ -306,7 +304,7 @@ pub(crate) fn a_bt_serial<T: Scalar>(
 }
 
 /// `C ← A B`, or with `C` added.
-fn product<'a, T: Scalar>(
+fn product<'a, T: Lanes>(
     shape: (usize, usize, usize),
     a: Right<'a, T>,
     b: Right<'a, T>,
@@ -327,7 +325,7 @@ const BLOCK: usize = 16;
 
 /// Copies what is below the diagonal to its place above, in blocks of [`BLOCK`] rows and columns: whole lines of the cache
 /// are written at a time.
-pub(super) fn mirror<T: Scalar>(n: usize, c: &mut [T]) {
+pub(super) fn mirror<T: Lanes>(n: usize, c: &mut [T]) {
     let mut block = [[T::ZERO; BLOCK]; BLOCK];
     for top in (0..n).step_by(BLOCK) {
         let rows = top..n.min(top + BLOCK);

@@ -2,13 +2,13 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::scalar::Scalar;
+use super::lanes::Lanes;
 
 /// The most rows or columns of `C` whose entries are products of rows that are read as they lie.
 pub(super) const FEW: usize = 3;
 
 /// `C ← α A B`, or with `C` added, of a row of `A` with columns of `B` that lie together.
-pub(super) fn dots<T: Scalar>(alpha: T, a: &[T], b: &[T], accumulate: bool, c: &mut [T]) {
+pub(super) fn dots<T: Lanes>(alpha: T, a: &[T], b: &[T], accumulate: bool, c: &mut [T]) {
     Arch::new().dispatch(Dots {
         alpha,
         a,
@@ -30,7 +30,7 @@ struct Dots<'a, T> {
     c: &'a mut [T],
 }
 
-impl<T: Scalar> WithSimd for Dots<'_, T> {
+impl<T: Lanes> WithSimd for Dots<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -45,7 +45,7 @@ impl<T: Scalar> WithSimd for Dots<'_, T> {
     }
 }
 
-impl<T: Scalar> Dots<'_, T> {
+impl<T: Lanes> Dots<'_, T> {
     /// With `V` vectors of partial sums.
     #[inline(always)]
     fn sums<S: Simd, const V: usize>(self, simd: S) {
@@ -66,7 +66,7 @@ impl<T: Scalar> Dots<'_, T> {
 
 /// Products of a row with the first `N` of others.
 #[inline(always)]
-fn first_dots<T: Scalar, S: Simd, const N: usize, const V: usize>(
+fn first_dots<T: Lanes, S: Simd, const N: usize, const V: usize>(
     simd: S,
     a: &[T],
     b: &[T],

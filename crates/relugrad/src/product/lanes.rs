@@ -2,9 +2,11 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
+use crate::scalar::Scalar;
+
 /// A number type with its vectors. Nearly every method compiles to one instruction where there are vectors, and to plain
 /// arithmetic where there are none.
-pub trait Lanes: Copy + Send + Sync + 'static {
+pub(crate) trait Lanes: Scalar {
     /// A vector register.
     type Vector<S: Simd>: Copy;
 
@@ -130,17 +132,18 @@ lanes!(
 pub(super) const MOST_LANES: usize = 16;
 
 /// Numbers in a vector of this processor.
-pub(super) fn lanes<T: Lanes>() -> usize {
-    struct Count<T>(std::marker::PhantomData<T>);
-    impl<T: Lanes> WithSimd for Count<T> {
+pub(super) fn lanes<T: Scalar>() -> usize {
+    struct Single;
+    impl WithSimd for Single {
         type Output = usize;
 
         #[inline(always)]
         fn with_simd<S: Simd>(self, _: S) -> usize {
-            T::lanes::<S>()
+            S::F32_LANES
         }
     }
-    Arch::new().dispatch(Count::<T>(std::marker::PhantomData))
+    let bytes = Arch::new().dispatch(Single) * size_of::<f32>();
+    (bytes / size_of::<T>()).max(1)
 }
 
 /// Vector registers of this processor.

@@ -5,13 +5,12 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::lists::find;
-use crate::network::WORD;
-use crate::pattern::LayerView;
+use crate::pattern::{LayerView, WORD};
 use crate::scalar::Scalar;
 
 /// The left factor `A: [samples, rows, columns]` of a product; all rows of a sample have the same zero columns.
 #[derive(Clone, Copy, Debug)]
-pub struct Left<'a, T> {
+pub(crate) struct Left<'a, T> {
     entries: &'a [T],
     pub(super) samples: usize,
     pub(crate) rows: usize,

@@ -12,6 +12,7 @@ mod dots;
 mod lanes;
 mod left;
 mod lists;
+mod masked;
 mod panels;
 mod scratch;
 mod sparse_rows;
@@ -19,130 +20,23 @@ mod sparse_sum;
 mod subset_sums;
 mod tiles;
 
-use crate::scalar::Scalar;
-
-pub(crate) use compiled::Products;
+pub(crate) use compiled::{
+    a_b, a_b_serial, a_bt, a_bt_serial, at_b, at_b_serial, contract, convolution_gradient,
+    convolve, convolve_back, gram_of_rows, half_gram_of_rows, mix_rows, rows_times,
+    sum_of_products, symmetric_sum,
+};
 pub(crate) use convolution::Convolution;
-pub(crate) use dense::{a_b_serial, a_bt_serial, at_b_serial};
-pub(crate) use lanes::Lanes;
 pub(crate) use left::Left;
+pub(crate) use masked::takes_lists;
 pub(crate) use panels::Right;
-pub(crate) use scratch::Kept;
-pub(crate) use subset_sums::SelectedSums;
-pub(crate) use subset_sums::{subset_sums_cost, subset_tables};
-
-use dense::{a_b, a_bt, at_b};
-use lanes::registers;
-use sparse_rows::{sparse_row, sparse_rows};
-use sparse_sum::sparse_sum;
-
-/// Rows of each sample from which on a product with lists is the faster one but for few zeros.
-const MANY_ROWS: usize = 4;
-
-/// The least share of nonzero columns at which a dense product is faster than one with lists of [`MANY_ROWS`] or more.
-const DENSE_FROM: f64 = 0.95;
-
-/// Whether products of so many rows for each sample take lists if such a share of columns is not zero, whatever else they are.
-pub(crate) fn takes_lists(rows: usize, activity: f64) -> bool {
-    rows >= MANY_ROWS && activity < DENSE_FROM
-}
-
-/// The least share of nonzero columns at which a dense product is faster, by rows of each sample.
-fn dense_from<T: Scalar>(a: Left<T>, k: usize, b: Right<T>) -> f64 {
-    let packing = match b {
-        Right::Plain(_) | Right::Lower(_) => 8.0,
-        Right::Transposed(_) => 12.0,
-    };
-    match a.rows {
-        1 => single_rows(ROW_SPEED, a, k, packing / a.samples as f64),
-        2 | 3 => 0.75,
-        _ => DENSE_FROM,
-    }
-}
-
-/// The same for sums over samples.
-fn dense_sum_from<T: Scalar>(a: Left<T>, k: usize) -> f64 {
-    if a.rows == 1 {
-        let speed = if registers() < 32 {
-            SUM_SPEED
-        } else {
-            ROW_SPEED
-        };
-        single_rows(speed, a, k, 8.0 / a.columns as f64)
-    } else {
-        DENSE_FROM
-    }
-}
-
-/// Speed of a product with lists of single rows, in which every multiply-add needs a load, as a share of a dense one's.
-const ROW_SPEED: f64 = 0.5;
-
-/// The same for a sum over samples of single rows with less than 32 registers.
-const SUM_SPEED: f64 = 0.6;
-
-/// The same for one row and such a `speed`: each entry of a list takes as long as so many multiply-adds, more where zeros have to be
-/// found, and the right factor has to be packed.
-fn single_rows<T: Scalar>(speed: f64, a: Left<T>, k: usize, packing: f64) -> f64 {
-    let listing = if a.is_unknown() { 120.0 } else { 48.0 };
-    speed * (1.0 - listing / k as f64 - packing)
-}
-
-/// The share of nonzero entries below which a row's product with a matrix skips the others; it reads each row of the
-/// matrix once, so nothing is packed.
-const SINGLE_ROW: f64 = 0.1;
-
-/// [`Products::rows_times`].
-fn rows_times<T: Scalar>(a: Left<T>, k: usize, b: Right<T>, accumulate: bool, c: &mut [T]) {
-    let activity = a.activity();
-    let Some(entries) = a.closed() else {
-        return sparse_rows(a, k, b, accumulate, c);
-    };
-    if entries.len() == a.columns && activity < SINGLE_ROW {
-        return sparse_row(entries, b, accumulate, c);
-    }
-    if activity < dense_from(a, k, b) {
-        return sparse_rows(a, k, b, accumulate, c);
-    }
-    match b {
-        Right::Plain(b) | Right::Lower(b) => a_b((a.columns, k), entries, b, accumulate, c),
-        Right::Transposed(b) => a_bt((a.columns, k), entries, b, accumulate, c),
-    }
-}
-
-/// [`Products::sum_of_products`].
-fn sum_of_products<T: Scalar>(
-    a: Left<T>,
-    k: usize,
-    alpha: T,
-    b: &[T],
-    accumulate: bool,
-    c: &mut [T],
-) {
-    if a.activity() >= dense_sum_from(a, k) {
-        return at_b((a.columns, k), alpha, a.entries(), b, accumulate, c);
-    }
-    if !accumulate {
-        c.fill(T::ZERO);
-    }
-    sparse_sum(a, k, alpha, b, false, c);
-}
-
-/// [`Products::symmetric_sum`].
-fn symmetric_sum<T: Scalar>(a: Left<T>, alpha: T, b: &[T], c: &mut [T]) {
-    let n = a.columns;
-    if a.activity() < dense_sum_from(a, n) {
-        sparse_sum(a, n, alpha, b, true, c);
-    } else {
-        dense::at_b_lower(n, alpha, a.entries(), b, c);
-    }
-    dense::mirror(n, c);
-}
+pub(crate) use subset_sums::{SelectedSums, subset_sums_cost, subset_tables};
 
 #[cfg(test)]
 mod tests {
+    use super::sparse_rows::{sparse_row, sparse_rows};
+    use super::sparse_sum::sparse_sum;
     use super::*;
-    use crate::network::WORD;
-    use crate::pattern::LayerView;
+    use crate::pattern::{LayerView, WORD};
 
     /// Entries that are small integers, so every sum is exact.
     pub(super) fn integers(length: usize, step: usize) -> Vec<f64> {

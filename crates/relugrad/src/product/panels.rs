@@ -2,13 +2,13 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::lanes::Lanes;
 use crate::buffer::Buffer;
 use crate::parallel::{for_each_chunk, pieces};
-use crate::scalar::Scalar;
 
 /// The right factor `B: [m, k]` of a product.
 #[derive(Clone, Copy, Debug)]
-pub enum Right<'a, T> {
+pub(crate) enum Right<'a, T> {
     /// Row by row; `[m, k]`.
     Plain(&'a [T]),
     /// The same with zeros above the diagonal; `[m, m]`.
@@ -24,7 +24,7 @@ const LINE: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Aligned<T>(Vec<T>);
 
-impl<T: Scalar> Aligned<T> {
+impl<T: Lanes> Aligned<T> {
     /// So many numbers, whichever they are.
     pub(super) fn room(&mut self, length: usize) -> &mut [T] {
         lines(&mut self.0, length)
@@ -32,19 +32,19 @@ impl<T: Scalar> Aligned<T> {
 }
 
 /// A buffer with room for [`lines`] of so many numbers.
-pub(super) fn room<T: Scalar>(length: usize) -> Buffer<T> {
+pub(super) fn room<T: Lanes>(length: usize) -> Buffer<T> {
     Buffer::with_room(length + LINE / size_of::<T>())
 }
 
 /// So many numbers of a buffer, whichever they are, from the beginning of a line of the cache.
-pub(super) fn lines<T: Scalar>(buffer: &mut Vec<T>, length: usize) -> &mut [T] {
+pub(super) fn lines<T: Lanes>(buffer: &mut Vec<T>, length: usize) -> &mut [T] {
     buffer.resize(length + LINE / size_of::<T>(), T::ZERO);
     let start = buffer.as_ptr().align_offset(LINE);
     &mut buffer[start..start + length]
 }
 
 /// `B` as `[panels, m, width]`, padded with zeros.
-pub(super) fn pack<'p, T: Scalar>(
+pub(super) fn pack<'p, T: Lanes>(
     b: Right<T>,
     m: usize,
     width: usize,
@@ -60,7 +60,7 @@ pub(super) fn pack<'p, T: Scalar>(
 }
 
 /// The same on this thread.
-pub(super) fn pack_here<'p, T: Scalar>(
+pub(super) fn pack_here<'p, T: Lanes>(
     b: Right<T>,
     m: usize,
     width: usize,
@@ -72,7 +72,7 @@ pub(super) fn pack_here<'p, T: Scalar>(
 }
 
 /// Writes panels of the columns from the `first` on.
-pub(super) fn fill<T: Scalar>(
+pub(super) fn fill<T: Lanes>(
     b: Right<T>,
     (m, first, width): (usize, usize, usize),
     panels: &mut [T],
@@ -103,7 +103,7 @@ pub(super) fn fill<T: Scalar>(
 const ROWS: usize = 8;
 
 /// The same for a factor that lies row by row and panels of `W` columns.
-fn fill_from_rows<T: Scalar, const W: usize>(b: &[T], m: usize, first: usize, panels: &mut [T]) {
+fn fill_from_rows<T: Lanes, const W: usize>(b: &[T], m: usize, first: usize, panels: &mut [T]) {
     let k = b.len() / m;
     for (block, rows) in b.chunks(ROWS * k).enumerate() {
         for (p, panel) in panels.chunks_exact_mut(m * W).enumerate() {
@@ -129,7 +129,7 @@ fn columns<T>(b: Right<T>, m: usize) -> usize {
 }
 
 /// The same for a factor that lies column by column.
-fn fill_from_columns<T: Scalar>(
+fn fill_from_columns<T: Lanes>(
     b: &[T],
     (m, first, width): (usize, usize, usize),
     panels: &mut [T],
@@ -144,7 +144,7 @@ fn fill_from_columns<T: Scalar>(
 }
 
 /// Writes rows of length `m` as the first columns of `to: [m, width]`.
-fn transpose<T: Scalar>(rows: &[T], m: usize, width: usize, to: &mut [T]) {
+fn transpose<T: Lanes>(rows: &[T], m: usize, width: usize, to: &mut [T]) {
     let count = rows.len() / m;
     let mut done = 0;
     while done < count {
@@ -159,12 +159,7 @@ fn transpose<T: Scalar>(rows: &[T], m: usize, width: usize, to: &mut [T]) {
 }
 
 /// Writes the first `N` rows, and tells how many they are.
-fn columns_of<T: Scalar, const N: usize>(
-    rows: &[T],
-    m: usize,
-    width: usize,
-    to: &mut [T],
-) -> usize {
+fn columns_of<T: Lanes, const N: usize>(rows: &[T], m: usize, width: usize, to: &mut [T]) -> usize {
     Arch::new().dispatch(Transpose::<T, N> { rows, m, width, to });
     N
 }
@@ -177,7 +172,7 @@ struct Transpose<'a, T, const N: usize> {
     to: &'a mut [T],
 }
 
-impl<T: Scalar, const N: usize> WithSimd for Transpose<'_, T, N> {
+impl<T: Lanes, const N: usize> WithSimd for Transpose<'_, T, N> {
     type Output = ();
 
     #[inline(always)]

@@ -9,13 +9,13 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::lanes::{MOST_LANES, lanes, registers};
+use super::lanes::{Lanes, MOST_LANES, lanes, registers};
 use super::left::Left;
 use super::lists::Lists;
 use super::panels::{Right, pack, pack_here};
 use super::scratch::Scratch;
+use crate::buffer::Kept;
 use crate::parallel::{for_each_chunk, pieces};
-use crate::scalar::Scalar;
 
 /// The most rows in a group, but for those of [`TEN`].
 const MOST_ROWS: usize = 6;
@@ -63,7 +63,7 @@ struct Cut {
 
 impl Cut {
     /// For `rows` rows of a sample and a right factor `[m, k]`.
-    fn of<T: Scalar>(rows: usize, m: usize, k: usize) -> Cut {
+    fn of<T: Lanes>(rows: usize, m: usize, k: usize) -> Cut {
         let size = group_size(rows, m);
         let needed = k.div_ceil(lanes::<T>()).next_power_of_two();
         Cut {
@@ -72,13 +72,13 @@ impl Cut {
         }
     }
 
-    fn width<T: Scalar>(self) -> usize {
+    fn width<T: Lanes>(self) -> usize {
         self.vectors * lanes::<T>()
     }
 
     /// Columns of a pass: what it goes through of a panel stays in the first cache, beside the lists. Each vector serves
     /// every row of a group, so a single row needs them nearest, and a few rows bear a panel of many vectors.
-    fn pass<T: Scalar>(self) -> usize {
+    fn pass<T: Lanes>(self) -> usize {
         if self.size > 1 {
             return GROUP_PASS;
         }
@@ -98,7 +98,7 @@ const LISTED: usize = 1 << 20;
 
 /// `C ← A B`, or `C ← A B + C` if `accumulate`; `a: [samples, rows, m]`, `b: [m, k]`, `c: [samples, rows, k]`. Of a lower
 /// triangle the zeros above the diagonal are left out.
-pub(super) fn sparse_rows<T: Scalar>(
+pub(super) fn sparse_rows<T: Lanes>(
     a: Left<T>,
     k: usize,
     b: Right<T>,
@@ -107,13 +107,13 @@ pub(super) fn sparse_rows<T: Scalar>(
 ) {
     let (rows, m) = (a.rows, a.columns);
     let cut = Cut::of::<T>(rows, m, k);
-    let mut scratch = Scratch::<T>::take();
+    let mut scratch = Kept::<Scratch<T>>::take();
     let panels = pack(b, m, cut.width::<T>(), &mut scratch.panels);
     let chunk = chunk(a.samples, rows * m * size_of::<T>());
     let operations = c.len() * m;
     for_each_chunk(c, chunk * rows * k, operations, |i, c| {
         let samples = i * chunk..i * chunk + c.len() / (rows * k);
-        let mut own = Scratch::<T>::take();
+        let mut own = Kept::<Scratch<T>>::take();
         own.lists.fill(&a, samples, cut.size, cut.pass::<T>());
         Product {
             lists: &own.lists,
@@ -126,9 +126,7 @@ pub(super) fn sparse_rows<T: Scalar>(
             c,
         }
         .run();
-        own.put();
     });
-    scratch.put();
 }
 
 /// Samples of a chunk: few enough that their lists stay in the second cache, if each has so many `bytes`, and as many in
@@ -140,7 +138,7 @@ fn chunk(samples: usize, bytes: usize) -> usize {
 }
 
 /// The same for a single row with few entries that are not zero: not worth packing `B`.
-pub(super) fn sparse_row<T: Scalar>(a: &[T], b: Right<T>, accumulate: bool, c: &mut [T]) {
+pub(super) fn sparse_row<T: Lanes>(a: &[T], b: Right<T>, accumulate: bool, c: &mut [T]) {
     if !accumulate {
         c.fill(T::ZERO);
     }
@@ -161,16 +159,15 @@ pub(super) fn sparse_row<T: Scalar>(a: &[T], b: Right<T>, accumulate: bool, c: &
     }
 }
 
-/// [`Products::mix_rows`](super::Products::mix_rows).
-pub(super) fn mix_rows<T: Scalar>(rows: usize, k: usize, m: &[T], c: &mut [T]) {
+/// [`mix_rows`](super::mix_rows).
+pub(super) fn mix_rows<T: Lanes>(rows: usize, k: usize, m: &[T], c: &mut [T]) {
     let cut = Cut::of::<T>(rows, rows, k);
-    let mut own = Scratch::<T>::take();
-    let panels = pack_here(Right::Plain(c), rows, cut.width::<T>(), &mut own.panels);
-    let pass = cut.pass::<T>();
-    own.lists
-        .fill(&Left::of(m, rows, rows), 0..1, cut.size, pass);
+    let mut own = Kept::<Scratch<T>>::take();
+    let Scratch { panels, lists, .. } = &mut *own;
+    let panels = pack_here(Right::Plain(c), rows, cut.width::<T>(), panels);
+    lists.fill(&Left::of(m, rows, rows), 0..1, cut.size, cut.pass::<T>());
     Product {
-        lists: &own.lists,
+        lists,
         panels,
         shape: (rows, rows, k),
         cut,
@@ -180,12 +177,11 @@ pub(super) fn mix_rows<T: Scalar>(rows: usize, k: usize, m: &[T], c: &mut [T]) {
         c,
     }
     .run();
-    own.put();
 }
 
 /// Sums along the lists of the columns of `A`: `C ← α Aᵀ B + C`; `a: [depth, m]`, `b: [depth, k]`, `c: [m, k]`; if
 /// `lower`, at least what is on and below the diagonal.
-pub(super) fn sums<T: Scalar>(
+pub(super) fn sums<T: Lanes>(
     (m, k): (usize, usize),
     alpha: T,
     a: &[T],
@@ -194,7 +190,7 @@ pub(super) fn sums<T: Scalar>(
     c: &mut [T],
 ) {
     let depth = a.len() / m;
-    let mut scratch = Scratch::<T>::take();
+    let mut scratch = Kept::<Scratch<T>>::take();
     let cut = Cut::of::<T>(1, depth, k);
     let panels = pack(
         Right::Plain(b),
@@ -206,7 +202,7 @@ pub(super) fn sums<T: Scalar>(
     let operations = c.len() * depth;
     for_each_chunk(c, chunk * k, operations, |i, c| {
         let units = i * chunk..i * chunk + c.len() / k;
-        let mut own = Scratch::<T>::take();
+        let mut own = Kept::<Scratch<T>>::take();
         let pass = cut.pass::<T>();
         own.lists.fill_transposed(alpha, a, m, units.clone(), pass);
         Product {
@@ -220,9 +216,7 @@ pub(super) fn sums<T: Scalar>(
             c,
         }
         .run();
-        own.put();
     });
-    scratch.put();
 }
 
 /// The product of some groups of rows.
@@ -239,7 +233,7 @@ struct Product<'a, T> {
     c: &'a mut [T],
 }
 
-impl<T: Scalar> Product<'_, T> {
+impl<T: Lanes> Product<'_, T> {
     /// Computes it, with a function of its own for each size of a group and each width of a panel.
     fn run(self) {
         match self.cut.vectors {
@@ -314,7 +308,7 @@ impl<T: Scalar> Product<'_, T> {
 
 /// Writes sums to a part of a row, or adds them to it; the part may be shorter than they are.
 #[inline(always)]
-pub(super) fn write<T: Scalar, S: Simd, const V: usize>(
+pub(super) fn write<T: Lanes, S: Simd, const V: usize>(
     simd: S,
     sums: &[T::Vector<S>; V],
     accumulate: bool,
@@ -344,7 +338,7 @@ pub(super) fn write<T: Scalar, S: Simd, const V: usize>(
 /// A product in groups of `R` rows and panels of `V` vectors.
 struct Sized<'a, T, const R: usize, const V: usize>(Product<'a, T>);
 
-impl<T: Scalar, const R: usize, const V: usize> WithSimd for Sized<'_, T, R, V> {
+impl<T: Lanes, const R: usize, const V: usize> WithSimd for Sized<'_, T, R, V> {
     type Output = ();
 
     #[inline(always)]
@@ -355,7 +349,7 @@ impl<T: Scalar, const R: usize, const V: usize> WithSimd for Sized<'_, T, R, V> 
 
 /// The sums of the rows of a panel that a list selects, for `R` rows of entries.
 #[inline(always)]
-fn sum<T: Scalar, S: Simd, const R: usize, const V: usize>(
+fn sum<T: Lanes, S: Simd, const R: usize, const V: usize>(
     simd: S,
     columns: &[u32],
     entries: &[[T; R]],

@@ -10,13 +10,13 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::lanes::{lanes, registers};
+use super::lanes::{Lanes, lanes, registers};
 use super::left::Left;
 use super::panels::{Aligned, Right, pack};
 use super::scratch::Scratch;
 use super::sparse_rows::{sums, write};
+use crate::buffer::Kept;
 use crate::parallel::{for_each_chunk, pieces};
-use crate::scalar::Scalar;
 
 /// Units of a group.
 const UNITS: usize = 6;
@@ -34,7 +34,7 @@ const LEAST_ROWS: usize = 4;
 
 /// `C ← α Aᵀ B + C`; `a: [samples, rows, m]`, `b: [samples, rows, k]`, `c: [m, k]`; if `lower`, at least what is on and
 /// below the diagonal.
-pub(super) fn sparse_sum<T: Scalar>(
+pub(super) fn sparse_sum<T: Lanes>(
     a: Left<T>,
     k: usize,
     alpha: T,
@@ -47,7 +47,7 @@ pub(super) fn sparse_sum<T: Scalar>(
         return sums((m, k), alpha, a.entries(), b, lower, c);
     }
     let width = vectors(registers()) * lanes::<T>();
-    let mut scratch = Scratch::<T>::take();
+    let mut scratch = Kept::<Scratch<T>>::take();
     let panels = pack(Right::Plain(b), b.len() / k, width, &mut scratch.panels);
     // The parts of a lower triangle are of unequal size, so there are more of them.
     let count = if lower { 2 * pieces(m) } else { pieces(m) };
@@ -55,7 +55,7 @@ pub(super) fn sparse_sum<T: Scalar>(
     let operations = c.len() * a.samples * rows;
     for_each_chunk(c, chunk * k, operations, |i, c| {
         let units = i * chunk..i * chunk + c.len() / k;
-        let mut own = Scratch::<T>::take();
+        let mut own = Kept::<Scratch<T>>::take();
         own.units.fill(alpha, &a, units.clone());
         let Scratch {
             units: active,
@@ -70,9 +70,7 @@ pub(super) fn sparse_sum<T: Scalar>(
             sums,
             c,
         });
-        own.put();
     });
-    scratch.put();
 }
 
 /// Which of some units are active at each sample, with their entries.
@@ -88,7 +86,7 @@ pub(crate) struct Units<T> {
     listed: Vec<u32>,
 }
 
-impl<T: Scalar> Units<T> {
+impl<T: Lanes> Units<T> {
     /// Lists the columns `units` of `α A`, counted from the first of them.
     fn fill(&mut self, alpha: T, a: &Left<T>, units: Range<usize>) {
         self.starts.clear();
@@ -126,7 +124,7 @@ struct Sum<'a, T> {
     c: &'a mut [T],
 }
 
-impl<T: Scalar> WithSimd for Sum<'_, T> {
+impl<T: Lanes> WithSimd for Sum<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -139,7 +137,7 @@ impl<T: Scalar> WithSimd for Sum<'_, T> {
     }
 }
 
-impl<T: Scalar> Sum<'_, T> {
+impl<T: Lanes> Sum<'_, T> {
     /// The sum in panels of `V` vectors.
     #[inline(always)]
     fn panels<S: Simd, const V: usize>(self, simd: S) {
@@ -166,7 +164,7 @@ impl<T: Scalar> Sum<'_, T> {
     }
 }
 
-impl<T: Scalar> Units<T> {
+impl<T: Lanes> Units<T> {
     /// Adds one sample's products with `b`, the sample's part of a panel, to those of all groups but some of the first.
     #[inline(always)]
     fn add<S: Simd, const V: usize>(
@@ -199,7 +197,7 @@ impl<T: Scalar> Units<T> {
 
 /// The sums of the products of a group's entries with the rows of `b`.
 #[inline(always)]
-fn products<T: Scalar, S: Simd, const V: usize>(
+fn products<T: Lanes, S: Simd, const V: usize>(
     simd: S,
     entries: &[[T; UNITS]],
     b: &[[T::Vector<S>; V]],

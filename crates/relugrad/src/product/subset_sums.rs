@@ -15,10 +15,9 @@ use super::lanes::{Lanes, lanes};
 use super::panels::{Right, pack};
 use super::scratch::Scratch;
 use super::sparse_rows::write;
-use crate::buffer::Buffer;
-use crate::network::WORD;
+use crate::buffer::{Buffer, Kept};
 use crate::parallel::worthwhile;
-use crate::scalar::Scalar;
+use crate::pattern::WORD;
 
 /// Samples of a table.
 const GROUP: usize = 4;
@@ -45,7 +44,7 @@ type Vectors<T, S> = [<T as Lanes>::Vector<S>; VECTORS];
 type Block<T, S> = [[Vectors<T, S>; SUBSETS]; BLOCK];
 
 /// The factors of the sums `S_r = Σ_b Z_b T_{b,r}ᵀ`, and of their contractions.
-pub struct SelectedSums<'a, T> {
+pub(crate) struct SelectedSums<'a, T> {
     /// Rows `R` of each sample, units `m`, columns `k`.
     pub(crate) shape: (usize, usize, usize),
     /// At which samples each unit is selected; `[words, m]`, sample `b` in bit `b mod 64` of word `b / 64`.
@@ -70,14 +69,14 @@ pub(crate) fn subset_sums_cost(samples: usize, units: usize) -> f64 {
     tables * (1.1 * units + 28.0) + 8.0 * units * samples.div_ceil(WORD) as f64
 }
 
-impl<T: Scalar> SelectedSums<'_, T> {
+impl<T: Lanes> SelectedSums<'_, T> {
     /// `∂/∂W` and `∂/∂U` of `Σ_r,j,i U_rj W_ji S_rji`: adds `Σ_r U_rj S_rji` to `inner: [m, k]`, writes `Σ_i W_ji S_rji` to
     /// `outer: [R, m]`.
     pub(super) fn contract(self, inner: &mut [T], outer: &mut [T]) {
         let (r, m, k) = self.shape;
         let width = VECTORS * lanes::<T>();
-        let mut rows = Scratch::<T>::take();
-        let mut weights = Scratch::<T>::take();
+        let mut rows = Kept::<Scratch<T>>::take();
+        let mut weights = Kept::<Scratch<T>>::take();
         let packed = Packed {
             rows: pack(
                 Right::Plain(self.rows),
@@ -113,8 +112,6 @@ impl<T: Scalar> SelectedSums<'_, T> {
                 .zip(part)
                 .for_each(|(sum, &entry)| *sum += entry);
         }
-        weights.put();
-        rows.put();
     }
 
     /// Takes one panel of columns.
@@ -124,7 +121,7 @@ impl<T: Scalar> SelectedSums<'_, T> {
             panel * length..(panel + 1) * length
         };
         let (_, m, k) = self.shape;
-        let mut own = Scratch::<T>::take();
+        let mut own = Kept::<Scratch<T>>::take();
         Arch::new().dispatch(Panel {
             factors: self,
             rows: &packed.rows[part(self.rows.len() / k)],
@@ -133,7 +130,6 @@ impl<T: Scalar> SelectedSums<'_, T> {
             inner,
             outer,
         });
-        own.put();
     }
 }
 
@@ -156,7 +152,7 @@ struct Panel<'a, 'f, 'i, T> {
     outer: &'a mut [T],
 }
 
-impl<T: Scalar> WithSimd for Panel<'_, '_, '_, T> {
+impl<T: Lanes> WithSimd for Panel<'_, '_, '_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -193,7 +189,7 @@ impl<T: Scalar> WithSimd for Panel<'_, '_, '_, T> {
 
 /// Makes the tables of the rows of up to a word of samples, with zeros for those that fill up the last block.
 #[inline(always)]
-fn fill<'t, 'r, T: Scalar, S: Simd>(
+fn fill<'t, 'r, T: Lanes, S: Simd>(
     simd: S,
     rows: impl Iterator<Item = &'r Vectors<T, S>>,
     tables: &'t mut [Block<T, S>],
@@ -216,10 +212,7 @@ fn fill<'t, 'r, T: Scalar, S: Simd>(
 
 /// The sums of all subsets of some rows; row `i` belongs to those with bit `i`.
 #[inline(always)]
-fn subset_sums<T: Scalar, S: Simd>(
-    simd: S,
-    rows: [T::Vector<S>; GROUP],
-) -> [T::Vector<S>; SUBSETS] {
+fn subset_sums<T: Lanes, S: Simd>(simd: S, rows: [T::Vector<S>; GROUP]) -> [T::Vector<S>; SUBSETS] {
     let mut sums = [T::splat(simd, T::ZERO); SUBSETS];
     for (i, &row) in rows.iter().enumerate() {
         sums[1 << i] = row;
@@ -232,7 +225,7 @@ fn subset_sums<T: Scalar, S: Simd>(
 
 /// The sums of the rows that each of `U` units selects.
 #[inline(always)]
-fn select<T: Scalar, S: Simd, const U: usize>(
+fn select<T: Lanes, S: Simd, const U: usize>(
     simd: S,
     tables: &[Block<T, S>],
     selected: &[u64; U],
@@ -254,7 +247,7 @@ fn select<T: Scalar, S: Simd, const U: usize>(
 }
 
 /// One row's and one word's parts of the units' factors and results; each has `m` entries.
-struct Units<'a, T: Scalar, S: Simd> {
+struct Units<'a, T: Lanes, S: Simd> {
     selected: &'a [u64],
     outer: &'a [T],
     weights: &'a [Vectors<T, S>],
@@ -262,7 +255,7 @@ struct Units<'a, T: Scalar, S: Simd> {
     outer_sums: &'a mut [T],
 }
 
-impl<T: Scalar, S: Simd> Units<'_, T, S> {
+impl<T: Lanes, S: Simd> Units<'_, T, S> {
     #[inline(always)]
     fn contract_all(mut self, simd: S, tables: &[Block<T, S>]) {
         let m = self.selected.len();

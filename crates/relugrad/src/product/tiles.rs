@@ -2,8 +2,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::lanes::registers;
-use crate::scalar::Scalar;
+use super::lanes::{Lanes, registers};
 
 /// The most vectors in a panel's width.
 pub(super) const VECTORS: usize = 3;
@@ -47,7 +46,7 @@ pub(super) struct Block<'a, T> {
     pub(super) c: &'a mut [T],
 }
 
-impl<T: Scalar> Block<'_, T> {
+impl<T: Lanes> Block<'_, T> {
     /// Computes them.
     pub(super) fn run(self) {
         match tile_rows() {
@@ -60,7 +59,7 @@ impl<T: Scalar> Block<'_, T> {
 /// A block in tiles of `R` rows.
 struct Tiled<'a, T, const R: usize>(Block<'a, T>);
 
-impl<T: Scalar, const R: usize> WithSimd for Tiled<'_, T, R> {
+impl<T: Lanes, const R: usize> WithSimd for Tiled<'_, T, R> {
     type Output = ();
 
     #[inline(always)]
@@ -117,7 +116,7 @@ struct Sums<'a, T> {
     shape: (usize, usize, usize),
 }
 
-impl<T: Scalar> Sums<'_, T> {
+impl<T: Lanes> Sums<'_, T> {
     #[inline(always)]
     fn of_rows<S: Simd, const R: usize>(self, simd: S) {
         match self.shape.0 {
@@ -201,7 +200,7 @@ impl<T: Scalar> Sums<'_, T> {
 
 /// The first `columns` numbers in vectors, of which the last may not be `WHOLE`; nothing if there are fewer.
 #[inline(always)]
-fn load<T: Scalar, S: Simd, const V: usize, const WHOLE: bool>(
+fn load<T: Lanes, S: Simd, const V: usize, const WHOLE: bool>(
     simd: S,
     from: &[T],
     columns: usize,
@@ -219,7 +218,7 @@ fn load<T: Scalar, S: Simd, const V: usize, const WHOLE: bool>(
 
 /// Writes vectors, of which the last may not be `WHOLE`, to as many numbers as there are.
 #[inline(always)]
-fn store<T: Scalar, S: Simd, const V: usize, const WHOLE: bool>(
+fn store<T: Lanes, S: Simd, const V: usize, const WHOLE: bool>(
     simd: S,
     to: &mut [T],
     vectors: [T::Vector<S>; V],
@@ -240,7 +239,7 @@ fn store<T: Scalar, S: Simd, const V: usize, const WHOLE: bool>(
 
 /// Adds `a b` to the sums.
 #[inline(always)]
-fn add_products<T: Scalar, S: Simd, const U: usize, const V: usize>(
+fn add_products<T: Lanes, S: Simd, const U: usize, const V: usize>(
     simd: S,
     a: [T; U],
     b: [T::Vector<S>; V],

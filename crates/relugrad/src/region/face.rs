@@ -1,8 +1,8 @@
 //! The faces of a region: where a gate would select otherwise, and how far that is.
 
+use crate::network::Network;
 use crate::network::map::{GateKind, GateMap};
-use crate::network::{Network, WORD};
-use crate::pattern::{ActivationPattern, LayerView};
+use crate::pattern::{ActivationPattern, LayerView, WORD};
 use crate::scalar::Scalar;
 use crate::sweep::Source;
 
@@ -102,6 +102,20 @@ pub(crate) fn write_margins<T: Scalar>(
 fn bounds(clip: Option<(f64, f64)>) -> impl Iterator<Item = f64> {
     let (lower, upper) = clip.map_or((0.0, None), |(min, max)| (min, Some(max)));
     [lower].into_iter().chain(upper)
+}
+
+/// Crosses a face of the region of a pattern's first sample, by its number in the order of [`write_margins`].
+pub(super) fn cross(pattern: &mut ActivationPattern, gate: &GateMap, face: usize) {
+    match &gate.kind {
+        GateKind::Slope(slope) => {
+            pattern.flip(gate.layer, face / slope.width(), face % slope.width());
+        }
+        GateKind::Max(max) => {
+            let view = pattern.view(gate.layer, &(0..1));
+            let (unit, place) = max.rival(view.sample_choices(0), face);
+            pattern.choose(gate.layer, unit, place);
+        }
+    }
 }
 
 impl<T: Scalar> Network<T> {

@@ -1,7 +1,6 @@
 //! The geometry of activation regions: their affine maps, hyperplanes and distances, and what lies along a segment or in
 //! a plane (section 1 of `docs/theory.md`).
 
-mod audit;
 mod distance;
 mod face;
 mod frozen;
@@ -25,7 +24,6 @@ use crate::scalar::Scalar;
 use crate::sweep::{Gated, Rows, Source};
 use crate::trace::Trace;
 
-pub use audit::Audit;
 pub(crate) use distance::Distances;
 pub use distance::KinkDistances;
 pub(crate) use face::Face;

@@ -172,7 +172,7 @@ impl<T: Scalar> Network<T> {
             }
         }
         let mut pattern = ActivationPattern::default();
-        pattern.resize(self, 1);
+        self.resize_pattern(&mut pattern, 1);
         let mut group = Group::new(self, 1);
         let [u, v] = &plane.directions;
         group.origin[0].copy_from_slice(&plane.origin.to_vec());

@@ -8,8 +8,7 @@
 
 use ndarray::{Array1, Array2, ArrayView1, Axis, linalg::general_mat_mul};
 
-use super::face::write_margins;
-use super::face::{Face, Kink};
+use super::face::{Face, Kink, cross, write_margins};
 use super::frozen::Pass;
 use crate::error::{Error, Result, check_array, check_finite, check_non_negative, check_shape};
 use crate::network::Network;
@@ -203,7 +202,7 @@ impl<T: Scalar> Walk<'_, T> {
             .gate_layers()
             .nth(place.0)
             .expect("the face's layer");
-        self.pattern.cross(gate, place.1);
+        cross(&mut self.pattern, gate, place.1);
         if at > self.start {
             self.here.clear();
         }

@@ -11,6 +11,7 @@ mod rows;
 
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
 
+use crate::buffer::Kept;
 use crate::error::{Result, check_array, check_finite, check_shape};
 use crate::network::map::Share;
 use crate::parameters::Parameters;
@@ -186,12 +187,11 @@ impl<T: Scalar> Trace<'_, T> {
             &[self.samples(), self.network.inputs()],
             tangent.shape(),
         )?;
-        let mut rows = T::take_rows();
+        let mut rows = Kept::<Rows<T>>::take();
         let tangent = tangent.as_standard_layout();
         let tangent = tangent.as_slice().expect("standard layout");
         rows.forward(&self.gated(), 1, tangent);
         let output = rows.at_output(self.network).to_vec();
-        T::put_rows(rows);
         check_finite("J v", self.network.outputs(), &output)?;
         Ok(one_row(output, self.network.outputs()))
     }
@@ -203,11 +203,10 @@ impl<T: Scalar> Trace<'_, T> {
     pub fn vjp(&self, cotangent: ArrayView2<T>) -> Result<Array2<T>> {
         let expected = [self.samples(), self.network.outputs()];
         check_shape("cotangent", &expected, cotangent.shape())?;
-        let mut rows = T::take_rows();
+        let mut rows = Kept::<Rows<T>>::take();
         let seeds = Seeds::PerSample(cotangent.insert_axis(Axis(1)));
         rows.backward(&self.gated(), seeds, 0..1);
         let input = rows.at_input().to_vec();
-        T::put_rows(rows);
         check_finite("Jᵀu", self.network.inputs(), &input)?;
         Ok(one_row(input, self.network.inputs()))
     }

@@ -7,12 +7,13 @@ use crate::network::{Network, Node};
 use crate::parallel::{for_each_chunk, on_pool};
 use crate::parameters::Parameters;
 use crate::pattern::{ActivationPattern, LayerView};
+use crate::product::mix_rows;
 use crate::scalar::Scalar;
 use crate::trace::{Record, resize_slots};
 
 /// `R` rows per sample at every node of a network; `[samples, R, width]` for each slot.
 #[derive(Clone, Debug, Default)]
-pub struct Rows<T> {
+pub(crate) struct Rows<T> {
     pub(crate) samples: usize,
     pub(crate) rows: usize,
     pub(crate) slots: Vec<Vec<T>>,
@@ -258,7 +259,7 @@ impl<T: Scalar> Rows<T> {
             if let Some(factor) = multiple_of_identity(matrix, rows) {
                 return c.iter_mut().for_each(|c| *c *= factor);
             }
-            T::mix_rows(rows, width, matrix, c);
+            mix_rows(rows, width, matrix, c);
         });
     }
 }

@@ -7,7 +7,10 @@ use crate::buffer::Buffer;
 use crate::network::Window;
 use crate::network::map::{AffineMap, Given, Share};
 use crate::parallel::for_each_chunk;
-use crate::product::{Convolution, a_b_serial, a_bt_serial, at_b_serial};
+use crate::product::{
+    Convolution, a_b_serial, a_bt_serial, at_b_serial, convolution_gradient, convolve,
+    convolve_back,
+};
 use crate::scalar::Scalar;
 
 /// Pieces of the batch whose weight gradients are summed one after the other, whatever the number of threads.
@@ -283,7 +286,7 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
         if let Some(direct) = direct {
             let start = self.bias.filter(|_| offset);
             let bias = start.map(|start| &parameters[start..start + self.output[0]]);
-            return T::convolve(&direct, weights, bias, inputs[0], out);
+            return convolve(&direct, weights, bias, inputs[0], out);
         }
         let operations = out.len() * self.taps();
         for_each_chunk(out, self.outputs(), operations, |row, out| {
@@ -306,7 +309,7 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
         let (m, p, taps) = (self.outputs(), self.positions(), self.taps());
         let (weights, rows) = (self.weights(parameters), self.group_outputs());
         if let Some(sparse) = self.sparse(c, given.rows) {
-            return T::convolve_back(&sparse, given.rows, weights, c, accumulate, below);
+            return convolve_back(&sparse, given.rows, weights, c, accumulate, below);
         }
         let operations = c.len() * taps;
         for_each_chunk(below, self.inputs(), operations, |row, below| {
@@ -335,7 +338,7 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
         let weight = self.weight..self.weight + self.output[0] * self.taps();
         let weight = &mut gradient[weight];
         match self.sparse(c, given.rows) {
-            Some(sparse) => T::convolution_gradient(&sparse, given.rows, c, t, scale, weight),
+            Some(sparse) => convolution_gradient(&sparse, given.rows, c, t, scale, weight),
             None => self.unfolded_gradient(c, t, scale, weight),
         }
         let Some(start) = self.bias.filter(|_| share.offset) else {

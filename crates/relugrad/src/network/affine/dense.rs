@@ -4,7 +4,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::network::map::{AffineMap, Given, Share};
 use crate::parallel::for_each_chunk;
-use crate::product::{Left, Right};
+use crate::product::{Left, Right, rows_times, sum_of_products};
 use crate::scalar::Scalar;
 
 /// A dense layer; its weight is `[outputs, inputs]`. Parameters are slices of the flat vector.
@@ -32,7 +32,7 @@ impl Dense {
         below: &mut [T],
     ) {
         let weight = Right::Plain(self.weight(parameters));
-        T::rows_times(c, self.inputs, weight, accumulate, below);
+        rows_times(c, self.inputs, weight, accumulate, below);
     }
 }
 
@@ -50,7 +50,7 @@ impl<T: Scalar> AffineMap<T> for Dense {
         }
         let weight = Right::Transposed(self.weight(parameters));
         let rows = Left::of(inputs[0], given.rows, self.inputs).behind(given.gates);
-        T::rows_times(rows, self.outputs, weight, accumulate, out);
+        rows_times(rows, self.outputs, weight, accumulate, out);
     }
 
     fn transpose(&self, given: Given<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
@@ -63,7 +63,7 @@ impl<T: Scalar> AffineMap<T> for Dense {
         let range = self.weight..self.weight + self.inputs * self.outputs;
         let rows = Left::of(c, given.rows, self.outputs).behind(given.gates);
         let weight = &mut gradient[range];
-        T::sum_of_products(rows, self.inputs, share.scale, t, !share.replace, weight);
+        sum_of_products(rows, self.inputs, share.scale, t, !share.replace, weight);
         if let Some(start) = self.bias.filter(|_| share.offset) {
             Arch::new().dispatch(AddRows {
                 rows: c,

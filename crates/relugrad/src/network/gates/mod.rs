@@ -14,7 +14,7 @@ use crate::pattern::{ActivationPattern, LayerView};
 use crate::scalar::Scalar;
 
 pub(crate) use max::MaxGate;
-pub(crate) use slope::{SlopeGate, Slopes, WORD};
+pub(crate) use slope::{SlopeGate, Slopes};
 
 /// What gates of one layer found in a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::Found;
 use crate::parallel::for_each_chunk;
-use crate::pattern::LayerView;
+use crate::pattern::{LayerView, WORD};
 use crate::scalar::Scalar;
 
 /// Which gate a unit applies to its pre-activation `z`.
@@ -84,9 +84,6 @@ impl Slopes {
         self.start + self.index[unit] as usize
     }
 }
-
-/// Units whose bits share one word of the pattern.
-pub(crate) const WORD: usize = u64::BITS as usize;
 
 impl SlopeGate {
     pub(crate) fn new(gate: Gate, width: usize, slopes: Option<Slopes>) -> SlopeGate {

@@ -9,13 +9,12 @@
 
 use ndarray::ArrayView2;
 
-use super::order::{active_share, sparse_cost};
 use crate::buffer::Buffer;
-use crate::jacobian::products_of_rows;
+use crate::gram::{active_share, products_of_rows, sparse_cost};
 use crate::network::Network;
 use crate::network::affine::Dense;
 use crate::network::map::{GateKind, Map};
-use crate::product::{SelectedSums, a_b_serial, subset_sums_cost, subset_tables};
+use crate::product::{SelectedSums, a_b_serial, at_b, contract, subset_sums_cost, subset_tables};
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Rows};
 
@@ -145,8 +144,8 @@ impl<'n, T: Scalar> LastLayers<'n, T> {
         };
         let mut outer_sums = Buffer::uncleared(r * m);
         let inner = &mut gradient[self.inner.weight..][..m * k];
-        T::contract(sums, inner, &mut outer_sums);
+        contract(sums, inner, &mut outer_sums);
         let outer = &mut gradient[self.outer.weight..][..outputs * m];
-        T::at_b((outputs, m), scale, seeds, &outer_sums, true, outer);
+        at_b((outputs, m), scale, seeds, &outer_sums, true, outer);
     }
 }

@@ -4,7 +4,6 @@
 //! logits. With the summed derivative `Ḡ` of all penalties the part of the parameter gradient is
 //! `2 Σ (V Ḡ Vᵀ c_l) t_{l−1}ᵀ`, and `r̄`, `S̄` join the derivative in the logits.
 
-mod first_layer;
 mod last_layers;
 mod order;
 mod penalties;
@@ -16,7 +15,7 @@ use super::plan::{Route, SeedBasis, SharedSeeds};
 use super::workspace::{Evaluation, SweepPair, per_sample, to_scalar};
 use crate::buffer::Buffer;
 use crate::error::Result;
-use crate::jacobian::grams;
+use crate::gram::{FirstLayer, FirstLayerBuffers, grams};
 use crate::linalg::symmetrise;
 use crate::network::map::Share;
 use crate::norm::squared_length;
@@ -25,10 +24,8 @@ use crate::penalty::{Needs, random_rows};
 use crate::product::a_bt_serial;
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Seeds, multiple_of_identity, weight_gradient};
-use first_layer::FirstLayerBuffers;
 use penalties::GramTerms;
 
-pub(crate) use first_layer::{FirstLayer, first_affine};
 pub(super) use order::Order;
 
 /// Buffers of the stage.

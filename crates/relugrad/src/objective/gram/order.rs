@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::first_layer::FirstLayer;
 use super::last_layers::LastLayers;
+use crate::gram::FirstLayer;
 use crate::network::Network;
 use crate::objective::{Objective, Route};
 use crate::scalar::Scalar;
@@ -51,19 +51,4 @@ impl<'n, T: Scalar> Order<'n, T> {
         let start = self.first.map_or(0, |first| first.node + 1);
         start..self.last.map_or(network.nodes.len(), |last| last.node)
     }
-}
-
-/// The price of a multiply-add in a product that leaves out inactive units, beside one in a dense product.
-const SPARSE: f64 = 1.2;
-
-/// What a product with units as columns costs beside a dense one: as much as the share of them that are active, and a little
-/// more.
-pub(super) fn sparse_cost(active: f64) -> f64 {
-    (SPARSE * active).min(1.0)
-}
-
-/// The share of a buffer's units that are active behind gates that close the others; 1 behind any others.
-pub(super) fn active_share<T: Scalar>(gated: &Gated<T>, slot: usize) -> f64 {
-    let gates = gated.closing(slot);
-    gates.map_or(1.0, |gates| gates.active_share())
 }

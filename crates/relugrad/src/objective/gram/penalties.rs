@@ -10,7 +10,7 @@ use crate::buffer::Buffer;
 use crate::eigen::EigenSolver;
 use crate::error::Result;
 use crate::objective::forward::Context;
-use crate::objective::sample::{GramTools, ThreadTools, check_fault};
+use crate::objective::sample::{GramTools, check_fault};
 use crate::parallel::worthwhile;
 use crate::penalty::{GramAdjoint, GramPenalty, GramPoint, GramSums, Shared, random_rows};
 use crate::product::{a_b_serial, a_bt_serial, at_b_serial};
@@ -83,7 +83,7 @@ impl<'a, T: Scalar> GramTerms<'a, T> {
             .enumerate()
             .with_min_len(together);
         parts.try_for_each_init(
-            || ThreadTools::<GramTools>::new(k),
+            || GramTools::kept(k),
             |tools, (sample, (((values, bar), f_bar), gram))| {
                 let mut full = Buffer::with_room(if r == k { 0 } else { k * k });
                 let gram = if r == k {
@@ -93,7 +93,7 @@ impl<'a, T: Scalar> GramTerms<'a, T> {
                     self.fill(gram, &mut full);
                     &full
                 };
-                let GramTools { sums, solver } = tools.get();
+                let GramTools { sums, solver } = &mut **tools;
                 sums.reset();
                 let wanted = derivatives.then_some(&mut *sums);
                 self.sample((sample, gram), solver, values, wanted)?;

@@ -7,9 +7,9 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::Convolution;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Kept};
 use crate::parallel::for_each_chunk;
-use crate::product::lanes::lanes;
+use crate::product::lanes::{Lanes, lanes};
 use crate::product::panels::{lines, room};
 use crate::product::scratch::Scratch;
 use crate::scalar::Scalar;
@@ -99,7 +99,7 @@ impl Convolution {
     }
 
     /// `out ← W ∗ input + bias`, row by row, for a stride of 1.
-    pub(in crate::product) fn apply<T: Scalar>(
+    pub(in crate::product) fn apply<T: Lanes>(
         &self,
         weight: &[T],
         bias: Option<&[T]>,
@@ -110,7 +110,7 @@ impl Convolution {
         let (outputs, taps) = (self.output[0].next_multiple_of(OUTPUTS), self.taps());
         let mut packed = Buffer::zeros(outputs * taps);
         self.pack_by_tap(weight, &mut packed);
-        let mut own = Scratch::<T>::take();
+        let mut own = Kept::<Scratch<T>>::take();
         own.places.clear();
         own.places.extend(self.places());
         let operations = out.len() * taps / 4;
@@ -137,7 +137,6 @@ impl Convolution {
                 self.take_rows(positions, bias.map(|bias| &bias[channels]), sums, out);
             }
         });
-        own.put();
     }
 
     /// Where the input of every tap is from the first under the kernel, in the order of the weight.
@@ -152,7 +151,7 @@ impl Convolution {
     }
 
     /// The weight as `[groups, taps, outputs of a group]`.
-    fn pack_by_tap<T: Scalar>(&self, weight: &[T], packed: &mut [T]) {
+    fn pack_by_tap<T: Lanes>(&self, weight: &[T], packed: &mut [T]) {
         let taps = self.taps();
         for (output, weight) in weight.chunks_exact(taps).enumerate() {
             let group = &mut packed[output / OUTPUTS * OUTPUTS * taps..];
@@ -162,7 +161,7 @@ impl Convolution {
     }
 
     /// Copies every channel of a row of the input to where zeros surround it.
-    fn pad<T: Scalar>(&self, input: &[T], padded: &mut [T]) {
+    fn pad<T: Lanes>(&self, input: &[T], padded: &mut [T]) {
         let [_, height, width] = self.input;
         for (i, row) in input.chunks_exact(width).enumerate() {
             let (channel, row_of) = (i / height, i % height + self.padding[0][0]);
@@ -172,7 +171,7 @@ impl Convolution {
     }
 
     /// Copies the sums of some output channels to their places, and adds their biases.
-    fn take_rows<T: Scalar>(
+    fn take_rows<T: Lanes>(
         &self,
         positions: Positions,
         bias: Option<&[T]>,
@@ -210,7 +209,7 @@ struct Group<'a, T> {
     sums: &'a mut [T],
 }
 
-impl<T: Scalar> WithSimd for Group<'_, T> {
+impl<T: Lanes> WithSimd for Group<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -235,7 +234,7 @@ impl<T: Scalar> WithSimd for Group<'_, T> {
     }
 }
 
-impl<T: Scalar> Group<'_, T> {
+impl<T: Lanes> Group<'_, T> {
     /// The sums of `V` vectors of positions, of which `first` is the first of all.
     #[inline(always)]
     fn run<S: Simd, const V: usize>(&mut self, simd: S, first: usize, starts: [usize; V]) {
@@ -251,7 +250,7 @@ impl<T: Scalar> Group<'_, T> {
 
 /// The sums of the products of all taps, given by their places in the padded input and their weights.
 #[inline(always)]
-fn products<T: Scalar, S: Simd, const V: usize>(
+fn products<T: Lanes, S: Simd, const V: usize>(
     simd: S,
     (places, weights): (&[u32], &[[T; OUTPUTS]]),
     padded: &[T],

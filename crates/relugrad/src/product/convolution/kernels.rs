@@ -1,10 +1,10 @@
 //! Sums of scaled runs in registers.
 
+use crate::product::lanes::Lanes;
 use pulp::{Simd, WithSimd};
 
 use super::runs::Block;
 use super::taps::{Tap, Taps};
-use crate::scalar::Scalar;
 
 /// Adds `Σ c[o, p] W[o]` at every position to padded rows of the input: a block of the kernel.
 pub(super) struct Scatter<'a, T> {
@@ -57,7 +57,7 @@ macro_rules! sized {
     };
 }
 
-impl<T: Scalar> WithSimd for Scatter<'_, T> {
+impl<T: Lanes> WithSimd for Scatter<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -66,7 +66,7 @@ impl<T: Scalar> WithSimd for Scatter<'_, T> {
     }
 }
 
-impl<T: Scalar> WithSimd for Sums<'_, T> {
+impl<T: Lanes> WithSimd for Sums<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -75,7 +75,7 @@ impl<T: Scalar> WithSimd for Sums<'_, T> {
     }
 }
 
-impl<T: Scalar> Scatter<'_, T> {
+impl<T: Lanes> Scatter<'_, T> {
     /// With `D` rows of `V` vectors.
     #[inline(always)]
     fn run<S: Simd, const D: usize, const V: usize>(self, simd: S) {
@@ -107,7 +107,7 @@ impl<T: Scalar> Scatter<'_, T> {
 
 /// `Σ c[tap] W[its output channel]`.
 #[inline(always)]
-fn scaled<T: Scalar, S: Simd, const D: usize, const V: usize>(
+fn scaled<T: Lanes, S: Simd, const D: usize, const V: usize>(
     simd: S,
     taps: &[Tap],
     c: &[T],
@@ -130,7 +130,7 @@ fn scaled<T: Scalar, S: Simd, const D: usize, const V: usize>(
     sums
 }
 
-impl<T: Scalar> Sums<'_, T> {
+impl<T: Lanes> Sums<'_, T> {
     /// With `D` rows of `V` vectors.
     #[inline(always)]
     fn run<S: Simd, const D: usize, const V: usize>(self, simd: S) {
@@ -150,7 +150,7 @@ impl<T: Scalar> Sums<'_, T> {
 
 /// `Σ c[tap] t[under its position]`, where the runs of a position begin at `start` and `line` apart.
 #[inline(always)]
-fn under<T: Scalar, S: Simd, const D: usize, const V: usize>(
+fn under<T: Lanes, S: Simd, const D: usize, const V: usize>(
     simd: S,
     taps: &[Tap],
     c: &[T],

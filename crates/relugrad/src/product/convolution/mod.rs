@@ -15,10 +15,11 @@ use pulp::Arch;
 
 use self::kernels::{Scatter, Sums};
 use self::runs::Runs;
-use super::lanes::lanes;
+use super::lanes::{Lanes, lanes};
 use super::left::Left;
 use super::panels::{lines, room};
 use super::scratch::Scratch;
+use crate::buffer::Kept;
 use crate::parallel::for_each_chunk;
 use crate::scalar::Scalar;
 
@@ -26,7 +27,7 @@ pub(crate) use taps::Taps;
 
 /// A convolution in one group whose kernel is not dilated across.
 #[derive(Clone, Copy, Debug)]
-pub struct Convolution {
+pub(crate) struct Convolution {
     /// Channels, height and width of the input.
     pub(crate) input: [usize; 3],
     /// Channels, height and width of the output.
@@ -76,7 +77,7 @@ impl Convolution {
     }
 
     /// Numbers of the padded input and of what runs in whole vectors reach beyond it.
-    fn map<T: Scalar>(&self) -> usize {
+    fn map<T: Lanes>(&self) -> usize {
         let height = self.input[1] + self.padding[0][0] + self.padding[0][1];
         (height * self.line() + Runs::of::<T>(self).padded() - self.run()).next_multiple_of(64)
     }
@@ -96,7 +97,7 @@ impl Convolution {
     }
 
     /// `below ← Σ_o c[o] W[o]` at every position, or with `below` added; `c: [samples, rows, outputs]`.
-    pub(in crate::product) fn transpose<T: Scalar>(
+    pub(in crate::product) fn transpose<T: Lanes>(
         &self,
         rows: usize,
         weight: &[T],
@@ -113,7 +114,7 @@ impl Convolution {
         let operations = c.len() * self.taps() / 4;
         for_each_chunk(below, rows * n, operations, |sample, below| {
             let c = &c[sample * rows * m..(sample + 1) * rows * m];
-            let mut own = Scratch::<T>::take();
+            let mut own = Kept::<Scratch<T>>::take();
             own.taps.by_position(self, c);
             let size = rows * self.map::<T>();
             let mut maps = room(size);
@@ -131,7 +132,6 @@ impl Convolution {
                     line: self.dilation * self.line(),
                 });
             }
-            own.put();
             let maps = maps.chunks_exact(self.map::<T>());
             for (map, below) in maps.zip(below.chunks_exact_mut(n)) {
                 self.take_from(map, accumulate, below);
@@ -140,7 +140,7 @@ impl Convolution {
     }
 
     /// Adds `scale Σ c[o, p] t[under p]` over all rows and positions to the gradient of the weight.
-    pub(in crate::product) fn gradient<T: Scalar>(
+    pub(in crate::product) fn gradient<T: Lanes>(
         &self,
         rows: usize,
         c: &[T],
@@ -158,7 +158,7 @@ impl Convolution {
         let operations = c.len() * self.taps() / 4;
         for_each_chunk(all, size, operations, |k, sums| {
             sums.fill(T::ZERO);
-            let mut own = Scratch::<T>::take();
+            let mut own = Kept::<Scratch<T>>::take();
             let mut map = room(self.map::<T>());
             let map = lines(&mut map, self.map::<T>());
             map.fill(T::ZERO);
@@ -182,7 +182,6 @@ impl Convolution {
                     }
                 }
             }
-            own.put();
         });
         for sums in all.chunks_exact(size) {
             runs.unpack(sums, scale, gradient);
@@ -201,7 +200,7 @@ impl Convolution {
     }
 
     /// Writes a row of the input into the padded one, channels last.
-    fn lay_out<T: Scalar>(&self, t: &[T], map: &mut [T]) {
+    fn lay_out<T: Lanes>(&self, t: &[T], map: &mut [T]) {
         let [channels, _, width] = self.input;
         self.for_each_row(|from, to| {
             let to = map[to..].iter_mut().step_by(channels);
@@ -210,7 +209,7 @@ impl Convolution {
     }
 
     /// The reverse.
-    fn take_from<T: Scalar>(&self, map: &[T], accumulate: bool, below: &mut [T]) {
+    fn take_from<T: Lanes>(&self, map: &[T], accumulate: bool, below: &mut [T]) {
         let [channels, _, width] = self.input;
         self.for_each_row(|to, from| {
             let pairs = below[to..to + width]
@@ -275,7 +274,7 @@ mod tests {
             }
         }
 
-        fn check<T: Scalar>(&self, (samples, rows): (usize, usize)) {
+        fn check<T: Lanes>(&self, (samples, rows): (usize, usize)) {
             let entry = |i: usize| T::from_f64((i * 5 % 7) as f64 - 3.0);
             let some = |length: usize| (0..length).map(entry).collect::<Vec<T>>();
             let (n, m, size) = (self.inputs(), self.outputs(), self.output[0] * self.taps());
@@ -313,7 +312,7 @@ mod tests {
     }
 
     impl Convolution {
-        fn check_forward<T: Scalar>(&self, weight: &[T], input: &[T]) {
+        fn check_forward<T: Lanes>(&self, weight: &[T], input: &[T]) {
             let (n, m) = (self.inputs(), self.outputs());
             let bias: Vec<T> = (0..self.output[0]).map(|i| T::from_f64(i as f64)).collect();
             let mut out = vec![T::ZERO; input.len() / n * m];

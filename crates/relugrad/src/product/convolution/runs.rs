@@ -1,7 +1,7 @@
 //! How a kernel is cut into blocks whose sums fit into the registers.
 
 use super::Convolution;
-use crate::product::lanes::{lanes, registers};
+use crate::product::lanes::{Lanes, lanes, registers};
 use crate::scalar::Scalar;
 
 /// The blocks of a kernel, its channels last: several rows, and some vectors of the run of each.
@@ -118,7 +118,7 @@ impl Runs {
     }
 
     /// Packs a weight `[outputs, channels, rows, columns]`; what fills the blocks up is 0.
-    pub(super) fn pack<T: Scalar>(self, weight: &[T], packed: &mut [T]) {
+    pub(super) fn pack<T: Lanes>(self, weight: &[T], packed: &mut [T]) {
         packed.fill(T::ZERO);
         let outputs = packed.len() / self.weight();
         for (block, part) in self.blocks_mut(packed, outputs) {
@@ -127,7 +127,7 @@ impl Runs {
     }
 
     /// Adds `scale` times a packed weight to one as above.
-    pub(super) fn unpack<T: Scalar>(self, packed: &[T], scale: T, weight: &mut [T]) {
+    pub(super) fn unpack<T: Lanes>(self, packed: &[T], scale: T, weight: &mut [T]) {
         let outputs = packed.len() / self.weight();
         for (block, part) in self.blocks(packed, outputs) {
             self.for_each(block, outputs, |place, at| {

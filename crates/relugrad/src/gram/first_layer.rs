@@ -6,13 +6,14 @@
 //! work than three products with `J` (`docs/theory.md`, T12). Values alone need `G = c M cᵀ`, for which half of `M` is
 //! enough.
 
-use super::order::{active_share, sparse_cost};
+use super::{active_share, products_of_rows, sparse_cost};
 use crate::buffer::Buffer;
-use crate::jacobian::products_of_rows;
 use crate::network::Network;
 use crate::network::affine::Dense;
 use crate::network::map::Map;
-use crate::product::{Left, Right};
+use crate::product::{
+    Left, Right, a_b, gram_of_rows, half_gram_of_rows, rows_times, symmetric_sum,
+};
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Rows};
 
@@ -114,7 +115,7 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
     ) {
         let (n, c) = (self.dense.outputs, self.left(gated, cotangents));
         let mut product = Buffer::uncleared(c.entries().len());
-        T::rows_times(c, n, Right::Lower(half), false, &mut product);
+        rows_times(c, n, Right::Lower(half), false, &mut product);
         products_of_rows((c.rows, n), &product, c.entries(), grams);
     }
 
@@ -128,7 +129,7 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
     /// `L` with zeros above the diagonal and `L + Lᵀ = 2 W Wᵀ`; `[n, n]`.
     pub(crate) fn half_gram(&self) -> Buffer<T> {
         let mut half = Buffer::uncleared(self.dense.outputs * self.dense.outputs);
-        T::half_gram_of_rows(self.dense.inputs, self.weight, &mut half);
+        half_gram_of_rows(self.dense.inputs, self.weight, &mut half);
         half
     }
 
@@ -159,9 +160,9 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
     ) {
         let (n, d) = (self.dense.outputs, self.dense.inputs);
         buffers.gram.resize(n * n, T::ZERO);
-        T::gram_of_rows(d, self.weight, &mut buffers.gram);
+        gram_of_rows(d, self.weight, &mut buffers.gram);
         let c = self.left(gated, cotangents);
-        T::rows_times(c, n, Right::Plain(&buffers.gram), false, tangents);
+        rows_times(c, n, Right::Plain(&buffers.gram), false, tangents);
     }
 
     /// Adds `scale (Σ (Ḡ c)ᵀ c) W` to the gradient, from `mixed: Ḡ c` and the `c` that the buffers keep, or from `c` twice
@@ -183,9 +184,9 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
         } else {
             &buffers.unmixed
         };
-        T::symmetric_sum(mixed, scale, c, &mut buffers.sum);
+        symmetric_sum(mixed, scale, c, &mut buffers.sum);
         let weight = self.dense.weight..self.dense.weight + n * d;
-        T::a_b(
+        a_b(
             (n, d),
             &buffers.sum,
             self.weight,

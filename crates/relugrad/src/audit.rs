@@ -2,11 +2,11 @@
 
 use ndarray::{Array1, ArrayView1, Axis};
 
-use super::segment::{GradientChange, gradient_change};
 use crate::error::{Result, check_array, check_number, check_shape};
 use crate::finite_difference::{FiniteDifference, Scheme};
 use crate::loss::{Loss, Targets};
 use crate::network::Network;
+use crate::region::{GradientChange, gradient_change};
 use crate::scalar::Scalar;
 
 /// A finite difference of the loss and of its input gradient along a direction, beside the exact derivatives.

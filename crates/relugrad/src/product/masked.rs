@@ -1,0 +1,116 @@
+//! Products with a left factor of which gates have closed some columns: dense, or with lists of the others, whichever is faster.
+
+use super::dense;
+use super::lanes::{Lanes, registers};
+use super::left::Left;
+use super::panels::Right;
+use super::sparse_rows::{sparse_row, sparse_rows};
+use super::sparse_sum::sparse_sum;
+
+/// Rows of each sample from which on a product with lists is the faster one but for few zeros.
+const MANY_ROWS: usize = 4;
+
+/// The least share of nonzero columns at which a dense product is faster than one with lists of [`MANY_ROWS`] or more.
+const DENSE_FROM: f64 = 0.95;
+
+/// Whether products of so many rows for each sample take lists if such a share of columns is not zero, whatever else they are.
+pub(crate) fn takes_lists(rows: usize, activity: f64) -> bool {
+    rows >= MANY_ROWS && activity < DENSE_FROM
+}
+
+/// The least share of nonzero columns at which a dense product is faster, by rows of each sample.
+fn dense_from<T: Lanes>(a: Left<T>, k: usize, b: Right<T>) -> f64 {
+    let packing = match b {
+        Right::Plain(_) | Right::Lower(_) => 8.0,
+        Right::Transposed(_) => 12.0,
+    };
+    match a.rows {
+        1 => single_rows(ROW_SPEED, a, k, packing / a.samples as f64),
+        2 | 3 => 0.75,
+        _ => DENSE_FROM,
+    }
+}
+
+/// The same for sums over samples.
+fn dense_sum_from<T: Lanes>(a: Left<T>, k: usize) -> f64 {
+    if a.rows == 1 {
+        let speed = if registers() < 32 {
+            SUM_SPEED
+        } else {
+            ROW_SPEED
+        };
+        single_rows(speed, a, k, 8.0 / a.columns as f64)
+    } else {
+        DENSE_FROM
+    }
+}
+
+/// Speed of a product with lists of single rows, in which every multiply-add needs a load, as a share of a dense one's.
+const ROW_SPEED: f64 = 0.5;
+
+/// The same for a sum over samples of single rows with less than 32 registers.
+const SUM_SPEED: f64 = 0.6;
+
+/// The same for one row and such a `speed`: each entry of a list takes as long as so many multiply-adds, more where zeros have to be
+/// found, and the right factor has to be packed.
+fn single_rows<T: Lanes>(speed: f64, a: Left<T>, k: usize, packing: f64) -> f64 {
+    let listing = if a.is_unknown() { 120.0 } else { 48.0 };
+    speed * (1.0 - listing / k as f64 - packing)
+}
+
+/// The share of nonzero entries below which a row's product with a matrix skips the others; it reads each row of the
+/// matrix once, so nothing is packed.
+const SINGLE_ROW: f64 = 0.1;
+
+/// [`rows_times`](super::rows_times).
+pub(super) fn rows_times<T: Lanes>(
+    a: Left<T>,
+    k: usize,
+    b: Right<T>,
+    accumulate: bool,
+    c: &mut [T],
+) {
+    let activity = a.activity();
+    let Some(entries) = a.closed() else {
+        return sparse_rows(a, k, b, accumulate, c);
+    };
+    if entries.len() == a.columns && activity < SINGLE_ROW {
+        return sparse_row(entries, b, accumulate, c);
+    }
+    if activity < dense_from(a, k, b) {
+        return sparse_rows(a, k, b, accumulate, c);
+    }
+    match b {
+        Right::Plain(b) | Right::Lower(b) => dense::a_b((a.columns, k), entries, b, accumulate, c),
+        Right::Transposed(b) => dense::a_bt((a.columns, k), entries, b, accumulate, c),
+    }
+}
+
+/// [`sum_of_products`](super::sum_of_products).
+pub(super) fn sum_of_products<T: Lanes>(
+    a: Left<T>,
+    k: usize,
+    alpha: T,
+    b: &[T],
+    accumulate: bool,
+    c: &mut [T],
+) {
+    if a.activity() >= dense_sum_from(a, k) {
+        return dense::at_b((a.columns, k), alpha, a.entries(), b, accumulate, c);
+    }
+    if !accumulate {
+        c.fill(T::ZERO);
+    }
+    sparse_sum(a, k, alpha, b, false, c);
+}
+
+/// [`symmetric_sum`](super::symmetric_sum).
+pub(super) fn symmetric_sum<T: Lanes>(a: Left<T>, alpha: T, b: &[T], c: &mut [T]) {
+    let n = a.columns;
+    if a.activity() < dense_sum_from(a, n) {
+        sparse_sum(a, n, alpha, b, true, c);
+    } else {
+        dense::at_b_lower(n, alpha, a.entries(), b, c);
+    }
+    dense::mirror(n, c);
+}
