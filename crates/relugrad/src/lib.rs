@@ -67,6 +67,7 @@ mod scalar;
 mod squares;
 mod sweep;
 mod trace;
+mod tuning;
 
 pub use audit::Audit;
 pub use curvature::{Curvature, Eigenpairs};

@@ -9,15 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 
 use crate::scalar::Scalar;
+use crate::tuning::SERIAL_BELOW;
 
 /// Asked in the midst of long work, from any thread, whether to go on.
 ///
 /// Work that is told not to ends at its next question: with [`Error::Stopped`](crate::Error::Stopped), or with what is
 /// finished where its documentation says so. The question must be cheap; a flag that someone else sets is enough.
 pub type GoOn<'a> = &'a (dyn Fn() -> bool + Sync);
-
-/// Scalar operations below which handing work to other threads costs more than it saves.
-const SERIAL_BELOW: usize = 1 << 15;
 
 /// Whether `operations` scalar operations are worth more than one thread.
 pub(crate) fn worthwhile(operations: usize) -> bool {

@@ -16,9 +16,7 @@ use crate::product::{
 };
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Rows};
-
-/// The price of a symmetric product beside a whole one.
-const HALF: f64 = 0.6;
+use crate::tuning::HALF;
 
 /// The dense layer that all paths from the input pass through.
 #[derive(Clone, Copy, Debug)]

@@ -13,6 +13,7 @@ use crate::product::a_bt;
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Rows, Seeds};
 use crate::trace::Trace;
+use crate::tuning::SPARSE;
 
 pub(crate) use first_layer::{FirstLayer, FirstLayerBuffers, first_affine};
 
@@ -122,9 +123,6 @@ pub(crate) fn products_of_rows<T: Scalar>(
         symmetrise(gram, r);
     });
 }
-
-/// The price of a multiply-add in a product that leaves out inactive units, beside one in a dense product.
-const SPARSE: f64 = 1.2;
 
 /// What a product with units as columns costs beside a dense one: as much as the share of them that are active, and a little
 /// more.

@@ -35,13 +35,9 @@ impl<T: Lanes> WithSimd for Dots<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match PARTS / T::lanes::<S>() {
-            1 => self.sums::<S, 1>(simd),
-            2 => self.sums::<S, 2>(simd),
-            4 => self.sums::<S, 4>(simd),
-            8 => self.sums::<S, 8>(simd),
-            _ => self.sums::<S, PARTS>(simd),
-        }
+        with_constant!(PARTS / T::lanes::<S>(), V in [1, 2, 4, 8; PARTS] => {
+            self.sums::<S, V>(simd);
+        });
     }
 }
 

@@ -117,16 +117,9 @@ impl<T: Scalar> Lists<T> {
             self.starts.push(end);
             let listed = &self.columns[start..end];
             for group in a.sample(sample).chunks(size * columns) {
-                match size {
-                    1 => gather::<T, 1>(group, columns, listed, &mut self.entries),
-                    2 => gather::<T, 2>(group, columns, listed, &mut self.entries),
-                    3 => gather::<T, 3>(group, columns, listed, &mut self.entries),
-                    4 => gather::<T, 4>(group, columns, listed, &mut self.entries),
-                    5 => gather::<T, 5>(group, columns, listed, &mut self.entries),
-                    6 => gather::<T, 6>(group, columns, listed, &mut self.entries),
-                    10 => gather::<T, 10>(group, columns, listed, &mut self.entries),
-                    _ => unreachable!("groups have 1 to 6 rows, or 10"),
-                }
+                with_constant!(size, R in [1, 2, 3, 4, 5, 6; 10] => {
+                    gather::<T, R>(group, columns, listed, &mut self.entries);
+                });
             }
             start = end;
         }

@@ -6,12 +6,9 @@ use super::left::Left;
 use super::panels::Right;
 use super::sparse_rows::{sparse_row, sparse_rows};
 use super::sparse_sum::sparse_sum;
-
-/// Rows of each sample from which on a product with lists is the faster one but for few zeros.
-const MANY_ROWS: usize = 4;
-
-/// The least share of nonzero columns at which a dense product is faster than one with lists of [`MANY_ROWS`] or more.
-const DENSE_FROM: f64 = 0.95;
+use crate::tuning::{
+    DENSE_FROM, FEW_ROWS_DENSE_FROM, LISTING, MANY_ROWS, PACKING, ROW_SPEED, SINGLE_ROW, SUM_SPEED,
+};
 
 /// Whether products of so many rows for each sample take lists if such a share of columns is not zero, whatever else they are.
 pub(crate) fn takes_lists(rows: usize, activity: f64) -> bool {
@@ -21,12 +18,12 @@ pub(crate) fn takes_lists(rows: usize, activity: f64) -> bool {
 /// The least share of nonzero columns at which a dense product is faster, by rows of each sample.
 fn dense_from<T: Lanes>(a: Left<T>, k: usize, b: Right<T>) -> f64 {
     let packing = match b {
-        Right::Plain(_) | Right::Lower(_) => 8.0,
-        Right::Transposed(_) => 12.0,
+        Right::Plain(_) | Right::Lower(_) => PACKING.0,
+        Right::Transposed(_) => PACKING.1,
     };
     match a.rows {
         1 => single_rows(ROW_SPEED, a, k, packing / a.samples as f64),
-        2 | 3 => 0.75,
+        2 | 3 => FEW_ROWS_DENSE_FROM,
         _ => DENSE_FROM,
     }
 }
@@ -39,28 +36,18 @@ fn dense_sum_from<T: Lanes>(a: Left<T>, k: usize) -> f64 {
         } else {
             ROW_SPEED
         };
-        single_rows(speed, a, k, 8.0 / a.columns as f64)
+        single_rows(speed, a, k, PACKING.0 / a.columns as f64)
     } else {
         DENSE_FROM
     }
 }
 
-/// Speed of a product with lists of single rows, in which every multiply-add needs a load, as a share of a dense one's.
-const ROW_SPEED: f64 = 0.5;
-
-/// The same for a sum over samples of single rows with less than 32 registers.
-const SUM_SPEED: f64 = 0.6;
-
 /// The same for one row and such a `speed`: each entry of a list takes as long as so many multiply-adds, more where zeros have to be
 /// found, and the right factor has to be packed.
 fn single_rows<T: Lanes>(speed: f64, a: Left<T>, k: usize, packing: f64) -> f64 {
-    let listing = if a.is_unknown() { 120.0 } else { 48.0 };
+    let listing = if a.is_unknown() { LISTING.1 } else { LISTING.0 };
     speed * (1.0 - listing / k as f64 - packing)
 }
-
-/// The share of nonzero entries below which a row's product with a matrix skips the others; it reads each row of the
-/// matrix once, so nothing is packed.
-const SINGLE_ROW: f64 = 0.1;
 
 /// [`rows_times`](super::rows_times).
 pub(super) fn rows_times<T: Lanes>(

@@ -5,6 +5,9 @@
 //! ([`subset_sums`]). Which of them is taken depends on the numbers alone, and every entry sums in one order, so the bits do
 //! not depend on the number of threads.
 
+#[macro_use]
+mod constant;
+
 mod compiled;
 mod convolution;
 mod dense;

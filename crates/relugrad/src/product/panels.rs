@@ -81,21 +81,10 @@ pub(super) fn fill<T: Lanes>(
         Right::Plain(b) | Right::Lower(b) => b,
         Right::Transposed(b) => return fill_from_columns(b, (m, first, width), panels),
     };
-    match width {
-        1 => fill_from_rows::<T, 1>(b, m, first, panels),
-        2 => fill_from_rows::<T, 2>(b, m, first, panels),
-        3 => fill_from_rows::<T, 3>(b, m, first, panels),
-        4 => fill_from_rows::<T, 4>(b, m, first, panels),
-        6 => fill_from_rows::<T, 6>(b, m, first, panels),
-        8 => fill_from_rows::<T, 8>(b, m, first, panels),
-        12 => fill_from_rows::<T, 12>(b, m, first, panels),
-        16 => fill_from_rows::<T, 16>(b, m, first, panels),
-        24 => fill_from_rows::<T, 24>(b, m, first, panels),
-        32 => fill_from_rows::<T, 32>(b, m, first, panels),
-        48 => fill_from_rows::<T, 48>(b, m, first, panels),
-        64 => fill_from_rows::<T, 64>(b, m, first, panels),
-        _ => unreachable!("panels are 1 to 4 vectors of up to 16 numbers or 8 of up to 8 wide"),
-    }
+    // One to four vectors of up to 16 numbers, or eight of up to eight.
+    with_constant!(width, W in [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48; 64] => {
+        fill_from_rows::<T, W>(b, m, first, panels);
+    });
 }
 
 /// Rows of the right factor that are copied to all panels before the next: a panel alone would take a line of the cache

@@ -16,6 +16,7 @@ use super::panels::{Right, pack, pack_here};
 use super::scratch::Scratch;
 use crate::buffer::Kept;
 use crate::parallel::{for_each_chunk, pieces};
+use crate::tuning::{GROUP_PASS, LISTED, PASS};
 
 /// The most rows in a group, but for those of [`TEN`].
 const MOST_ROWS: usize = 6;
@@ -85,16 +86,6 @@ impl Cut {
         PASS / (self.width::<T>() * size_of::<T>())
     }
 }
-
-/// Bytes of a panel that one pass goes through for a single row.
-const PASS: usize = 24 << 10;
-
-/// Columns that one pass goes through for a group.
-const GROUP_PASS: usize = 256;
-
-/// Bytes of the rows whose lists a thread goes through again for every panel: the lists, of about half of them, stay in the
-/// second cache.
-const LISTED: usize = 1 << 20;
 
 /// `C ← A B`, or `C ← A B + C` if `accumulate`; `a: [samples, rows, m]`, `b: [m, k]`, `c: [samples, rows, k]`. Of a lower
 /// triangle the zeros above the diagonal are left out.
@@ -248,16 +239,9 @@ impl<T: Lanes> Product<'_, T> {
     }
 
     fn wide<const V: usize>(self) {
-        let arch = Arch::new();
-        match self.cut.size {
-            1 => arch.dispatch(Sized::<T, 1, V>(self)),
-            2 => arch.dispatch(Sized::<T, 2, V>(self)),
-            3 => arch.dispatch(Sized::<T, 3, V>(self)),
-            4 => arch.dispatch(Sized::<T, 4, V>(self)),
-            5 => arch.dispatch(Sized::<T, 5, V>(self)),
-            6 => arch.dispatch(Sized::<T, 6, V>(self)),
-            _ => arch.dispatch(Sized::<T, TEN, V>(self)),
-        }
+        with_constant!(self.cut.size, R in [1, 2, 3, 4, 5, 6; TEN] => {
+            Arch::new().dispatch(Sized::<T, R, V>(self));
+        });
     }
 
     /// The product in groups of `R` rows and panels of `V` vectors.

@@ -17,6 +17,7 @@ use super::scratch::Scratch;
 use super::sparse_rows::{sums, write};
 use crate::buffer::Kept;
 use crate::parallel::{for_each_chunk, pieces};
+use crate::tuning::{LEAST_ROWS, MOST_UNITS};
 
 /// Units of a group.
 const UNITS: usize = 6;
@@ -25,12 +26,6 @@ const UNITS: usize = 6;
 const fn vectors(registers: usize) -> usize {
     if registers < 32 { 2 } else { 4 }
 }
-
-/// The most units of which a thread keeps sums at a time.
-const MOST_UNITS: usize = 256;
-
-/// The least rows of a sample at which units are taken sample after sample.
-const LEAST_ROWS: usize = 4;
 
 /// `C ← α Aᵀ B + C`; `a: [samples, rows, m]`, `b: [samples, rows, k]`, `c: [m, k]`; if `lower`, at least what is on and
 /// below the diagonal.

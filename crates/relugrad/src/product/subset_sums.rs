@@ -18,6 +18,7 @@ use super::sparse_rows::write;
 use crate::buffer::{Buffer, Kept};
 use crate::parallel::worthwhile;
 use crate::pattern::WORD;
+use crate::tuning;
 
 /// Samples of a table.
 const GROUP: usize = 4;
@@ -62,11 +63,12 @@ pub(crate) fn subset_tables(samples: usize) -> usize {
     samples.div_ceil(GROUP)
 }
 
-/// What the contractions cost in dense multiply-adds for each row and each column: measured, a selection costs as much as a
-/// multiply-add, a contraction as much as 8, and to make a table as much as 28.
+/// What the contractions cost in dense multiply-adds for each row and each column.
 pub(crate) fn subset_sums_cost(samples: usize, units: usize) -> f64 {
     let (tables, units) = (subset_tables(samples) as f64, units as f64);
-    tables * (1.1 * units + 28.0) + 8.0 * units * samples.div_ceil(WORD) as f64
+    let (selection, table, contraction) = tuning::SUBSETS;
+    let contractions = contraction * units * samples.div_ceil(WORD) as f64;
+    tables * (selection * units + table) + contractions
 }
 
 impl<T: Lanes> SelectedSums<'_, T> {

@@ -13,16 +13,11 @@ use crate::product::lanes::{Lanes, lanes};
 use crate::product::panels::{lines, room};
 use crate::product::scratch::Scratch;
 use crate::scalar::Scalar;
+use crate::tuning;
 
 /// Output channels, and vectors of positions, of which sums are kept in registers.
 const OUTPUTS: usize = 8;
 const VECTORS: usize = 3;
-
-/// The most output channels for which an unfolded input does not repay itself.
-const MOST_OUTPUTS: usize = 64;
-
-/// The most sums, for each that is used.
-const LOST: f64 = 1.5;
 
 /// Which positions make vectors.
 #[derive(Clone, Copy, Debug)]
@@ -89,13 +84,13 @@ impl Convolution {
 
     /// Whether the convolution is faster this way than as a product with an unfolded input.
     pub(crate) fn pays_forward<T: Scalar>(&self) -> bool {
-        let outputs = self.output[0];
+        let (outputs, (most, lost)) = (self.output[0], tuning::DIRECT);
         let sums = outputs.next_multiple_of(OUTPUTS) * Positions::of::<T>(self).sums();
         lanes::<T>() >= 4
             && self.stride == [1, 1]
             && self.kernel != [1, 1]
-            && outputs <= MOST_OUTPUTS
-            && sums as f64 <= LOST * self.outputs() as f64
+            && outputs <= most
+            && sums as f64 <= lost * self.outputs() as f64
     }
 
     /// `out ← W ∗ input + bias`, row by row, for a stride of 1.

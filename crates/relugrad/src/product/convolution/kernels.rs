@@ -33,36 +33,16 @@ pub(super) struct Sums<'a, T> {
     pub(super) line: usize,
 }
 
-/// Calls a method for the rows and the vectors of a block.
-macro_rules! sized {
-    ($self:ident, $simd:ident) => {
-        match ($self.block.rows, $self.block.vectors) {
-            (1, 1) => $self.run::<S, 1, 1>($simd),
-            (1, 2) => $self.run::<S, 1, 2>($simd),
-            (1, 3) => $self.run::<S, 1, 3>($simd),
-            (1, 4) => $self.run::<S, 1, 4>($simd),
-            (1, 5) => $self.run::<S, 1, 5>($simd),
-            (3, 1) => $self.run::<S, 3, 1>($simd),
-            (3, 2) => $self.run::<S, 3, 2>($simd),
-            (3, 3) => $self.run::<S, 3, 3>($simd),
-            (3, 4) => $self.run::<S, 3, 4>($simd),
-            (3, 5) => $self.run::<S, 3, 5>($simd),
-            (5, 1) => $self.run::<S, 5, 1>($simd),
-            (5, 2) => $self.run::<S, 5, 2>($simd),
-            (5, 3) => $self.run::<S, 5, 3>($simd),
-            (5, 4) => $self.run::<S, 5, 4>($simd),
-            (5, 5) => $self.run::<S, 5, 5>($simd),
-            _ => unreachable!("no such block"),
-        }
-    };
-}
-
 impl<T: Lanes> WithSimd for Scatter<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        sized!(self, simd);
+        with_constant!(self.block.rows, D in [1, 3; 5] => {
+            with_constant!(self.block.vectors, V in [1, 2, 3, 4; 5] => {
+                self.run::<S, D, V>(simd);
+            });
+        });
     }
 }
 
@@ -71,7 +51,11 @@ impl<T: Lanes> WithSimd for Sums<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        sized!(self, simd);
+        with_constant!(self.block.rows, D in [1, 3; 5] => {
+            with_constant!(self.block.vectors, V in [1, 2, 3, 4; 5] => {
+                self.run::<S, D, V>(simd);
+            });
+        });
     }
 }
 

@@ -22,6 +22,7 @@ use super::scratch::Scratch;
 use crate::buffer::Kept;
 use crate::parallel::for_each_chunk;
 use crate::scalar::Scalar;
+use crate::tuning;
 
 pub(crate) use taps::Taps;
 
@@ -42,9 +43,6 @@ pub(crate) struct Convolution {
 
 /// Pieces of the batch whose weight gradients are summed one after the other, whatever the number of threads.
 const PIECES: usize = 8;
-
-/// How much faster the sums run than a product with an unfolded matrix, unfolding counted.
-const ADVANTAGE: f64 = 1.25;
 
 impl Convolution {
     /// Entries of a row of the input.
@@ -93,7 +91,7 @@ impl Convolution {
             return false;
         }
         let lost = Runs::of::<T>(self).padded() as f64 / self.run() as f64;
-        Left::of(c, rows, self.outputs()).activity() * lost < ADVANTAGE
+        Left::of(c, rows, self.outputs()).activity() * lost < tuning::RUNS
     }
 
     /// `below ← Σ_o c[o] W[o]` at every position, or with `below` added; `c: [samples, rows, outputs]`.
