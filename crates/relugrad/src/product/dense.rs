@@ -11,7 +11,7 @@ use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder, s};
 
 use super::dots::{FEW, dots};
 use super::lanes::{Lanes, lanes};
-use super::panels::{Right, fill, pack, pack_here};
+use super::panels::{Right, fill, lines, pack, pack_here, room, transpose};
 use super::scratch::Scratch;
 use super::tiles::{Block, Left, Panels, VECTORS, tile_rows};
 use crate::buffer::Kept;
@@ -62,6 +62,9 @@ impl<T: Lanes> Product<'_, T> {
                 self.dots(a, b, operations, c);
             }
             _ if cfg!(feature = "matrixmultiply") => self.by_library(operations, c),
+            (Right::Transposed(_), Right::Transposed(_)) if self.is_less_across() => {
+                self.across(operations, c);
+            }
             _ => self.tiles(operations, c),
         }
     }
@@ -97,6 +100,32 @@ impl<T: Lanes> Product<'_, T> {
             let mut c = ArrayViewMut2::from_shape((rows, m), c).expect("rows are whole");
             general_mat_mul(self.alpha, &a, &b, before, &mut c);
         });
+    }
+
+    /// Whether fewer numbers are moved if `A` is packed instead of `B`, both of which lie across, and `C` transposed.
+    fn is_less_across(&self) -> bool {
+        let (n, k, m) = self.shape;
+        let passes = if self.accumulate { 2 } else { 1 };
+        n * (k + passes * m) < m * k
+    }
+
+    /// `Cᵀ ← α Bᵀ Aᵀ`, or with `Cᵀ` added.
+    fn across(self, operations: usize, c: &mut [T]) {
+        let (n, k, m) = self.shape;
+        let mut transposed = room::<T>(n * m);
+        let transposed = lines(&mut transposed, n * m);
+        if self.accumulate {
+            transpose(c, m, n, transposed);
+        }
+        let (shape, a, b) = ((m, k, n), self.b, self.a);
+        Product {
+            shape,
+            a,
+            b,
+            ..self
+        }
+        .tiles(operations, transposed);
+        transpose(transposed, n, m, c);
     }
 
     /// Packs what does not lie in the order of the sums, and shares out the rows of `C`.

@@ -133,7 +133,7 @@ fn fill_from_columns<T: Lanes>(
 }
 
 /// Writes rows of length `m` as the first columns of `to: [m, width]`.
-fn transpose<T: Lanes>(rows: &[T], m: usize, width: usize, to: &mut [T]) {
+pub(super) fn transpose<T: Lanes>(rows: &[T], m: usize, width: usize, to: &mut [T]) {
     let count = rows.len() / m;
     let mut done = 0;
     while done < count {
