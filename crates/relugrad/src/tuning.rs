@@ -2,7 +2,7 @@
 //! was found.
 //!
 //! None of them changes a result by more than rounding, and none depends on the number of threads. Processors are those of
-//! `docs/benchmarks.md`: a *Zen 1* (AVX2 in halves), a *Zen 3* (AVX2, 16 registers) and a *Zen 5* (AVX-512, 32 registers), all
+//! `docs/history/benchmarks.md`: a *Zen 1* (AVX2 in halves), a *Zen 3* (AVX2, 16 registers) and a *Zen 5* (AVX-512, 32 registers), all
 //! of them virtual machines with neighbours. To measure on another one, change a number here and let `relugrad bench` time both
 //! versions in turns. What processors have in common, such as the number of sums that fit their registers, is beside the
 //! kernels.
