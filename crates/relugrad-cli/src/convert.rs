@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
-use relugrad::{Gate, Network, Node, Operation, Scalar};
+use relugrad::{Network, Node, Scalar};
 use relugrad_io::{Format, Metadata, onnx_to_bytes, printable, to_bytes, write_whole};
 
 use crate::failure::{Failure, check_output};
@@ -133,29 +133,10 @@ fn rounded(network: &Network<f64>, format: Format) -> anyhow::Result<Network<f32
 
 /// The numbers of a node that training leaves alone.
 fn fixed_numbers(node: &Node) -> Vec<f64> {
-    let constants = node.constants().iter();
-    let mut numbers: Vec<f64> = constants.flat_map(|c| c.values().to_vec()).collect();
-    match node.operation() {
-        // The constant of a gather is a table of places.
-        Operation::Gather { fill } => numbers = vec![*fill],
-        Operation::Gate(Gate::LeakyRelu { slope }) => numbers.push(*slope),
-        Operation::Gate(Gate::Clip { min, max }) => numbers.extend([*min, *max]),
-        Operation::Gate(Gate::Relu | Gate::PRelu { .. } | Gate::Abs)
-        | Operation::Input
-        | Operation::Dense { .. }
-        | Operation::Conv2d { .. }
-        | Operation::AveragePool { .. }
-        | Operation::MaxPool { .. }
-        | Operation::Mean { .. }
-        | Operation::Max { .. }
-        | Operation::BatchNorm { .. }
-        | Operation::Scale { .. }
-        | Operation::Shift { .. }
-        | Operation::Add
-        | Operation::Concat { .. }
-        | Operation::Reshape
-        | Operation::Transpose { .. } => {}
-    }
+    // The constant of a gather is a table of places.
+    let arrays = node.constants().iter().filter(|c| c.name() != "index");
+    let mut numbers: Vec<f64> = arrays.flat_map(|c| c.values().to_vec()).collect();
+    numbers.extend(node.operation().numbers());
     numbers
 }
 

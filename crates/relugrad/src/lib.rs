@@ -76,8 +76,8 @@ pub use finite_difference::{FiniteDifference, Scheme};
 pub use jacobian::{JacobianBlock, SWEEP_MEMORY};
 pub use loss::{Loss, Targets};
 pub use network::{
-    BatchNorm, Builder, Constant, Gate, Initialization, MAX_WIDTH, Mlp, Network, Node, NodeId,
-    Operation, Window,
+    ArraySpec, BatchNorm, Builder, Constant, Gate, Initialization, MAX_WIDTH, Mlp, Network, Node,
+    NodeId, NodeSpec, Operation, Window,
 };
 pub use norm::Norm;
 pub use objective::{Evaluation, Objective, Route, Stage, Term, Workspace};

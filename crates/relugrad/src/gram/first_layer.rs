@@ -9,8 +9,7 @@
 use super::{active_share, products_of_rows, sparse_cost};
 use crate::buffer::Buffer;
 use crate::network::Network;
-use crate::network::affine::Dense;
-use crate::network::map::Map;
+use crate::network::map::{Dense, Map};
 use crate::product::{
     Left, Right, a_b, gram_of_rows, half_gram_of_rows, rows_times, symmetric_sum,
 };

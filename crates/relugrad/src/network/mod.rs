@@ -1,6 +1,5 @@
 //! Networks: static graphs of affine maps and gates in topological order.
 
-pub(crate) mod affine;
 mod builder;
 mod constant;
 pub(crate) mod gates;
@@ -9,16 +8,19 @@ mod mlp;
 mod operation;
 mod rewrite;
 mod shapes;
+mod spec;
 pub(crate) mod windows;
 
-pub use builder::{BatchNorm, Builder};
+pub use builder::Builder;
 pub use constant::Constant;
 pub use gates::Gate;
+pub use map::BatchNorm;
 pub use mlp::{Initialization, Mlp};
-pub use operation::{Operation, Window};
+pub use operation::{ArraySpec, Operation, Window};
 pub use shapes::MAX_WIDTH;
+pub use spec::NodeSpec;
 
-use map::Map;
+use map::{Cost, Map};
 
 use crate::error::Result;
 use crate::parameters::{ParameterInfo, Parameters};
@@ -78,9 +80,10 @@ impl Node {
 
     /// The gate that it applies to every unit, or `None` if it does something else.
     pub fn gate(&self) -> Option<Gate> {
-        match self.operation {
-            Operation::Gate(gate) => Some(gate),
-            _ => None,
+        if let Operation::Gate(gate) = self.operation {
+            Some(gate)
+        } else {
+            None
         }
     }
 
@@ -96,32 +99,17 @@ impl Node {
 
     /// Multiplications of one sample; sums of branches, gates and maxima have none.
     pub fn multiply_adds(&self) -> usize {
-        match &self.map {
-            Map::Dense(dense) => self.width * dense.inputs,
-            Map::Conv2d(conv) => conv.multiply_adds(),
-            Map::Elementwise(_) | Map::Mean(_) => self.width,
-            Map::Input
-            | Map::Add(_)
-            | Map::Concat(_)
-            | Map::Gather(_)
-            | Map::Reshape(_)
-            | Map::Gate(_) => 0,
-        }
+        self.cost().multiply_adds
     }
 
     /// How many products or entries each of its values is a sum of.
     pub fn terms(&self) -> usize {
-        match &self.map {
-            Map::Dense(_) | Map::Conv2d(_) => self.multiply_adds() / self.width,
-            Map::Mean(mean) => mean.terms(),
-            Map::Add(_) => self.inputs.len(),
-            Map::Input
-            | Map::Concat(_)
-            | Map::Elementwise(_)
-            | Map::Gather(_)
-            | Map::Reshape(_)
-            | Map::Gate(_) => 1,
-        }
+        self.cost().terms
+    }
+
+    fn cost(&self) -> Cost {
+        let affine = self.map.affine::<f64>();
+        affine.map_or(Cost::moving(1), |map| map.cost(self.width))
     }
 
     /// Whether it shares the buffer of its input.
@@ -173,31 +161,8 @@ impl<T: Scalar> Network<T> {
 
     /// Whether `f(t x) = t f(x)` for all `t > 0`: there are no biases, shifts, means, fillings or clips other than 0.
     pub fn is_homogeneous(&self) -> bool {
-        let zero = |values: &[f64]| values.iter().all(|&v| v == 0.0);
-        self.nodes.iter().all(|node| match &node.operation {
-            Operation::Dense { bias } | Operation::Conv2d { bias, .. } => !bias,
-            Operation::Shift { learned } => {
-                !learned && node.constants.iter().all(|c| zero(c.values()))
-            }
-            Operation::BatchNorm { .. } => false,
-            Operation::Gather { fill } => {
-                *fill == 0.0 || node.constants[0].values().iter().all(|&i| i >= 0.0)
-            }
-            Operation::Gate(gate) => match gate {
-                Gate::Clip { .. } => false,
-                Gate::Relu | Gate::LeakyRelu { .. } | Gate::PRelu { .. } | Gate::Abs => true,
-            },
-            Operation::Input
-            | Operation::AveragePool { .. }
-            | Operation::Mean { .. }
-            | Operation::Scale { .. }
-            | Operation::Add
-            | Operation::Concat { .. }
-            | Operation::Reshape
-            | Operation::Transpose { .. }
-            | Operation::MaxPool { .. }
-            | Operation::Max { .. } => true,
-        })
+        let mut nodes = self.nodes.iter();
+        nodes.all(|node| node.operation.is_homogeneous(&node.constants))
     }
 
     /// The parameter arrays of a node, in the order of [`Parameters::layout`].

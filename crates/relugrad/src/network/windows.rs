@@ -3,7 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Window;
+use super::builder::{Builder, attribute};
+use super::shapes::MAX_WIDTH;
+use super::{NodeId, Window};
+use crate::error::Result;
+use crate::scalar::Scalar;
 
 /// Windows over planes that are treated alike, one after the other in memory.
 #[derive(Clone, Debug)]
@@ -152,6 +156,91 @@ pub(crate) fn counted_taps(window: &Window, axis: usize, position: usize, size: 
     let start = position * window.stride[axis];
     let inside = |tap: &usize| start + tap * window.dilation[axis] < end;
     (0..window.kernel[axis]).filter(inside).count()
+}
+
+impl<T: Scalar> Builder<T> {
+    /// The channels, height and width of a node.
+    pub(crate) fn image(&self, name: &str, node: NodeId) -> Result<[usize; 3]> {
+        let shape = self.shape(node)?;
+        shape.try_into().map_err(|_| {
+            attribute(
+                name,
+                format!("its input has shape {shape:?} but [channels, height, width] is needed"),
+            )
+        })
+    }
+
+    /// Positions of a window, all of which must lie at least partly in the input.
+    pub(crate) fn positions(
+        &self,
+        name: &str,
+        window: &Window,
+        size: [usize; 2],
+    ) -> Result<[usize; 2]> {
+        let small = |n: usize| (1..=MAX_WIDTH).contains(&n);
+        let steps = [window.kernel, window.stride, window.dilation];
+        if !steps.as_flattened().iter().copied().all(small) {
+            return Err(attribute(
+                name,
+                "kernel, stride and dilation must be positive",
+            ));
+        }
+        if window.padding.as_flattened().iter().any(|&p| p > MAX_WIDTH) {
+            return Err(attribute(name, "its padding is larger than any image"));
+        }
+        let positions = [0, 1].map(|axis| positions(window, axis, size[axis]));
+        if positions.contains(&0) {
+            let problem = format!(
+                "its window of {:?} does not fit its input of {size:?}",
+                window.kernel
+            );
+            return Err(attribute(name, problem));
+        }
+        Ok(positions)
+    }
+
+    /// The windows of a pooling and the shape of its result.
+    pub(crate) fn pooling(
+        &mut self,
+        name: &str,
+        node: NodeId,
+        window: &Window,
+    ) -> Result<(Windows, [usize; 3])> {
+        let [channels, height, width] = self.image(name, node)?;
+        let [rows, columns] = self.positions(name, window, [height, width])?;
+        self.table(name, &[rows, columns, window.kernel[0], window.kernel[1]])?;
+        let windows = Windows::pooling(window, [height, width]);
+        if (0..windows.count()).any(|j| windows.members(j).is_empty()) {
+            return Err(attribute(
+                name,
+                "a window lies in the padding alone; use less padding",
+            ));
+        }
+        Ok((windows, [channels, rows, columns]))
+    }
+
+    /// The windows that cover whole axes and the shape without them.
+    pub(crate) fn over_axes(
+        &mut self,
+        name: &str,
+        node: NodeId,
+        axes: &[usize],
+    ) -> Result<(Windows, Vec<usize>)> {
+        let shape = self.shape(node)?.to_vec();
+        let distinct = axes.windows(2).all(|pair| pair[0] < pair[1]);
+        if !distinct || axes.last().is_some_and(|&axis| axis >= shape.len()) {
+            return Err(attribute(
+                name,
+                format!("{axes:?} are not different axes of {shape:?}"),
+            ));
+        }
+        self.table(name, &shape)?;
+        let kept = (0..shape.len()).filter(|axis| !axes.contains(axis));
+        Ok((
+            Windows::axes(&shape, axes),
+            kept.map(|axis| shape[axis]).collect(),
+        ))
+    }
 }
 
 #[cfg(test)]

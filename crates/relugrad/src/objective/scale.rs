@@ -102,25 +102,13 @@ fn limit<T: Scalar>(power: f64) -> f64 {
 
 /// How much larger, as a logarithm to base 2, a node's values are than what it reads; 0 if it only moves, adds or selects.
 fn gain<T: Scalar>(node: &Node, parameters: &[T]) -> f64 {
-    let terms = node.terms().max(1) as f64;
-    match &node.map {
-        Map::Dense(dense) => {
-            let weight = &parameters[dense.weight..dense.weight + dense.inputs * dense.outputs];
-            size(weight.len(), |i| weight[i].into_f64()) + 0.5 * terms.log2()
-        }
-        Map::Conv2d(conv) => {
-            let weight = conv.weights(parameters);
-            size(weight.len(), |i| weight[i].into_f64()) + 0.5 * terms.log2()
-        }
-        Map::Elementwise(map) => size(map.width, |i| map.factor(parameters, i).into_f64()),
-        Map::Input
-        | Map::Add(_)
-        | Map::Concat(_)
-        | Map::Gather(_)
-        | Map::Mean(_)
-        | Map::Reshape(_)
-        | Map::Gate(_) => 0.0,
+    let affine = node.map.affine::<T>();
+    let factors = affine.map_or_else(Default::default, |map| map.factors(parameters));
+    if factors.is_empty() {
+        return 0.0;
     }
+    let terms = node.terms().max(1) as f64;
+    size(factors.len(), |i| factors[i].into_f64()) + 0.5 * terms.log2()
 }
 
 fn gain_of_inputs<T: Scalar>(inputs: &ArrayView2<T>) -> f64 {

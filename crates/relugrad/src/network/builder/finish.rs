@@ -2,8 +2,12 @@
 
 use std::collections::HashSet;
 
-use super::*;
-use crate::network::map::{GateKind, GateMap};
+use super::Builder;
+use crate::error::{Error, Result};
+use crate::network::map::{GateKind, GateMap, Map};
+use crate::network::{Network, NodeId};
+use crate::parameters::Parameters;
+use crate::scalar::Scalar;
 
 impl<T: Scalar> Builder<T> {
     /// Calls a node `name` instead of `dense0` and the like; its parameters become `name.weight` and so on.
@@ -25,12 +29,7 @@ impl<T: Scalar> Builder<T> {
     /// [`build`](Self::build), so that nodes may exchange theirs.
     pub fn rename(&mut self, node: NodeId, name: &str) -> Result<()> {
         self.node(node)?;
-        if name.is_empty() {
-            return Err(Error::NodeName {
-                name: String::new(),
-                problem: "the name is empty",
-            });
-        }
+        check_name(name)?;
         let node = &mut self.nodes[node.0];
         name.clone_into(&mut node.name);
         for start in node.map.parameter_starts() {
@@ -125,4 +124,14 @@ impl<T: Scalar> Builder<T> {
                 .collect();
         }
     }
+}
+
+pub(in crate::network) fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::NodeName {
+            name: String::new(),
+            problem: "the name is empty",
+        });
+    }
+    Ok(())
 }

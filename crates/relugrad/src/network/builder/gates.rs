@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use ndarray::{Array1, ArrayD};
 
-use super::affine::no_axis;
-use super::*;
+use super::{Builder, New, attribute, no_axis};
+use crate::error::{Result, check_shape};
 use crate::network::gates::{MaxGate, SlopeGate, Slopes};
-use crate::network::map::{GateKind, GateMap};
+use crate::network::map::{GateKind, GateMap, Map};
 use crate::network::shapes::broadcast;
 use crate::network::windows::Windows;
-use crate::network::{Gate, Window};
+use crate::network::{Gate, NodeId, Operation, Window};
+use crate::scalar::Scalar;
 
 impl<T: Scalar> Builder<T> {
     /// A [`Gate`] on every unit of `node`; for PReLU every unit has a slope of its own, which starts at the given one.
@@ -19,41 +20,10 @@ impl<T: Scalar> Builder<T> {
     /// [`Error::UnknownNode`], [`Error::OutOfRange`] for a slope or bound that is not finite, or bounds in the wrong order.
     pub fn gate(&mut self, node: NodeId, gate: Gate) -> Result<NodeId> {
         let name = self.name(gate.name());
-        let out_of_range = |option: &str, value, expected| Error::OutOfRange {
-            option: format!("{option} of {name}"),
-            value,
-            expected,
-        };
-        if !gate.inactive_slope().is_finite() {
-            return Err(out_of_range(
-                "slope",
-                gate.inactive_slope(),
-                "a finite number",
-            ));
-        }
-        match gate {
-            Gate::PRelu { initial } => {
-                let slopes = Array1::from_elem(self.node(node)?.width, T::from_f64(initial));
-                let shape = self.shape(node)?.to_vec();
-                let slopes = slopes
-                    .into_shape_with_order(shape)
-                    .expect("a slope for each unit");
-                return self.prelu_shared(node, slopes);
-            }
-            Gate::Clip { min, max } => {
-                if !min.is_finite() {
-                    return Err(out_of_range("lower bound", min, "a finite number"));
-                }
-                let (low, high) = (T::from_f64(min), T::from_f64(max));
-                if !high.is_finite() || low >= high {
-                    return Err(out_of_range(
-                        "upper bound",
-                        max,
-                        "finite and above the lower bound",
-                    ));
-                }
-            }
-            _ => {}
+        gate.check::<T>(&name)?;
+        if let Gate::PRelu { initial } = gate {
+            let slopes = ArrayD::from_elem(self.shape(node)?, T::from_f64(initial));
+            return self.prelu_shared(node, slopes);
         }
         self.add_slope_gate(node, gate, None)
     }
@@ -72,7 +42,7 @@ impl<T: Scalar> Builder<T> {
     /// [`Error::UnknownNode`], [`Error::Shape`], [`Error::NotFinite`].
     pub fn prelu(&mut self, node: NodeId, slopes: Array1<T>) -> Result<NodeId> {
         let what = format!("{}.slope", self.name("prelu"));
-        crate::error::check_shape(&what, &[self.node(node)?.width], slopes.shape())?;
+        check_shape(&what, &[self.node(node)?.width], slopes.shape())?;
         let slopes = slopes.into_dyn().into_shape_with_order(self.shape(node)?);
         self.prelu_shared(node, slopes.expect("a slope for each unit"))
     }
@@ -113,7 +83,7 @@ impl<T: Scalar> Builder<T> {
     ) -> Result<NodeId> {
         let layer = self.gates;
         let map = Map::Gate(GateMap { layer, kind });
-        let added = self.add(New::named(&name, operation, map), &[node], shape)?;
+        let added = self.push(New::named(&name, operation, map), &[node], shape)?;
         self.gates += 1;
         Ok(added)
     }
@@ -178,13 +148,13 @@ impl<T: Scalar> Builder<T> {
     /// The layer of gates whose outputs `node` gives on in place, if their inactive units are constant.
     fn constant_units(&self, node: NodeId) -> Option<usize> {
         let node = &self.nodes[node.0];
-        match &node.map {
-            Map::Reshape(_) => self.constant_units(NodeId(node.inputs[0])),
-            Map::Gate(GateMap {
-                layer,
-                kind: GateKind::Slope(gate),
-            }) => gate.inactive_is_constant().then_some(*layer),
-            _ => None,
+        if let Map::Reshape(_) = node.map {
+            return self.constant_units(NodeId(node.inputs[0]));
+        }
+        let gate = node.map.gate()?;
+        match &gate.kind {
+            GateKind::Slope(slope) => slope.inactive_is_constant().then_some(gate.layer),
+            GateKind::Max(_) => None,
         }
     }
 }

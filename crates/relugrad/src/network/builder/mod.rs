@@ -1,10 +1,9 @@
 //! Building a network node by node, with every shape checked on the way.
 
-mod affine;
 mod finish;
 mod gates;
 
-pub use affine::BatchNorm;
+pub(super) use finish::check_name;
 
 use std::collections::HashMap;
 
@@ -12,9 +11,9 @@ use ndarray::{ArrayD, ArrayView, Dimension};
 
 use super::map::Map;
 use super::shapes::{self, MAX_WIDTH};
-use super::{Constant, Network, Node, NodeId, Operation};
+use super::{Constant, Node, NodeId, Operation};
 use crate::error::{Error, Result};
-use crate::parameters::{ParameterInfo, Parameters};
+use crate::parameters::ParameterInfo;
 use crate::scalar::Scalar;
 
 /// Builds a [`Network`] as a graph: each call adds a node that reads nodes made before it.
@@ -65,6 +64,8 @@ pub struct Builder<T> {
     room: Option<usize>,
     /// How many nodes of each kind there are.
     kinds: HashMap<&'static str, usize>,
+    /// What the node that is being added is to be called, if not by its kind.
+    pub(super) called: Option<String>,
 }
 
 impl<T: Scalar> Builder<T> {
@@ -98,11 +99,8 @@ impl<T: Scalar> Builder<T> {
         if !self.nodes.is_empty() {
             return Err(Error::InputNodes { found: 2 });
         }
-        self.add(
-            New::named("input", Operation::Input, Map::Input),
-            &[],
-            shape,
-        )
+        let name = self.called.clone().unwrap_or_else(|| "input".into());
+        self.push(New::named(&name, Operation::Input, Map::Input), &[], shape)
     }
 
     /// The nodes made so far, in order.
@@ -118,7 +116,7 @@ impl<T: Scalar> Builder<T> {
         self.node(node).map(|node| node.shape.as_slice())
     }
 
-    fn node(&self, node: NodeId) -> Result<&Node> {
+    pub(super) fn node(&self, node: NodeId) -> Result<&Node> {
         let unknown = Error::UnknownNode {
             id: node.0,
             nodes: self.nodes.len(),
@@ -126,13 +124,16 @@ impl<T: Scalar> Builder<T> {
         self.nodes.get(node.0).ok_or(unknown)
     }
 
-    /// The name of the next node of a kind: the kind and how many of it there are.
-    fn name(&self, operation: &str) -> String {
+    /// The name of the next node of a kind: the kind and how many of it there are, unless it has a name already.
+    pub(super) fn name(&self, operation: &str) -> String {
+        if let Some(name) = &self.called {
+            return name.clone();
+        }
         let same = self.kinds.get(operation).copied().unwrap_or(0);
         format!("{operation}{same}")
     }
 
-    fn add(&mut self, new: New, inputs: &[NodeId], shape: &[usize]) -> Result<NodeId> {
+    pub(super) fn push(&mut self, new: New, inputs: &[NodeId], shape: &[usize]) -> Result<NodeId> {
         let width = shapes::width(&new.name, shape)?;
         let inputs: Vec<usize> = inputs.iter().map(|node| node.0).collect();
         let before = inputs.iter().any(|&i| self.nodes[i].depends_on_parameters);
@@ -153,7 +154,7 @@ impl<T: Scalar> Builder<T> {
     }
 
     /// Counts the entries of a table of places that a node needs.
-    fn table(&mut self, node: &str, entries: &[usize]) -> Result<()> {
+    pub(super) fn table(&mut self, node: &str, entries: &[usize]) -> Result<()> {
         let product = entries.iter().try_fold(1usize, |p, &n| p.checked_mul(n));
         let total = product.and_then(|p| p.checked_add(self.tables));
         let limit = self.room.unwrap_or(MAX_WIDTH).min(MAX_WIDTH);
@@ -171,7 +172,7 @@ impl<T: Scalar> Builder<T> {
     }
 
     /// Appends an array to the parameters and returns where it starts.
-    fn parameter<D: Dimension>(
+    pub(super) fn parameter<D: Dimension>(
         &mut self,
         node: &str,
         array: &str,
@@ -188,15 +189,15 @@ impl<T: Scalar> Builder<T> {
 }
 
 /// A node to be added.
-struct New {
+pub(super) struct New {
     name: String,
     operation: Operation,
     map: Map,
-    constants: Vec<Constant>,
+    pub(super) constants: Vec<Constant>,
 }
 
 impl New {
-    fn named(name: &str, operation: Operation, map: Map) -> New {
+    pub(super) fn named(name: &str, operation: Operation, map: Map) -> New {
         New {
             name: name.to_owned(),
             operation,
@@ -206,7 +207,10 @@ impl New {
     }
 }
 
-fn check_finite<T: Scalar, D: Dimension>(what: &str, values: ArrayView<T, D>) -> Result<()> {
+pub(super) fn check_finite<T: Scalar, D: Dimension>(
+    what: &str,
+    values: ArrayView<T, D>,
+) -> Result<()> {
     let values: ArrayD<T> = values.to_owned().into_dyn();
     match values.indexed_iter().find(|(_, v)| !v.is_finite()) {
         None => Ok(()),
@@ -217,11 +221,15 @@ fn check_finite<T: Scalar, D: Dimension>(what: &str, values: ArrayView<T, D>) ->
     }
 }
 
-fn attribute(node: &str, problem: impl Into<String>) -> Error {
+pub(super) fn attribute(node: &str, problem: impl Into<String>) -> Error {
     Error::Attribute {
         node: node.to_owned(),
         problem: problem.into(),
     }
+}
+
+pub(super) fn no_axis(node: &str, axis: usize, shape: &[usize]) -> Error {
+    attribute(node, format!("axis {axis} does not exist in {shape:?}"))
 }
 
 #[cfg(test)]

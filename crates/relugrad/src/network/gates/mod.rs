@@ -1,14 +1,14 @@
 //! The operations that select: gates with a slope for every unit, and maxima.
 
+mod gate;
 mod max;
 mod slope;
 
-pub use slope::Gate;
+pub use gate::Gate;
 
 use rayon::prelude::*;
 
-use super::affine::add_or_copy;
-use super::map::{GateKind, GateMap};
+use super::map::{GateKind, GateMap, add_or_copy};
 use crate::parallel::worthwhile;
 use crate::pattern::{ActivationPattern, LayerView};
 use crate::scalar::Scalar;

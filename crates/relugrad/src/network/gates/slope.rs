@@ -1,66 +1,13 @@
-//! Gates with a slope for every unit: ReLU, leaky ReLU, PReLU, the absolute value, and the two-sided clip.
-//!
-//! The first four are `z` where `z > 0` (the unit is *active*) and `α z` elsewhere, so their pattern is one bit per unit.
-//! At an exact zero the unit is inactive and its derivative is `α`; for ReLU this is the convention ReLU'(0) = 0. A clip
-//! is active strictly between its bounds. Its pattern is two bits per unit, `z > min` and `z ≥ max`.
+//! Gates with a slope for every unit.
 
 use std::sync::Arc;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::Found;
+use super::{Found, Gate};
 use crate::parallel::for_each_chunk;
 use crate::pattern::{LayerView, WORD};
 use crate::scalar::Scalar;
-
-/// Which gate a unit applies to its pre-activation `z`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Gate {
-    /// `max(z, 0)`.
-    Relu,
-    /// `z` for `z > 0`, otherwise `slope · z` with a fixed slope.
-    LeakyRelu {
-        /// Slope of the inactive side; any finite number.
-        slope: f64,
-    },
-    /// Like leaky ReLU with learned slopes, one per unit or shared along axes.
-    PRelu {
-        /// Slope of every unit before training.
-        initial: f64,
-    },
-    /// `|z|`.
-    Abs,
-    /// `min(max(z, min), max)`: hard tanh with −1 and 1, ReLU6 with 0 and 6.
-    Clip {
-        /// The lower bound.
-        min: f64,
-        /// The upper bound, which is greater.
-        max: f64,
-    },
-}
-
-impl Gate {
-    /// Its name in files and options.
-    pub fn name(self) -> &'static str {
-        match self {
-            Gate::Relu => "relu",
-            Gate::LeakyRelu { .. } => "leaky-relu",
-            Gate::PRelu { .. } => "prelu",
-            Gate::Abs => "abs",
-            Gate::Clip { .. } => "clip",
-        }
-    }
-
-    /// Slope of the inactive side (before training, for PReLU).
-    pub fn inactive_slope(self) -> f64 {
-        match self {
-            Gate::Relu | Gate::Clip { .. } => 0.0,
-            Gate::LeakyRelu { slope } => slope,
-            Gate::PRelu { initial } => initial,
-            Gate::Abs => -1.0,
-        }
-    }
-}
 
 /// A layer of gates, one per unit.
 #[derive(Clone, Debug)]
@@ -101,15 +48,12 @@ impl SlopeGate {
 
     /// The bounds of a clip.
     pub(crate) fn bounds(&self) -> Option<(f64, f64)> {
-        match self.gate {
-            Gate::Clip { min, max } => Some((min, max)),
-            _ => None,
-        }
+        self.gate.bounds()
     }
 
     /// Whether inactive units are constant.
     pub(crate) fn inactive_is_constant(&self) -> bool {
-        matches!(self.gate, Gate::Relu | Gate::Clip { .. })
+        self.gate.inactive_is_constant()
     }
 
     /// Replaces the pre-activations of one sample by activations and records the pattern.

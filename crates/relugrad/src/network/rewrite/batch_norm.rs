@@ -2,9 +2,8 @@
 
 use ndarray::{Array1, Axis};
 
-use super::{Rebuild, fixed};
 use crate::error::Result;
-use crate::network::{Network, Node, NodeId, Operation};
+use crate::network::{Network, NodeSpec, Operation};
 use crate::scalar::Scalar;
 
 /// A normalisation as `factor ⊙ x + summand` along its axis.
@@ -68,88 +67,82 @@ impl<T: Scalar> Network<T> {
 
     /// The axis of a layer's outputs, if it is dense or a convolution.
     fn channels(&self, node: usize) -> Option<usize> {
-        match &self.nodes[node].operation {
-            Operation::Dense { .. } => Some(self.nodes[node].shape.len() - 1),
-            Operation::Conv2d { .. } => Some(0),
-            _ => None,
+        let node = &self.nodes[node];
+        if let Operation::Dense { .. } = node.operation {
+            return Some(node.shape.len() - 1);
         }
+        matches!(node.operation, Operation::Conv2d { .. }).then_some(0)
     }
 
     /// Whether a layer can take in the normalisation that it reads.
     fn takes(&self, norm: usize, after: usize, axis: usize) -> bool {
-        match &self.nodes[after].operation {
-            Operation::Dense { .. } => axis + 1 == self.nodes[norm].shape.len(),
-            Operation::Conv2d { window, .. } => {
-                let padded = window.padding != [[0, 0], [0, 0]];
-                axis == 0 && (!padded || self.affine(norm).summand.iter().all(|&s| s == T::ZERO))
-            }
-            _ => false,
+        let after = &self.nodes[after].operation;
+        if let Operation::Dense { .. } = after {
+            return axis + 1 == self.nodes[norm].shape.len();
         }
+        let Operation::Conv2d { window, .. } = after else {
+            return false;
+        };
+        let padded = window.padding != [[0, 0], [0, 0]];
+        axis == 0 && (!padded || self.affine(norm).summand.iter().all(|&s| s == T::ZERO))
     }
 
     fn affine(&self, norm: usize) -> Affine<T> {
-        let node = &self.nodes[norm];
-        let Operation::BatchNorm { epsilon, .. } = node.operation else {
+        let spec = self.spec(&self.nodes[norm]);
+        let Operation::BatchNorm { epsilon, .. } = spec.operation else {
             unreachable!("only normalisations are folded");
         };
-        let arrays = Rebuild::new(self).arrays(node);
-        let constant = |i: usize| Array1::from(node.constants[i].values().to_vec());
-        let rate = constant(1).mapv(|v| T::from_f64(1.0 / (v + epsilon).sqrt()));
-        let (scale, shift): (Array1<T>, Array1<T>) =
-            (fixed(arrays[0].clone()), fixed(arrays[1].clone()));
+        let [scale, shift] = [0, 1].map(|i| spec.parameters[i].flatten().into_owned());
+        let [mean, variance] = [0, 1].map(|i| spec.constants[i].flatten().into_owned());
+        let rate = variance.mapv(|v| T::from_f64(1.0 / (v + epsilon).sqrt()));
         let factor = scale * rate;
-        let summand = shift - &factor * &constant(0).mapv(T::from_f64);
+        let summand = shift - &factor * &mean.mapv(T::from_f64);
         Affine { factor, summand }
     }
 
     fn folded(&self, plan: &[Option<usize>]) -> Result<Network<T>> {
-        let mut rebuild = Rebuild::new(self);
-        for (i, node) in self.nodes.iter().enumerate() {
-            let folding = plan.iter().position(|&into| into == Some(i));
-            let id = match (plan[i], folding) {
-                // What stands for its input stands for it too.
-                (Some(_), _) => rebuild.ids[node.inputs[0]],
-                (None, Some(norm)) => rebuild.layer(node, self.affine(norm), norm > i)?,
-                (None, None) => rebuild.copy(node)?,
-            };
-            rebuild.ids.push(id);
-        }
-        rebuild.finish()
+        let mut places = 0..;
+        self.map_nodes(|builder, node, inputs| {
+            let i = places.next().expect("there are as many as nodes");
+            let mut spec = self.spec(node);
+            match (plan[i], plan.iter().position(|&into| into == Some(i))) {
+                // The layer that has taken it in computes its value, or reads what it reads.
+                (Some(_), _) => return Ok(inputs[0]),
+                (None, Some(norm)) => self.affine(norm).fold_into(&mut spec, norm > i),
+                (None, None) => {}
+            }
+            builder.add(spec, inputs)
+        })
     }
 }
 
-impl<T: Scalar> Rebuild<'_, T> {
-    /// A dense or convolution layer with a normalisation after or before it.
-    fn layer(&mut self, node: &Node, affine: Affine<T>, after: bool) -> Result<NodeId> {
-        let mut arrays = self.arrays(node).into_iter();
-        let mut weight = arrays.next().expect("a layer has a weight");
-        let outputs = weight.shape()[0];
-        let mut bias: Array1<T> = arrays.next().map_or_else(|| Array1::zeros(outputs), fixed);
+impl<T: Scalar> Affine<T> {
+    /// Makes a dense or convolution layer one with this normalisation after or before it.
+    fn fold_into(self, layer: &mut NodeSpec<T>, after: bool) {
+        let outputs = layer.parameters[0].shape()[0];
+        if let Operation::Dense { bias } | Operation::Conv2d { bias, .. } = &mut layer.operation
+            && !std::mem::replace(bias, true)
+        {
+            layer.parameters.push(Array1::zeros(outputs).into_dyn());
+        }
+        let [weight, bias] = &mut layer.parameters[..] else {
+            unreachable!("a layer has a weight and now a bias");
+        };
         if after {
-            for (mut rows, &factor) in weight.outer_iter_mut().zip(&affine.factor) {
+            for (mut rows, &factor) in weight.outer_iter_mut().zip(&self.factor) {
                 rows.mapv_inplace(|w| factor * w);
             }
-            bias = bias * affine.factor + affine.summand;
-        } else {
-            let per_group = weight.shape()[1];
-            let groups = affine.factor.len() / per_group;
-            for (output, mut rows) in weight.outer_iter_mut().enumerate() {
-                let start = output / (outputs / groups) * per_group;
-                for (channel, mut taps) in rows.axis_iter_mut(Axis(0)).enumerate() {
-                    bias[output] += taps.sum() * affine.summand[start + channel];
-                    taps.mapv_inplace(|w| affine.factor[start + channel] * w);
-                }
+            *bias = &*bias * &self.factor + &self.summand;
+            return;
+        }
+        let per_group = weight.shape()[1];
+        let groups = self.factor.len() / per_group;
+        for (output, mut rows) in weight.outer_iter_mut().enumerate() {
+            let start = output / (outputs / groups) * per_group;
+            for (channel, mut taps) in rows.axis_iter_mut(Axis(0)).enumerate() {
+                bias[output] += taps.sum() * self.summand[start + channel];
+                taps.mapv_inplace(|w| self.factor[start + channel] * w);
             }
         }
-        let x = self.inputs(node)[0];
-        let id = match node.operation {
-            Operation::Conv2d { window, groups, .. } => {
-                self.builder
-                    .conv2d(x, fixed(weight), Some(bias), window, groups)?
-            }
-            _ => self.builder.dense(x, fixed(weight), Some(bias))?,
-        };
-        self.builder.rename(id, &node.name)?;
-        Ok(id)
     }
 }

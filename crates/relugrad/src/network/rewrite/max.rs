@@ -2,10 +2,10 @@
 
 use ndarray::{Array4, ArrayD, IxDyn};
 
-use super::Rebuild;
 use crate::error::Result;
+use crate::network::gates::MaxGate;
 use crate::network::map::GateKind;
-use crate::network::{Network, Node, NodeId, Operation, Window};
+use crate::network::{Builder, Network, Node, NodeId, Operation, Window};
 use crate::scalar::Scalar;
 
 impl<T: Scalar> Network<T> {
@@ -17,51 +17,61 @@ impl<T: Scalar> Network<T> {
     /// # Errors
     /// [`Error::TooWide`](crate::Error::TooWide) if the tables of gathers get too large.
     pub fn max_to_relu(&self) -> Result<Network<T>> {
-        let mut rebuild = Rebuild::new(self);
-        for node in &self.nodes {
-            let id = match &node.operation {
-                Operation::MaxPool { window }
-                    if !window.ceil && window.padding == [[0, 0], [0, 0]] =>
-                {
-                    rebuild.pool(node, window)?
+        self.map_nodes(|builder, node, inputs| {
+            let replaced = match node.map.gate().map(|gate| &gate.kind) {
+                Some(GateKind::Max(max)) => {
+                    let mut steps = Steps {
+                        builder,
+                        node,
+                        x: inputs[0],
+                    };
+                    match &node.operation {
+                        Operation::MaxPool { window }
+                            if !window.ceil && window.padding == [[0, 0], [0, 0]] =>
+                        {
+                            steps.pool(window)?
+                        }
+                        _ => steps.windows(max)?,
+                    }
                 }
-                Operation::MaxPool { .. } | Operation::Max { .. } => rebuild.windows(node)?,
-                _ => rebuild.copy(node)?,
+                Some(GateKind::Slope(_)) | None => return builder.add(self.spec(node), inputs),
             };
-            if node.operation.selects() {
-                rebuild.builder.rename(id, &node.name)?;
-            }
-            rebuild.ids.push(id);
-        }
-        rebuild.finish()
+            builder.rename(replaced, &node.name)?;
+            Ok(replaced)
+        })
     }
 }
 
-impl<T: Scalar> Rebuild<'_, T> {
-    /// `max(r, c) = r + relu(c − r)`.
-    fn larger(&mut self, node: &Node, r: NodeId, c: NodeId, step: usize) -> Result<NodeId> {
+/// What takes the place of a maximum.
+struct Steps<'a, T> {
+    builder: &'a mut Builder<T>,
+    node: &'a Node,
+    /// What it reads.
+    x: NodeId,
+}
+
+impl<T: Scalar> Steps<'_, T> {
+    /// Calls a node as a part of the one that it helps to replace.
+    fn call(&mut self, id: NodeId, part: &str, step: usize) -> Result<NodeId> {
+        self.builder
+            .rename(id, &format!("{}/{part}{step}", self.node.name))?;
+        Ok(id)
+    }
+
+    /// `relu(c − r)`.
+    fn excess(&mut self, r: NodeId, c: NodeId, step: usize) -> Result<NodeId> {
         let minus = ArrayD::from_elem(IxDyn(&[]), -T::ONE);
         let negative = self.builder.scale(r, minus, false)?;
+        self.call(negative, "negative", step)?;
         let difference = self.builder.sum(&[c, negative])?;
+        self.call(difference, "difference", step)?;
         let positive = self.builder.relu(difference)?;
-        let sum = self.builder.sum(&[r, positive])?;
-        let parts = [
-            (negative, "negative"),
-            (difference, "difference"),
-            (positive, "relu"),
-            (sum, "max"),
-        ];
-        for (id, part) in parts {
-            self.builder
-                .rename(id, &format!("{}/{part}{step}", node.name))?;
-        }
-        Ok(sum)
+        self.call(positive, "relu", step)
     }
 
     /// A pooling without padding: each entry of the window by a convolution.
-    fn pool(&mut self, node: &Node, window: &Window) -> Result<NodeId> {
-        let x = self.inputs(node)[0];
-        let channels = node.shape[0];
+    fn pool(&mut self, window: &Window) -> Result<NodeId> {
+        let channels = self.node.shape[0];
         let [height, width] = window.kernel;
         let mut largest = None;
         for tap in 0..height * width {
@@ -72,62 +82,62 @@ impl<T: Scalar> Rebuild<'_, T> {
                     T::ZERO
                 }
             });
-            let entry = self.builder.conv2d(x, weight, None, *window, channels)?;
-            self.builder
-                .rename(entry, &format!("{}/entry{tap}", node.name))?;
+            let entry = self
+                .builder
+                .conv2d(self.x, weight, None, *window, channels)?;
+            self.call(entry, "entry", tap)?;
             largest = Some(match largest {
                 None => entry,
-                Some(r) => self.larger(node, r, entry, tap)?,
+                Some(r) => {
+                    let positive = self.excess(r, entry, tap)?;
+                    let sum = self.builder.sum(&[r, positive])?;
+                    self.call(sum, "max", tap)?
+                }
             });
         }
         Ok(largest.expect("a window has entries"))
     }
 
     /// Windows of different sizes: entries by gathers, and steps only for the windows that have so many.
-    fn windows(&mut self, node: &Node) -> Result<NodeId> {
-        let x = self.inputs(node)[0];
-        let Some(GateKind::Max(max)) = node.map.gate().map(|gate| &gate.kind) else {
-            unreachable!("a maximum has windows");
-        };
+    fn windows(&mut self, max: &MaxGate) -> Result<NodeId> {
         let members: Vec<Vec<usize>> = (0..max.units())
             .map(|unit| max.members(unit).collect())
             .collect();
-        let name = |part: &str, step: usize| format!("{}/{part}{step}", node.name);
-        let first: Vec<Option<usize>> = members.iter().map(|m| Some(m[0])).collect();
         let units = [max.units()];
-        let mut largest = self.builder.gather(x, &units, &first, 0.0)?;
-        self.builder.rename(largest, &name("entry", 0))?;
+        let mut largest = self.gather(self.x, &units, members.iter().map(|m| Some(m[0])))?;
+        self.call(largest, "entry", 0)?;
         let longest = members.iter().map(Vec::len).max().unwrap_or(1);
         for step in 1..longest {
             let having: Vec<usize> = (0..members.len())
-                .filter(|&u| members[u].len() > step)
+                .filter(|&unit| members[unit].len() > step)
                 .collect();
-            let entries: Vec<Option<usize>> =
-                having.iter().map(|&u| Some(members[u][step])).collect();
-            let so_far: Vec<Option<usize>> = having.iter().map(|&u| Some(u)).collect();
-            let entry = self.builder.gather(x, &[having.len()], &entries, 0.0)?;
-            self.builder.rename(entry, &name("entry", step))?;
-            let r = self
-                .builder
-                .gather(largest, &[having.len()], &so_far, 0.0)?;
-            self.builder.rename(r, &name("largest", step))?;
-            let minus = ArrayD::from_elem(IxDyn(&[]), -T::ONE);
-            let negative = self.builder.scale(r, minus, false)?;
-            self.builder.rename(negative, &name("negative", step))?;
-            let difference = self.builder.sum(&[entry, negative])?;
-            self.builder.rename(difference, &name("difference", step))?;
-            let positive = self.builder.relu(difference)?;
-            self.builder.rename(positive, &name("relu", step))?;
+            let entries = having.iter().map(|&unit| Some(members[unit][step]));
+            let entry = self.gather(self.x, &[having.len()], entries)?;
+            self.call(entry, "entry", step)?;
+            let so_far = having.iter().map(|&unit| Some(unit));
+            let r = self.gather(largest, &[having.len()], so_far)?;
+            self.call(r, "largest", step)?;
+            let positive = self.excess(r, entry, step)?;
             let mut back = vec![None; members.len()];
             having
                 .iter()
                 .enumerate()
                 .for_each(|(i, &unit)| back[unit] = Some(i));
-            let spread = self.builder.gather(positive, &units, &back, 0.0)?;
-            self.builder.rename(spread, &name("spread", step))?;
+            let spread = self.gather(positive, &units, back.into_iter())?;
+            self.call(spread, "spread", step)?;
             largest = self.builder.sum(&[largest, spread])?;
-            self.builder.rename(largest, &name("max", step))?;
+            self.call(largest, "max", step)?;
         }
-        self.builder.reshape(largest, &node.shape)
+        self.builder.reshape(largest, &self.node.shape)
+    }
+
+    fn gather(
+        &mut self,
+        from: NodeId,
+        shape: &[usize],
+        places: impl Iterator<Item = Option<usize>>,
+    ) -> Result<NodeId> {
+        let places: Vec<Option<usize>> = places.collect();
+        self.builder.gather(from, shape, &places, 0.0)
     }
 }

@@ -1,8 +1,14 @@
 //! The dense affine map `y = W x + b` along the last axis.
 
+use std::borrow::Cow;
+
+use ndarray::{Array1, Array2};
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::network::map::{AffineMap, Given, Share};
+use super::{AffineMap, Cost, Given, Map, Share};
+use crate::error::{Result, check_shape};
+use crate::network::builder::{Builder, New, attribute};
+use crate::network::{NodeId, Operation};
 use crate::parallel::for_each_chunk;
 use crate::product::{Left, Right, rows_times, sum_of_products};
 use crate::scalar::Scalar;
@@ -37,6 +43,17 @@ impl Dense {
 }
 
 impl<T: Scalar> AffineMap<T> for Dense {
+    fn cost(&self, width: usize) -> Cost {
+        Cost {
+            multiply_adds: width * self.inputs,
+            terms: self.inputs,
+        }
+    }
+
+    fn factors<'p>(&self, parameters: &'p [T]) -> Cow<'p, [T]> {
+        Cow::Borrowed(self.weight(parameters))
+    }
+
     fn apply(&self, given: Given<T>, inputs: &[&[T]], offset: bool, out: &mut [T]) {
         let parameters = given.parameters;
         let mut accumulate = false;
@@ -90,5 +107,57 @@ impl<T: Scalar> WithSimd for AddRows<'_, T> {
             let pairs = self.sum.iter_mut().zip(row);
             pairs.for_each(|(sum, &entry)| *sum += self.scale * entry);
         }
+    }
+}
+
+impl<T: Scalar> Builder<T> {
+    /// `W x + b` along the last axis of the value `x` of `node`; `weight: [outputs, inputs]`, `bias: [outputs]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::ZeroWidth`], [`Error::NotFinite`] for a weight or bias, and
+    /// [`Error::UnknownNode`].
+    pub fn dense(
+        &mut self,
+        node: NodeId,
+        weight: Array2<T>,
+        bias: Option<Array1<T>>,
+    ) -> Result<NodeId> {
+        let mut shape = self.shape(node)?.to_vec();
+        let name = self.name("dense");
+        let outputs = weight.nrows();
+        let last = shape
+            .last_mut()
+            .ok_or_else(|| attribute(&name, "its input is a scalar"))?;
+        let inputs = std::mem::replace(last, outputs);
+        check_shape(
+            &format!("{name}.weight"),
+            &[outputs, inputs],
+            weight.shape(),
+        )?;
+        let operation = Operation::Dense {
+            bias: bias.is_some(),
+        };
+        let weight = self.parameter(&name, "weight", weight.view())?;
+        let bias = self.bias(&name, bias, outputs)?;
+        let map = Map::Dense(Dense {
+            inputs,
+            outputs,
+            weight,
+            bias,
+        });
+        self.push(New::named(&name, operation, map), &[node], &shape)
+    }
+
+    pub(crate) fn bias(
+        &mut self,
+        name: &str,
+        bias: Option<Array1<T>>,
+        outputs: usize,
+    ) -> Result<Option<usize>> {
+        let Some(bias) = bias else {
+            return Ok(None);
+        };
+        check_shape(&format!("{name}.bias"), &[outputs], bias.shape())?;
+        self.parameter(name, "bias", bias.view()).map(Some)
     }
 }

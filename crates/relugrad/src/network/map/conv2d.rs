@@ -3,9 +3,15 @@
 //! A row is unfolded into the matrix whose column `p` holds the entries under the kernel at position `p`; the three
 //! sweeps are then products of that matrix, or of its transpose, with the weight (Chellapilla, Puri & Simard 2006).
 
+use std::borrow::Cow;
+
+use ndarray::{Array1, Array4};
+
+use super::{AffineMap, Cost, Given, Map, Share};
 use crate::buffer::Buffer;
-use crate::network::Window;
-use crate::network::map::{AffineMap, Given, Share};
+use crate::error::{Result, check_shape};
+use crate::network::builder::{Builder, New, attribute};
+use crate::network::{NodeId, Operation, Window, shapes};
 use crate::parallel::for_each_chunk;
 use crate::product::{
     Convolution, a_b_serial, a_bt_serial, at_b_serial, convolution_gradient, convolve,
@@ -279,6 +285,17 @@ fn total<T: Scalar>(values: &[T]) -> T {
 }
 
 impl<T: Scalar> AffineMap<T> for Conv2d {
+    fn cost(&self, width: usize) -> Cost {
+        Cost {
+            multiply_adds: self.multiply_adds(),
+            terms: self.multiply_adds() / width,
+        }
+    }
+
+    fn factors<'p>(&self, parameters: &'p [T]) -> Cow<'p, [T]> {
+        Cow::Borrowed(self.weights(parameters))
+    }
+
     fn apply(&self, given: Given<T>, inputs: &[&[T]], offset: bool, out: &mut [T]) {
         let parameters = given.parameters;
         let (n, p, weights) = (self.inputs(), self.positions(), self.weights(parameters));
@@ -350,5 +367,58 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
                 *sum += scale * total(c);
             }
         }
+    }
+}
+
+impl<T: Scalar> Builder<T> {
+    /// Two-dimensional cross-correlation of `[C, H, W]`; `weight: [outputs, C / groups, height, width]`, whose last two
+    /// must be the window's kernel; `bias: [outputs]`. Padding is zero; the window must not round up.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::Attribute`], [`Error::ZeroWidth`], [`Error::TooWide`], [`Error::NotFinite`], and
+    /// [`Error::UnknownNode`].
+    pub fn conv2d(
+        &mut self,
+        node: NodeId,
+        weight: Array4<T>,
+        bias: Option<Array1<T>>,
+        window: Window,
+        groups: usize,
+    ) -> Result<NodeId> {
+        let name = self.name("conv2d");
+        let input = self.image(&name, node)?;
+        let outputs = weight.shape()[0];
+        if groups == 0 || !input[0].is_multiple_of(groups) || !outputs.is_multiple_of(groups) {
+            let problem = format!(
+                "{groups} groups do not divide its {} input and {outputs} output channels",
+                input[0]
+            );
+            return Err(attribute(&name, problem));
+        }
+        if window.ceil {
+            return Err(attribute(&name, "a convolution does not round up"));
+        }
+        let [height, width] = window.kernel;
+        let expected = [outputs, input[0] / groups, height, width];
+        check_shape(&format!("{name}.weight"), &expected, weight.shape())?;
+        let [rows, columns] = self.positions(&name, &window, [input[1], input[2]])?;
+        let output = [outputs, rows, columns];
+        let operation = Operation::Conv2d {
+            window,
+            groups,
+            bias: bias.is_some(),
+        };
+        shapes::width(&name, &output)?;
+        let weight = self.parameter(&name, "weight", weight.view())?;
+        let bias = self.bias(&name, bias, outputs)?;
+        let map = Map::Conv2d(Conv2d {
+            window,
+            groups,
+            input,
+            output,
+            weight,
+            bias,
+        });
+        self.push(New::named(&name, operation, map), &[node], &output)
     }
 }

@@ -1,7 +1,26 @@
-//! What the sweeps need of an operation: every affine one implements [`AffineMap`], every one that selects is a case of
-//! [`GateMap`].
+//! How nodes compute. Every affine operation has a file here: what the builder checks, forward map, linear part, transpose and
+//! parameter gradient. The sweeps know it as an [`AffineMap`], and an operation that selects as a [`GateMap`].
 
-use super::affine::{Add, Concat, Conv2d, Dense, Elementwise, Gather, Mean, Reshape};
+mod add;
+mod concat;
+mod conv2d;
+mod dense;
+mod elementwise;
+mod gather;
+mod mean;
+
+pub use elementwise::BatchNorm;
+
+pub(crate) use add::{Add, Reshape, add_or_copy};
+pub(crate) use concat::Concat;
+pub(crate) use conv2d::Conv2d;
+pub(crate) use dense::Dense;
+pub(crate) use elementwise::Elementwise;
+pub(crate) use gather::Gather;
+pub(crate) use mean::Mean;
+
+use std::borrow::Cow;
+
 use super::gates::{MaxGate, SlopeGate};
 use crate::pattern::LayerView;
 use crate::scalar::Scalar;
@@ -63,8 +82,33 @@ impl<T: Scalar> Share<T> {
     }
 }
 
+/// What an affine operation costs for one sample.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    /// Multiplications.
+    pub(crate) multiply_adds: usize,
+    /// How many products or entries each of its values is a sum of.
+    pub(crate) terms: usize,
+}
+
+impl Cost {
+    /// That of an operation that moves entries, or adds up `terms` of them.
+    pub(crate) fn moving(terms: usize) -> Cost {
+        Cost {
+            multiply_adds: 0,
+            terms,
+        }
+    }
+}
+
 /// An affine operation on a batch of rows; every argument holds whole rows, one after the other.
 pub(crate) trait AffineMap<T: Scalar> {
+    /// What it costs for one sample of `width` values.
+    fn cost(&self, width: usize) -> Cost;
+
+    /// The numbers by which it multiplies, or none if it makes nothing larger.
+    fn factors<'p>(&self, parameters: &'p [T]) -> Cow<'p, [T]>;
+
     /// The map of the rows `inputs`, one slice for each node that is read, or its linear part without `offset`.
     fn apply(&self, given: Given<T>, inputs: &[&[T]], offset: bool, out: &mut [T]);
 
@@ -131,16 +175,18 @@ impl Map {
     }
 
     pub(crate) fn gate(&self) -> Option<&GateMap> {
-        match self {
-            Map::Gate(gate) => Some(gate),
-            _ => None,
+        if let Map::Gate(gate) = self {
+            Some(gate)
+        } else {
+            None
         }
     }
 
     pub(crate) fn dense(&self) -> Option<&Dense> {
-        match self {
-            Map::Dense(dense) => Some(dense),
-            _ => None,
+        if let Map::Dense(dense) = self {
+            Some(dense)
+        } else {
+            None
         }
     }
 

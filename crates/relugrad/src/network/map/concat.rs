@@ -1,6 +1,11 @@
 //! Branches side by side along an axis.
 
-use crate::network::map::{AffineMap, Given};
+use std::borrow::Cow;
+
+use super::{AffineMap, Cost, Given, Map};
+use crate::error::{Error, Result, check_shape};
+use crate::network::builder::{Builder, New, no_axis};
+use crate::network::{NodeId, Operation};
 use crate::parallel::for_each_chunk;
 use crate::scalar::Scalar;
 
@@ -28,6 +33,14 @@ impl Concat {
 }
 
 impl<T: Scalar> AffineMap<T> for Concat {
+    fn cost(&self, _: usize) -> Cost {
+        Cost::moving(1)
+    }
+
+    fn factors<'p>(&self, _: &'p [T]) -> Cow<'p, [T]> {
+        Cow::Borrowed(&[])
+    }
+
     fn apply(&self, _: Given<T>, inputs: &[&[T]], _: bool, out: &mut [T]) {
         let operations = out.len();
         for_each_chunk(out, self.total(), operations, |piece, mut out| {
@@ -53,5 +66,40 @@ impl<T: Scalar> AffineMap<T> for Concat {
                 }
             }
         });
+    }
+}
+
+impl<T: Scalar> Builder<T> {
+    /// `nodes` side by side along `axis`; their other axes must agree. A node may occur more than once.
+    ///
+    /// # Errors
+    /// [`Error::UnknownNode`], [`Error::Attribute`] for no such axis, [`Error::Shape`], [`Error::ZeroWidth`] without
+    /// nodes.
+    pub fn concat(&mut self, nodes: &[NodeId], axis: usize) -> Result<NodeId> {
+        let name = self.name("concat");
+        let Some(&first) = nodes.first() else {
+            return Err(Error::ZeroWidth { node: name });
+        };
+        let mut shape = self.shape(first)?.to_vec();
+        if axis >= shape.len() {
+            return Err(no_axis(&name, axis, &shape));
+        }
+        let inner: usize = shape[axis + 1..].iter().product();
+        let (outer, mut lengths, mut total) = (shape[..axis].iter().product(), Vec::new(), 0usize);
+        for &node in nodes {
+            let branch = self.shape(node)?;
+            let length = branch.get(axis).copied().unwrap_or(0);
+            shape[axis] = length;
+            check_shape(&format!("a branch of {name}"), &shape, branch)?;
+            lengths.push(length * inner);
+            total += length;
+        }
+        shape[axis] = total;
+        let map = Map::Concat(Concat::new(lengths, outer));
+        self.push(
+            New::named(&name, Operation::Concat { axis }, map),
+            nodes,
+            &shape,
+        )
     }
 }
