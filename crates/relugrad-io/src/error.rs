@@ -3,8 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::limits::Size;
-use crate::text::Printable;
+use crate::text::{Printable, Size};
 
 /// The reason why a model cannot be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,7 @@
 mod error;
 mod file;
 mod folder;
+mod format;
 mod formula;
 mod limits;
 mod model;
@@ -19,8 +20,9 @@ mod whole_file;
 pub use error::{Error, Result};
 pub use file::{open_file, read_text};
 pub use folder::{Earlier, GrowingFile, OutputFolder};
+pub use format::{Format, load_model};
 pub use limits::{Budget, Limits};
-pub use model::{Format, LeftOut, Model, load_model};
+pub use model::{LeftOut, Model};
 pub use native::{
     Checkpoint, FORMAT, MAX_WIDTH, Metadata, from_bytes, load, save, save_over, to_bytes,
 };

@@ -4,7 +4,6 @@
 //! unfolds without end. So whatever is made from a file is paid from one [`Budget`] before it is allocated.
 
 use std::cell::Cell;
-use std::fmt;
 use std::sync::OnceLock;
 
 use relugrad::{Network, Scalar};
@@ -193,25 +192,6 @@ impl Budget {
         let more = bytes.saturating_mul(self.growth);
         self.limit.set(self.limit.get().saturating_add(more));
         self.left.set(self.left.get().saturating_add(more));
-    }
-}
-
-/// A number of bytes in words.
-pub(crate) struct Size(pub(crate) u64);
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-        match self.0 {
-            u64::MAX => write!(f, "more than 16 EiB"),
-            bytes if bytes < 1024 => write!(f, "{bytes} bytes"),
-            bytes => {
-                let power = bytes.ilog2() / 10;
-                let number = bytes as f64 / (1u64 << (10 * power)) as f64;
-                let rounded = (number * 10.0).round() / 10.0;
-                write!(f, "{rounded} {}", UNITS[power as usize - 1])
-            }
-        }
     }
 }
 

@@ -43,6 +43,25 @@ impl Write for Escaping<'_, '_> {
     }
 }
 
+/// A number of bytes in words.
+pub(crate) struct Size(pub(crate) u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        match self.0 {
+            u64::MAX => write!(f, "more than 16 EiB"),
+            bytes if bytes < 1024 => write!(f, "{bytes} bytes"),
+            bytes => {
+                let power = bytes.ilog2() / 10;
+                let number = bytes as f64 / (1u64 << (10 * power)) as f64;
+                let rounded = (number * 10.0).round() / 10.0;
+                write!(f, "{rounded} {}", UNITS[power as usize - 1])
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,55 @@
+//! The kinds of files that hold models, told apart by the ending of their name.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::{native, nnet, onnx};
+
+/// The kinds of files that hold models, told apart by the ending of their name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// relugrad's own: safetensors with the graph in the header.
+    Safetensors,
+    /// ONNX.
+    Onnx,
+    /// The text format of the ACAS Xu networks.
+    NNet,
+}
+
+impl Format {
+    /// The format of a path by its ending, `.safetensors`, `.onnx` or `.nnet`.
+    ///
+    /// # Errors
+    /// [`Error::Ending`] for any other.
+    pub fn of(path: impl AsRef<Path>) -> Result<Format> {
+        let path = path.as_ref();
+        let ending = path
+            .extension()
+            .and_then(|e| e.to_str())
+            .unwrap_or_default();
+        match ending.to_ascii_lowercase().as_str() {
+            "safetensors" => Ok(Format::Safetensors),
+            "onnx" => Ok(Format::Onnx),
+            "nnet" => Ok(Format::NNet),
+            _ => Err(Error::Ending {
+                path: path.to_owned(),
+            }),
+        }
+    }
+}
+
+/// Reads a model of any format; the ending of its name tells which.
+///
+/// # Errors
+/// [`Error::Ending`], [`Error::Read`], and what is wrong with the file within [`Error::InFile`].
+pub fn load_model(path: impl AsRef<Path>) -> Result<Model> {
+    match Format::of(path.as_ref())? {
+        Format::Safetensors => {
+            let (network, metadata) = native::load(path)?;
+            Ok(Model::own(network, metadata, Vec::new()))
+        }
+        Format::Onnx => onnx::load_onnx(path),
+        Format::NNet => nnet::load_nnet(path),
+    }
+}
