@@ -245,14 +245,14 @@ pub enum Error {
     },
 
     /// A node without an attribute that its operation needs, or with one that it does not have.
-    #[error("node `{node}` of operation `{operation}` must have {problem}")]
+    #[error("node `{node}` of operation `{operation}`: {problem}")]
     Attribute {
         /// Which node.
         node: String,
         /// Its operation.
         operation: String,
-        /// What it must or must not have.
-        problem: &'static str,
+        /// What it lacks, or what it should not have.
+        problem: String,
     },
 
     /// Two nodes of one name.
@@ -283,30 +283,6 @@ pub enum Error {
         input: String,
     },
 
-    /// An operation with too few or too many inputs.
-    #[error("node `{node}` of operation `{operation}` has {found} inputs but needs {expected}")]
-    InputCount {
-        /// Which node.
-        node: String,
-        /// Its operation.
-        operation: String,
-        /// How many it needs, in words.
-        expected: &'static str,
-        /// How many it has.
-        found: usize,
-    },
-
-    /// A width that disagrees with the node's inputs.
-    #[error("node `{node}` has width {found}, but what it computes from its inputs has {expected}")]
-    Width {
-        /// Which node.
-        node: String,
-        /// The width that follows from its inputs.
-        expected: usize,
-        /// The width in the file.
-        found: usize,
-    },
-
     /// A shape whose product is not the width.
     #[error("node `{node}` has shape {shape:?}, whose product is not its width {width}")]
     ShapeWidth {
@@ -316,19 +292,6 @@ pub enum Error {
         shape: Vec<usize>,
         /// Its width.
         width: usize,
-    },
-
-    /// A shape that disagrees with the node's inputs.
-    #[error(
-        "node `{node}` has shape {found:?}, but what it computes from its inputs has {expected:?}"
-    )]
-    NodeShape {
-        /// Which node.
-        node: String,
-        /// The shape that follows from its inputs.
-        expected: Vec<usize>,
-        /// The shape in the file.
-        found: Vec<usize>,
     },
 
     /// A width of zero or one that no network has.
@@ -389,13 +352,6 @@ pub enum Error {
         index: Vec<usize>,
         /// What stands there.
         value: f64,
-    },
-
-    /// A table of places that holds something else.
-    #[error("tensor `{tensor}` must hold whole numbers of at least 0, or −1 for no place")]
-    Index {
-        /// Which tensor.
-        tensor: String,
     },
 
     /// A finite `f64` weight that is infinite once rounded to `f32`.

@@ -5,10 +5,9 @@ use std::path::Path;
 use relugrad::{Network, Scalar};
 
 use super::container::{NewTensor, looks_right, pack};
-use super::graph::Graph;
 use super::read::{beside, read};
-use super::write::{encode, tensors};
-use super::{BESIDE, CHECKSUM_KEY, GRAPH_KEY, Metadata};
+use super::write::{described, encode, tensors};
+use super::{BESIDE, CHECKSUM_KEY, Metadata};
 use crate::error::{Error, Result};
 use crate::file::read_file;
 use crate::limits::{Budget, Limits};
@@ -37,16 +36,7 @@ impl<T: Scalar> Checkpoint<T> {
     /// # Errors
     /// Those of [`to_bytes`](super::to_bytes).
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        if let Some(key) = [GRAPH_KEY, CHECKSUM_KEY]
-            .iter()
-            .find(|key| self.metadata.contains_key(**key))
-        {
-            return Err(Error::ReservedKey {
-                key: (*key).to_owned(),
-            });
-        }
-        let mut metadata = self.metadata.clone();
-        metadata.insert(GRAPH_KEY.into(), Graph::of(&self.network)?.to_json());
+        let mut metadata = described(&self.network, &self.metadata)?;
         metadata.insert(CHECKSUM_KEY.into(), BLANK.into());
         let mut tensors = tensors(&self.network)?;
         for (name, values) in &self.arrays {

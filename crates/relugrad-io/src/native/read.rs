@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ndarray::{Array, ArrayD, Dimension, IxDyn};
-use relugrad::{BatchNorm, Builder, Gate, Network, NodeId, Operation, Scalar};
+use ndarray::{ArrayD, IxDyn};
+use relugrad::{ArraySpec, Builder, Network, NodeId, NodeSpec, Scalar};
 use safetensors::Dtype;
 
 use super::container::{Container, Tensor};
-use super::graph::{Graph, Node};
+use super::graph::{Node, nodes_of};
 use super::{BESIDE, CHECKSUM_KEY, GRAPH_KEY, Metadata, checkpoint};
 use crate::error::{Error, Result};
 use crate::limits::{Budget, Limits};
@@ -41,9 +41,8 @@ pub(super) fn read<T: Scalar>(bytes: &[u8], budget: &Budget) -> Result<(Network<
         None => {}
     }
     let text = metadata.remove(GRAPH_KEY).ok_or(Error::MissingGraph)?;
-    let graph = Graph::from_json(&text)?;
-    budget.nodes(graph.nodes.len())?;
-    let network = Reader::new(&container, &graph, budget).network()?;
+    let nodes = nodes_of(&text, budget)?;
+    let network = Reader::new(&container, &nodes, budget).network()?;
     Ok((network, metadata))
 }
 
@@ -62,7 +61,7 @@ pub(super) fn beside<T: Scalar>(bytes: &[u8], budget: &Budget) -> Result<Vec<(St
 /// A network in the making.
 struct Reader<'a, T> {
     container: &'a Container<'a>,
-    graph: &'a Graph,
+    nodes: &'a [Node],
     budget: &'a Budget,
     builder: Builder<T>,
     /// The nodes made so far.
@@ -72,10 +71,10 @@ struct Reader<'a, T> {
 }
 
 impl<'a, T: Scalar> Reader<'a, T> {
-    fn new(container: &'a Container<'a>, graph: &'a Graph, budget: &'a Budget) -> Reader<'a, T> {
+    fn new(container: &'a Container<'a>, nodes: &'a [Node], budget: &'a Budget) -> Reader<'a, T> {
         Reader {
             container,
-            graph,
+            nodes,
             budget,
             builder: Builder::with_room(budget.room()),
             made: HashMap::new(),
@@ -85,9 +84,8 @@ impl<'a, T: Scalar> Reader<'a, T> {
 
     fn network(mut self) -> Result<Network<T>> {
         let mut last = None;
-        for node in &self.graph.nodes {
+        for node in self.nodes {
             let id = self.add(node)?;
-            self.builder.rename(id, &node.name)?;
             self.made.insert(&node.name, id);
             last = Some(id);
         }
@@ -104,123 +102,31 @@ impl<'a, T: Scalar> Reader<'a, T> {
 
     /// Adds a node after checking its inputs, shape and tensors.
     fn add(&mut self, node: &Node) -> Result<NodeId> {
-        let operation = node.operation()?;
-        let ids = self.inputs(node, &operation)?;
-        self.check_kept_shape(node, &operation, &ids)?;
-        let id = self
-            .make(node, operation, &ids)
-            .map_err(|e| self.explained(e))?;
-        let expected = self.builder.shape(id)?;
-        if node.axes() == expected {
-            return Ok(id);
+        let ids = self.inputs(node)?;
+        let input = ids
+            .first()
+            .map_or(Ok(&[][..]), |&id| self.builder.shape(id))?;
+        let (mut parameters, mut constants) = (Vec::new(), Vec::new());
+        for array in node.operation.arrays(input, &node.axes()) {
+            match array.learned {
+                true => parameters.push(self.values(node, &array)?),
+                false => constants.push(self.values(node, &array)?),
+            }
         }
-        Err(match (expected, &node.shape) {
-            (&[expected], None) => width(node, expected),
-            _ => Error::NodeShape {
-                node: node.name.clone(),
-                expected: expected.to_vec(),
-                found: node.axes(),
-            },
-        })
-    }
-
-    fn explained(&self, error: Error) -> Error {
-        match error {
-            Error::Network(error) => self.budget.explain(error),
-            other => other,
-        }
-    }
-
-    fn make(&mut self, node: &Node, operation: Operation, ids: &[NodeId]) -> Result<NodeId> {
-        Ok(match operation {
-            Operation::Input => self.builder.input_shaped(&node.axes())?,
-            Operation::Dense { bias } => {
-                let inputs = self.builder.shape(ids[0])?.last().copied();
-                let outputs = node.axes().last().copied();
-                let shape = [outputs.unwrap_or(1), inputs.unwrap_or(1)];
-                let weight = fixed(self.values(node, "weight", &shape)?);
-                let bias = bias.then(|| self.values(node, "bias", &shape[..1]));
-                self.builder
-                    .dense(ids[0], weight, bias.transpose()?.map(fixed))?
-            }
-            Operation::Conv2d {
-                window,
-                groups,
-                bias,
-            } => {
-                let channels = self.builder.shape(ids[0])?.first().copied().unwrap_or(1);
-                let outputs = node.axes()[0];
-                let [height, width] = window.kernel;
-                let shape = [outputs, channels / groups.max(1), height, width];
-                let weight = fixed(self.values(node, "weight", &shape)?);
-                let bias = bias.then(|| self.values(node, "bias", &shape[..1]));
-                let bias = bias.transpose()?.map(fixed);
-                self.builder.conv2d(ids[0], weight, bias, window, groups)?
-            }
-            Operation::AveragePool {
-                window,
-                count_padding,
-            } => self.builder.average_pool(ids[0], window, count_padding)?,
-            Operation::Mean { axes } => self.builder.mean(ids[0], &axes)?,
-            Operation::BatchNorm { axis, epsilon } => {
-                let length = [node.axes().get(axis).copied().unwrap_or(0)];
-                let norm = BatchNorm {
-                    scale: fixed(self.values(node, "scale", &length)?),
-                    shift: fixed(self.values(node, "shift", &length)?),
-                    mean: fixed(self.values(node, "mean", &length)?),
-                    variance: fixed(self.values(node, "variance", &length)?),
-                    epsilon,
-                };
-                self.builder.batch_norm(ids[0], axis, norm)?
-            }
-            Operation::Scale { learned } => {
-                let factor = self.any_shape(node, "scale")?;
-                self.builder.scale(ids[0], factor, learned)?
-            }
-            Operation::Shift { learned } => {
-                let summand = self.any_shape(node, "shift")?;
-                self.builder.shift(ids[0], summand, learned)?
-            }
-            Operation::Add => self.builder.sum(ids)?,
-            Operation::Concat { axis } => self.builder.concat(ids, axis)?,
-            Operation::Reshape => self.builder.reshape(ids[0], &node.axes())?,
-            Operation::Transpose { axes } => self.builder.transpose(ids[0], &axes)?,
-            Operation::Gather { fill } => {
-                let places: ArrayD<f64> = self.values(node, "index", &node.axes())?;
-                if places.iter().any(|&i| i < -1.0 || i.fract() != 0.0) {
-                    let tensor = format!("{}.index", node.name);
-                    return Err(Error::Index { tensor });
-                }
-                let place = |&i: &f64| (i >= 0.0).then_some(i as usize);
-                let index: Vec<Option<usize>> = places.iter().map(place).collect();
-                self.builder.gather(ids[0], &node.axes(), &index, fill)?
-            }
-            Operation::Gate(Gate::PRelu { .. }) => {
-                let slopes = self.any_shape(node, "slope")?;
-                self.builder.prelu_shared(ids[0], slopes)?
-            }
-            Operation::Gate(gate) => self.builder.gate(ids[0], gate)?,
-            Operation::MaxPool { window } => self.builder.max_pool(ids[0], window)?,
-            Operation::Max { axis } => self.builder.max(ids[0], axis)?,
-        })
+        let spec = NodeSpec {
+            name: Some(node.name.clone()),
+            operation: node.operation.clone(),
+            shape: node.axes(),
+            parameters,
+            constants,
+        };
+        let added = self.builder.add(spec, &ids);
+        added.map_err(|error| self.budget.explain(error))
     }
 
     /// The nodes that `node` reads, as many as its operation needs.
-    fn inputs(&self, node: &Node, operation: &Operation) -> Result<Vec<NodeId>> {
-        let found = node.inputs.len();
-        let (fits, expected) = match operation {
-            Operation::Input => (found == 0, "none"),
-            Operation::Add | Operation::Concat { .. } => (found > 0, "at least one"),
-            _ => (found == 1, "exactly one"),
-        };
-        if !fits {
-            return Err(Error::InputCount {
-                node: node.name.clone(),
-                operation: operation.name().to_owned(),
-                expected,
-                found,
-            });
-        }
+    fn inputs(&self, node: &Node) -> Result<Vec<NodeId>> {
+        node.operation.check_inputs(&node.name, node.inputs.len())?;
         let resolve = |input: &String| {
             let made = self.made.get(input.as_str()).copied();
             made.ok_or_else(|| self.unresolved(node, input))
@@ -228,66 +134,33 @@ impl<'a, T: Scalar> Reader<'a, T> {
         node.inputs.iter().map(resolve).collect()
     }
 
-    /// A gate or sum has the shape of each of its inputs.
-    fn check_kept_shape(&self, node: &Node, operation: &Operation, ids: &[NodeId]) -> Result<()> {
-        if !matches!(operation, Operation::Add | Operation::Gate(_)) {
-            return Ok(());
-        }
-        for &id in ids {
-            match self.builder.shape(id)? {
-                shape if shape == node.axes() => {}
-                &[expected] if node.shape.is_none() => return Err(width(node, expected)),
-                shape => {
-                    return Err(Error::NodeShape {
-                        node: node.name.clone(),
-                        expected: shape.to_vec(),
-                        found: node.axes(),
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn unresolved(&self, node: &Node, input: &str) -> Error {
         let (node, input) = (node.name.clone(), input.to_owned());
-        match self.graph.nodes.iter().any(|other| other.name == input) {
+        match self.nodes.iter().any(|other| other.name == input) {
             true => Error::ForwardReference { node, input },
             false => Error::UnknownInput { node, input },
         }
     }
 
-    /// The entries of one of a node's tensors, which must have the expected shape.
-    fn values<U: Scalar>(
-        &mut self,
-        node: &Node,
-        array: &str,
-        expected: &[usize],
-    ) -> Result<ArrayD<U>> {
-        let values = self.any_shape(node, array)?;
-        if values.shape() == expected {
-            return Ok(values);
-        }
-        Err(Error::Shape {
-            tensor: format!("{}.{array}", node.name),
-            expected: expected.to_vec(),
-            found: values.shape().to_vec(),
-        })
-    }
-
-    /// One of a node's tensors.
-    fn any_shape<U: Scalar>(&mut self, node: &Node, array: &str) -> Result<ArrayD<U>> {
-        let name = format!("{}.{array}", node.name);
+    /// The entries of one of a node's tensors.
+    fn values<U: Scalar>(&mut self, node: &Node, array: &ArraySpec) -> Result<ArrayD<U>> {
+        let name = format!("{}.{}", node.name, array.name);
         let Some(tensor) = self.container.tensor(&name) else {
             return Err(Error::MissingTensor {
                 tensor: name,
                 node: node.name.clone(),
             });
         };
-        let values = decode(&name, &tensor, self.budget)?;
+        if let Some(expected) = array.shape.as_ref().filter(|shape| *shape != tensor.shape) {
+            return Err(Error::Shape {
+                tensor: name,
+                expected: expected.clone(),
+                found: tensor.shape.to_vec(),
+            });
+        }
+        let values = array_of(&name, &tensor, self.budget)?;
         self.used.insert(name);
-        let shape = IxDyn(tensor.shape);
-        Ok(ArrayD::from_shape_vec(shape, values).expect("the header was checked"))
+        Ok(values)
     }
 }
 
@@ -304,25 +177,16 @@ pub(crate) fn tensors(
     let names = container.names().into_iter().filter(|name| wanted(name));
     let read = |name: String| {
         let tensor = container.tensor(&name).expect("its name is listed");
-        let values = decode(&name, &tensor, budget)?;
-        let shape = IxDyn(tensor.shape);
-        let array = ArrayD::from_shape_vec(shape, values).expect("the header was checked");
+        let array = array_of(&name, &tensor, budget)?;
         Ok((name, array))
     };
     names.map(read).collect()
 }
 
-/// An array whose number of axes is known to be right.
-fn fixed<T, D: Dimension>(values: ArrayD<T>) -> Array<T, D> {
-    values.into_dimensionality().expect("the shape was checked")
-}
-
-fn width(node: &Node, expected: usize) -> Error {
-    Error::Width {
-        node: node.name.clone(),
-        expected,
-        found: node.width,
-    }
+fn array_of<T: Scalar>(name: &str, tensor: &Tensor, budget: &Budget) -> Result<ArrayD<T>> {
+    let values = decode(name, tensor, budget)?;
+    let shape = IxDyn(tensor.shape);
+    Ok(ArrayD::from_shape_vec(shape, values).expect("the header was checked"))
 }
 
 fn decode<T: Scalar>(name: &str, tensor: &Tensor, budget: &Budget) -> Result<Vec<T>> {

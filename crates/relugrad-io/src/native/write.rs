@@ -4,7 +4,7 @@ use relugrad::{Network, ParameterInfo, Scalar};
 use safetensors::Dtype;
 
 use super::container::{NewTensor, pack};
-use super::graph::Graph;
+use super::graph::json_of;
 use super::{CHECKSUM_KEY, GRAPH_KEY, Metadata};
 use crate::error::{Error, Result};
 
@@ -14,17 +14,18 @@ use crate::error::{Error, Result};
 /// [`Error::ReservedKey`], [`Error::NotFinite`] for a NaN or infinite weight, [`Error::WidthRange`], and
 /// [`Error::HeaderTooLarge`] for too much metadata.
 pub fn to_bytes<T: Scalar>(network: &Network<T>, metadata: &Metadata) -> Result<Vec<u8>> {
-    if let Some(key) = [GRAPH_KEY, CHECKSUM_KEY]
-        .iter()
-        .find(|key| metadata.contains_key(**key))
-    {
-        return Err(Error::ReservedKey {
-            key: (*key).to_owned(),
-        });
+    pack(&described(network, metadata)?, &tensors(network)?)
+}
+
+/// The strings of a file with the graph of its network among them.
+pub(super) fn described<T: Scalar>(network: &Network<T>, metadata: &Metadata) -> Result<Metadata> {
+    let mut reserved = [GRAPH_KEY, CHECKSUM_KEY].into_iter();
+    if let Some(key) = reserved.find(|key| metadata.contains_key(*key)) {
+        return Err(Error::ReservedKey { key: key.into() });
     }
     let mut metadata = metadata.clone();
-    metadata.insert(GRAPH_KEY.into(), Graph::of(network)?.to_json());
-    pack(&metadata, &tensors(network)?)
+    metadata.insert(GRAPH_KEY.into(), json_of(network)?);
+    Ok(metadata)
 }
 
 /// The learned and the constant arrays of a network.
