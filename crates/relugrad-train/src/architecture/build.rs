@@ -4,10 +4,10 @@ use ndarray::{Array, Array1, ArrayD, Dimension, ShapeBuilder};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use relugrad::{BatchNorm, Builder, Network, NodeId, Scalar, Window};
+use relugrad::{BatchNorm, Builder, Network, NodeId, Scalar};
 use relugrad_io::{Budget, Limits};
 
-use super::Layer;
+use super::layer::{Conv, Layer};
 use crate::data::ChannelStatistics;
 use crate::error::Result;
 
@@ -88,18 +88,13 @@ impl Size {
     fn weights(self, layer: &Layer) -> Option<[usize; 2]> {
         match layer {
             Layer::Dense { outputs, .. } => Some([*outputs, self.values?]),
-            Layer::Conv {
-                outputs,
-                window,
-                groups,
-                ..
-            } => Some([*outputs, taps(self.channels, window, *groups)]),
+            Layer::Conv(conv) => Some([conv.outputs, taps(conv, self.channels)]),
             Layer::Gate(_)
             | Layer::MaxPool(_)
             | Layer::AveragePool(_)
-            | Layer::GlobalAverage
+            | Layer::GlobalAverage {}
             | Layer::Maxout { .. }
-            | Layer::BatchNorm
+            | Layer::BatchNorm {}
             | Layer::Residual { .. } => None,
         }
     }
@@ -107,11 +102,11 @@ impl Size {
     /// The size behind a layer without branches.
     fn behind(self, layer: &Layer) -> Size {
         match layer {
-            Layer::Gate(_) | Layer::BatchNorm | Layer::Residual { .. } => self,
+            Layer::Gate(_) | Layer::BatchNorm {} | Layer::Residual { .. } => self,
             Layer::Dense { outputs, .. } => Size::flat(*outputs),
-            Layer::Conv { outputs, .. } => Size::image(*outputs),
+            Layer::Conv(conv) => Size::image(conv.outputs),
             Layer::MaxPool(_) | Layer::AveragePool(_) => Size::image(self.channels),
-            Layer::GlobalAverage => Size::flat(self.channels),
+            Layer::GlobalAverage {} => Size::flat(self.channels),
             Layer::Maxout { pieces } => {
                 let share = |values: usize| values / (*pieces).max(1);
                 Size {
@@ -171,12 +166,11 @@ impl<T: Scalar> Draft<T> {
             if let Some([outputs, inputs]) = size.weights(layer) {
                 self.pay(outputs, inputs)?;
             }
-            size = match layer {
-                Layer::Residual { layers, shortcut } => {
-                    self.pay_ahead(size, shortcut)?;
-                    self.pay_ahead(size, layers)?
-                }
-                _ => size.behind(layer),
+            size = if let Layer::Residual { layers, shortcut } = layer {
+                self.pay_ahead(size, shortcut)?;
+                self.pay_ahead(size, layers)?
+            } else {
+                size.behind(layer)
             };
             self.place.pop();
         }
@@ -186,9 +180,10 @@ impl<T: Scalar> Draft<T> {
     /// Adds layers one after the other; the last weights are multiplied by `last`.
     fn layers(&mut self, mut node: NodeId, layers: &[Layer], last: f64) -> Result<NodeId> {
         for (i, layer) in layers.iter().enumerate() {
-            let gain = match layers.get(i + 1) {
-                Some(Layer::Gate(gate)) => 2.0 / (1.0 + gate.inactive_slope().powi(2)),
-                _ => 2.0,
+            let gain = if let Some(Layer::Gate(gate)) = layers.get(i + 1) {
+                2.0 / (1.0 + gate.inactive_slope().powi(2))
+            } else {
+                2.0
             };
             let scale = if i + 1 == layers.len() { last } else { 1.0 };
             self.place.push(i + 1);
@@ -203,27 +198,23 @@ impl<T: Scalar> Draft<T> {
         let builder = &mut self.builder;
         Ok(match layer {
             Layer::Dense { outputs, bias } => self.dense(node, *outputs, *bias, gain)?,
-            Layer::Conv {
-                outputs,
-                window,
-                groups,
-                bias,
-            } => {
-                let channels = builder.shape(node)?[0];
+            Layer::Conv(conv) => {
+                let (channels, window) = (builder.shape(node)?[0], conv.window());
                 let [height, width] = window.kernel;
-                let shape = (*outputs, channels / (*groups).max(1), height, width);
-                let taps = taps(channels, window, *groups);
-                self.pay(*outputs, taps)?;
+                let shape = (conv.outputs, channels / conv.groups.max(1), height, width);
+                let taps = taps(conv, channels);
+                self.pay(conv.outputs, taps)?;
                 let weight = self.weights(shape, taps, gain);
-                let bias = bias.then(|| Array1::zeros(*outputs));
-                self.builder.conv2d(node, weight, bias, *window, *groups)?
+                let bias = conv.bias.then(|| Array1::zeros(conv.outputs));
+                self.builder
+                    .conv2d(node, weight, bias, window, conv.groups)?
             }
             Layer::Gate(gate) => builder.gate(node, *gate)?,
-            Layer::MaxPool(window) => builder.max_pool(node, *window)?,
-            Layer::AveragePool(window) => builder.average_pool(node, *window, false)?,
-            Layer::GlobalAverage => builder.mean(node, &[1, 2])?,
+            Layer::MaxPool(pool) => builder.max_pool(node, pool.window())?,
+            Layer::AveragePool(pool) => builder.average_pool(node, pool.window(), false)?,
+            Layer::GlobalAverage {} => builder.mean(node, &[1, 2])?,
             Layer::Maxout { pieces } => builder.maxout(node, *pieces)?,
-            Layer::BatchNorm => {
+            Layer::BatchNorm {} => {
                 let channels = builder.shape(node)?[0];
                 let norm = BatchNorm {
                     scale: Array1::ones(channels),
@@ -282,17 +273,19 @@ impl<T: Scalar> Draft<T> {
 }
 
 /// How many weights an output of a convolution has.
-fn taps(channels: usize, window: &Window, groups: usize) -> usize {
-    let [height, width] = window.kernel;
-    let inputs = channels / groups.max(1);
+fn taps(conv: &Conv, channels: usize) -> usize {
+    let [height, width] = conv.window().kernel;
+    let inputs = channels / conv.groups.max(1);
     inputs.saturating_mul(height).saturating_mul(width)
 }
 
 /// How many layers there are, those of branches included.
 fn count(layers: &[Layer]) -> usize {
-    let one = |layer: &Layer| match layer {
-        Layer::Residual { layers, shortcut } => 1 + count(layers) + count(shortcut),
-        _ => 1,
+    let one = |layer: &Layer| {
+        let Layer::Residual { layers, shortcut } = layer else {
+            return 1;
+        };
+        1 + count(layers) + count(shortcut)
     };
     layers.iter().map(one).sum()
 }

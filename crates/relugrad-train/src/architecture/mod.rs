@@ -1,14 +1,16 @@
 //! Descriptions of networks, from which they are built for data of any shape.
 
 mod build;
-mod file;
+mod layer;
 
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use relugrad::{Gate, Network, Scalar, Window};
+use relugrad::{Gate, Network, Scalar};
 use relugrad_io::read_text;
+
+use layer::{Conv, Layer, Pair, Pool};
 
 use crate::data::ChannelStatistics;
 use crate::error::{Error, Result};
@@ -47,40 +49,6 @@ const TEXT: u64 = 2 << 30;
 /// What those may take that a file asks for: 16 million of `f32`, as many as in a large residual network.
 const FILE: u64 = 256 << 20;
 
-/// A layer; gates follow the affine ones as layers of their own.
-#[derive(Clone, Debug, PartialEq)]
-enum Layer {
-    /// A dense layer on all values.
-    Dense {
-        outputs: usize,
-        bias: bool,
-    },
-    /// A convolution.
-    Conv {
-        outputs: usize,
-        window: Window,
-        groups: usize,
-        bias: bool,
-    },
-    /// A gate on every unit.
-    Gate(Gate),
-    MaxPool(Window),
-    AveragePool(Window),
-    /// The mean over an image.
-    GlobalAverage,
-    /// Maximum of so many neighbouring channels or units.
-    Maxout {
-        pieces: usize,
-    },
-    /// A learned factor and summand for every channel: batch normalisation with its statistics frozen at 0 and 1.
-    BatchNorm,
-    /// The sum of two branches; an empty shortcut is the value itself.
-    Residual {
-        layers: Vec<Layer>,
-        shortcut: Vec<Layer>,
-    },
-}
-
 impl Architecture {
     /// Dense layers of these widths with ReLU between them.
     pub fn mlp(widths: &[usize]) -> Architecture {
@@ -97,13 +65,13 @@ impl Architecture {
     }
 
     fn lenet() -> Architecture {
-        let conv = |outputs| Layer::Conv {
-            outputs,
-            window: Window::new([5, 5]).padding([[2, 2], [2, 2]]),
-            groups: 1,
-            bias: true,
+        let conv = |outputs| {
+            Layer::Conv(Conv {
+                padding: Pair::Both(2),
+                ..Conv::new(outputs, 5)
+            })
         };
-        let pool = || Layer::MaxPool(Window::new([2, 2]).stride([2, 2]));
+        let pool = || Layer::MaxPool(Pool::new(2));
         let relu = || Layer::Gate(Gate::Relu);
         let dense = |outputs| Layer::Dense {
             outputs,
@@ -128,13 +96,12 @@ impl Architecture {
     }
 
     fn resnet(widths: &[usize]) -> Architecture {
-        let conv = |outputs, stride, size| Layer::Conv {
-            outputs,
-            window: Window::new([size, size])
-                .stride([stride, stride])
-                .padding([[size / 2, size / 2], [size / 2, size / 2]]),
-            groups: 1,
-            bias: true,
+        let conv = |outputs, stride, size| {
+            Layer::Conv(Conv {
+                stride: Pair::Both(stride),
+                padding: Pair::Both(size / 2),
+                ..Conv::new(outputs, size)
+            })
         };
         let relu = || Layer::Gate(Gate::Relu);
         let mut layers = vec![conv(widths[0], 1, 3), relu()];
@@ -152,7 +119,7 @@ impl Architecture {
             });
             layers.push(relu());
         }
-        layers.push(Layer::GlobalAverage);
+        layers.push(Layer::GlobalAverage {});
         let names: Vec<String> = widths.iter().map(usize::to_string).collect();
         Architecture {
             name: format!("resnet:{}", names.join(",")),
