@@ -1,7 +1,7 @@
 //! The Hessian of a loss in the input, `H = ∇²ₓℓ = Jᵀ S J`, kept in factored form.
 //!
 //! With `S = L Lᵀ` the nonzero eigenvalues of the `D×D` matrix `H` are those of the `K×K` matrix `Lᵀ G L`, and if
-//! `Lᵀ G L u = λ u` with `‖u‖ = 1` then `Jᵀ L u / √λ` is a unit eigenvector of `H` (`docs/theory.md`). Whichever of the
+//! `Lᵀ G L u = λ u` with `‖u‖ = 1` then `Jᵀ L u / √λ` is a unit eigenvector of `H` ([theory](crate::theory)). Whichever of the
 //! two matrices is smaller is formed.
 
 use std::sync::OnceLock;

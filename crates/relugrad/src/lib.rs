@@ -39,12 +39,17 @@
 //!   kinks, and [`FiniteDifference::audit`] tells what any finite difference straddled.
 //! - [`FiniteDifference`] estimates the same numbers independently.
 //!
-//! Every formula is proved in `docs/theory.md` of the repository.
+//! Every formula is proved in [theory](crate::theory).
 
 // Whoever calls decides what is shown, and where.
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 
 mod audit;
+#[cfg(doc)]
+#[doc = include_str!("../theory.md")]
+#[allow(rustdoc::broken_intra_doc_links)]
+pub mod theory {}
+
 mod buffer;
 mod curvature;
 mod eigen;
@@ -75,6 +80,8 @@ pub use error::{Error, Result};
 pub use finite_difference::{FiniteDifference, Scheme};
 pub use jacobian::{JacobianBlock, SWEEP_MEMORY};
 pub use loss::{Loss, Targets};
+/// Inputs, Jacobians and gradients are arrays of this version of `ndarray`.
+pub use ndarray;
 pub use network::{
     ArraySpec, BatchNorm, Builder, Constant, Gate, Initialization, MAX_WIDTH, Mlp, Network, Node,
     NodeId, NodeSpec, Operation, Window,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::statistics::Quantiles;
 
-/// CURE's difference of input gradients `Δ`, along `z = sign(g)/‖sign(g)‖`, in its two parts (T54 of `docs/theory.md`).
+/// CURE's difference of input gradients `Δ`, along `z = sign(g)/‖sign(g)‖`, in its two parts (T54 of [theory](https://docs.rs/relugrad/latest/relugrad/theory/)).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CureParts {
     /// The step `h`, in input units.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::attack::Ball;
 use crate::prediction::prediction;
 
-/// Radii around a sample in one norm, without regard to the box of the data; T61 and T62 of `docs/theory.md`.
+/// Radii around a sample in one norm, without regard to the box of the data; T61 and T62 of [theory](https://docs.rs/relugrad/latest/relugrad/theory/).
 ///
 /// The smallest perturbation that changes the predicted class is not smaller than `lower` and not larger than `upper`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Do the theorems hold on this network and these samples?
 //!
-//! Every statement of `docs/theory.md` that can be checked at a sample is checked at every sample. What it says about
+//! Every statement of [theory](https://docs.rs/relugrad/latest/relugrad/theory/) that can be checked at a sample is checked at every sample. What it says about
 //! values comes from forward passes and textbook formulas; the derivatives come from whoever claims to know them
 //! ([`Derivatives`]), which is the engine unless told otherwise. A transposed matrix or a wrong sign in a derivative
 //! breaks the statements that tie it to the values.

@@ -43,7 +43,7 @@ impl Report {
 /// One statement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
-    /// Its number in `docs/theory.md`.
+    /// Its number in [theory](https://docs.rs/relugrad/latest/relugrad/theory/).
     pub theorem: &'static str,
     /// What it says.
     pub statement: &'static str,

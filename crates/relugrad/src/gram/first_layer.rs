@@ -3,7 +3,7 @@
 //! Where all paths from the input pass through one dense layer with weight `W` (`[n, D]`), `J = c W` with the cotangents
 //! `c` at that layer. With `M = W Wᵀ` the tangents of `J` at the layer are `J Wᵀ = c M`, and the layer's part of the
 //! gradient, `2 Σ (Ḡ c)ᵀ J = 2 (Σ (Ḡ c)ᵀ c) W`, needs one `n×n` sum over the batch. For `D` larger than `n` that is less
-//! work than three products with `J` (`docs/theory.md`, T12). Values alone need `G = c M cᵀ`, for which half of `M` is
+//! work than three products with `J` ([theory](crate::theory), T12). Values alone need `G = c M cᵀ`, for which half of `M` is
 //! enough.
 
 use super::{active_share, products_of_rows, sparse_cost};

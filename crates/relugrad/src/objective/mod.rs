@@ -46,7 +46,7 @@ pub struct Term {
 ///
 /// The parameter gradient is exact (off the region boundaries) and needs no second-order differentiation: the
 /// penalties' part comes from one backward and one forward sweep with a few rows per sample, and joins the loss
-/// in one ordinary backward pass (`docs/theory.md`, section 3). All penalties that are functions of the Gram
+/// in one ordinary backward pass ([theory](crate::theory), section 3). All penalties that are functions of the Gram
 /// matrix share one pair of sweeps, and all that are functions of the input gradient another.
 ///
 /// | option | default | purpose |

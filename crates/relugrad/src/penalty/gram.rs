@@ -23,7 +23,7 @@ const SYMMETRY: f64 = 1e-8;
 /// A penalty `φ(f, y, G)` that sees a sample's Jacobian only through its Gram matrix.
 ///
 /// All of them in an objective share one pair of sweeps with `K` rows a sample (or fewer, by [promise](Described::promises)),
-/// whose exact parameter gradient is `∂φ/∂G` made into one (`docs/theory.md`, section 3). Cost per sample: what `evaluate` does.
+/// whose exact parameter gradient is `∂φ/∂G` made into one ([theory](crate::theory), section 3). Cost per sample: what `evaluate` does.
 ///
 /// ```
 /// use ndarray::array;

@@ -59,7 +59,7 @@ pub use rows::{JacobianAdjoint, JacobianPenalty, JacobianPoint};
 
 /// A function of the derivatives of a network at a sample, to be made small in training.
 ///
-/// The definitions are per sample and unscaled; published codes differ by factors, which `docs/theory.md` lists.
+/// The definitions are per sample and unscaled; published codes differ by factors, which [theory](crate::theory) lists.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Penalty {
     /// `‖g‖²`, *double backpropagation* (Drucker & LeCun 1992; Ross & Doshi-Velez 2018).

@@ -13,7 +13,7 @@ use crate::scalar::Scalar;
 /// The margins of all gates at a sample, in the order of layers and units.
 ///
 /// A margin is `|z|` for the pre-activation `z` of a unit, continued affinely: it is positive in the region, 0 at the
-/// unit's kink and negative beyond (section 1.1 of `docs/theory.md`). A clip has one for each of its bounds, the lower
+/// unit's kink and negative beyond (section 1.1 of [theory](crate::theory)). A clip has one for each of its bounds, the lower
 /// bounds of a layer first; a maximum one for each entry of its window that has not won, the distance to the winner. A
 /// margin whose gradient is 0 is nowhere crossed.
 #[derive(Clone, Debug)]

@@ -1,5 +1,5 @@
 //! The geometry of activation regions: their affine maps, hyperplanes and distances, and what lies along a segment or in
-//! a plane (section 1 of `docs/theory.md`).
+//! a plane (section 1 of [theory](crate::theory)).
 
 mod distance;
 mod face;

@@ -2,7 +2,7 @@
 //!
 //! To first order in `ε` the rounding error of a value that is computed node by node is at most `n ε` times the sum of the
 //! absolute values of all products along all paths that lead to it, `n` being the number of roundings on the longest of them
-//! (Higham 2002, *Accuracy and Stability of Numerical Algorithms*, section 3.1; `docs/theory.md`, section 1.7). Where that sum
+//! (Higham 2002, *Accuracy and Stability of Numerical Algorithms*, section 3.1; [theory](crate::theory), section 1.7). Where that sum
 //! is much larger than the value, digits have cancelled.
 
 use ndarray::{Array1, Array2, ArrayView1, Axis};

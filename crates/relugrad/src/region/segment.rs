@@ -1,5 +1,5 @@
 //! The exact pieces of a network along a segment of inputs, and a finite difference of input gradients split by them
-//! (T54 of `docs/theory.md`).
+//! (T54 of [theory](crate::theory)).
 
 use ndarray::{Array1, Array2, ArrayView1};
 

@@ -2,7 +2,7 @@
 //!
 //! With its pattern fixed a network is linear in its inputs up to an offset. A sweep carries `R` rows per
 //! sample through that linear network: *cotangents* from the logits back to the input, *tangents* from the
-//! input forward to the logits. One of each gives the gradient of the weights (`docs/theory.md`, section 3):
+//! input forward to the logits. One of each gives the gradient of the weights ([theory](crate::theory), section 3):
 //! if `c` are the cotangents of `V J` and `t` the tangents of `A`, then the derivative of `⟨A, V J⟩` with
 //! respect to `W_l` is `Σ c_l t_{l−1}ᵀ`.
 

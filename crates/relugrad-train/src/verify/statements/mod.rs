@@ -1,4 +1,4 @@
-//! What is verified: statements with the numbers that they have in `docs/theory.md`.
+//! What is verified: statements with the numbers that they have in [theory](https://docs.rs/relugrad/latest/relugrad/theory/).
 
 mod centring;
 mod certificates;
@@ -70,7 +70,7 @@ impl Scope {
 
 /// One statement and how it is checked.
 pub(super) struct Statement<T> {
-    /// Its number in `docs/theory.md`.
+    /// Its number in [theory](https://docs.rs/relugrad/latest/relugrad/theory/).
     pub(super) theorem: &'static str,
     pub(super) text: &'static str,
     pub(super) scope: Scope,

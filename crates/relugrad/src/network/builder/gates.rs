@@ -5,6 +5,8 @@ use std::sync::Arc;
 use ndarray::{Array1, ArrayD};
 
 use super::{Builder, New, attribute, no_axis};
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::{Result, check_shape};
 use crate::network::gates::{MaxGate, SlopeGate, Slopes};
 use crate::network::map::{GateKind, GateMap, Map};

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::parameters::ParameterInfo;
 use crate::scalar::Scalar;
 
-/// Builds a [`Network`] as a graph: each call adds a node that reads nodes made before it.
+/// Builds a [`Network`](crate::Network) as a graph: each call adds a node that reads nodes made before it.
 ///
 /// Shapes are those of one sample; there is no batch axis. Images are `[channels, height, width]`.
 ///

@@ -9,6 +9,8 @@ use ndarray::{Array1, Array4};
 
 use super::{AffineMap, Cost, Given, Map, Share};
 use crate::buffer::Buffer;
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::{Result, check_shape};
 use crate::network::builder::{Builder, New, attribute};
 use crate::network::{NodeId, Operation, Window, shapes};

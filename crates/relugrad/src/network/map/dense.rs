@@ -6,6 +6,8 @@ use ndarray::{Array1, Array2};
 use pulp::{Arch, Simd, WithSimd};
 
 use super::{AffineMap, Cost, Given, Map, Share};
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::{Result, check_shape};
 use crate::network::builder::{Builder, New, attribute};
 use crate::network::{NodeId, Operation};

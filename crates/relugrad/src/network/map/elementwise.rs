@@ -6,6 +6,8 @@ use std::sync::Arc;
 use ndarray::{Array1, ArrayD};
 
 use super::{AffineMap, Cost, Given, Map, Share};
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::{Result, check_shape};
 use crate::network::builder::{Builder, New, check_finite, no_axis};
 use crate::network::shapes::{self, broadcast};

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{AffineMap, Cost, Given, Map};
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::Result;
 use crate::network::builder::{Builder, New};
 use crate::network::windows::{self, Windows};

@@ -1,6 +1,6 @@
 //! The kink part of CURE, `φ = ‖k‖²` with `k = Σ_i (J_{i+1} − J_i)ᵀ r_i` over the crossings `t_i` between `x` and `x + h z`.
 //!
-//! With `A = ∂φ/∂k = 2k` the derivative of `⟨A, k⟩` has three parts (`docs/theory.md`, T67). The Jacobians: the `i`-th
+//! With `A = ∂φ/∂k = 2k` the derivative of `⟨A, k⟩` has three parts ([theory](crate::theory), T67). The Jacobians: the `i`-th
 //! piece has the seed `r_{i−1} − r_i` and the tangent `A`. The residuals: `∂/∂r_i` is `(J_{i+1} − J_i) A`, so the logits
 //! at the crossing have the derivative `w_i = S_i (J_{i+1} − J_i) A`. And the crossing moves: where the margin `m` falls
 //! through 0 at the rate `ṁ = ⟨∇m, z⟩`, `∂t/∂m = −1/ṁ`, so the margin has the derivative `−⟨w_i, J_i z⟩/ṁ`. Both go back

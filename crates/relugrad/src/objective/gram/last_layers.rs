@@ -3,7 +3,7 @@
 //! Where a network ends in `U ReLU(W h + b) + a`, the cotangents at its last hidden layer are `V U D` with the gates `D` of a
 //! sample, zeros and ones: the same rows for all samples but for what the gates close. With the tangents `t_r` that arrive
 //! at `W`, mixed by `Ḡ`, and the sums `S_r = Σ D t_r` over samples, one matrix for each row `r`, both layers' parts of the
-//! gradient are contractions of the same sums, `Σ_r (V U)_r S_r` and `Vᵀ ⟨W, S_r⟩` (`docs/theory.md`, T12). So no tangents
+//! gradient are contractions of the same sums, `Σ_r (V U)_r S_r` and `Vᵀ ⟨W, S_r⟩` ([theory](crate::theory), T12). So no tangents
 //! are carried through `W`, and zeros and ones make the sums cheap ([`SelectedSums`]). The Gram matrix needs no tangents at
 //! the logits either: it is the product of cotangents and tangents at any place that all paths pass.
 
