@@ -123,7 +123,7 @@ fn norms_and_eigenpairs_are_those_of_the_dense_hessian() {
         let curvature = trace_.curvature(&case.loss).unwrap();
         let pairs = curvature.eigenpairs().unwrap();
         let norms = (
-            curvature.trace().unwrap(),
+            curvature.hessian_trace().unwrap(),
             curvature.frobenius_norm().unwrap(),
             curvature.spectral_norm().unwrap(),
         );
@@ -253,7 +253,7 @@ fn curvature_penalties_are_the_reported_norms() {
         let h = trace.curvature(&case.loss).unwrap();
         let squares = h.frobenius_norm().unwrap().mapv(|n| n * n);
         let norms = [
-            (Penalty::CurvatureTrace, h.trace().unwrap().to_vec()),
+            (Penalty::CurvatureTrace, h.hessian_trace().unwrap().to_vec()),
             (Penalty::CurvatureFrobenius, squares.to_vec()),
             (
                 Penalty::CurvatureSpectral,

@@ -111,7 +111,7 @@ fn of_trace<T: Scalar>(asked: &mut Questions, trace: &Trace<T>, loss: &Loss, tar
     }
     let curvature = trace.curvature(loss).unwrap();
     asked.ask("H v", curvature.apply(along.view()), |v| wide(v));
-    asked.ask("trace of H", curvature.trace(), |v| v.to_vec());
+    asked.ask("trace of H", curvature.hessian_trace(), |v| v.to_vec());
     asked.ask("norm of H", curvature.frobenius_norm(), |v| v.to_vec());
     asked.ask("largest eigenvalue of H", curvature.spectral_norm(), |v| {
         v.to_vec()

@@ -6,7 +6,7 @@
 
 use std::sync::OnceLock;
 
-use ndarray::{Array1, Array2, Array3, ArrayView2, s};
+use ndarray::{Array1, Array2, Array3, ArrayView2, ArrayView3, s};
 
 use crate::buffer::Buffer;
 use crate::eigen::EigenSolver;
@@ -16,6 +16,7 @@ use crate::jacobian::{JacobianBlock, SWEEP_MEMORY};
 use crate::linalg::symmetrise;
 use crate::loss::{Function, Loss, LossBatch, Targets, reduced_gram};
 use crate::norm::Norm;
+use crate::operator::LinearOperator;
 use crate::parallel::for_each_chunk;
 use crate::product::a_bt_serial;
 use crate::scalar::Scalar;
@@ -213,31 +214,21 @@ impl<T: Scalar> Curvature<'_, '_, T> {
         reduced
     }
 
-    /// `H v = Jᵀ S (J v)` for each sample; `v: [B, D]`, result `[B, D]`.
+    /// `H v = Jᵀ S (J v)` for each sample; `v: [B, D]`, result `[B, D]`. For several vectors see [`LinearOperator`].
     ///
     /// Cost: one tangent and one cotangent row per sample.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
     pub fn apply(&self, v: ArrayView2<T>) -> Result<Array2<T>> {
-        let mut product = self.trace.jvp(v)?;
-        let mut out = vec![0.0; self.outputs()];
-        for (sample, mut row) in product.rows_mut().into_iter().enumerate() {
-            let u: Vec<f64> = row.iter().map(|u| u.into_f64()).collect();
-            self.function
-                .hessian_times(self.batch.state(sample), &u, &mut out);
-            row.iter_mut()
-                .zip(&out)
-                .for_each(|(to, &s)| *to = T::from_f64(s));
-        }
-        self.trace.vjp(product.view())
+        LinearOperator::apply(self, v)
     }
 
     /// `tr H` of each sample; `[B]`.
     ///
     /// # Errors
     /// [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
-    pub fn trace(&self) -> Result<Array1<f64>> {
+    pub fn hessian_trace(&self) -> Result<Array1<f64>> {
         self.of_each(|m| Ok(m.iter().step_by(self.size() + 1).sum()))
     }
 
@@ -332,6 +323,36 @@ impl<T: Scalar> Curvature<'_, '_, T> {
     }
 }
 
+/// `H`, which is symmetric.
+impl<T: Scalar> LinearOperator<T> for Curvature<'_, '_, T> {
+    fn samples(&self) -> usize {
+        self.trace.samples()
+    }
+
+    fn shape(&self) -> (usize, usize) {
+        let inputs = self.trace.network.inputs();
+        (inputs, inputs)
+    }
+
+    fn apply_block(&self, v: ArrayView3<T>) -> Result<Array3<T>> {
+        let jacobian = self.trace.jacobian_operator();
+        let mut product = jacobian.apply_block(v)?;
+        let mut out = Buffer::uncleared(product.len() / self.samples());
+        for (sample, mut rows) in product.outer_iter_mut().enumerate() {
+            let u = Buffer::of(rows.iter().map(|u| u.into_f64()));
+            let state = self.batch.state(sample);
+            self.function.hessian_times(state, &u, &mut out);
+            let pairs = rows.iter_mut().zip(&*out);
+            pairs.for_each(|(to, &s)| *to = T::from_f64(s));
+        }
+        jacobian.apply_transpose_block(product.view())
+    }
+
+    fn apply_transpose_block(&self, u: ArrayView3<T>) -> Result<Array3<T>> {
+        self.apply_block(u)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::{Builder, Loss, Mlp};
@@ -349,7 +370,7 @@ mod tests {
                 let curvature = trace.curvature(&Loss::softmax_cross_entropy()).unwrap();
                 let tasks = (0..64).into_par_iter();
                 let sums = tasks
-                    .map(|_| curvature.trace().unwrap().sum())
+                    .map(|_| curvature.hessian_trace().unwrap().sum())
                     .collect::<Vec<_>>();
                 assert!(sums.iter().all(|sum| *sum == sums[0]));
             }
@@ -373,7 +394,7 @@ mod tests {
             array![[0.75, 1.5]]
         );
         let close = |found: f64| (found - 1.25).abs() < 1e-15;
-        assert!(close(h.trace().unwrap()[0]) && close(h.frobenius_norm().unwrap()[0]));
+        assert!(close(h.hessian_trace().unwrap()[0]) && close(h.frobenius_norm().unwrap()[0]));
         assert!(close(h.spectral_norm().unwrap()[0]));
         let pairs = h.eigenpairs().unwrap();
         assert!(close(pairs.values[(0, 0)]) && pairs.values[(0, 1)] == 0.0);
@@ -397,7 +418,7 @@ mod tests {
             let (dense, pairs) = (h.to_dense().unwrap(), h.eigenpairs().unwrap());
             for (i, dense) in dense.outer_iter().enumerate() {
                 let (trace, norm) = (dense.diag().sum(), (&dense * &dense).sum().sqrt());
-                assert!((h.trace().unwrap()[i] - trace).abs() < 1e-14 * trace);
+                assert!((h.hessian_trace().unwrap()[i] - trace).abs() < 1e-14 * trace);
                 assert!((h.frobenius_norm().unwrap()[i] - norm).abs() < 1e-14 * norm);
                 let values = pairs.values.row(i);
                 assert!((h.spectral_norm().unwrap()[i] - values[0]).abs() < 1e-14 * values[0]);

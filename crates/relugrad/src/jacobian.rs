@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, Array3, ArrayView3, s};
+use ndarray::{Array3, ArrayView3, s};
 
 use crate::buffer::Kept;
-use crate::error::{Error, Result, check_array};
+use crate::error::{Error, Result, check_array, check_shape};
+use crate::operator::LinearOperator;
 use crate::parallel::{all_finite, blocks};
 use crate::scalar::Scalar;
 use crate::sweep::{Gated, Rows, Seeds};
@@ -46,7 +47,7 @@ impl<T: Scalar> JacobianBlock<'_, T> {
     }
 }
 
-impl<T: Scalar> Trace<'_, T> {
+impl<'n, T: Scalar> Trace<'n, T> {
     /// The Jacobian `J` of every sample; `[B, K, D]`.
     ///
     /// Cost: one backward sweep with `B·K` rows or, where `D < K`, one forward sweep of the unit
@@ -95,12 +96,17 @@ impl<T: Scalar> Trace<'_, T> {
     /// The same in one backward sweep, whose buffer at the input the array becomes.
     fn sweep_into(&self, jacobian: &mut Array3<T>) {
         let (shape, mut sweep) = (jacobian.dim(), Kept::<Rows<T>>::take());
-        let identity = Array2::eye(self.network.outputs());
         sweep.slots.resize_with(self.network.slots.len(), Vec::new);
         sweep.slots[0] = std::mem::take(jacobian).into_raw_vec_and_offset().0;
-        sweep.backward(&self.part(self.all()), Seeds::Shared(identity.view()), 0..1);
+        sweep.backward(&self.part(self.all()), Seeds::identity(shape.1), 0..1);
         let rows = std::mem::take(&mut sweep.slots[0]);
         *jacobian = Array3::from_shape_vec(shape, rows).expect("K rows of D for each sample");
+    }
+
+    /// The Jacobian `J: [K, D]` of each sample as a [`LinearOperator`], which is never formed. Cost: one row of a sweep for each
+    /// product.
+    pub fn jacobian_operator(&self) -> JacobianOperator<'_, 'n, T> {
+        JacobianOperator(self)
     }
 
     /// Calls `visit` with the Jacobians in blocks, in order, using at most `memory` bytes of sweep buffers.
@@ -143,8 +149,8 @@ impl<T: Scalar> Trace<'_, T> {
         for samples in blocks(self.samples(), (fit / k).max(1)) {
             let gated = self.part(samples.clone());
             for rows in blocks(k, fit.min(k)) {
-                let units = unit_rows(rows.clone(), k);
-                sweep.backward(&gated, Seeds::Shared(units.view()), 0..1);
+                let (first, count) = (rows.start, rows.len());
+                sweep.backward(&gated, Seeds::Unit { first, count }, 0..1);
                 let shape = (samples.len(), rows.len(), d);
                 let block = JacobianBlock {
                     samples: samples.clone(),
@@ -167,11 +173,40 @@ impl<T: Scalar> Trace<'_, T> {
     }
 }
 
-/// Some rows of the `K×K` identity.
-fn unit_rows<T: Scalar>(rows: Range<usize>, k: usize) -> Array2<T> {
-    let mut units = Array2::zeros((rows.len(), k));
-    units.slice_mut(s![.., rows]).diag_mut().fill(T::ONE);
-    units
+/// The Jacobian of each sample as a [`LinearOperator`].
+#[derive(Clone, Copy, Debug)]
+pub struct JacobianOperator<'t, 'n, T>(&'t Trace<'n, T>);
+
+impl<T: Scalar> LinearOperator<T> for JacobianOperator<'_, '_, T> {
+    fn samples(&self) -> usize {
+        self.0.samples()
+    }
+
+    fn shape(&self) -> (usize, usize) {
+        (self.0.network.outputs(), self.0.network.inputs())
+    }
+
+    fn apply_block(&self, v: ArrayView3<T>) -> Result<Array3<T>> {
+        let ((k, d), rows) = (self.shape(), v.shape()[1]);
+        check_shape("tangents", &[self.samples(), rows, d], v.shape())?;
+        block("J v", (self.samples(), rows, k), self.0.carry_forward(v))
+    }
+
+    fn apply_transpose_block(&self, u: ArrayView3<T>) -> Result<Array3<T>> {
+        let ((k, d), rows) = (self.shape(), u.shape()[1]);
+        check_shape("cotangents", &[self.samples(), rows, k], u.shape())?;
+        block("Jᵀu", (self.samples(), rows, d), self.0.carry_backward(u))
+    }
+}
+
+/// Rows of samples, if they are finite.
+fn block<T: Scalar>(
+    what: &str,
+    shape: (usize, usize, usize),
+    entries: Vec<T>,
+) -> Result<Array3<T>> {
+    check_array(what, &[shape.0, shape.1, shape.2], &entries)?;
+    Ok(Array3::from_shape_vec(shape, entries).expect("rows of each sample"))
 }
 
 #[cfg(test)]

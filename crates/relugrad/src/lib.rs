@@ -31,6 +31,7 @@
 //! - A [`Network`] is made by a [`Builder`] or an [`Mlp`].
 //! - [`Network::trace`] runs a batch; a [`Trace`] answers for logits, [`ActivationPattern`], Jacobian, JVP, VJP, Gram
 //!   matrix, input gradient, and [`Curvature`].
+//! - The Jacobian and the [`Curvature`] are [`LinearOperator`]s too, for iterative solvers.
 //! - [`Cotangents`] and [`Tangents`] are the sweeps under it all, for derivatives of one's own.
 //! - An [`Objective`] is a [`Loss`] with weighted [`Penalty`]s: values and exact parameter gradients.
 //! - A [`Region`] is the polyhedron around a sample on which the network is affine: its map, hyperplanes, distances. A
@@ -62,6 +63,7 @@ pub mod loss;
 mod network;
 mod norm;
 mod objective;
+mod operator;
 mod parallel;
 mod parameters;
 mod pattern;
@@ -78,7 +80,7 @@ pub use audit::Audit;
 pub use curvature::{Curvature, Eigenpairs};
 pub use error::{Error, Result};
 pub use finite_difference::{FiniteDifference, Scheme};
-pub use jacobian::{JacobianBlock, SWEEP_MEMORY};
+pub use jacobian::{JacobianBlock, JacobianOperator, SWEEP_MEMORY};
 pub use loss::{Loss, Targets};
 /// Inputs, Jacobians and gradients are arrays of this version of `ndarray`.
 pub use ndarray;
@@ -88,6 +90,7 @@ pub use network::{
 };
 pub use norm::Norm;
 pub use objective::{Evaluation, Objective, Route, Stage, Term, Workspace};
+pub use operator::LinearOperator;
 pub use parallel::GoOn;
 pub use parameters::{ParameterInfo, Parameters};
 pub use pattern::ActivationPattern;

@@ -141,7 +141,7 @@ impl<T: Scalar + WritableElement> Results<T> {
         let square = trace.curvature(&Loss::SquaredError)?;
         let array = Array::JacobianFrobeniusSquared;
         self.push(group, array, "jacobian_frobenius_squared", || {
-            Ok(square.trace()?.to_vec())
+            Ok(square.hessian_trace()?.to_vec())
         })?;
         self.push(group, Array::JacobianSpectral, "jacobian_spectral", || {
             Ok(square.spectral_norm()?.mapv(f64::sqrt).to_vec())
@@ -160,7 +160,7 @@ impl<T: Scalar + WritableElement> Results<T> {
             self.push_rows(Array::Hvp, "hvp", hv);
         }
         self.push(group, Array::HessianTrace, "hessian_trace", || {
-            Ok(curvature.trace()?.to_vec())
+            Ok(curvature.hessian_trace()?.to_vec())
         })?;
         self.push(group, Array::HessianFrobenius, "hessian_frobenius", || {
             Ok(curvature.frobenius_norm()?.to_vec())

@@ -3,7 +3,7 @@
 //! With `A = ∂φ/∂J` the part of the parameter gradient is `Σ c_l t_{l−1}ᵀ` with the cotangents `c` of all `K` unit rows and the
 //! tangents `t` of `A`. Samples are taken in blocks, one after the other, so that memory is that of a few Jacobians.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::ArrayView2;
 use rayon::prelude::*;
 
 use super::forward::{Adjoint, Context};
@@ -23,7 +23,6 @@ use crate::sweep::{Gated, Seeds, weight_gradient};
 #[derive(Clone, Debug, Default)]
 pub(super) struct RowsStage<T> {
     pair: SweepPair<T>,
-    identity: Array2<T>,
     /// `A` of a block's samples; `[samples, K, D]`.
     a: Vec<T>,
 }
@@ -41,9 +40,6 @@ impl<T: Scalar> RowsStage<T> {
             return Ok(());
         }
         let (network, k, d) = (at.network, at.network.outputs(), at.network.inputs());
-        if self.identity.nrows() != k {
-            self.identity = Array2::eye(k);
-        }
         let row_bytes = network.row_entries() * size_of::<T>();
         let together = (SWEEP_MEMORY / (k * row_bytes)).max(1);
         for samples in blocks(at.forward.samples(), together) {
@@ -52,8 +48,8 @@ impl<T: Scalar> RowsStage<T> {
                 pattern: &at.forward.record.pattern,
                 samples: samples.clone(),
             };
-            let seeds = Seeds::Shared(self.identity.view());
-            self.pair.cotangents.backward(&gated, seeds, gated.nodes());
+            let cotangents = &mut self.pair.cotangents;
+            cotangents.backward(&gated, Seeds::identity(k), gated.nodes());
             check_finite("the Jacobian", k * d, self.pair.cotangents.at_input())?;
             self.a.clear();
             self.a.resize(samples.len() * k * d, T::ZERO);

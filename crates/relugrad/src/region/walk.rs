@@ -293,7 +293,7 @@ impl<T: Scalar> Walk<'_, T> {
     pub(super) fn fresh_jacobian(&mut self) -> Result<Array2<T>> {
         let mut rows = std::mem::take(&mut self.rows);
         let (k, d) = (self.network.outputs(), self.network.inputs());
-        rows.backward(&self.gated(), Seeds::Shared(Array2::eye(k).view()), 0..1);
+        rows.backward(&self.gated(), Seeds::identity(k), 0..1);
         let entries = rows.at_input().to_vec();
         self.rows = rows;
         check_finite(JACOBIAN, d, &entries)?;

@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use ndarray::ArrayView2;
-
 use super::Seeds;
 use super::rows::{Gated, Rows, repeat};
 use crate::buffer::Buffer;
@@ -47,7 +45,32 @@ impl<T: Scalar> Rows<T> {
         let network = gated.network;
         self.begin((gated.samples.len(), seeds.rows()), wanted);
         let (rest, shared) = match seeds {
-            Seeds::Shared(seeds) => self.shared_seeds(gated, seeds),
+            Seeds::Shared(seeds) => {
+                let seeds = Buffer::of(seeds.iter().copied());
+                self.shared_seeds(
+                    gated,
+                    |to| repeat(&seeds, to),
+                    |dense, parameters, to| {
+                        let given = Given::new(parameters, seeds.len() / dense.outputs);
+                        dense.transpose(given, 0, &seeds, false, to);
+                    },
+                )
+            }
+            Seeds::Unit { first, count } => {
+                let k = network.outputs();
+                let write = |to: &mut [T]| {
+                    to.fill(T::ZERO);
+                    for units in to.chunks_exact_mut(count * k) {
+                        let entries = units[first..].iter_mut().step_by(k + 1);
+                        entries.take(count).for_each(|entry| *entry = T::ONE);
+                    }
+                };
+                self.shared_seeds(gated, write, |dense, parameters, to| {
+                    to.copy_from_slice(
+                        &parameters[dense.weight + first * dense.inputs..][..to.len()],
+                    );
+                })
+            }
             Seeds::PerSample(seeds) => {
                 self.make_room_backward(network, None);
                 let seeds = seeds.as_standard_layout();
@@ -62,20 +85,20 @@ impl<T: Scalar> Rows<T> {
         });
     }
 
-    /// Writes shared seeds at the output. If that is a dense layer, their product with its weight is the same for every sample,
-    /// so it is formed once, and written for every sample only where it is wanted or gates have to close it at once. Returns
+    /// Writes shared seeds at the output, for every sample, as `write` does. If that is a dense layer, their product with its
+    /// weight, which `times` writes, is the same for every sample, so it is formed once, and written for every sample only where it is wanted or gates have to close it at once. Returns
     /// through which nodes cotangents are still to be carried, and what is not written.
     fn shared_seeds(
         &mut self,
         gated: &Gated<T>,
-        seeds: ArrayView2<T>,
+        write: impl FnOnce(&mut [T]),
+        times: impl FnOnce(&Dense, &[T], &mut [T]),
     ) -> (Range<usize>, Shared<T>) {
         let (network, nodes) = (gated.network, gated.nodes());
         let output = network.output();
         let unwritten = self.unwritten(gated);
         self.make_room_backward(network, unwritten);
-        let seeds = Buffer::of(seeds.iter().copied());
-        repeat(&seeds, &mut self.slots[output.slot]);
+        write(&mut self.slots[output.slot]);
         let Some(dense) = whole_dense(output) else {
             return (nodes, None);
         };
@@ -84,8 +107,7 @@ impl<T: Scalar> Rows<T> {
             return (rest, None);
         }
         let mut product = Buffer::uncleared(self.rows * dense.inputs);
-        let given = Given::new(network.parameters().values(), self.rows);
-        dense.transpose(given, 0, &seeds, false, &mut product);
+        times(dense, network.parameters().values(), &mut product);
         if let Some(slot) = unwritten {
             return (rest, Some((slot, product)));
         }

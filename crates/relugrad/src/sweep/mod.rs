@@ -12,7 +12,7 @@ mod rows;
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
 
 use crate::buffer::Kept;
-use crate::error::{Result, check_array, check_finite, check_shape};
+use crate::error::{Error, Result, check_array, check_finite, check_shape};
 use crate::network::map::Share;
 use crate::parameters::Parameters;
 use crate::scalar::Scalar;
@@ -28,14 +28,30 @@ pub enum Seeds<'a, T> {
     Shared(ArrayView2<'a, T>),
     /// Each sample's own rows; `[B, R, K]`.
     PerSample(ArrayView3<'a, T>),
+    /// Rows of the identity, the same for every sample, so that rows of the Jacobian itself arrive at the input.
+    Unit {
+        /// The logit of the first of them.
+        first: usize,
+        /// How many they are.
+        count: usize,
+    },
 }
 
 impl<T: Scalar> Seeds<'_, T> {
+    /// The identity for `K` logits: all rows of the Jacobian.
+    pub fn identity(outputs: usize) -> Self {
+        Seeds::Unit {
+            first: 0,
+            count: outputs,
+        }
+    }
+
     /// Number of rows `R`.
     pub fn rows(&self) -> usize {
         match self {
             Seeds::Shared(seeds) => seeds.nrows(),
             Seeds::PerSample(seeds) => seeds.shape()[1],
+            Seeds::Unit { count, .. } => *count,
         }
     }
 
@@ -44,6 +60,17 @@ impl<T: Scalar> Seeds<'_, T> {
             Seeds::Shared(s) => check_shape("seeds", &[s.nrows(), outputs], s.shape()),
             Seeds::PerSample(s) => {
                 check_shape("seeds", &[samples, s.shape()[1], outputs], s.shape())
+            }
+            Seeds::Unit { first, count } => {
+                let end = first.saturating_add(*count);
+                if end <= outputs {
+                    return Ok(());
+                }
+                Err(Error::OutOfRange {
+                    option: "end of the unit seeds".into(),
+                    value: end as f64,
+                    expected: "at most the number of logits",
+                })
             }
         }
     }
@@ -187,11 +214,7 @@ impl<T: Scalar> Trace<'_, T> {
             &[self.samples(), self.network.inputs()],
             tangent.shape(),
         )?;
-        let mut rows = Kept::<Rows<T>>::take();
-        let tangent = tangent.as_standard_layout();
-        let tangent = tangent.as_slice().expect("standard layout");
-        rows.forward(&self.gated(), 1, tangent);
-        let output = rows.at_output(self.network).to_vec();
+        let output = self.carry_forward(tangent.insert_axis(Axis(1)));
         check_finite("J v", self.network.outputs(), &output)?;
         Ok(one_row(output, self.network.outputs()))
     }
@@ -203,12 +226,25 @@ impl<T: Scalar> Trace<'_, T> {
     pub fn vjp(&self, cotangent: ArrayView2<T>) -> Result<Array2<T>> {
         let expected = [self.samples(), self.network.outputs()];
         check_shape("cotangent", &expected, cotangent.shape())?;
-        let mut rows = Kept::<Rows<T>>::take();
-        let seeds = Seeds::PerSample(cotangent.insert_axis(Axis(1)));
-        rows.backward(&self.gated(), seeds, 0..1);
-        let input = rows.at_input().to_vec();
+        let input = self.carry_backward(cotangent.insert_axis(Axis(1)));
         check_finite("Jᵀu", self.network.inputs(), &input)?;
         Ok(one_row(input, self.network.inputs()))
+    }
+
+    /// `A Jᵀ` for rows `A: [B, R, D]` of each sample; `[B, R, K]`.
+    pub(crate) fn carry_forward(&self, rows: ArrayView3<T>) -> Vec<T> {
+        let mut sweep = Kept::<Rows<T>>::take();
+        let (count, rows) = (rows.shape()[1], rows.as_standard_layout());
+        let rows = rows.as_slice().expect("standard layout");
+        sweep.forward(&self.gated(), count, rows);
+        sweep.at_output(self.network).to_vec()
+    }
+
+    /// `V J` for rows `V: [B, R, K]` of each sample; `[B, R, D]`.
+    pub(crate) fn carry_backward(&self, seeds: ArrayView3<T>) -> Vec<T> {
+        let mut sweep = Kept::<Rows<T>>::take();
+        sweep.backward(&self.gated(), Seeds::PerSample(seeds), 0..1);
+        sweep.at_input().to_vec()
     }
 
     /// `Σ_samples ∂⟨u, f(x)⟩/∂θ`, the ordinary backward pass; `cotangent: [B, K]`.
@@ -237,4 +273,59 @@ impl<T: Scalar> Trace<'_, T> {
 
 fn one_row<T: Scalar>(values: Vec<T>, width: usize) -> Array2<T> {
     Array2::from_shape_vec((values.len() / width, width), values).expect("one row per sample")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Gate, Mlp};
+
+    #[test]
+    fn unit_seeds_are_rows_of_the_identity() {
+        for (widths, gate) in [(&[5, 7, 4][..], Gate::Relu), (&[3, 4], Gate::Abs)] {
+            let network = Mlp::new(widths).gate(gate).build::<f64>(2).unwrap();
+            let inputs = Array2::from_shape_fn((6, widths[0]), |(i, j)| ((3 * i + j) as f64).sin());
+            let trace = network.trace(inputs.view()).unwrap();
+            let identity = Array2::<f64>::eye(4);
+            for (first, count) in [(0, 4), (1, 2), (3, 1)] {
+                let rows = identity.slice(ndarray::s![first..first + count, ..]);
+                let expected = trace.cotangents(Seeds::Shared(rows)).unwrap();
+                let found = trace.cotangents(Seeds::Unit { first, count }).unwrap();
+                assert_eq!(found.at_input(), expected.at_input());
+                assert_eq!(
+                    at(&found.0, found.0.slots.len() - 1),
+                    at(&expected.0, found.0.slots.len() - 1)
+                );
+            }
+            let beyond = trace.cotangents(Seeds::Unit { first: 3, count: 2 });
+            assert!(matches!(beyond, Err(Error::OutOfRange { .. })));
+        }
+    }
+
+    #[test]
+    fn operators_are_transposes_of_each_other_and_blocks_of_vectors() {
+        use crate::LinearOperator;
+        let network = Mlp::new(&[5, 7, 4]).build::<f64>(2).unwrap();
+        let inputs = Array2::from_shape_fn((3, 5), |(i, j)| ((3 * i + j) as f64).sin());
+        let trace = network.trace(inputs.view()).unwrap();
+        let (jacobian, operator) = (trace.jacobian().unwrap(), trace.jacobian_operator());
+        let v = ndarray::Array3::from_shape_fn((3, 2, 5), |(b, r, i)| {
+            ((b + 7 * r + 2 * i) as f64).cos()
+        });
+        let products = operator.apply_block(v.view()).unwrap();
+        for (sample, j) in jacobian.outer_iter().enumerate() {
+            let (v, products) = (
+                v.index_axis(Axis(0), sample),
+                products.index_axis(Axis(0), sample),
+            );
+            assert!(products.abs_diff_eq(&v.dot(&j.t()), 1e-14));
+        }
+        let back = operator.apply_transpose_block(products.view()).unwrap();
+        let (forth, square) = ((&back * &v).sum(), (&products * &products).sum());
+        assert!((forth - square).abs() < 1e-12 * square);
+        let one = operator.apply(v.index_axis(Axis(1), 1)).unwrap();
+        assert!(one.abs_diff_eq(&products.index_axis(Axis(1), 1), 1e-14));
+        let wrong = operator.apply_transpose(Array2::zeros((3, 5)).view());
+        assert!(matches!(wrong, Err(Error::Shape { .. })));
+    }
 }

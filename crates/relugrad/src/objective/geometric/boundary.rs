@@ -127,8 +127,7 @@ impl<T: Scalar> GeometricStage<T> {
         }
         let gated = Gated::all(network, &forward.record);
         let cotangents = &mut self.pair.cotangents;
-        let identity = ndarray::Array2::eye(k);
-        cotangents.backward(&gated, Seeds::Shared(identity.view()), gated.nodes());
+        cotangents.backward(&gated, Seeds::identity(k), gated.nodes());
         check_finite("the Jacobian", k * d, cotangents.at_input())?;
         let length = if adjoint.is_some() {
             values.len() * k * d
