@@ -507,9 +507,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// The error without the name of the file in which it was found.
     pub fn problem(&self) -> &Error {
-        match self {
-            Error::InFile { problem, .. } => problem.problem(),
-            other => other,
+        if let Error::InFile { problem, .. } = self {
+            problem.problem()
+        } else {
+            self
         }
     }
 

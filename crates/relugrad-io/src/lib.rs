@@ -1,4 +1,6 @@
 #![doc = include_str!("../README.md")]
+// A new variant does not compile until every match has said what it means there.
+#![warn(clippy::wildcard_enum_match_arm)]
 // Whoever calls decides what is shown, and where.
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 

@@ -263,17 +263,23 @@ impl Arguments {
     /// A penalty with this command's options.
     fn penalty(&self, entry: &'static CatalogueEntry) -> relugrad::Result<Penalty> {
         let value = |option: &PenaltyOption| match option.name {
-            "step" => Some(OptionValue::Number(self.cure_step)),
-            "rows" => Some(OptionValue::Count(self.projections as u64)),
-            "seed" => Some(OptionValue::Count(self.first_seed)),
-            "nearest" => Some(OptionValue::Count(self.boundary_nearest as u64)),
-            "radius" => self.boundary_radius.map(OptionValue::Number),
-            _ => None,
+            "step" => Ok(Some(OptionValue::Number(self.cure_step))),
+            "rows" => Ok(Some(OptionValue::Count(self.projections as u64))),
+            "seed" => Ok(Some(OptionValue::Count(self.first_seed))),
+            "nearest" => Ok(Some(OptionValue::Count(self.boundary_nearest as u64))),
+            "radius" => Ok(self.boundary_radius.map(OptionValue::Number)),
+            // A configuration file may hold the direction; here it is as by default.
+            "held" => Ok(None),
+            name => Err(relugrad::Error::PenaltyOption {
+                penalty: entry.name.to_owned(),
+                problem: format!("no flag sets its option `{name}`"),
+            }),
         };
         let options = entry.options.iter();
         let options: Vec<(&str, OptionValue)> = options
-            .filter_map(|option| Some((option.name, value(option)?)))
-            .collect();
+            .filter_map(|option| Some((option.name, value(option).transpose()?)))
+            .map(|(name, value)| Ok((name, value?)))
+            .collect::<relugrad::Result<_>>()?;
         entry.with_options(&options)
     }
 

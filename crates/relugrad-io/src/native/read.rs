@@ -191,14 +191,16 @@ fn array_of<T: Scalar>(name: &str, tensor: &Tensor, budget: &Budget) -> Result<A
 
 fn decode<T: Scalar>(name: &str, tensor: &Tensor, budget: &Budget) -> Result<Vec<T>> {
     budget.array(tensor.shape, size_of::<T>(), || format!("tensor `{name}`"))?;
-    match tensor.dtype {
-        Dtype::F32 => convert(name, tensor, |bytes| f64::from(f32::from_le_bytes(bytes))),
-        Dtype::F64 => convert(name, tensor, f64::from_le_bytes),
-        other => Err(Error::Dtype {
-            tensor: name.to_owned(),
-            found: format!("{other:?}"),
-        }),
+    if tensor.dtype == Dtype::F32 {
+        return convert(name, tensor, |bytes| f64::from(f32::from_le_bytes(bytes)));
     }
+    if tensor.dtype == Dtype::F64 {
+        return convert(name, tensor, f64::from_le_bytes);
+    }
+    Err(Error::Dtype {
+        tensor: name.to_owned(),
+        found: format!("{:?}", tensor.dtype),
+    })
 }
 
 /// Entries of `N` bytes each, in the precision `T`.

@@ -74,12 +74,12 @@ impl Kind {
         while values.len() < count {
             let length = (count - values.len()).min(CHUNK / self.size) * self.size;
             let part = &mut chunk[..length];
-            reader
-                .read_exact(part)
-                .map_err(|error| match error.kind() {
-                    ErrorKind::UnexpectedEof => damaged("it ends before its entries do"),
-                    _ => damaged(error),
-                })?;
+            reader.read_exact(part).map_err(|error| {
+                match error.kind() == ErrorKind::UnexpectedEof {
+                    true => damaged("it ends before its entries do"),
+                    false => damaged(error),
+                }
+            })?;
             for entry in part.chunks_exact_mut(self.size) {
                 values.push(self.number(entry)?);
             }

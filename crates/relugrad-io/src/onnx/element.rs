@@ -123,7 +123,9 @@ impl Element {
             Float => f64::from(value as f32),
             Float16 => f16::from_f64(value).to_f64(),
             Bfloat16 => bf16::from_f64(value).to_f64(),
-            _ => value,
+            Double | Bool | Uint8 | Int8 | Uint16 | Int16 | Uint32 | Int32 | Uint64 | Int64 => {
+                value
+            }
         }
     }
 
@@ -137,15 +139,16 @@ impl Element {
             Int32 => i64::from(value as i32),
             Uint32 => i64::from(value as u32),
             Bool => i64::from(value != 0),
-            _ => value as i64,
+            Int64 | Uint64 | Float | Double | Float16 | Bfloat16 => value as i64,
         }
     }
 
     /// The number that is stored as `stored`.
     pub(super) fn whole(self, stored: i64) -> i128 {
-        match self {
-            Uint64 => i128::from(stored as u64),
-            _ => i128::from(stored),
+        if self == Uint64 {
+            i128::from(stored as u64)
+        } else {
+            i128::from(stored)
         }
     }
 
@@ -160,7 +163,7 @@ impl Element {
             Uint32 => (0, u32::MAX.into()),
             Uint64 => (0, u64::MAX.into()),
             Bool => (0, 1),
-            _ => (i64::MIN.into(), i64::MAX.into()),
+            Int64 | Float | Double | Float16 | Bfloat16 => (i64::MIN.into(), i64::MAX.into()),
         }
     }
 }

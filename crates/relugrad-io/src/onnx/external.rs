@@ -51,9 +51,12 @@ impl<'a> Beside<'a> {
             ))
         };
         let path = self.folder().join(location);
-        let (mut file, whole) = open_file(&path).map_err(|error| match error {
-            Error::Read { source, .. } => unread(&source),
-            other => unread(&other),
+        let (mut file, whole) = open_file(&path).map_err(|error| {
+            if let Error::Read { source, .. } = error {
+                unread(&source)
+            } else {
+                unread(&error)
+            }
         })?;
         self.check_place(&path).map_err(problem)?;
         if length > whole.saturating_sub(offset) {

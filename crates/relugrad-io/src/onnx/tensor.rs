@@ -225,7 +225,12 @@ fn typed(proto: &TensorProto, element: Element) -> Numbers {
         Element::Uint32 | Element::Uint64 => {
             whole(&mut proto.uint64_data.iter().map(|&v| v.into()))
         }
-        _ => whole(&mut proto.int32_data.iter().map(|&v| v.into())),
+        Element::Bool
+        | Element::Uint8
+        | Element::Int8
+        | Element::Uint16
+        | Element::Int16
+        | Element::Int32 => whole(&mut proto.int32_data.iter().map(|&v| v.into())),
     }
 }
 

@@ -136,9 +136,12 @@ impl Architecture {
         if text.ends_with(".toml") {
             let path = Path::new(text);
             let content = read_text(path)?;
-            let read = Architecture::from_toml(&content).map_err(|error| match error {
-                Error::Architecture { problem } => self::problem(format!("{text}: {problem}")),
-                other => other,
+            let read = Architecture::from_toml(&content).map_err(|error| {
+                if let Error::Architecture { problem } = error {
+                    self::problem(format!("{text}: {problem}"))
+                } else {
+                    error
+                }
             });
             let mut read = read?;
             read.name = text.to_owned();

@@ -47,9 +47,10 @@ impl Scale {
             layers: 0,
         };
         for (i, node) in nodes.iter().enumerate() {
-            let gain = match &node.map {
-                Map::Input => gain_of_inputs(inputs),
-                _ => gain(node, network.parameters().values()),
+            let gain = if let Map::Input = node.map {
+                gain_of_inputs(inputs)
+            } else {
+                gain(node, network.parameters().values())
             };
             scale.layers += usize::from(gain != 0.0);
             let before = |bounds: &Buffer<f64>, fold: fn(f64, f64) -> f64| {

@@ -128,27 +128,20 @@ impl<'n> Absolute<'n> {
         let in_place = node.in_place(self.network.nodes());
         let mut out = std::mem::take(&mut self.slots[node.slot]);
         let value = |input: usize| &self.slots[self.network.nodes()[input].slot][..];
-        match &node.map {
-            Map::Gate(gate) => {
-                let layer = self.pattern.view(gate.layer, &(0..1));
-                let input = (!in_place).then(|| value(node.inputs[0]));
-                write_sums(gate, &layer, input.unwrap_or(&out), &mut self.margins);
-                gate.tangent(&self.parameters, &layer, 1, input, &mut out);
-                if let (GateKind::Slope(gate), true) = (&gate.kind, affine) {
-                    gate.add_bounds(&layer, &mut out);
-                }
+        if let Map::Gate(gate) = &node.map {
+            let layer = self.pattern.view(gate.layer, &(0..1));
+            let input = (!in_place).then(|| value(node.inputs[0]));
+            write_sums(gate, &layer, input.unwrap_or(&out), &mut self.margins);
+            gate.tangent(&self.parameters, &layer, 1, input, &mut out);
+            if let (GateKind::Slope(gate), true) = (&gate.kind, affine) {
+                gate.add_bounds(&layer, &mut out);
             }
-            Map::Elementwise(map) if !in_place => {
-                let given = self.parameters.as_slice();
-                map.absolute(given, value(node.inputs[0]), affine, &mut out);
-            }
-            map if !in_place => {
-                if let Some(map) = map.affine::<f64>() {
-                    let inputs: Vec<&[f64]> = node.inputs.iter().map(|&i| value(i)).collect();
-                    map.apply(Given::new(&self.parameters, 1), &inputs, affine, &mut out);
-                }
-            }
-            _ => {}
+        } else if let (Map::Elementwise(map), false) = (&node.map, in_place) {
+            let given = self.parameters.as_slice();
+            map.absolute(given, value(node.inputs[0]), affine, &mut out);
+        } else if let (Some(map), false) = (node.map.affine::<f64>(), in_place) {
+            let inputs: Vec<&[f64]> = node.inputs.iter().map(|&i| value(i)).collect();
+            map.apply(Given::new(&self.parameters, 1), &inputs, affine, &mut out);
         }
         // Slopes, bounds and fillings may be negative.
         out.iter_mut().for_each(|entry| *entry = entry.abs());

@@ -212,9 +212,12 @@ impl<'a> Importer<'a> {
             )));
         }
         let before = self.builder.nodes().len();
-        let values = self.operator(index, call).map_err(|error| match error {
-            Error::Network(problem) => call.error(self.budget.explain(problem).to_string()),
-            other => other,
+        let values = self.operator(index, call).map_err(|error| {
+            if let Error::Network(problem) = error {
+                call.error(self.budget.explain(problem).to_string())
+            } else {
+                error
+            }
         })?;
         self.name_new_nodes(before, call.name())?;
         if node

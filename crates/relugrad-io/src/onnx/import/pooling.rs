@@ -93,13 +93,11 @@ impl<'a> Importer<'a> {
         let keep = call.flag("keepdims", true)?;
         let count: usize = axes.iter().map(|&a| x.dims[a]).product();
         let reduced = self.reduced(x, &axes, keep, call.operator() == "ReduceMax")?;
-        match reduced {
-            Value::Node(mean) if call.operator() == "ReduceSum" => {
-                let factor = ArrayD::from_elem(IxDyn(&[]), count as f64);
-                let id = self.builder.scale(mean.id, factor, false)?;
-                self.value(id, mean.dims)
-            }
-            other => Ok(other),
+        if let (Value::Node(mean), "ReduceSum") = (&reduced, call.operator()) {
+            let factor = ArrayD::from_elem(IxDyn(&[]), count as f64);
+            let id = self.builder.scale(mean.id, factor, false)?;
+            return self.value(id, mean.dims.clone());
         }
+        Ok(reduced)
     }
 }

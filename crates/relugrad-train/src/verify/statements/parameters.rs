@@ -56,9 +56,11 @@ fn biases<T: Scalar>(at: &Point<T>) -> Result<Check> {
 
 fn euler<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let mut residuals = Vec::new();
-    for penalty in [Penalty::Jacobian, Penalty::CrossLipschitz] {
+    let pairs = 2.0 * at.outputs() as f64;
+    for (penalty, times) in [(Penalty::Jacobian, 1.0), (Penalty::CrossLipschitz, pairs)] {
         let value = at.penalty(&penalty)?;
-        let size = euler_size(at, &penalty);
+        // To this the terms of `⟨W, ∂φ/∂W⟩` add up before anything cancels.
+        let size = times * at.jacobian_size().powi(2);
         for part in parts(at, &penalty)? {
             if part.name.ends_with("weight") {
                 let scale = norm(&part.value) * norm(&part.slope) + 2.0 * value.max(size);
@@ -71,13 +73,4 @@ fn euler<T: Scalar>(at: &Point<T>) -> Result<Check> {
         return Ok(Check::Rejected);
     }
     Ok(worst(residuals))
-}
-
-/// The value of a penalty before anything cancels: to it the terms of `⟨W, ∂φ/∂W⟩` add up.
-fn euler_size<T: Scalar>(at: &Point<T>, penalty: &Penalty) -> f64 {
-    let pairs = match penalty {
-        Penalty::CrossLipschitz => 2.0 * at.outputs() as f64,
-        _ => 1.0,
-    };
-    pairs * at.jacobian_size().powi(2)
 }

@@ -25,13 +25,13 @@ impl<T: Scalar> Network<T> {
                         node,
                         x: inputs[0],
                     };
-                    match &node.operation {
-                        Operation::MaxPool { window }
-                            if !window.ceil && window.padding == [[0, 0], [0, 0]] =>
-                        {
-                            steps.pool(window)?
-                        }
-                        _ => steps.windows(max)?,
+                    if let Operation::MaxPool { window } = &node.operation
+                        && !window.ceil
+                        && window.padding == [[0, 0], [0, 0]]
+                    {
+                        steps.pool(window)?
+                    } else {
+                        steps.windows(max)?
                     }
                 }
                 Some(GateKind::Slope(_)) | None => return builder.add(self.spec(node), inputs),

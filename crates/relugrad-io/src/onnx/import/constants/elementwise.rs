@@ -133,10 +133,12 @@ impl<'a> Importer<'a> {
         let dims = x.dims.clone();
         let Numbers::Real(values) = &x.numbers else {
             let values = self.wholes(x).into_iter();
-            let mut result = match to {
-                Element::Float => Tensor::real(to, dims, values.map(|v| f64::from(v as f32))),
-                to if to.is_real() => Tensor::real(to, dims, values.map(|v| v as f64)),
-                to => Tensor::whole(to, dims, values),
+            let mut result = if to == Element::Float {
+                Tensor::real(to, dims, values.map(|v| f64::from(v as f32)))
+            } else if to.is_real() {
+                Tensor::real(to, dims, values.map(|v| v as f64))
+            } else {
+                Tensor::whole(to, dims, values)
             };
             // A weight kept in whole numbers has the gradient of the real number that it is made.
             if to.is_real() {
