@@ -20,8 +20,9 @@ const TIMES: u64 = 64;
 /// What a node costs with its name and its tables, besides its numbers.
 const NODE: u64 = 2048;
 
-/// What a value of a node takes while a network is computed.
-const VALUE: u64 = 8;
+/// What a value of a node takes while a network and its derivatives are computed: itself, and its place in a row of the
+/// backward sweep and in one of the forward sweep. More rows are a matter of the command that asks for them.
+const VALUE: u64 = 24;
 
 /// What an entry of a network's table of places takes.
 const PLACE: u64 = 4;
@@ -148,7 +149,7 @@ impl Budget {
         })
     }
 
-    /// Pays for the values that a network's nodes hold for one input.
+    /// Pays for the values that a network's nodes hold for one input and a row of each sweep.
     ///
     /// # Errors
     /// [`Error::Memory`] if less is left.

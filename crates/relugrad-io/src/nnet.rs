@@ -108,12 +108,10 @@ fn read(text: &str, budget: &Budget) -> Result<Model> {
     }
     node = builder.scale(node, vector(vec![ranges[inputs]]), false)?;
     node = builder.shift(node, vector(vec![means[inputs]]), false)?;
+    let network = builder.build(node)?;
+    budget.values(&network)?;
     let note = "inputs are not moved into the box of their least and largest values".to_owned();
-    Ok(Model::own(
-        builder.build(node)?,
-        Metadata::new(),
-        vec![note],
-    ))
+    Ok(Model::own(network, Metadata::new(), vec![note]))
 }
 
 /// The lines of numbers.
@@ -252,5 +250,15 @@ mod tests {
         }
         let huge = TEXT.replace("2,2,1,\n", "999999999,2,1,\n");
         assert!(matches!(nnet_from_str(&huge), Err(Error::NNet { .. })));
+    }
+    #[test]
+    fn values_of_its_nodes_are_paid_last() {
+        let within = |memory| {
+            let memory = Some(memory);
+            read(TEXT, &Limits { memory }.budget(0))
+        };
+        let needed = (0..1 << 20).find(|&memory| within(memory).is_ok()).unwrap();
+        let error = within(needed - 1).unwrap_err().to_string();
+        assert!(error.contains("13 values for one input"), "{error}");
     }
 }
