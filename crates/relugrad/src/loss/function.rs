@@ -80,6 +80,11 @@ pub trait LossFunction: fmt::Debug + Send + Sync {
     /// of a sentence that begins with the loss's name.
     fn check(&self, targets: TargetKind, outputs: usize) -> Result<(), String>;
 
+    /// Its options with their values: with the name they are its identity, by which a training is resumed.
+    fn options(&self) -> Vec<(&'static str, f64)> {
+        Vec::new()
+    }
+
     /// Whether its options are in range.
     ///
     /// # Errors
@@ -91,6 +96,11 @@ pub trait LossFunction: fmt::Debug + Send + Sync {
     /// Number of classes that labels may be of, where [`check`](Self::check) allows labels. As many as logits by default.
     fn classes(&self, outputs: usize) -> usize {
         outputs
+    }
+
+    /// Number of logits that tell so many classes apart. As many by default.
+    fn outputs(&self, classes: usize) -> usize {
+        classes
     }
 
     /// Writes the target vector of a label into zeros. Its unit vector by default.

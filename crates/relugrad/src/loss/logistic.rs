@@ -1,8 +1,14 @@
 //! `ℓ = log(1 + exp f) − t f` for one logit.
 
-use super::{LossFunction, TargetKind};
+use super::{Loss, LossEntry, LossFunction, TargetKind};
 
-pub(super) const NAME: &str = "logistic";
+pub(super) const ENTRY: LossEntry = LossEntry {
+    name: "logistic",
+    formula: "log(1 + exp f) − y f",
+    meaning: "two classes, with one logit",
+    options: &[],
+    make: |_| Loss::Logistic,
+};
 
 /// The state is `σ(f)` and `σ(−f)`.
 #[derive(Debug)]
@@ -10,7 +16,7 @@ pub(crate) struct Logistic;
 
 impl LossFunction for Logistic {
     fn name(&self) -> &str {
-        NAME
+        ENTRY.name
     }
 
     fn check(&self, targets: TargetKind, outputs: usize) -> Result<(), String> {
@@ -24,6 +30,10 @@ impl LossFunction for Logistic {
 
     fn classes(&self, _: usize) -> usize {
         2
+    }
+
+    fn outputs(&self, _: usize) -> usize {
+        1
     }
 
     fn class_target(&self, label: usize, target: &mut [f64]) {

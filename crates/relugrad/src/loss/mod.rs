@@ -12,6 +12,7 @@ mod targets;
 use std::ops::Deref;
 
 use crate::buffer::Buffer;
+use crate::error::{Error, Result};
 use crate::linalg::{symmetrise, transpose};
 use crate::scalar::Scalar;
 use logistic::Logistic;
@@ -40,6 +41,21 @@ pub enum Loss {
     SquaredError,
     /// A loss from outside this crate.
     Own(OwnLoss),
+}
+
+/// What is known about a built-in loss.
+#[derive(Debug)]
+pub struct LossEntry {
+    /// Its name in options and files.
+    pub name: &'static str,
+    /// Its definition at a sample.
+    pub formula: &'static str,
+    /// What it is for.
+    pub meaning: &'static str,
+    /// Its options with their defaults.
+    pub options: &'static [(&'static str, f64)],
+    /// Makes it with a value for each option.
+    pub make: fn(&[f64]) -> Loss,
 }
 
 /// A [`LossFunction`] from outside this crate.
@@ -88,22 +104,74 @@ impl Loss {
         Loss::Own(OwnLoss(function))
     }
 
-    /// The usual loss for classes: logistic for one logit, softmax cross-entropy for more.
-    pub fn for_classes(outputs: usize) -> Loss {
-        match outputs {
-            1 => Loss::Logistic,
-            _ => Loss::softmax_cross_entropy(),
+    /// The usual loss: squared error for values; for classes, logistic for one logit and softmax cross-entropy for more.
+    pub fn for_targets(targets: TargetKind, outputs: usize) -> Loss {
+        match (targets, outputs) {
+            (TargetKind::Values, _) => Loss::SquaredError,
+            (TargetKind::Classes | TargetKind::Probabilities, 1) => Loss::Logistic,
+            (TargetKind::Classes | TargetKind::Probabilities, _) => Loss::softmax_cross_entropy(),
         }
+    }
+
+    /// All built-in losses.
+    pub fn catalogue() -> &'static [LossEntry] {
+        &[
+            softmax_cross_entropy::ENTRY,
+            logistic::ENTRY,
+            squared_error::ENTRY,
+        ]
     }
 
     /// Its name in options and files.
     pub fn name(&self) -> &str {
         match self {
-            Loss::SoftmaxCrossEntropy { .. } => softmax_cross_entropy::NAME,
-            Loss::Logistic => logistic::NAME,
-            Loss::SquaredError => squared_error::NAME,
+            Loss::SoftmaxCrossEntropy { .. } => softmax_cross_entropy::ENTRY.name,
+            Loss::Logistic => logistic::ENTRY.name,
+            Loss::SquaredError => squared_error::ENTRY.name,
             Loss::Own(own) => own.0.name(),
         }
+    }
+
+    /// Its options with their values, which with its name are its identity in files.
+    pub fn options(&self) -> Vec<(&'static str, f64)> {
+        self.function().options()
+    }
+
+    /// The number of classes that so many logits tell apart.
+    pub fn classes(&self, outputs: usize) -> usize {
+        self.function().classes(outputs)
+    }
+
+    /// The number of logits that tell so many classes apart.
+    pub fn outputs(&self, classes: usize) -> usize {
+        self.function().outputs(classes)
+    }
+
+    /// Refuses options that are out of range, targets that it is not defined for, and a number of logits.
+    ///
+    /// # Errors
+    /// [`Error::Loss`] with what to take instead, and [`Error::OutOfRange`].
+    pub fn check(&self, targets: TargetKind, outputs: usize) -> Result<()> {
+        let function = self.function();
+        function.check_options()?;
+        let unfit = |problem| Error::Loss {
+            loss: self.name().to_owned(),
+            problem,
+        };
+        function.check(targets, outputs).map_err(unfit)
+    }
+
+    /// The loss of a sample with logits `[K]` and its residual `r = ∂ℓ/∂f`, `[K]`.
+    ///
+    /// # Errors
+    /// Those of [`check`](Self::check) and of the targets.
+    pub fn evaluate(&self, logits: &[f64], targets: &Targets<f64>) -> Result<(f64, Vec<f64>)> {
+        let (k, mut target) = (logits.len(), Vec::new());
+        targets.resolve(self, 1, k, &mut target)?;
+        let (mut residual, mut state) = (vec![0.0; k], vec![0.0; 2 * k]);
+        let function = self.function();
+        let value = function.evaluate(logits, &target, &mut residual, &mut state);
+        Ok((value, residual))
     }
 
     pub(crate) fn function(&self) -> Function {

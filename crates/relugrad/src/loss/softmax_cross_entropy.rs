@@ -2,12 +2,20 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{LossFunction, TargetKind};
+use super::{Loss, LossEntry, LossFunction, TargetKind};
 use crate::buffer::Buffer;
 use crate::error::Error;
 use crate::linalg::sum_of_pairs;
 
-pub(super) const NAME: &str = "softmax-cross-entropy";
+pub(super) const ENTRY: LossEntry = LossEntry {
+    name: "softmax-cross-entropy",
+    formula: "log Σ exp f_k − f_y",
+    meaning: "classes, with a logit for each",
+    options: &[("label-smoothing", 0.0)],
+    make: |options| Loss::SoftmaxCrossEntropy {
+        label_smoothing: options[0],
+    },
+};
 
 /// The state is `p` followed by `1 − p`, the latter summed from the other classes where `p` is the largest, so
 /// that it keeps its relative accuracy when one class is almost certain.
@@ -19,7 +27,11 @@ pub(crate) struct SoftmaxCrossEntropy {
 
 impl LossFunction for SoftmaxCrossEntropy {
     fn name(&self) -> &str {
-        NAME
+        ENTRY.name
+    }
+
+    fn options(&self) -> Vec<(&'static str, f64)> {
+        vec![(ENTRY.options[0].0, self.label_smoothing)]
     }
 
     fn check(&self, targets: TargetKind, _: usize) -> Result<(), String> {
@@ -31,7 +43,7 @@ impl LossFunction for SoftmaxCrossEntropy {
             return Ok(());
         }
         Err(Error::OutOfRange {
-            option: "label_smoothing".into(),
+            option: "label-smoothing".into(),
             value: self.label_smoothing,
             expected: "in [0, 1]",
         })

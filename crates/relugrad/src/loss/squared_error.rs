@@ -1,8 +1,14 @@
 //! `ℓ = ½ ‖f − y‖²`.
 
-use super::{LossFunction, TargetKind};
+use super::{Loss, LossEntry, LossFunction, TargetKind};
 
-pub(super) const NAME: &str = "squared-error";
+pub(super) const ENTRY: LossEntry = LossEntry {
+    name: "squared-error",
+    formula: "½ ‖f − y‖²",
+    meaning: "values; of classes their unit vectors",
+    options: &[],
+    make: |_| Loss::SquaredError,
+};
 
 /// It needs no state: its Hessian is the identity.
 #[derive(Debug)]
@@ -10,7 +16,7 @@ pub(crate) struct SquaredError;
 
 impl LossFunction for SquaredError {
     fn name(&self) -> &str {
-        NAME
+        ENTRY.name
     }
 
     fn check(&self, _: TargetKind, _: usize) -> Result<(), String> {

@@ -66,12 +66,7 @@ impl<T: Scalar> Targets<'_, T> {
         out: &mut Vec<f64>,
     ) -> Result<()> {
         let (function, kind) = (loss.function(), self.kind());
-        function.check_options()?;
-        let unfit = |problem| Error::Loss {
-            loss: loss.name().to_owned(),
-            problem,
-        };
-        function.check(kind, outputs).map_err(unfit)?;
+        loss.check(kind, outputs)?;
         out.clear();
         out.resize(samples * outputs, 0.0);
         match self {
@@ -103,7 +98,8 @@ impl<T: Scalar> Targets<'_, T> {
         }
     }
 
-    fn kind(&self) -> TargetKind {
+    /// What they are.
+    pub fn kind(&self) -> TargetKind {
         match self {
             Targets::Classes(_) => TargetKind::Classes,
             Targets::Probabilities(_) => TargetKind::Probabilities,

@@ -26,6 +26,10 @@ impl Described for CrossLipschitz {
     fn promises(&self) -> Promises {
         Promises::logit_differences().with_degree(2).of_jacobian()
     }
+
+    fn instead_of_classes(&self) -> Option<&'static str> {
+        Some("jacobian")
+    }
 }
 
 impl GramPenalty for CrossLipschitz {

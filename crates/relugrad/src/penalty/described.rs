@@ -20,6 +20,12 @@ pub trait Described: fmt::Debug + Send + Sync {
         Promises::default()
     }
 
+    /// What to take in its place where there are no classes to compare (values to regress to, or a single logit), if it compares
+    /// classes.
+    fn instead_of_classes(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Whether its options are in range.
     ///
     /// # Errors

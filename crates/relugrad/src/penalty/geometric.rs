@@ -68,6 +68,15 @@ impl Described for Geometric {
         entry.name
     }
 
+    fn instead_of_classes(&self) -> Option<&'static str> {
+        match self {
+            Geometric::Kinks { .. } | Geometric::Region(_) => None,
+            Geometric::Decision(_) | Geometric::Margin(_) => {
+                Some("region-boundary-linf, -l2 or -l1")
+            }
+        }
+    }
+
     fn options(&self) -> Vec<(&'static str, OptionValue)> {
         match self {
             Geometric::Kinks { step, direction } => step_options(*step, *direction),

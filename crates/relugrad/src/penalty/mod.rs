@@ -274,6 +274,12 @@ impl Penalty {
         self.door().described().promises()
     }
 
+    /// What to take in its place where there are no classes to compare (values to regress to, or a single logit), if it compares
+    /// classes.
+    pub fn instead_of_classes(&self) -> Option<&'static str> {
+        self.door().described().instead_of_classes()
+    }
+
     /// Whether it comes through the Gram matrix `J Jᵀ` of each sample. All such penalties of an objective share one pair of
     /// sweeps.
     pub fn is_function_of_gram(&self) -> bool {

@@ -14,7 +14,7 @@ mod slice;
 mod tests;
 mod walk;
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, concatenate};
 
 use crate::error::{Error, Result, check_finite};
 use crate::network::Network;
@@ -226,21 +226,32 @@ impl<T: Scalar> Region<'_, T> {
         Ok(())
     }
 
-    /// The classes other than `class` by their distance in the region's affine map, nearest first.
+    /// The classes other than `class` by their distance in the region's affine map, nearest first. A single logit is that of
+    /// class 1 beside 0 for class 0.
     ///
     /// # Errors
     /// [`Error::Label`] if there is no such class, [`Error::NotFinite`] for a Jacobian or a distance whose numbers overflow.
     pub fn rivals(&self, class: usize, norm: Norm) -> Result<Vec<Rival>> {
-        let k = self.trace.network().outputs();
-        if class >= k {
+        let classes = self.trace.network().outputs().max(2);
+        if class >= classes {
             return Err(Error::Label {
                 sample: 0,
                 label: class,
-                classes: k,
+                classes,
             });
         }
         let jacobian = self.trace.jacobian()?.index_axis_move(Axis(0), 0);
-        rivals(self.logits(), jacobian.view(), class, norm)
+        let logits = self.logits();
+        if logits.len() == 1 {
+            let pair = concatenate![Axis(0), [T::ZERO], logits];
+            let rows = concatenate![
+                Axis(0),
+                Array2::from_elem((1, jacobian.ncols()), T::ZERO),
+                jacobian
+            ];
+            return rivals(pair.view(), rows.view(), class, norm);
+        }
+        rivals(logits, jacobian.view(), class, norm)
     }
 
     /// The largest radius within which, provably, every input has the class `class`: the distance to the decision boundary

@@ -100,13 +100,18 @@ pub struct Slice {
 }
 
 impl Cell {
-    /// The parts where each class has the largest logit, by class; in a tie the first.
+    /// The parts where each class has the largest logit, by class; in a tie the first. A single logit is that of class 1 beside
+    /// 0 for class 0.
     pub fn classes(&self) -> Vec<(usize, Polygon)> {
+        let logits = match self.logits[..] {
+            [single] => &[[0.0; 3], single],
+            ref logits => logits,
+        };
         let mut parts = vec![(0, self.polygon.clone())];
-        for class in 1..self.logits.len() {
+        for class in 1..logits.len() {
             let mut next = Vec::with_capacity(parts.len());
             for (leader, polygon) in parts {
-                let gap = difference(self.logits[class], self.logits[leader]);
+                let gap = difference(logits[class], logits[leader]);
                 let (stays, goes) = polygon.cut(gap, Edge::Classes(leader, class));
                 next.extend(stays.map(|polygon| (leader, polygon)));
                 next.extend(goes.map(|polygon| (class, polygon)));
