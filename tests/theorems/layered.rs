@@ -17,14 +17,11 @@ fn every_statement_holds_on_networks_of_every_operation() {
     let mut checked = 0;
     for seed in 0..cases() {
         let network = network(seed);
-        let labels = vec![0, 1];
-        let samples = Samples {
-            images: inputs(&network, seed, labels.len()),
-            labels,
-        };
+        let samples = Samples::of(inputs(&network, seed, 2), &[0, 1]);
         let choices = Choices {
             seed,
             cure_step: 0.5,
+            ..Choices::default()
         };
         let report = verify(&network, &network, &samples, &choices, || true).unwrap();
         for outcome in &report.outcomes {

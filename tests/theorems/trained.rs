@@ -48,7 +48,11 @@ impl Trained {
         let network = trained(&widths, &data, epochs).cast::<f64>().unwrap();
         let samples: Samples<f64> = Samples::new(&data.test);
         let graph = graph(&network, &widths);
-        let all = samples.images.rows().into_iter().zip(&samples.labels);
+        let all = samples
+            .images
+            .rows()
+            .into_iter()
+            .zip(samples.truth.labels());
         let cases = all.enumerate().map(|(seed, (x, &label))| Case {
             graph: graph.clone(),
             inputs: vec![x.to_vec()],
@@ -85,7 +89,10 @@ fn trained(widths: &[usize], data: &Split, epochs: usize) -> Network<f32> {
     };
     let history = train(&mut network, data, &training, &mut ()).unwrap();
     let last = history.epochs.last().unwrap();
-    assert!(last.validation_accuracy > Some(0.9), "it has learned");
+    assert!(
+        last.validation.unwrap().quality.accuracy() > Some(0.9),
+        "it has learned"
+    );
     network
 }
 

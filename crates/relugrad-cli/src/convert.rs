@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use relugrad::{Network, Node, Scalar};
 use relugrad_io::{Format, Metadata, onnx_to_bytes, printable, to_bytes, write_whole};
 
 use crate::failure::{Failure, check_output};
 use crate::model::ModelFile;
 use crate::print;
+use crate::values::Precision;
 
 /// Write a model in another format
 ///
@@ -55,13 +56,6 @@ pub(crate) struct Arguments {
     /// Replace the output if it exists
     #[arg(long)]
     overwrite: bool,
-}
-
-/// The precision of weights.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Precision {
-    F64,
-    F32,
 }
 
 /// Runs the command.

@@ -18,7 +18,7 @@ pub(crate) type DataOptions = Flags<flags::Data>;
 pub(crate) struct TestData {
     /// `digits` (1797 images of 8x8 pixels, built in); a directory with the four IDX files of MNIST or Fashion-MNIST, or
     /// the binary batches of CIFAR-10 or CIFAR-100, plain or .gz; or a file: .npz (x_train, y_train, x_test, y_test, or x
-    /// and y), .npy (with --labels), .csv; the test samples are taken
+    /// and y), .npy (with --labels or --targets), .csv; the test samples are taken
     #[arg(
         long = "data",
         value_name = "PATH",
@@ -56,9 +56,10 @@ impl DataOptions {
 
     /// The files that these options name.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
-        let given = self.values().iter();
-        let labels = given.filter(|(key, _)| key == "data.labels");
-        labels.filter_map(|(_, value)| value.as_str().map(Path::new))
+        let keys = ["data.labels", "data.targets", "data.weights"];
+        let files = self.values().iter();
+        let files = files.filter(move |(key, _)| keys.contains(&key.as_str()));
+        files.filter_map(|(_, value)| value.as_str().map(Path::new))
     }
 
     /// What is to be read.

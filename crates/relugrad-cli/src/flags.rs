@@ -7,11 +7,11 @@ use anyhow::anyhow;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use relugrad_train::attack::ATTACKS;
 use relugrad_train::data::Source;
-use relugrad_train::{OPTIMIZERS, set_key};
+use relugrad_train::{LossSettings, OPTIMIZERS, set_key};
 use toml::{Table, Value};
 
 use crate::failure::Failure;
-use crate::values::{count, positive, share};
+use crate::values::{LOSS, count, loss_help, positive, share};
 
 /// The keys of a file for --config, none without one.
 pub(crate) fn file(path: Option<&Path>) -> Result<Table, Failure> {
@@ -33,6 +33,8 @@ enum Kind {
     Count,
     Share,
     Shape,
+    Names,
+    Loss,
     Switch,
 }
 
@@ -81,13 +83,20 @@ impl Choice for Data {
     }
 }
 
-/// How long a comparison trains.
+/// With which loss and how long a comparison trains.
 #[derive(Debug)]
 pub(crate) struct Length;
 
 impl Choice for Length {
     fn has(flag: &Flag) -> bool {
-        ["epochs", "batch-size", "learning-rate", "optimizer.name"].contains(&flag.key)
+        let keys = [
+            "loss",
+            "epochs",
+            "batch-size",
+            "learning-rate",
+            "optimizer.name",
+        ];
+        keys.contains(&flag.key)
     }
 }
 
@@ -133,6 +142,17 @@ impl Kind {
                 let sizes: Result<Vec<usize>, String> = text.split(',').map(count).collect();
                 Ok(Value::Array(sizes?.into_iter().map(whole).collect()))
             }
+            Kind::Names => {
+                let names = text
+                    .split(',')
+                    .map(|name| Value::String(name.trim().into()));
+                Ok(Value::Array(names.collect()))
+            }
+            Kind::Loss => {
+                let loss = text.parse::<LossSettings>();
+                let loss = loss.map_err(|error| error.to_string())?;
+                Value::try_from(loss).map_err(|error| error.to_string())
+            }
             Kind::Switch => Ok(Value::Boolean(true)),
         }
     }
@@ -145,6 +165,10 @@ impl Flag {
             .long(self.long)
             .help(self.words(defaults))
             .help_heading(self.heading);
+        let arg = match kind {
+            Kind::Loss => arg.long_help(loss_help(self.help)),
+            _ => arg,
+        };
         if let Kind::Switch = kind {
             return arg.action(ArgAction::SetTrue);
         }
@@ -190,7 +214,9 @@ impl Flag {
             | Kind::Whole
             | Kind::Count
             | Kind::Share
-            | Kind::Shape => matches.get_one::<Value>(self.long).cloned(),
+            | Kind::Shape
+            | Kind::Names
+            | Kind::Loss => matches.get_one::<Value>(self.long).cloned(),
         }
     }
 }
@@ -249,10 +275,14 @@ const LOGS: &str = "Logs";
 
 /// All flags, by heading.
 #[rustfmt::skip]
-const FLAGS: [Flag; 36] = [
-    flag("data", "data.path", (Kind::Text, "PATH"), DATA, "`digits`, a directory with IDX files or CIFAR batches, or a file .npz, .npy (with --labels) or .csv"),
+const FLAGS: [Flag; 41] = [
+    flag("data", "data.path", (Kind::Text, "PATH"), DATA, "`digits`, a directory with IDX files or CIFAR batches, or a file .npz, .npy (with --labels or --targets) or .csv"),
     flag("labels", "data.labels", (Kind::Text, "FILE"), DATA, "File of the class indices of an .npy file of samples"),
     flag("label-column", "data.label-column", (Kind::Text, "COLUMN"), DATA, "Column of a .csv file that has the labels: a name, or a number from 0 (default: the last)"),
+    flag("targets", "data.targets", (Kind::Text, "FILE"), DATA, "File of the values to regress to, [n] or [n, K], of an .npy file of samples; of an .npz file they are the array `targets`, or numbers `y` that are not all whole"),
+    flag("target-columns", "data.target-columns", (Kind::Names, "COLUMNS"), DATA, "Columns of a .csv file that have the values to regress to: names, or numbers from 0, with commas between (default: the last, if its numbers are not all whole)"),
+    flag("weights", "data.weights", (Kind::Text, "FILE"), DATA, "File of the samples' weights, [n], of an .npy file of samples; of an .npz file they are the array `weights`"),
+    flag("weight-column", "data.weight-column", (Kind::Text, "COLUMN"), DATA, "Column of a .csv file that has the samples' weights: means over samples are Σ w φ / Σ w"),
     flag("scale", "data.scale", (Kind::Text, "SCALE"), DATA, "How numbers of .npz, .npy and .csv become features in [0, 1]: auto (bytes by 255), range, or MIN,MAX"),
     flag("shape", "data.shape", (Kind::Shape, "SHAPE"), DATA, "Shape of a sample of such a file, such as 1,28,28"),
     flag("test-fraction", "data.test-fraction", (Kind::Share, "SHARE"), DATA, "Share that is kept for testing, of every class alike, where the data do not tell the test samples"),
@@ -266,6 +296,7 @@ const FLAGS: [Flag; 36] = [
     flag("start", "start", (Kind::Text, "FILE"), MODEL, "Start from the weights of this model file"),
     flag("precision", "precision", (Kind::Text, "PRECISION"), MODEL, "f32 or f64"),
     flag("seed", "seed", (Kind::Whole, "SEED"), MODEL, "Seed of the weights, the order of the samples and all else"),
+    flag("loss", "loss", (Kind::Loss, "LOSS"), OPTIMIZATION, LOSS),
     flag("epochs", "epochs", (Kind::Count, "N"), OPTIMIZATION, "Passes over the training samples [default: 30]"),
     flag("batch-size", "batch-size", (Kind::Count, "N"), OPTIMIZATION, "Samples in a step [default: 64]"),
     flag("lr", "learning-rate", (Kind::Positive, "RATE"), OPTIMIZATION, "Learning rate [default: the optimizer's, 0.001]"),
@@ -277,7 +308,7 @@ const FLAGS: [Flag; 36] = [
     flag("schedule", "schedule.name", (Kind::Text, "NAME"), OPTIMIZATION, "Schedule of the learning rate: constant, step, cosine or one-cycle"),
     flag("warmup", "schedule.warmup", (Kind::Real, "EPOCHS"), OPTIMIZATION, "Epochs over which the learning rate grows from 0"),
     flag("patience", "early-stopping.patience", (Kind::Count, "EPOCHS"), OPTIMIZATION, "Stop after so many epochs without a better one"),
-    flag("metric", "early-stopping.metric", (Kind::Text, "METRIC"), OPTIMIZATION, "What tells the best epoch on the validation samples: accuracy or loss"),
+    flag("metric", "early-stopping.metric", (Kind::Text, "METRIC"), OPTIMIZATION, "What tells the best epoch on the validation samples: accuracy or loss [default: accuracy of classes, loss of values]"),
     flag("ramp", "ramp.epochs", (Kind::Real, "EPOCHS"), ROBUSTNESS, "Epochs over which the weights of penalties grow from 0, in a straight line unless --set ramp.name=cosine"),
     flag("lazy", "lazy", (Kind::Count, "N"), ROBUSTNESS, "Take penalties in every N-th step only, with N times their weight"),
     flag("adversarial", "adversarial.method", (Kind::Text, "METHOD"), ROBUSTNESS, "Train on adversarial examples (share, steps: --set adversarial.share=0.5)"),
@@ -300,7 +331,13 @@ mod tests {
             let text = match flag.kind {
                 Kind::Shape => "1,2",
                 Kind::Share => "0.5",
-                Kind::Text | Kind::Real | Kind::Positive | Kind::Whole | Kind::Count => "3",
+                Kind::Loss => "squared-error",
+                Kind::Text
+                | Kind::Names
+                | Kind::Real
+                | Kind::Positive
+                | Kind::Whole
+                | Kind::Count => "3",
                 Kind::Switch => "",
             };
             let mut table = Table::new();

@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use relugrad_train::{EpochReport, Event, Observer, StepReport};
+use relugrad_train::compare::Measures;
+use relugrad_train::{EpochReport, Event, Observer, Quality, Score, StepReport};
 
 use crate::{interrupt, print};
 
@@ -96,9 +97,9 @@ impl Progress {
                 }
             }
             Some(_) if self.last_line.elapsed() >= INTERVAL => {
-                let accuracy = 100.0 * report.validation_accuracy.unwrap_or(f64::NAN);
-                let line = format!("      {}, test accuracy {accuracy:.2} %", self.epoch);
-                self.line(&line);
+                if let Some(score) = report.validation {
+                    self.line(&format!("      {}, test {}", self.epoch, score.quality));
+                }
             }
             Some(_) => {}
         }
@@ -155,12 +156,14 @@ impl Observer for Progress {
             } => self.begin_run(index, runs, regularizer, seed),
             Event::Finished(comparison, _) => {
                 self.advance(1.0);
-                let accuracy = comparison
-                    .runs
-                    .last()
-                    .map(|run| run.evaluation.clean_accuracy);
-                let percent = 100.0 * accuracy.unwrap_or(f64::NAN);
-                self.line(&format!("      done, clean accuracy {percent:.2} %"));
+                let last = comparison.runs.last().map(|run| &run.evaluation.quality);
+                let clean = last.map_or_else(String::new, |quality| match quality {
+                    Measures::Classes { clean_accuracy, .. } => {
+                        format!(", clean accuracy {:.2} %", 100.0 * clean_accuracy)
+                    }
+                    Measures::Values { clean_mse, .. } => format!(", clean MSE {clean_mse:.4e}"),
+                });
+                self.line(&format!("      done{clean}"));
             }
             Event::Diverged(comparison) => {
                 self.advance(1.0);
@@ -175,17 +178,14 @@ impl Observer for Progress {
 
 /// An epoch in a line.
 fn epoch(report: &EpochReport) -> String {
-    let (loss, accuracy) = (report.train_loss, 100.0 * report.train_accuracy);
-    let mut line = format!(
-        "epoch {}: loss {loss:.4}, accuracy {accuracy:.2} %",
-        report.epoch
-    );
-    if let (Some(loss), Some(accuracy)) = (report.validation_loss, report.validation_accuracy) {
-        let percent = 100.0 * accuracy;
-        line += &format!("; validation loss {loss:.4}, accuracy {percent:.2} %");
-    }
-    if report.best && report.validation_loss.is_some() {
-        line += " (best)";
+    let shown = |score: Score| match score.quality {
+        Quality::Classes { .. } => format!("loss {:.4}, {}", score.loss, score.quality),
+        Quality::Values { .. } => format!("loss {:.4e}, {}", score.loss, score.quality),
+    };
+    let mut line = format!("epoch {}: {}", report.epoch, shown(report.train));
+    if let Some(score) = report.validation {
+        line += &format!("; validation {}", shown(score));
+        line += if report.best { " (best)" } else { "" };
     }
     line
 }

@@ -2,8 +2,16 @@
 
 use std::str::FromStr;
 
-use relugrad::Penalty;
+use clap::ValueEnum;
 use relugrad::penalty::CatalogueEntry;
+use relugrad::{Loss, Penalty};
+
+/// The arithmetic of a computation, or the type of numbers that are written.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Precision {
+    F64,
+    F32,
+}
 
 pub(crate) fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -91,6 +99,16 @@ pub(crate) struct Grid {
     pub(crate) lambdas: Vec<f64>,
 }
 
+impl Grid {
+    /// A penalty with its default weight.
+    pub(crate) fn default_of(name: &str) -> relugrad::Result<Grid> {
+        Ok(Grid {
+            entry: CatalogueEntry::named(name)?,
+            lambdas: Vec::new(),
+        })
+    }
+}
+
 impl FromStr for Grid {
     type Err = String;
 
@@ -122,6 +140,26 @@ pub(crate) fn penalty_help(text: &str) -> String {
     let rows: Vec<String> = std::iter::once(heading).chain(rows).collect();
     format!("{text}\n\n{}", rows.join("\n"))
 }
+
+/// What is known of every loss, for `--help`.
+pub(crate) fn loss_help(text: &str) -> String {
+    let rows = Loss::catalogue().iter().map(|entry| {
+        let options = entry.options.iter();
+        let options = options.map(|(name, default)| format!("; {name}={default}"));
+        format!(
+            "\n  {:<24} {:<24} {}{}",
+            entry.name,
+            entry.formula,
+            entry.meaning,
+            options.collect::<String>()
+        )
+    });
+    format!("{text}\n{}", rows.collect::<String>())
+}
+
+/// What `--loss` of a command that evaluates a model says.
+pub(crate) const LOSS: &str = "The loss [default: squared-error of values; of classes softmax-cross-entropy, or logistic with \
+    one logit]. An option stands in brackets: softmax-cross-entropy(label-smoothing=0.1)";
 
 #[cfg(test)]
 mod tests {

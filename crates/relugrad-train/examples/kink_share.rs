@@ -13,7 +13,7 @@ use std::path::Path;
 
 use ndarray::Array1;
 use plotters::prelude::*;
-use relugrad::{Direction, Loss, Mlp, Network, Objective, Penalty, Targets, gradient_change};
+use relugrad::{Direction, Loss, Mlp, Network, Objective, Penalty, gradient_change};
 use relugrad_train::data::{Split, digits, stratified_split};
 use relugrad_train::evaluate::Samples;
 use relugrad_train::{Ramp, Result, Training, train};
@@ -90,7 +90,7 @@ fn network(data: &Split, lambda: f64, epochs: usize) -> Result<Network<f32>> {
 fn means(network: &Network<f64>, test: &Samples<f64>, h: f64) -> Result<Means> {
     let loss = Loss::softmax_cross_entropy();
     let trace = network.trace(test.images.view())?;
-    let gradients = trace.input_gradient(&loss, &Targets::Classes(&test.labels))?;
+    let gradients = trace.input_gradient(&loss, &test.truth.targets())?;
     let squared = |v: &Array1<f64>| v.dot(v);
     let (mut means, n) = (Means::default(), test.len() as f64);
     for (i, g) in gradients.rows().into_iter().enumerate() {
@@ -100,7 +100,7 @@ fn means(network: &Network<f64>, test: &Samples<f64>, h: f64) -> Result<Means> {
             .collect();
         let z = &signs / squared(&signs).sqrt().max(1.0);
         let pieces = network.pieces(test.images.row(i), z.view(), h)?;
-        let targets = Targets::Classes(&test.labels[i..=i]);
+        let targets = test.truth.part(i..i + 1);
         let change = gradient_change(&pieces, &loss, &targets)?;
         let total = &change.smooth + &change.kinks;
         means.crossings += (pieces.len() - 1) as f64 / n;

@@ -107,8 +107,8 @@ fn row(runs: &[Run], name: &str, lambda: f64) -> Row {
         found.map_or(0.0, |penalty| penalty.mean)
     };
     Row {
-        clean: mean(name, lambda, &|run| run.evaluation.clean_accuracy),
-        robust: mean(name, lambda, &|run| run.evaluation.robust_accuracy[0]),
+        clean: mean(name, lambda, &|run| run.evaluation.quality.clean()),
+        robust: mean(name, lambda, &|run| run.evaluation.quality.robust()[0]),
         own: mean(name, lambda, &own),
         plain: mean("none", 0.0, &own),
     }

@@ -1,12 +1,14 @@
 //! What a comparison measures, in a form that can be written to a file and read back.
 
+use relugrad::Loss;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::attack::AttackSettings;
-use crate::configuration::PenaltySettings;
+use crate::configuration::{LossSettings, PenaltySettings};
 use crate::options::Adversarial;
-use crate::report::Divergence;
+use crate::report::{Divergence, EpochReport};
+use crate::score::{Quality, Score};
 
 /// The outcome of a comparison: its settings, and one run for each regularizer and seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,8 +39,8 @@ pub struct Diverged {
     /// Where, and which number.
     #[serde(flatten)]
     pub at: Divergence,
-    /// One entry for each epoch before that.
-    pub curve: Vec<EpochMetrics>,
+    /// The epochs before that; validation is on the test samples.
+    pub curve: Vec<EpochReport>,
 }
 
 /// What every run of a comparison had in common.
@@ -64,6 +66,12 @@ pub struct Settings {
     pub model: String,
     /// Number of trained parameters.
     pub parameters: usize,
+    /// The loss.
+    #[serde(default = "cross_entropy")]
+    pub loss: LossSettings,
+    /// Whether the samples have values to regress to, and not classes.
+    #[serde(default)]
+    pub regression: bool,
     /// Passes over the training samples.
     pub epochs: usize,
     /// Samples in a mini-batch.
@@ -87,8 +95,13 @@ pub struct Settings {
     pub adversarial: Vec<Adversarial>,
     /// Threads that computed it. They change the time, never the numbers.
     pub threads: usize,
-    /// Attacks of the evaluation, in the order of [`Measured::robust_accuracy`].
+    /// Attacks of the evaluation, in the order of [`Measures::robust`].
     pub attacks: Vec<ShownAttack>,
+}
+
+/// The loss of earlier versions.
+fn cross_entropy() -> LossSettings {
+    LossSettings::new(&Loss::softmax_cross_entropy())
 }
 
 /// One attack of the evaluation.
@@ -110,42 +123,22 @@ pub struct Run {
     pub lambda: f64,
     /// Seed of the initialisation and of the order of the samples.
     pub seed: u64,
-    /// One entry for each epoch.
-    pub curve: Vec<EpochMetrics>,
+    /// All epochs; validation is on the test samples.
+    pub curve: Vec<EpochReport>,
     /// Measured after the last epoch, on the test samples.
     pub evaluation: Measured,
     /// Median time of a training step in milliseconds.
     pub step_milliseconds: f64,
 }
 
-/// Metrics of one training epoch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EpochMetrics {
-    /// Number of the epoch, from 1.
-    pub epoch: usize,
-    /// Mean cross-entropy over the samples of the epoch, each at the step that used it.
-    pub train_loss: f64,
-    /// Accuracy over the samples of the epoch, each at the step that used it; in `[0, 1]`.
-    pub train_accuracy: f64,
-    /// Mean of the penalty before λ, over the same samples; 0 for plain training.
-    pub train_penalty: f64,
-    /// Mean cross-entropy on the test samples after the epoch.
-    pub test_loss: f64,
-    /// Accuracy on the test samples after the epoch; in `[0, 1]`.
-    pub test_accuracy: f64,
-}
-
 /// What is measured on the test samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// Share of test samples classified correctly; in `[0, 1]`.
-    pub clean_accuracy: f64,
-    /// Mean cross-entropy.
+    /// How good predictions are, and how good they stay under each attack of [`Settings::attacks`].
+    #[serde(flatten)]
+    pub quality: Measures,
+    /// Mean loss.
     pub loss: f64,
-    /// Share of the attacked samples classified correctly before the attack; in `[0, 1]`.
-    pub attacked_clean_accuracy: f64,
-    /// Share of the attacked samples still classified correctly under each attack of [`Settings::attacks`].
-    pub robust_accuracy: Vec<f64>,
     /// Mean over the test samples of every compared penalty, whichever one was trained; over the attacked samples of
     /// those on hyperplanes.
     pub penalties: Vec<PenaltyMean>,
@@ -154,6 +147,92 @@ pub struct Measured {
     pub certified: Option<Certified>,
     /// Test samples with a pre-activation exactly at a kink, where derivatives follow a convention.
     pub samples_on_kink: usize,
+}
+
+/// How good predictions are before and under attacks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Measures {
+    /// Of classes.
+    Classes {
+        /// Share of test samples classified correctly; in `[0, 1]`.
+        clean_accuracy: f64,
+        /// Share of the attacked samples classified correctly before the attack.
+        attacked_clean_accuracy: f64,
+        /// Share of the attacked samples still classified correctly under each attack.
+        robust_accuracy: Vec<f64>,
+    },
+    /// Of values; see [`Quality::Values`].
+    Values {
+        /// Mean squared error on the test samples.
+        clean_mse: f64,
+        /// `R²` on them.
+        clean_r2: f64,
+        /// Mean squared error on the attacked samples before the attack.
+        attacked_clean_mse: f64,
+        /// The same under each attack.
+        robust_mse: Vec<f64>,
+        /// `R²` of the attacked samples under each attack.
+        robust_r2: Vec<f64>,
+        /// Mean loss of the attacked samples under each attack.
+        robust_loss: Vec<f64>,
+    },
+}
+
+impl Measures {
+    /// Those of scores on all test samples, on the attacked ones, and on these under each attack; all are of one kind.
+    pub fn new(clean: Quality, attacked: Quality, robust: &[Score]) -> Measures {
+        let headlines = || robust.iter().map(|score| score.quality.headline());
+        match clean {
+            Quality::Classes { accuracy } => Measures::Classes {
+                clean_accuracy: accuracy,
+                attacked_clean_accuracy: attacked.headline(),
+                robust_accuracy: headlines().collect(),
+            },
+            Quality::Values { mse, r2 } => Measures::Values {
+                clean_mse: mse,
+                clean_r2: r2,
+                attacked_clean_mse: attacked.headline(),
+                robust_mse: headlines().collect(),
+                robust_r2: robust
+                    .iter()
+                    .map(|score| score.quality.metrics()[1].1)
+                    .collect(),
+                robust_loss: robust.iter().map(|score| score.loss).collect(),
+            },
+        }
+    }
+
+    /// Accuracy or mean squared error on the test samples.
+    pub fn clean(&self) -> f64 {
+        match self {
+            Measures::Classes { clean_accuracy, .. } => *clean_accuracy,
+            Measures::Values { clean_mse, .. } => *clean_mse,
+        }
+    }
+
+    /// Accuracy or mean squared error on the attacked samples before the attack.
+    pub fn attacked_clean(&self) -> f64 {
+        match self {
+            Measures::Classes {
+                attacked_clean_accuracy,
+                ..
+            } => *attacked_clean_accuracy,
+            Measures::Values {
+                attacked_clean_mse, ..
+            } => *attacked_clean_mse,
+        }
+    }
+
+    /// Accuracy or mean squared error under each attack.
+    pub fn robust(&self) -> &[f64] {
+        match self {
+            Measures::Classes {
+                robust_accuracy, ..
+            } => robust_accuracy,
+            Measures::Values { robust_mse, .. } => robust_mse,
+        }
+    }
 }
 
 /// Medians of the radii within which no perturbation changes the class: the distance to the nearest kink or to the

@@ -135,10 +135,26 @@ pub enum Error {
         expected: &'static str,
     },
 
-    /// The name of an optimizer or attack that does not exist.
+    /// A penalty that does not fit its place.
+    #[error("the penalty {penalty} {problem}")]
+    Penalty {
+        /// Its name and options.
+        penalty: String,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+
+    /// An attack that does not fit the samples.
+    #[error("{problem}")]
+    Attack {
+        /// Which attack, what is wrong, and what would be right.
+        problem: String,
+    },
+
+    /// The name of an optimizer, attack or loss that does not exist.
     #[error("no {what} is called `{name}`; {hint}")]
     UnknownName {
-        /// `optimizer` or `attack`.
+        /// `optimizer`, `attack` or `loss`.
         what: &'static str,
         /// The name that was given.
         name: String,
@@ -291,13 +307,13 @@ pub enum Error {
         test: Vec<usize>,
     },
 
-    /// Training and test samples of different numbers of classes.
-    #[error("the training samples have {train} classes but the test samples {test}")]
-    SplitClasses {
-        /// Number of classes of the training samples.
-        train: usize,
-        /// Number of classes of the test samples.
-        test: usize,
+    /// Training and test samples of which different things are to be said.
+    #[error("the training samples have {train} but the test samples {test}")]
+    SplitTruth {
+        /// Such as `3 classes`.
+        train: String,
+        /// Such as `2 values`.
+        test: String,
     },
 
     /// A share of test samples that leaves a part empty, or is no number.

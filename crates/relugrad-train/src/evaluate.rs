@@ -2,33 +2,54 @@
 //!
 //! All of it asks before every batch whether to go on, and ends with [`relugrad::Error::Stopped`] if not.
 
+use ndarray::{ArrayView1, ArrayView2, Axis};
 use relugrad::{GoOn, Loss, Network, Objective, Penalty, Scalar, Targets, Workspace};
 
 use crate::attack::Attacker;
-use crate::prediction::correct;
+use crate::prediction::prediction;
+use crate::samples::BATCH;
 pub use crate::samples::Samples;
+pub use crate::score::{Quality, Score};
 use crate::stop::ask;
+use crate::tally::{Spread, Tally};
 
-/// Accuracy in `[0, 1]` and mean loss.
+/// How good the network's predictions are.
 ///
 /// # Errors
 /// Those of [`Objective::value`].
-pub fn accuracy_and_loss<T: Scalar>(
+pub fn score<T: Scalar>(
     network: &Network<T>,
     loss: &Loss,
     samples: &Samples<T>,
     go_on: GoOn,
-) -> relugrad::Result<(f64, f64)> {
-    let (mut right, mut sum) = (0, 0.0);
-    for (_, images, labels) in samples.batches() {
+) -> relugrad::Result<Score> {
+    let mut tally = Tally::default();
+    for batch in samples.batches() {
         ask(go_on)?;
-        let trace = network.trace(images)?;
-        sum += trace.losses(loss, &Targets::Classes(labels))?.sum();
-        let logits: Vec<T> = trace.logits().iter().copied().collect();
-        right += correct(&logits, labels).filter(|&right| right).count();
+        let trace = network.trace(batch.images)?;
+        let losses = trace.losses(loss, &batch.targets);
+        let losses = losses.map_err(|error| error.renumbered(|sample| batch.first + sample))?;
+        let weights = samples.batch_weights(&batch);
+        let sum = (&losses * &ArrayView1::from(&weights)).sum();
+        tally.add(trace.logits(), &batch.targets, &weights, sum);
     }
-    let n = samples.len() as f64;
-    Ok((right as f64 / n, sum / n))
+    Ok(tally.score(Spread::of(samples)))
+}
+
+/// The predicted class of each input; `images: [n, D]`.
+///
+/// # Errors
+/// Those of [`Network::forward`].
+pub fn predicted<T: Scalar>(
+    network: &Network<T>,
+    images: ArrayView2<T>,
+) -> relugrad::Result<Vec<usize>> {
+    let mut classes = Vec::with_capacity(images.nrows());
+    for batch in images.axis_chunks_iter(Axis(0), BATCH) {
+        let logits = network.forward(batch)?;
+        classes.extend(logits.rows().into_iter().map(prediction));
+    }
+    Ok(classes)
 }
 
 /// Means of penalties over the samples, and the number of samples with a pre-activation exactly at a kink.
@@ -47,39 +68,54 @@ pub fn penalty_means<T: Scalar>(
         .try_fold(Objective::new(*loss), |objective, penalty| {
             objective.with(penalty.clone(), 0.0)
         })?;
-    let (mut sums, mut kinks) = (vec![0.0; penalties.len()], 0);
+    let (mut sums, mut kinks, mut total) = (vec![0.0; penalties.len()], 0, 0.0);
     let mut workspace = Workspace::new();
-    for (start, images, labels) in samples.batches() {
+    for batch in samples.batches() {
         ask(go_on)?;
-        let targets = Targets::Classes(labels);
         objective
-            .value_into(network, images, &targets, &mut workspace)
-            .map_err(|error| error.renumbered(|sample| start + sample))?;
+            .value_into(network, batch.images, &batch.targets, &mut workspace)
+            .map_err(|error| error.renumbered(|sample| batch.first + sample))?;
         let evaluation = workspace.evaluation().expect("it was just computed");
         kinks += evaluation.samples_on_kink;
+        let weights = samples.batch_weights(&batch);
+        let weights = ArrayView1::from(&weights);
+        total += weights.sum();
         for (sum, row) in sums.iter_mut().zip(evaluation.sample_penalties.rows()) {
-            *sum += row.sum();
+            *sum += (&row * &weights).sum();
         }
     }
-    let n = samples.len() as f64;
-    Ok((sums.iter().map(|sum| sum / n).collect(), kinks))
+    Ok((sums.iter().map(|sum| sum / total).collect(), kinks))
 }
 
-/// Share of the samples that are classified correctly and stay so under the attack; in `[0, 1]`.
+/// How good predictions stay under the attack. Of classes, the share of samples that are classified correctly and stay so, and the
+/// mean loss of what the attack has found; of values, the errors where the loss is the highest that it has found.
 ///
 /// # Errors
 /// Those of [`Attacker::stand_while`].
-pub fn robust_accuracy<T: Scalar>(
+pub fn score_under_attack<T: Scalar>(
     network: &Network<T>,
     loss: &Loss,
     attacker: &Attacker,
     samples: &Samples<T>,
     go_on: GoOn,
-) -> relugrad::Result<f64> {
-    let mut survivors = 0;
-    for (first, images, labels) in samples.batches() {
-        let examples = attacker.stand_while(network, loss, images, labels, first, go_on)?;
-        survivors += examples.iter().filter(|found| found.is_none()).count();
+) -> relugrad::Result<Score> {
+    let mut tally = Tally::default();
+    for batch in samples.batches() {
+        let range: Vec<usize> = (batch.first..batch.first + batch.images.nrows()).collect();
+        let truth = samples.truth.select(&range);
+        let found = attacker.stand_while(network, loss, batch.images, truth, batch.first, go_on)?;
+        let weights = samples.batch_weights(&batch);
+        let losses = found.losses.iter().zip(&weights).map(|(loss, w)| loss * w);
+        match batch.targets {
+            Targets::Classes(_) | Targets::Probabilities(_) => {
+                let stands = found.fooled.iter().map(|fooled| !fooled);
+                tally.count(stands, &weights, losses.sum());
+            }
+            Targets::Values(_) => {
+                let logits = network.forward(found.adversarial.view())?;
+                tally.add(logits.view(), &batch.targets, &weights, losses.sum());
+            }
+        }
     }
-    Ok(survivors as f64 / samples.len() as f64)
+    Ok(tally.score(Spread::of(samples)))
 }

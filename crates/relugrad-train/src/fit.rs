@@ -1,43 +1,110 @@
-//! Whether a network fits data.
+//! Whether data, network, loss and penalties fit each other, and which loss there is where nothing is said.
 
-use relugrad::{Network, Scalar};
+use relugrad::loss::TargetKind;
+use relugrad::{Loss, Network, Objective, Penalty, Scalar};
 
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::options::{BestBy, Training};
 
-/// What of a network must fit the data that it is used on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fit {
-    /// The number of inputs.
-    Inputs,
-    /// That, and as many classes as it can tell apart; one logit tells two.
-    Classes,
-    /// The number of inputs, and a logit for each class.
-    Logits,
-}
-
-/// Refuses a network for data of another kind.
+/// Refuses a network of other inputs.
 ///
 /// # Errors
 /// [`Error::Data`].
-pub fn check_fit<T: Scalar>(network: &Network<T>, data: &Dataset, fit: Fit) -> Result<()> {
-    let (inputs, outputs) = (network.inputs(), network.outputs());
-    let (features, classes, name) = (data.features(), data.classes(), data.name());
-    let problem = |problem: String| Err(Error::Data { problem });
-    if inputs != features {
-        return problem(format!(
-            "the model has {inputs} inputs but the samples of {name} have {features} features; give the data it was made for"
-        ));
-    }
-    let told_apart = match fit {
-        Fit::Inputs => usize::MAX,
-        Fit::Classes => outputs.max(2),
-        Fit::Logits => outputs,
-    };
-    match classes <= told_apart {
+pub fn check_inputs<T: Scalar>(network: &Network<T>, data: &Dataset) -> Result<()> {
+    let (inputs, features, name) = (network.inputs(), data.features(), data.name());
+    match inputs == features {
         true => Ok(()),
-        false => problem(format!(
-            "the model has {outputs} logits but {name} has {classes} classes; give the data it was made for"
-        )),
+        false => Err(Error::Data {
+            problem: format!(
+                "the model has {inputs} inputs but the samples of {name} have {features} features; give the data it was made for"
+            ),
+        }),
     }
+}
+
+/// The number of logits of a network that is made for data: one for each class or value, but one for two classes if the logistic
+/// loss is `given`.
+pub fn outputs_for(data: &Dataset, given: Option<Loss>) -> usize {
+    match data.values() {
+        Some(values) => values.ncols(),
+        None => given.map_or(data.classes(), |loss| loss.outputs(data.classes())),
+    }
+}
+
+/// The loss of a network on data: the one that is `given`, otherwise squared error for values, and for classes the logistic loss of
+/// one logit or softmax cross-entropy of more.
+///
+/// # Errors
+/// [`Error::Data`] for a network of other inputs, too few logits for the classes or another number for the values;
+/// [`Error::Engine`] for a loss that is not defined for such samples.
+pub fn loss_for<T: Scalar>(
+    network: &Network<T>,
+    data: &Dataset,
+    given: Option<Loss>,
+) -> Result<Loss> {
+    check_inputs(network, data)?;
+    let outputs = network.outputs();
+    let loss = given.unwrap_or_else(|| Loss::for_targets(data.kind(), outputs));
+    loss.check(data.kind(), outputs)?;
+    let (name, answers) = (data.name(), data.answers());
+    let fits = match data.values() {
+        Some(values) => values.ncols() == outputs,
+        None => data.classes() <= loss.classes(outputs),
+    };
+    let logits = if outputs == 1 { "logit" } else { "logits" };
+    match fits {
+        true => Ok(loss),
+        false => Err(Error::Data {
+            problem: format!(
+                "the model has {outputs} {logits} but {name} has {answers}; give the data it was made for"
+            ),
+        }),
+    }
+}
+
+/// Refuses a training that does not fit its network or its samples.
+pub(crate) fn check_training<T: Scalar>(
+    network: &Network<T>,
+    data: &Dataset,
+    training: &Training,
+) -> Result<()> {
+    let objective: &Objective = &training.objective;
+    loss_for(network, data, Some(*objective.loss()))?;
+    let (kind, outputs) = (data.kind(), network.outputs());
+    for term in objective.terms() {
+        check_penalty(&term.penalty, kind, outputs)?;
+    }
+    let attack = training.adversarial.as_ref().map(|own| own.attack(0));
+    if let Some(problem) = attack.and_then(|attack| attack.unfit(kind, outputs)) {
+        return Err(Error::Attack { problem });
+    }
+    match (training.stopping.metric, kind) {
+        (Some(BestBy::Accuracy), TargetKind::Values) => Err(Error::Configuration {
+            problem: format!(
+                "early-stopping.metric is accuracy, but {} has values; take loss, or leave it out",
+                data.name()
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a penalty that needs classes where there are none.
+///
+/// # Errors
+/// [`Error::Penalty`] with what to take instead.
+pub fn check_penalty(penalty: &Penalty, targets: TargetKind, outputs: usize) -> Result<()> {
+    let Some(instead) = penalty.instead_of_classes() else {
+        return Ok(());
+    };
+    let why = match (targets, outputs) {
+        (TargetKind::Values, _) => "compares classes, but the samples have values",
+        (_, 1) => "compares logits, but the network has one",
+        _ => return Ok(()),
+    };
+    Err(Error::Penalty {
+        penalty: penalty.spec().to_string(),
+        problem: format!("{why}; take {instead}"),
+    })
 }

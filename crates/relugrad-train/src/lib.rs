@@ -38,22 +38,25 @@ mod report;
 pub mod robustness;
 mod samples;
 mod schedule;
+mod score;
 mod spec;
 pub mod statistics;
 mod stop;
+mod tally;
 mod training;
 pub mod verify;
 
 pub use architecture::Architecture;
 pub use configuration::{
-    Change, Configuration, OptionSetting, Parts, PenaltySettings, Precision, set_key,
+    Change, Configuration, LossSettings, OptionSetting, Parts, PenaltySettings, Precision, set_key,
 };
 pub use error::{Error, Result};
-pub use fit::{Fit, check_fit};
+pub use fit::{check_inputs, check_penalty, loss_for, outputs_for};
 pub use observer::{Event, Observer};
 pub use optimizer::{Adam, AdamW, AnyOptimizer, OPTIMIZERS, Optimizer, OptimizerState, Sgd};
 pub use options::{Adversarial, BestBy, EarlyStopping, Training};
 pub use report::{Divergence, EpochReport, History, StepOutcome, StepReport};
 pub use schedule::{Curve, Ramp, RampCurve, Schedule};
+pub use score::{Quality, Score};
 pub use spec::{OptionInfo, Range, Spec};
 pub use training::{Trainer, train};

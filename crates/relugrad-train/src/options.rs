@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attack::{AnyAttack, Attacker, Norm, Pgd};
 use crate::data::Augmentation;
-use crate::error::{Result, check_range};
+use crate::error::{Error, Result, check_range};
 use crate::optimizer::{Adam, AnyOptimizer, Optimizer};
 use crate::schedule::{Ramp, Schedule};
 
@@ -100,8 +100,19 @@ impl Training {
     /// Refuses options that are out of range.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`](crate::Error::OutOfRange).
+    /// [`Error::OutOfRange`], and [`Error::Penalty`] for one that is there twice.
     pub fn check(&self) -> Result<()> {
+        let terms = self.objective.terms();
+        let twice = (1..terms.len()).find(|&i| {
+            let mut before = terms[..i].iter();
+            before.any(|other| other.penalty == terms[i].penalty)
+        });
+        if let Some(i) = twice {
+            return Err(Error::Penalty {
+                penalty: terms[i].penalty.spec().to_string(),
+                problem: "is there twice; leave one of them out".into(),
+            });
+        }
         self.optimizer.check()?;
         self.schedule.check()?;
         self.ramp.check()?;
@@ -186,19 +197,19 @@ impl Adversarial {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct EarlyStopping {
-    /// What the best epoch has the most or the least of.
-    pub metric: BestBy,
+    /// What the best epoch has the most or the least of; accuracy of classes and loss of values if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<BestBy>,
     /// Epochs without a better one after which to stop; never if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
 }
 
 /// What tells the best epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BestBy {
     /// The largest accuracy on the validation samples; of equal ones, the smallest loss.
-    #[default]
     Accuracy,
     /// The smallest loss on them.
     Loss,

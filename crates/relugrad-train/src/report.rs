@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::score::{Quality, Score};
+
 /// What a training step found, before it changed the parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
@@ -27,7 +29,10 @@ pub struct StepReport {
 }
 
 /// Metrics of an epoch.
+///
+/// In files every number has a name of its own: `train_loss`, `train_accuracy`, `validation_mse` and the like.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Line", into = "Line")]
 pub struct EpochReport {
     /// The epoch, from 1.
     pub epoch: usize,
@@ -35,18 +40,118 @@ pub struct EpochReport {
     pub step: u64,
     /// Learning rate of its last step.
     pub learning_rate: f64,
-    /// Mean loss of the training samples, each at the step that used it and as that step changed it.
-    pub train_loss: f64,
-    /// Accuracy on the training samples, likewise; in `[0, 1]`.
-    pub train_accuracy: f64,
+    /// On the training samples, each at the step that used it and as that step changed it.
+    pub train: Score,
     /// Mean of each penalty, before its weight, over the samples of steps with penalties.
     pub train_penalties: Vec<f64>,
-    /// Mean loss on the validation samples after the epoch, if there are any.
-    pub validation_loss: Option<f64>,
-    /// Accuracy on them; in `[0, 1]`.
-    pub validation_accuracy: Option<f64>,
+    /// On the validation samples after the epoch, if there are any.
+    pub validation: Option<Score>,
     /// Whether no epoch before was as good.
     pub best: bool,
+}
+
+/// An epoch in a file.
+#[derive(Clone, Serialize, Deserialize)]
+struct Line {
+    epoch: usize,
+    step: u64,
+    learning_rate: f64,
+    train_loss: f64,
+    #[serde(flatten)]
+    train: TrainQuality,
+    train_penalties: Vec<f64>,
+    validation_loss: Option<f64>,
+    #[serde(flatten)]
+    validation: ValidationQuality,
+    best: bool,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+enum TrainQuality {
+    Classes { train_accuracy: f64 },
+    Values { train_mse: f64, train_r2: f64 },
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+enum ValidationQuality {
+    Values {
+        validation_mse: f64,
+        validation_r2: f64,
+    },
+    Classes {
+        validation_accuracy: Option<f64>,
+    },
+}
+
+impl From<EpochReport> for Line {
+    fn from(report: EpochReport) -> Line {
+        let train = match report.train.quality {
+            Quality::Classes { accuracy } => TrainQuality::Classes {
+                train_accuracy: accuracy,
+            },
+            Quality::Values { mse, r2 } => TrainQuality::Values {
+                train_mse: mse,
+                train_r2: r2,
+            },
+        };
+        let validation = match report.validation.map(|score| score.quality) {
+            Some(Quality::Values { mse, r2 }) => ValidationQuality::Values {
+                validation_mse: mse,
+                validation_r2: r2,
+            },
+            found => ValidationQuality::Classes {
+                validation_accuracy: found.and_then(|quality| quality.accuracy()),
+            },
+        };
+        Line {
+            epoch: report.epoch,
+            step: report.step,
+            learning_rate: report.learning_rate,
+            train_loss: report.train.loss,
+            train,
+            train_penalties: report.train_penalties,
+            validation_loss: report.validation.map(|score| score.loss),
+            validation,
+            best: report.best,
+        }
+    }
+}
+
+impl From<Line> for EpochReport {
+    fn from(line: Line) -> EpochReport {
+        let quality = match line.validation {
+            ValidationQuality::Values {
+                validation_mse: mse,
+                validation_r2: r2,
+            } => Some(Quality::Values { mse, r2 }),
+            ValidationQuality::Classes {
+                validation_accuracy,
+            } => validation_accuracy.map(|accuracy| Quality::Classes { accuracy }),
+        };
+        let validation = line.validation_loss.zip(quality);
+        EpochReport {
+            epoch: line.epoch,
+            step: line.step,
+            learning_rate: line.learning_rate,
+            train: Score {
+                loss: line.train_loss,
+                quality: match line.train {
+                    TrainQuality::Classes { train_accuracy } => Quality::Classes {
+                        accuracy: train_accuracy,
+                    },
+                    TrainQuality::Values {
+                        train_mse: mse,
+                        train_r2: r2,
+                    } => Quality::Values { mse, r2 },
+                },
+            },
+            train_penalties: line.train_penalties,
+            validation: validation.map(|(loss, quality)| Score { loss, quality }),
+            best: line.best,
+        }
+    }
 }
 
 /// What one step brought.

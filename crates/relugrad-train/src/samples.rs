@@ -1,20 +1,31 @@
 //! A data set in the precision of a network.
 
-use ndarray::{Array2, ArrayView2, s};
-use relugrad::Scalar;
+use ndarray::{Array2, ArrayView2, Axis, s};
+use relugrad::{Scalar, Targets};
 
-use crate::data::Dataset;
+use crate::data::{Dataset, Truth};
 
 /// Samples that are evaluated together.
-const BATCH: usize = 256;
+pub(crate) const BATCH: usize = 256;
 
 /// A data set in the precision of a network.
 #[derive(Clone, Debug)]
 pub struct Samples<T> {
     /// `[n, D]`, in `[0, 1]`.
     pub images: Array2<T>,
-    /// `[n]`.
-    pub labels: Vec<usize>,
+    /// The classes or values of the samples.
+    pub truth: Truth<T>,
+    /// The weight of each sample in means; empty if all count alike.
+    pub weights: Vec<f64>,
+}
+
+/// Some consecutive samples.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Batch<'a, T> {
+    /// The number of the first.
+    pub(crate) first: usize,
+    pub(crate) images: ArrayView2<'a, T>,
+    pub(crate) targets: Targets<'a, T>,
 }
 
 impl<T: Scalar> Samples<T> {
@@ -22,38 +33,81 @@ impl<T: Scalar> Samples<T> {
     pub fn new(data: &Dataset) -> Samples<T> {
         Samples {
             images: data.images().mapv(|x| T::from_f64(f64::from(x))),
-            labels: data.labels().to_vec(),
+            truth: data.truth().cast(),
+            weights: data.weights().to_vec(),
+        }
+    }
+
+    /// Samples that count alike; a vector of classes or an array of values will do.
+    pub fn of(images: Array2<T>, truth: impl Into<Truth<T>>) -> Samples<T> {
+        Samples {
+            images,
+            truth: truth.into(),
+            weights: Vec::new(),
         }
     }
 
     /// Number of samples.
     pub fn len(&self) -> usize {
-        self.labels.len()
+        self.images.nrows()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
+        self.len() == 0
+    }
+
+    /// The weight of a sample.
+    pub fn weight(&self, sample: usize) -> f64 {
+        self.weights.get(sample).copied().unwrap_or(1.0)
+    }
+
+    /// In another precision.
+    pub fn cast<U: Scalar>(&self) -> Samples<U> {
+        Samples {
+            images: self.images.mapv(|x| U::from_f64(x.into_f64())),
+            truth: self.truth.cast(),
+            weights: self.weights.clone(),
+        }
     }
 
     /// The first `count` samples, or all if there are fewer.
     pub fn first(&self, count: usize) -> Samples<T> {
-        let count = count.min(self.len());
+        let first: Vec<usize> = (0..count.min(self.len())).collect();
         Samples {
-            images: self.images.slice(s![..count, ..]).to_owned(),
-            labels: self.labels[..count].to_vec(),
+            images: self.images.select(Axis(0), &first),
+            truth: self.truth.select(&first),
+            weights: self.weights.iter().take(count).copied().collect(),
         }
     }
 
-    /// Consecutive batches with the index of their first sample.
-    pub(crate) fn batches(&self) -> impl Iterator<Item = (usize, ArrayView2<'_, T>, &[usize])> {
-        (0..self.len()).step_by(BATCH).map(|start| {
-            let end = (start + BATCH).min(self.len());
-            (
-                start,
-                self.images.slice(s![start..end, ..]),
-                &self.labels[start..end],
-            )
+    /// A sample, `[1, D]`, and what should be said of it.
+    pub fn sample(&self, sample: usize) -> (ArrayView2<'_, T>, Targets<'_, T>) {
+        let range = sample..sample + 1;
+        let image = self.images.slice(s![range.clone(), ..]);
+        (image, self.truth.part(range))
+    }
+
+    /// Consecutive batches.
+    pub(crate) fn batches(&self) -> impl Iterator<Item = Batch<'_, T>> {
+        self.batches_of(BATCH)
+    }
+
+    /// Consecutive batches of a size.
+    pub(crate) fn batches_of(&self, size: usize) -> impl Iterator<Item = Batch<'_, T>> {
+        (0..self.len()).step_by(size).map(move |first| {
+            let range = first..(first + size).min(self.len());
+            Batch {
+                first,
+                images: self.images.slice(s![range.clone(), ..]),
+                targets: self.truth.part(range),
+            }
         })
+    }
+
+    /// The weights of the samples of a batch.
+    pub(crate) fn batch_weights(&self, batch: &Batch<'_, T>) -> Vec<f64> {
+        let range = batch.first..batch.first + batch.images.nrows();
+        range.map(|i| self.weight(i)).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! Options of what a user can add: what they are called, which numbers they may have, and how files keep them.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Table;
 
 use crate::error::{Error, Result};
@@ -80,6 +80,37 @@ pub struct Spec {
     /// Its options.
     #[serde(flatten)]
     pub options: Table,
+}
+
+/// A kind and options that a file has as a name alone if there are no options.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NameAlone(pub(crate) Spec);
+
+impl Serialize for NameAlone {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self.0.options.is_empty() {
+            true => self.0.name.serialize(serializer),
+            false => self.0.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for NameAlone {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> std::result::Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Name(String),
+            Spec(Spec),
+        }
+        Ok(NameAlone(match Written::deserialize(source)? {
+            Written::Spec(spec) => spec,
+            Written::Name(name) => Spec {
+                name,
+                options: Table::new(),
+            },
+        }))
+    }
 }
 
 /// The options of something that has been written with serde; none for a struct without fields.

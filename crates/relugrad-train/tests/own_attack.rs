@@ -7,7 +7,7 @@ use relugrad_train::attack::{
     ATTACKS, AnyAttack, Attack, AttackOptions, Attacker, Norm, Pgd, Search,
 };
 use relugrad_train::data::{Split, digits, stratified_split};
-use relugrad_train::evaluate::{Samples, robust_accuracy};
+use relugrad_train::evaluate::{Samples, score_under_attack};
 use relugrad_train::robustness::{EvaluationOptions, evaluate};
 use relugrad_train::{Adversarial, Configuration, Error, Trainer, Training};
 use serde::{Deserialize, Serialize};
@@ -135,9 +135,10 @@ fn an_own_attack_is_evaluated_beside_the_others_of_its_ball() {
     assert_eq!(sizes, [0.1, 0.3]);
     // It does what it does by itself.
     let (loss, samples) = (Loss::softmax_cross_entropy(), Samples::new(&test));
-    let alone = robust_accuracy(&network, &loss, &own(Norm::Linf, 0.1), &samples, &|| true);
-    assert_eq!(alone.unwrap(), report.attacks[6].accuracy.share);
-    assert!(report.attacks[6].accuracy.count < report.attacks[0].accuracy.count);
+    let alone = score_under_attack(&network, &loss, &own(Norm::Linf, 0.1), &samples, &|| true);
+    let share = |attack: usize| report.attacks[attack].standing.share().unwrap();
+    assert_eq!(alone.unwrap().quality.accuracy(), Some(share(6).share));
+    assert!(share(6).count < share(0).count);
 }
 
 /// Equal options make equal attacks; every attack of the catalogue is read from its name, and options are written beside it.

@@ -86,7 +86,7 @@ fn resumes_bit_exactly<T: Scalar>(optimizer: fn() -> AnyOptimizer) {
         assert!(saved == bytes(&whole));
     }
     let epochs = whole.epochs();
-    assert!(epochs[1].train_loss < epochs[0].train_loss);
+    assert!(epochs[1].train.loss < epochs[0].train.loss);
 }
 
 #[test]

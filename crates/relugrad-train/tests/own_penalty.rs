@@ -5,7 +5,7 @@ use relugrad::penalty::{
     Described, GramAdjoint, GramPenalty, GramPoint, JacobianAdjoint, JacobianPenalty,
     JacobianPoint, Promises,
 };
-use relugrad::{Direction, Error, Loss, Mlp, Network, Objective, Penalty, Result, Targets};
+use relugrad::{Direction, Error, Loss, Mlp, Network, Objective, Penalty, Result};
 use relugrad_train::Architecture;
 use relugrad_train::compare::{Plan, Variant, compare};
 use relugrad_train::data::{digits, stratified_split};
@@ -65,10 +65,8 @@ fn network() -> Network<f64> {
 }
 
 fn samples() -> Samples<f64> {
-    Samples {
-        images: Array2::from_shape_fn((12, 5), |(i, j)| ((7 * i + 3 * j) as f64).sin()),
-        labels: (0..12).map(|i| i % 4).collect(),
-    }
+    let images = Array2::from_shape_fn((12, 5), |(i, j)| ((7 * i + 3 * j) as f64).sin());
+    Samples::of(images, (0..12).map(|i| i % 4).collect::<Vec<usize>>())
 }
 
 fn report(penalty: Penalty) -> PenaltyReport {
@@ -79,7 +77,7 @@ fn report(penalty: Penalty) -> PenaltyReport {
 #[test]
 fn values_and_gradients_are_those_of_the_built_in_penalty() {
     let (network, samples) = (network(), samples());
-    let targets = Targets::Classes(&samples.labels);
+    let targets = samples.truth.targets();
     let of = |penalty| {
         let new = Objective::new(Loss::softmax_cross_entropy());
         let objective = new.with(penalty, 0.3).unwrap();
@@ -124,7 +122,7 @@ fn what_a_penalty_may_not_do_is_an_error_that_names_it() {
     let message = |penalty| {
         let new = Objective::new(Loss::softmax_cross_entropy());
         let objective = new.with(penalty, 1.0).unwrap();
-        let targets = Targets::Classes(&samples.labels);
+        let targets = samples.truth.targets();
         let found = objective.gradient(&network, samples.images.view(), &targets);
         found.unwrap_err().to_string()
     };
@@ -171,7 +169,7 @@ fn options_and_weights_out_of_range_are_refused() {
     }
     objective.set_sample_weights(&[1.0, 2.0]).unwrap();
     let (network, samples) = (network(), samples());
-    let targets = Targets::Classes(&samples.labels);
+    let targets = samples.truth.targets();
     let found = objective.value(&network, samples.images.view(), &targets);
     assert!(matches!(found, Err(Error::Shape { .. })));
 }
@@ -190,11 +188,11 @@ fn weights_of_samples_are_those_of_repeated_ones() {
         };
         let repeated = [0, 1, 1, 2, 2, 2];
         let images = samples.images.select(ndarray::Axis(0), &repeated);
-        let labels: Vec<usize> = repeated.iter().map(|&i| samples.labels[i]).collect();
+        let labels = samples.truth.select(&repeated);
         let first = samples.images.slice(ndarray::s![..3, ..]);
         let weighted = objective(&[1.0, 2.0, 3.0]);
-        let weighted = weighted.gradient(&network, first, &Targets::Classes(&samples.labels[..3]));
-        let counted = objective(&[]).gradient(&network, images.view(), &Targets::Classes(&labels));
+        let weighted = weighted.gradient(&network, first, &samples.truth.part(0..3));
+        let counted = objective(&[]).gradient(&network, images.view(), &labels.targets());
         let ((a, g), (b, h)) = (weighted.unwrap(), counted.unwrap());
         let size = h
             .values()

@@ -63,15 +63,18 @@ fn stronger_attacks_mislead_more() {
                 ball(a) == ball(worst)
             };
             let here: Vec<&Attacked> = report.attacks.iter().filter(ball).collect();
-            let counts: Vec<usize> = here.iter().map(|a| a.accuracy.count).collect();
+            let counts: Vec<usize> = here
+                .iter()
+                .map(|a| a.standing.share().unwrap().count)
+                .collect();
             let [noise, fgsm, pgd, restarts, ce, dlr] = counts[..] else {
                 panic!("{counts:?}");
             };
-            let clean = report.attacked_clean.count;
+            let clean = report.attacked_clean.share().unwrap().count;
             assert!(noise <= clean && fgsm <= noise, "{counts:?}");
             assert!(pgd <= fgsm && restarts <= pgd, "{counts:?}");
             assert!(
-                ce.min(dlr) <= restarts && worst.accuracy.count <= ce.min(dlr),
+                ce.min(dlr) <= restarts && worst.standing.share().unwrap().count <= ce.min(dlr),
                 "{counts:?}"
             );
         }
@@ -142,7 +145,7 @@ fn certificates_are_never_contradicted() {
                 assert!(radii.lower > 0.0 && radii.lower.is_finite());
                 for (attacked, fooled) in report.attacks.iter().zip(&sample.fooled) {
                     let options = attacked.attack.options;
-                    let same = options.norm == norm && sample.prediction == sample.label;
+                    let same = options.norm == norm && sample.is_right();
                     assert!(!(same && *fooled && options.epsilon < radii.lower));
                 }
                 // Whatever was found is no smaller than what is certain.
@@ -162,7 +165,7 @@ fn certificates_are_never_contradicted() {
             let inside = Attacker::new(ApgdCe {}, Norm::Linf, 0.99 * radii[0].lower, 50, 5);
             let loss = Loss::softmax_cross_entropy();
             let found = inside
-                .stand(network, &loss, x, &[sample.prediction], 0)
+                .stand(network, &loss, x, &[sample.class.unwrap().prediction], 0)
                 .unwrap();
             assert!(found[0].is_none());
         }
@@ -187,10 +190,11 @@ fn adversarial_examples_are_in_the_ball_and_mislead() {
             assert!(size <= options.epsilon * (1.0 + 1e-5));
             assert!(examples.row(i).iter().all(|x| (0.0..=1.0).contains(x)));
             let f = logits.row(i);
-            let others = (0..10).filter(|&k| k != sample.label);
-            survivors += usize::from(others.into_iter().all(|k| f[k] < f[sample.label]));
+            let label = sample.class.unwrap().label;
+            let mut others = (0..10).filter(|&k| k != label);
+            survivors += usize::from(others.all(|k| f[k] < f[label]));
         }
-        assert_eq!(survivors, worst.accuracy.count);
+        assert_eq!(survivors, worst.standing.share().unwrap().count);
     }
 }
 

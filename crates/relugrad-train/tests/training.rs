@@ -36,8 +36,11 @@ fn run(penalty: Option<(Penalty, f64)>, epochs: usize) -> (Network<f32>, History
 fn training_descends_and_generalises() {
     let (_, history) = run(None, 15);
     let (first, last) = (&history.epochs[0], &history.epochs[14]);
-    assert!(history.complete && last.train_loss < 0.5 * first.train_loss);
-    assert!(last.validation_accuracy > Some(0.7), "{last:?}");
+    assert!(history.complete && last.train.loss < 0.5 * first.train.loss);
+    assert!(
+        last.validation.unwrap().quality.accuracy() > Some(0.7),
+        "{last:?}"
+    );
 }
 
 #[test]
@@ -308,7 +311,7 @@ fn training_stops_when_no_better_epoch_comes() {
         epochs: 200,
         learning_rate: 0.05,
         stopping: EarlyStopping {
-            metric: BestBy::Loss,
+            metric: Some(BestBy::Loss),
             patience: Some(4),
         },
         ..Training::new(Objective::new(Loss::softmax_cross_entropy()))
@@ -320,6 +323,9 @@ fn training_stops_when_no_better_epoch_comes() {
     let epochs = trainer.epochs();
     let best = epochs.iter().rposition(|epoch| epoch.best).unwrap();
     assert!(epochs.len() < 200 && epochs.len() - 1 - best == 4);
-    let losses = epochs.iter().map(|epoch| epoch.validation_loss.unwrap());
-    assert_eq!(epochs[best].validation_loss, losses.reduce(f64::min));
+    let losses = epochs.iter().map(|epoch| epoch.validation.unwrap().loss);
+    assert_eq!(
+        epochs[best].validation.map(|score| score.loss),
+        losses.reduce(f64::min)
+    );
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use relugrad::{Builder, Gate, Loss, Margins, Mlp, Network, Penalty, Piece, Result, Scalar};
+use relugrad::{
+    Builder, Gate, Loss, Margins, Mlp, Network, Penalty, Piece, Result, Scalar, Targets,
+};
 use relugrad_train::data::digits;
 use relugrad_train::evaluate::Samples;
 use relugrad_train::verify::{Choices, Derivatives, Outcome, Report, Verdict, verify};
@@ -29,13 +31,10 @@ fn verdicts(report: &Report, verdict: Verdict) -> BTreeSet<&'static str> {
 fn samples<T: Scalar>(count: usize, classes: usize) -> Samples<T> {
     let all: Samples<T> = Samples::new(&digits());
     let few: Vec<usize> = (0..all.len())
-        .filter(|&i| all.labels[i] < classes)
+        .filter(|&i| all.truth.labels()[i] < classes)
         .take(count)
         .collect();
-    Samples {
-        images: all.images.select(Axis(0), &few),
-        labels: few.iter().map(|&i| all.labels[i]).collect(),
-    }
+    Samples::of(all.images.select(Axis(0), &few), all.truth.select(&few))
 }
 
 fn random(widths: &[usize], bias: bool) -> Network<f64> {
@@ -90,10 +89,7 @@ fn statements_of_small_scope_hold_where_they_apply() {
 #[test]
 fn samples_on_a_kink_and_saturated_samples_are_counted() {
     let mut network = random(&[64, 12, 10], false);
-    let blank = Samples {
-        images: Array2::zeros((3, 64)),
-        labels: vec![0, 1, 2],
-    };
+    let blank = Samples::of(Array2::zeros((3, 64)), &[0, 1, 2]);
     assert_eq!(report(&network, &network, &blank).on_kink, 3);
     for value in network.parameters_mut().values_mut() {
         *value *= 100.0;
@@ -172,8 +168,8 @@ impl Derivatives<f64> for Scaled<'_> {
         Ok(self.network.vjp(x, u)? * self.factor("vjp"))
     }
 
-    fn input_gradient(&self, x: View, loss: &Loss, label: usize) -> Result<Array1<f64>> {
-        let found = self.network.input_gradient(x, loss, label)?;
+    fn input_gradient(&self, x: View, loss: &Loss, y: &Targets<f64>) -> Result<Array1<f64>> {
+        let found = self.network.input_gradient(x, loss, y)?;
         Ok(found * self.factor("input gradient"))
     }
 
@@ -190,8 +186,8 @@ impl Derivatives<f64> for Scaled<'_> {
         Ok(values)
     }
 
-    fn penalty(&self, x: View, loss: &Loss, label: usize, penalty: &Penalty) -> Result<f64> {
-        let found = self.network.penalty(x, loss, label, penalty)?;
+    fn penalty(&self, x: View, loss: &Loss, y: &Targets<f64>, penalty: &Penalty) -> Result<f64> {
+        let found = self.network.penalty(x, loss, y, penalty)?;
         Ok(found * self.factor(penalty.name()))
     }
 
@@ -395,8 +391,8 @@ fn hard(seed: u64) -> (Network<f64>, Samples<f64>) {
         }
     }
     let classes = widths[depth + 1].max(2);
-    let labels = (0..2).map(|_| random.random_range(0..classes)).collect();
-    (network, Samples { images: x, labels })
+    let labels: Vec<usize> = (0..2).map(|_| random.random_range(0..classes)).collect();
+    (network, Samples::of(x, labels))
 }
 
 /// `RELUGRAD_CASES` of them, by default a few.
@@ -430,12 +426,8 @@ fn networks_that_lose_digits_raise_no_false_alarm() {
     for seed in (0..hard_cases()).chain(SEEN) {
         let (network, samples) = hard(seed);
         failed.push((seed, alarms(&network, &samples)));
-        let single = Samples {
-            images: samples.images.mapv(|x| x as f32),
-            labels: samples.labels,
-        };
         let network: Network<f32> = network.cast().unwrap();
-        failed.push((seed, alarms(&network, &single)));
+        failed.push((seed, alarms(&network, &samples.cast())));
     }
     failed.retain(|(_, alarms)| !alarms.is_empty());
     assert!(failed.is_empty(), "{}: {failed:#?}", failed.len());
@@ -446,13 +438,10 @@ fn vanishes(network: &Network<f64>, samples: &Samples<f64>, kind: &str) -> bool 
     let Ok(penalty) = kind.parse::<Penalty>() else {
         return false;
     };
-    let loss = match network.outputs() {
-        1 => Loss::Logistic,
-        _ => Loss::softmax_cross_entropy(),
-    };
-    let mut rows = samples.images.rows().into_iter().zip(&samples.labels);
-    rows.all(|(x, &label)| {
-        let value = Derivatives::penalty(network, x, &loss, label, &penalty);
+    let loss = Loss::for_targets(samples.truth.kind(), network.outputs());
+    (0..samples.len()).all(|i| {
+        let (x, y) = (samples.images.row(i), samples.truth.part(i..i + 1));
+        let value = Derivatives::penalty(network, x, &loss, &y, &penalty);
         value.is_ok_and(|value| value == 0.0)
     })
 }
@@ -499,10 +488,7 @@ fn an_error_of_a_thousandth_is_noticed_where_digits_are_lost() {
 #[test]
 fn statements_without_a_case_are_not_checked() {
     let network = random(&[64, 12, 10], false);
-    let blank = Samples {
-        images: Array2::zeros((3, 64)),
-        labels: vec![0, 1, 2],
-    };
+    let blank = Samples::of(Array2::zeros((3, 64)), &[0, 1, 2]);
     let found = report(&network, &network, &blank);
     assert_eq!(found.count(Verdict::Fails), 0);
     assert!(!found.holds());
@@ -527,10 +513,8 @@ fn a_network_without_parameters_or_layers_is_verified() {
     let mut builder = Builder::<f64>::new();
     let x = builder.input(3).unwrap();
     let network = builder.build(x).unwrap();
-    let samples = Samples {
-        images: Array2::from_shape_fn((2, 3), |(i, j)| (i * 3 + j) as f64 - 1.0),
-        labels: vec![0, 2],
-    };
+    let images = Array2::from_shape_fn((2, 3), |(i, j)| (i * 3 + j) as f64 - 1.0);
+    let samples = Samples::of(images, &[0, 2]);
     let found = report(&network, &network, &samples);
     assert_eq!(
         found.count(Verdict::Fails),

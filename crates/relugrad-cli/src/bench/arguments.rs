@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, value_parser};
 
-use crate::values::{count, non_negative, positive};
+use crate::values::{Precision, count, non_negative, positive};
 
 /// Time exact derivatives and training steps on this machine
 ///
@@ -81,13 +81,6 @@ pub(crate) struct Arguments {
     /// Also print what a step is made of: rows, orders, operations, activity, share of the machine's product rate
     #[arg(long, conflicts_with = "json")]
     pub(super) explain: bool,
-}
-
-/// The arithmetic of the computation.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Precision {
-    F64,
-    F32,
 }
 
 /// What is timed.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use ndarray::Array2;
-use relugrad::{Loss, Mlp, Network, Objective, Operation, Scalar, Stage};
+use relugrad::{Mlp, Network, Objective, Operation, Scalar, Stage};
 
 use super::arguments::Workload;
 use super::problem::Problem;
@@ -24,10 +24,7 @@ pub(super) fn stages<T: Scalar>(
     if let Some(objective) = objective {
         return Ok(objective.work(&trace));
     }
-    let plain = Objective::new(match network.outputs() {
-        1 => Loss::Logistic,
-        _ => Loss::softmax_cross_entropy(),
-    });
+    let plain = Objective::new(problem.loss());
     let forward = plain.work(&trace).remove(0);
     let sweep = |name: &str, rows: usize| Stage {
         name: name.to_owned(),

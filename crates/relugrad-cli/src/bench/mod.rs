@@ -13,13 +13,14 @@ use relugrad_train::statistics::quantile;
 use serde_json::json;
 
 pub(crate) use arguments::Arguments;
-use arguments::{Precision, Workload};
+use arguments::Workload;
 use problem::Problem;
 use workload::Runner;
 
 use crate::failure::Failure;
 use crate::print;
 use crate::threads::Threads;
+use crate::values::Precision;
 
 /// Counts what is allocated, so that the memory that a workload needs can be told.
 #[global_allocator]

@@ -8,7 +8,8 @@ use ndarray::{Array1, Array2, Array4};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use relugrad::{Builder, Mlp, Network, Scalar, Window};
+use relugrad::loss::TargetKind;
+use relugrad::{Builder, Loss, Mlp, Network, Scalar, Window};
 use relugrad_io::open_file;
 
 use super::arguments::Arguments;
@@ -48,6 +49,13 @@ impl<T: Scalar> Problem<T> {
             vector: vector.mapv(|x| T::from_f64(x.into())),
             labels,
         })
+    }
+}
+
+impl<T: Scalar> Problem<T> {
+    /// The usual loss for classes.
+    pub(super) fn loss(&self) -> Loss {
+        Loss::for_targets(TargetKind::Classes, self.network.outputs())
     }
 }
 

@@ -36,7 +36,7 @@ impl<'p, T: Scalar> Runner<'p, T> {
         Ok(Runner {
             workload,
             problem,
-            objective: objective(workload, &loss(problem), arguments)?,
+            objective: objective(workload, &problem.loss(), arguments)?,
             workspace: Workspace::new(),
             outputs: None,
         })
@@ -60,7 +60,7 @@ impl<'p, T: Scalar> Runner<'p, T> {
             self.outputs = Some(Outputs::Gradient);
             return Ok(());
         }
-        let loss = loss(self.problem);
+        let loss = self.problem.loss();
         self.outputs = Some(match self.workload {
             Workload::Jacobian => {
                 let mut jacobian = match self.outputs.take() {
@@ -119,13 +119,6 @@ impl<'p, T: Scalar> Runner<'p, T> {
             .and_then(|_| self.workspace.evaluation())
             .map(|evaluation| evaluation.value);
         (value, squares.sqrt(), sum)
-    }
-}
-
-fn loss<T: Scalar>(problem: &Problem<T>) -> Loss {
-    match problem.network.outputs() {
-        1 => Loss::Logistic,
-        _ => Loss::softmax_cross_entropy(),
     }
 }
 

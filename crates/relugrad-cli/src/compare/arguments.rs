@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::{Args, value_parser};
-use relugrad::Penalty;
 use relugrad::penalty::{CatalogueEntry, OptionValue, PenaltyOption};
+use relugrad::{Loss, Objective, Penalty};
 use relugrad_train::attack::{Attacker, Fgsm, Norm, Pgd};
 use relugrad_train::compare::{Plan, Variant};
 use relugrad_train::data::Split;
-use relugrad_train::{Adversarial, Architecture, Configuration, EarlyStopping, Ramp, Training};
+use relugrad_train::{
+    Adversarial, Architecture, Configuration, EarlyStopping, Ramp, Training, check_penalty,
+    outputs_for,
+};
 
 use crate::data::DataOptions;
 use crate::failure::Failure;
@@ -18,11 +21,19 @@ use crate::values::{Grid, count, non_negative, penalty_help, positive};
 
 /// Help of the option whose values are penalties.
 const PENALTIES: &str = "Penalties to compare with no regularizer; NAME=WEIGHT sets the weight lambda, \
-    NAME=0.01:0.1:1 tries several. Those on kinks, boundaries and margins take much longer.";
+    NAME=0.01:0.1:1 tries several. By default input-gradient, jacobian, cross-lipschitz, curvature-trace, curvature-frobenius and \
+    cure, of which those that need classes are left out where there are values. Those on kinks, boundaries and margins take much \
+    longer.";
 
 /// The families that are compared by default.
-const FAMILIES: &str =
-    "input-gradient,jacobian,cross-lipschitz,curvature-trace,curvature-frobenius,cure";
+const FAMILIES: [&str; 6] = [
+    "input-gradient",
+    "jacobian",
+    "cross-lipschitz",
+    "curvature-trace",
+    "curvature-frobenius",
+    "cure",
+];
 
 /// Samples that are certified unless another number is given.
 const CERTIFIED: usize = 100;
@@ -35,7 +46,8 @@ const L2_CURVE: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
 ///
 /// The same network is trained from the same initialisation and in the same order of samples without a regularizer
 /// (`none`) and with each penalty. Each result is attacked (FGSM and PGD in linf and l2), and the mean of every
-/// penalty is measured on the test samples. One table is printed; --out also writes a report, all numbers, the
+/// penalty is measured on the test samples. Of samples with values to regress to, the table has mean squared errors
+/// instead of accuracies, and attacks raise the loss. One table is printed; --out also writes a report, all numbers, the
 /// training curves and the trained networks.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
@@ -43,13 +55,14 @@ const L2_CURVE: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
   relugrad compare --penalties jacobian=0.05,cure --seeds 5 --out result
   relugrad compare --data mnist/ --epochs 2 --hidden 256,256
   relugrad compare --data mnist/ --epochs 1 --model lenet
+  relugrad compare --data prices.csv --target-columns price --scale range --penalties jacobian=0.01:0.1,cure
   relugrad compare --penalties jacobian=0.003:0.01:0.03,cure=0.1:0.3 --adversarial 0.1 --seeds 3 --out grid
   relugrad compare --data digits --data mnist/ --model mlp:128,128 --model lenet --epochs 3 --out all
   relugrad compare --data cifar-10/ --epochs 2 --model resnet:8,16")]
 pub(crate) struct Arguments {
     /// `digits` (1797 images of 8x8 pixels, built in); a directory with the four IDX files of MNIST or Fashion-MNIST, or
     /// the binary batches of CIFAR-10 or CIFAR-100, plain or .gz; or a file: .npz (x_train, y_train, x_test, y_test, or x
-    /// and y), .npy (with --labels), .csv. May be given several times
+    /// and y), .npy (with --labels or --targets), .csv. May be given several times
     #[arg(
         long = "data",
         value_name = "PATH",
@@ -72,14 +85,14 @@ pub(crate) struct Arguments {
     hidden: Vec<usize>,
 
     /// Penalties to compare with no regularizer; NAME=WEIGHT sets the weight lambda, NAME=0.01:0.1:1 tries several
-    #[arg(long, long_help = penalty_help(PENALTIES), value_name = "NAME[=WEIGHT[:WEIGHT...]],...", default_value = FAMILIES, value_delimiter = ',')]
+    #[arg(long, long_help = penalty_help(PENALTIES), value_name = "NAME[=WEIGHT[:WEIGHT...]],...", value_delimiter = ',')]
     penalties: Vec<Grid>,
 
     /// Sizes in linf of the examples of adversarial training (PGD of 7 steps) to compare with, as baselines
     #[arg(long, value_name = "RADII", value_delimiter = ',', allow_negative_numbers = true, value_parser = non_negative)]
     adversarial: Vec<f64>,
 
-    /// A TOML file as for `relugrad train` that says how all networks are trained: optimizer, schedule, ramp, augment,
+    /// A TOML file as for `relugrad train` that says how all networks are trained: loss, optimizer, schedule, ramp, augment,
     /// clip, lazy and the like; data, model, penalties, adversarial and seed are this command's options
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -206,11 +219,11 @@ impl Arguments {
 
     /// What to compare, on these data with this network.
     pub(super) fn plan(&self, data: Split, model: Architecture) -> Result<Plan, Failure> {
-        let variants = self.variants().map_err(|e| Failure::Usage(e.into()))?;
+        let variants = self.variants(&data).map_err(|e| Failure::Usage(e.into()))?;
         Ok(Plan {
+            training: self.training(&data)?,
             data,
             model,
-            training: self.training()?,
             seeds: (0..self.seeds).map(|i| self.first_seed + i).collect(),
             attacks: self.attacks(),
             attack_samples: self.attack_samples,
@@ -220,14 +233,18 @@ impl Arguments {
     }
 
     /// How all networks are trained.
-    fn training(&self) -> Result<Training, Failure> {
+    fn training(&self, data: &Split) -> Result<Training, Failure> {
         let usage = |error: relugrad_train::Error| Failure::Usage(error.into());
         if let Some(path) = &self.config {
             Configuration::load(path).map_err(usage)?;
         }
         let table = self.length.over(flags::file(self.config.as_deref())?);
         let configuration = table.and_then(Configuration::from_table).map_err(usage)?;
+        let given = configuration.given_loss().map_err(usage)?;
+        let (kind, outputs) = (data.train.kind(), outputs_for(&data.train, given));
+        let loss = given.unwrap_or_else(|| Loss::for_targets(kind, outputs));
         let mut training = configuration.training;
+        training.objective = Objective::new(loss);
         if self.config.is_none() {
             training.ramp = Ramp::linear(3.0);
         }
@@ -239,9 +256,21 @@ impl Arguments {
         Ok(training)
     }
 
-    fn variants(&self) -> relugrad::Result<Vec<Variant>> {
+    fn variants(&self, data: &Split) -> relugrad::Result<Vec<Variant>> {
         let mut variants = Vec::new();
-        for grid in &self.penalties {
+        let families = FAMILIES.iter().map(|name| Grid::default_of(name));
+        let fits = |grid: &Grid| {
+            let penalty = grid.entry.penalty();
+            check_penalty(&penalty, data.train.kind(), data.train.classes()).is_ok()
+        };
+        let grids = match &self.penalties[..] {
+            [] => families.collect::<relugrad::Result<Vec<Grid>>>()?,
+            given => given.to_vec(),
+        };
+        let grids = grids
+            .iter()
+            .filter(|grid| !self.penalties.is_empty() || fits(grid));
+        for grid in grids {
             let penalty = self.penalty(grid.entry)?;
             let lambdas = match &grid.lambdas[..] {
                 [] => &[grid.entry.weight],
@@ -341,7 +370,7 @@ mod tests {
     #[test]
     fn every_default_family_exists() {
         let direction = Direction::Sign;
-        let families: Vec<Grid> = FAMILIES.split(',').map(|f| f.parse().unwrap()).collect();
+        let families: Vec<Grid> = FAMILIES.map(|name| Grid::default_of(name).unwrap()).into();
         let cure = &families.last().unwrap().entry.penalty();
         assert_eq!(
             *cure,

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, value_parser};
+use relugrad_train::LossSettings;
 
 use crate::model::ModelFile;
+use crate::values::{LOSS, Precision, loss_help};
 
 /// Write exact derivatives of a model at given inputs to an .npz file
 ///
@@ -13,7 +15,8 @@ use crate::model::ModelFile;
 /// H v [n, D] if v is given, `jacobian_frobenius_squared`, `jacobian_spectral` (the largest singular value),
 /// `cross_lipschitz` (sum of ‖J_j − J_k‖² over ordered pairs), `hessian_trace`, `hessian_frobenius` and
 /// `hessian_spectral` (norms) [n] each, `hessian_eigenvalues` [n, min(K, D)] in falling order, and `near_kink` [n], the
-/// number of gates within rounding of a kink. The loss is softmax cross-entropy, or logistic for one logit.
+/// number of gates within rounding of a kink. The loss is that of --loss: of classes softmax cross-entropy, or logistic for one
+/// logit, and with --targets squared error.
 ///
 /// With --parameter-gradients also `value/NAME` and `grad/NAME/PARAMETER`, the mean over all inputs and its gradient in
 /// the name and layout that the parameter has in the model's file. Of an ONNX file these are all initialisers and Constant
@@ -23,6 +26,7 @@ use crate::model::ModelFile;
 #[command(after_long_help = "Examples:
   relugrad derive model.onnx --input x.npy --out derived.npz
   relugrad derive model.onnx --input x.npy --labels y.npy --vector v.npy --skip jacobian --out derived.npz
+  relugrad derive model.onnx --input x.npy --targets y.npy --parameter-gradients loss,jacobian --out derived.npz
   relugrad derive model.onnx --input x.npy --parameter-gradients loss,jacobian,cure --out derived.npz")]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -35,6 +39,14 @@ pub(crate) struct Arguments {
     /// Class of each input, .npy of whole numbers; by default the predicted class
     #[arg(long, value_name = "FILE")]
     pub(super) labels: Option<PathBuf>,
+
+    /// Values that each input is regressed to, .npy of shape [n] or [n, K]
+    #[arg(long, value_name = "FILE", conflicts_with = "labels")]
+    pub(super) targets: Option<PathBuf>,
+
+    /// The loss
+    #[arg(long, value_name = "LOSS", help = LOSS, long_help = loss_help(LOSS))]
+    pub(super) loss: Option<LossSettings>,
 
     /// v of the products J v and H v, .npy of shape [D] or [n, D]
     #[arg(long, value_name = "FILE")]
@@ -77,7 +89,7 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// The files that are read.
     pub(super) fn inputs(&self) -> Vec<&Path> {
-        let given = [&self.labels, &self.vector, &self.cotangent];
+        let given = [&self.labels, &self.targets, &self.vector, &self.cotangent];
         let given = given.into_iter().filter_map(|path| path.as_deref());
         self.model
             .files()
@@ -85,13 +97,6 @@ impl Arguments {
             .chain(given)
             .collect()
     }
-}
-
-/// The arithmetic of the computation.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Precision {
-    F64,
-    F32,
 }
 
 /// What can be left out.

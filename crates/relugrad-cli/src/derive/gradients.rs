@@ -4,7 +4,7 @@ use std::io::{Seek, Write};
 
 use ndarray::{Array0, s};
 use ndarray_npy::{NpzWriter, WritableElement};
-use relugrad::{Network, Objective, Scalar, Targets, Workspace};
+use relugrad::{Network, Objective, Scalar, Workspace};
 use relugrad_io::Model;
 
 use super::results::objective;
@@ -17,7 +17,6 @@ pub(super) fn write<T: Scalar + WritableElement, W: Write + Seek>(
     model: &Model,
     network: &Network<T>,
     request: &Request<T>,
-    labels: &[usize],
     arguments: &Arguments,
     npz: &mut NpzWriter<W>,
 ) -> Result<(), Failure> {
@@ -39,7 +38,7 @@ pub(super) fn write<T: Scalar + WritableElement, W: Write + Seek>(
         for start in (0..n).step_by(size) {
             let end = n.min(start + size);
             let x = request.inputs.slice(s![start..end, ..]);
-            let targets = Targets::Classes(&labels[start..end]);
+            let targets = request.truth.part(start..end);
             let computed = objective.gradient_into(network, x, &targets, &mut workspace);
             let renumbered = computed.map_err(|error| error.renumbered(|i| start + i));
             renumbered.map_err(anyhow::Error::from)?;

@@ -9,18 +9,21 @@ use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use ndarray::{Array2, ArrayD};
+use ndarray::{Array2, ArrayD, ArrayView2};
 use ndarray_npy::{NpzWriter, WritableElement};
 use relugrad::{Loss, Network, Scalar};
 use relugrad_io::{Model, printable};
+use relugrad_train::LossSettings;
+use relugrad_train::data::Truth;
+use relugrad_train::evaluate::predicted;
 
 pub(crate) use arguments::Arguments;
-use arguments::Precision;
 use results::Results;
 
 use crate::failure::{Failure, check_output};
 use crate::print;
 use crate::threads::Threads;
+use crate::values::Precision;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -50,7 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// The inputs of a run, in the precision of the computation.
 struct Request<T> {
     inputs: Array2<T>,
-    labels: Option<Vec<usize>>,
+    truth: Truth<T>,
     vector: Option<Array2<T>>,
     cotangent: Option<Array2<T>>,
     loss: Loss,
@@ -66,8 +69,7 @@ fn derive<T: Scalar + WritableElement>(
     let mut npz = NpzWriter::new(Cursor::new(Vec::new()));
     let results = Results::compute(&network, &request, arguments)?;
     results.write(&mut npz)?;
-    let labels = results.labels();
-    gradients::write(model, &network, &request, labels, arguments, &mut npz)?;
+    gradients::write(model, &network, &request, arguments, &mut npz)?;
     let bytes = npz.finish().map_err(anyhow::Error::from)?.into_inner();
     let summary = format!(
         "{} inputs of {} features, {} logits: {}",
@@ -83,16 +85,15 @@ impl<T: Scalar> Request<T> {
     fn read(network: &Network<T>, arguments: &Arguments) -> Result<Request<T>> {
         let inputs = inputs(network, &arguments.input)?;
         let n = inputs.nrows();
-        let labels = arguments
-            .labels
-            .as_deref()
-            .map(npy::read_labels)
+        let truth = truth(network, inputs.view(), arguments)?;
+        let (kind, outputs) = (truth.kind(), network.outputs());
+        let given = arguments
+            .loss
+            .as_ref()
+            .map(LossSettings::loss)
             .transpose()?;
-        if let Some(labels) = &labels
-            && labels.len() != n
-        {
-            bail!("--labels has {} labels for {n} inputs", labels.len());
-        }
+        let loss = given.unwrap_or_else(|| Loss::for_targets(kind, outputs));
+        loss.check(kind, outputs)?;
         let rows = |path: &Option<_>, width, option| -> Result<Option<Array2<T>>> {
             let path: &Option<std::path::PathBuf> = path;
             path.as_deref()
@@ -102,14 +103,39 @@ impl<T: Scalar> Request<T> {
         Ok(Request {
             vector: rows(&arguments.vector, network.inputs(), "--vector")?,
             cotangent: rows(&arguments.cotangent, network.outputs(), "--cotangent")?,
-            loss: match network.outputs() {
-                1 => Loss::Logistic,
-                _ => Loss::softmax_cross_entropy(),
-            },
+            loss,
             inputs,
-            labels,
+            truth,
         })
     }
+}
+
+/// The class or the values of each input; by default the predicted class.
+fn truth<T: Scalar>(
+    network: &Network<T>,
+    inputs: ArrayView2<T>,
+    arguments: &Arguments,
+) -> Result<Truth<T>> {
+    let n = inputs.nrows();
+    if let Some(path) = &arguments.targets {
+        let array = npy::read(path)?;
+        let (found, width) = (array.shape().to_vec(), network.outputs());
+        let single = found.len() == 1 && width == 1;
+        if found[..] != [n, width] && !(single && found[0] == n) {
+            bail!(
+                "--targets has shape {found:?}, but [{n}, {width}] is needed: a value for each logit"
+            );
+        }
+        return Ok(Truth::Values(cast(array, [n, width], path)?));
+    }
+    let labels = match &arguments.labels {
+        Some(path) => npy::read_labels(path)?,
+        None => predicted(network, inputs)?,
+    };
+    if labels.len() != n {
+        bail!("--labels has {} labels for {n} inputs", labels.len());
+    }
+    Ok(Truth::Classes(labels))
 }
 
 /// The inputs as rows.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use anyhow::{Result, anyhow};
 use ndarray::{Array1, Array2, Array3, Axis, s};
 use ndarray_npy::{NpzWriter, WritableElement};
-use relugrad::{Loss, Network, Objective, Scalar, Targets, Trace};
+use relugrad::{Loss, Network, Objective, Scalar, Trace};
 
 use super::arguments::Array;
 use super::{Arguments, Request};
@@ -15,7 +15,6 @@ use crate::failure::Failure;
 /// Everything that was asked for; what was left out is empty.
 #[derive(Default)]
 pub(super) struct Results<T> {
-    labels: Vec<usize>,
     scalars: Vec<(Array, &'static str, Vec<f64>)>,
     rows: Vec<(Array, &'static str, Vec<Array2<T>>)>,
     jacobian: Option<Array3<T>>,
@@ -75,20 +74,11 @@ impl<T: Scalar + WritableElement> Results<T> {
         Ok(results)
     }
 
-    /// The label of every input.
-    pub(super) fn labels(&self) -> &[usize] {
-        &self.labels
-    }
-
     fn add(&mut self, network: &Network<T>, group: &Group<T>) -> Result<()> {
         let Group { range, request, .. } = group;
         let x = request.inputs.slice(s![range.clone(), ..]);
         let trace = network.trace(x)?;
-        let labels: Vec<usize> = match &request.labels {
-            Some(labels) => labels[range.clone()].to_vec(),
-            None => predicted(&trace),
-        };
-        let targets = Targets::Classes(&labels);
+        let targets = request.truth.part(range.clone());
         if group.wants(Array::Logits) {
             self.push_rows(Array::Logits, "logits", trace.logits().to_owned());
         }
@@ -112,7 +102,6 @@ impl<T: Scalar + WritableElement> Results<T> {
         if let Some(near) = &mut self.near_kink {
             near.extend(network.near_kinks(x)?.iter().map(|&count| count as i64));
         }
-        self.labels.extend(labels);
         Ok(())
     }
 
@@ -275,17 +264,6 @@ fn check_finite<'v, T: Scalar>(
             },
         )),
     }
-}
-
-/// The class of the largest logit, the first in a tie; of one logit, whether it is positive.
-fn predicted<T: Scalar>(trace: &Trace<T>) -> Vec<usize> {
-    let class = |row: ndarray::ArrayView1<T>| {
-        if row.len() == 1 {
-            return usize::from(row[0] > T::ZERO);
-        }
-        (1..row.len()).fold(0, |best, k| if row[k] > row[best] { k } else { best })
-    };
-    trace.logits().rows().into_iter().map(class).collect()
 }
 
 /// The loss of a name's meaning alone.

@@ -4,32 +4,32 @@ use std::path::PathBuf;
 
 use clap::{Args, value_parser};
 use relugrad::Penalty;
+use relugrad_train::LossSettings;
+use relugrad_train::attack::{ATTACKS, Entry};
 use relugrad_train::robustness::EvaluationOptions;
 
 use crate::data::TestData;
 use crate::model::ModelFile;
-use crate::values::{count, non_negative};
+use crate::values::{LOSS, count, loss_help, non_negative};
 
 /// Evaluate the robustness of a model: attacks from above, certificates from below
 ///
-/// The test samples are attacked with random points, FGSM, PGD with one and with several restarts, and Auto-PGD on the
-/// loss and on the difference of logits ratio, in linf and l2 at every size; DeepFool looks for the smallest
+/// The test samples are attacked by every attack below, in linf and l2 at every size; DeepFool looks for the smallest
 /// perturbations, and exact certificates bound them from below. Samples without a gradient to follow are told apart by
-/// their reason. Every parameter of every attack is printed.
+/// their reason. Every parameter of every attack is printed. Of samples with values to regress to, the attacks raise the
+/// loss, and mean squared errors take the place of accuracies; what needs classes is left out and named with the reason.
 #[derive(Debug, Args)]
-#[command(after_long_help = "Examples:
-  relugrad evaluate run/best.safetensors
-  relugrad evaluate model.onnx --data mnist/ --linf 0.1,0.2,0.3 --l2 '' --samples 500 --out evaluation
-  relugrad evaluate model.onnx --data x.npy --labels y.npy --all --penalties jacobian,cure --json
-
-With --out DIR: evaluation.html (tables and plots), evaluation.json, samples.csv (a line for each attacked sample) and
-adversarial.npz (arrays x, labels, and one of adversarial examples for each size and norm).")]
+#[command(after_long_help = help())]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) model: ModelFile,
 
     #[command(flatten)]
     pub(super) data: TestData,
+
+    /// The loss
+    #[arg(long, value_name = "LOSS", help = LOSS, long_help = loss_help(LOSS))]
+    pub(super) loss: Option<LossSettings>,
 
     /// Take all samples, those for testing first, instead of the test samples alone
     #[arg(long, help_heading = "Data")]
@@ -105,6 +105,24 @@ pub(crate) struct Arguments {
     pub(super) json: bool,
 }
 
+/// What attacks there are, and examples.
+fn help() -> String {
+    let attack = |entry: &Entry| format!("  {:<10} {}\n", entry.title, entry.meaning);
+    format!(
+        "Attacks:\n{}\n{EXAMPLES}",
+        ATTACKS.iter().map(attack).collect::<String>()
+    )
+}
+
+const EXAMPLES: &str = "Examples:
+  relugrad evaluate run/best.safetensors
+  relugrad evaluate model.onnx --data mnist/ --linf 0.1,0.2,0.3 --l2 '' --samples 500 --out evaluation
+  relugrad evaluate run/best.safetensors --data prices.csv --target-columns price --scale range
+  relugrad evaluate model.onnx --data x.npy --labels y.npy --all --penalties jacobian,cure --json
+
+With --out DIR: evaluation.html (tables and plots), evaluation.json, samples.csv (a line for each attacked sample) and
+adversarial.npz (arrays x, labels, and one of adversarial examples for each size and norm).";
+
 /// Sizes of perturbations, ascending.
 #[derive(Clone, Debug)]
 struct Radii(Vec<f64>);
@@ -123,8 +141,9 @@ impl std::str::FromStr for Radii {
 }
 
 impl Arguments {
-    pub(super) fn evaluation(&self) -> EvaluationOptions {
-        EvaluationOptions {
+    pub(super) fn evaluation(&self) -> relugrad_train::Result<EvaluationOptions> {
+        Ok(EvaluationOptions {
+            loss: self.loss.as_ref().map(LossSettings::loss).transpose()?,
             linf: self.linf.0.clone(),
             l2: self.l2.0.clone(),
             samples: self.samples,
@@ -137,6 +156,6 @@ impl Arguments {
             penalties: self.penalties.clone(),
             seed: self.seed,
             ..EvaluationOptions::default()
-        }
+        })
     }
 }

@@ -1,6 +1,5 @@
 //! The files of an evaluation.
 
-use std::fmt::Write;
 use std::io::Cursor;
 use std::path::Path;
 
@@ -60,53 +59,74 @@ pub(super) fn write<T: WritableElement + Copy>(
     let contents = [
         page::page(&model, report)?.into_bytes(),
         json.into_bytes(),
-        csv(report).into_bytes(),
+        csv(report)?.into_bytes(),
         archive(report, adversarial, data)?,
     ];
     let files = FILES.into_iter().zip(contents.iter().map(Vec::as_slice));
     Ok(folder.write(&files.collect::<Vec<_>>(), &mut [])?)
 }
 
-/// A line for each attacked sample. Names hold no character that needs quoting.
-fn csv(report: &Report) -> String {
-    let mut csv = "index,label,prediction,margin,loss,gradient_l2".to_owned();
-    let mut heading = |text: &str| write!(csv, ",{text}").expect("a String takes all");
-    for norm in ["linf", "l2"] {
-        for radius in ["kink", "boundary", "lower", "upper", "proven", "deepfool"] {
-            heading(&format!("{radius}_{norm}"));
+/// A line for each attacked sample.
+fn csv(report: &Report) -> Result<String> {
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    let regression = report.clean.share().is_none();
+    let own: &[&str] = match regression {
+        true => &["squared_error"],
+        false => &["label", "prediction", "margin"],
+    };
+    let mut heading = vec!["index".to_owned()];
+    heading.extend(
+        own.iter()
+            .chain(&["loss", "gradient_l2"])
+            .map(|&name| name.to_owned()),
+    );
+    if !regression {
+        for norm in ["linf", "l2"] {
+            for radius in ["kink", "boundary", "lower", "upper", "proven", "deepfool"] {
+                heading.push(format!("{radius}_{norm}"));
+            }
         }
     }
     for attacked in &report.attacks {
-        let a = attacked.attack.options;
+        let (a, loss) = (
+            attacked.attack.options,
+            if regression { "loss_" } else { "" },
+        );
         let name = attacked.attack.name.to_lowercase().replace('-', "_");
-        heading(&format!(
-            "{name}_{}_{}_{}",
+        heading.push(format!(
+            "{loss}{name}_{}_{}_{}",
             a.restarts,
             a.norm.name(),
             a.epsilon
         ));
     }
-    for (name, _) in &report.penalties {
-        heading(name);
-    }
-    csv.push('\n');
+    heading.extend(report.penalties.iter().map(|(name, _)| name.clone()));
+    csv.write_record(heading)?;
     for sample in &report.samples {
-        csv.push_str(&line(sample));
-        csv.push('\n');
+        csv.write_record(cells(sample))?;
     }
-    csv
+    Ok(String::from_utf8(csv.into_inner()?)?)
 }
 
-fn line(sample: &Sample) -> String {
-    let mut cells: Vec<String> = vec![
-        sample.index.to_string(),
-        sample.label.to_string(),
-        sample.prediction.to_string(),
-        sample.margin.to_string(),
-        sample.loss.to_string(),
-        sample.gradient.to_string(),
-    ];
+fn cells(sample: &Sample) -> Vec<String> {
     let number = |value: Option<f64>| value.map_or(String::new(), |v| v.to_string());
+    let mut cells = vec![sample.index.to_string()];
+    if let Some(class) = sample.class {
+        cells.extend([class.label.to_string(), class.prediction.to_string()]);
+        cells.push(class.margin.to_string());
+    }
+    cells.extend(sample.squared_error.map(|error| error.to_string()));
+    cells.extend([sample.loss.to_string(), sample.gradient.to_string()]);
+    if sample.class.is_none() {
+        cells.extend(
+            sample
+                .losses
+                .iter()
+                .chain(&sample.penalties)
+                .map(f64::to_string),
+        );
+        return cells;
+    }
     for i in 0..2 {
         let radii = sample.radii.map(|radii| radii[i]);
         cells.extend([
@@ -118,17 +138,13 @@ fn line(sample: &Sample) -> String {
             number(sample.deepfool[i]),
         ]);
     }
-    cells.extend(
-        sample
-            .fooled
-            .iter()
-            .map(|&fooled| u8::from(fooled).to_string()),
-    );
+    let fooled = sample.fooled.iter();
+    cells.extend(fooled.map(|&fooled| u8::from(fooled).to_string()));
     cells.extend(sample.penalties.iter().map(f64::to_string));
-    cells.join(",")
+    cells
 }
 
-/// The attacked samples, their labels, and their adversarial examples of each norm and size.
+/// The attacked samples, their labels or values, and their adversarial examples of each norm and size.
 fn archive<T: WritableElement + Copy>(
     report: &Report,
     adversarial: &[Array2<T>],
@@ -139,8 +155,13 @@ fn archive<T: WritableElement + Copy>(
     let n = report.samples.len();
     let images = data.images().slice(s![..n, ..]);
     archive.add_array("x", &images)?;
-    let labels: Array1<i64> = report.samples.iter().map(|s| s.label as i64).collect();
-    archive.add_array("labels", &labels)?;
+    match data.values() {
+        Some(values) => archive.add_array("targets", &values.slice(s![..n, ..]))?,
+        None => {
+            let labels: Array1<i64> = data.labels()[..n].iter().map(|&y| y as i64).collect();
+            archive.add_array("labels", &labels)?;
+        }
+    }
     for (worst, examples) in report.worst.iter().zip(adversarial) {
         let a = worst.attack.options;
         archive.add_array(format!("{}_{}", a.norm.name(), a.epsilon), examples)?;

@@ -9,7 +9,7 @@ use anyhow::Context;
 use relugrad::{Network, Scalar};
 use relugrad_io::OutputFolder;
 use relugrad_train::data::Dataset;
-use relugrad_train::robustness::{Evaluated, evaluate};
+use relugrad_train::robustness::{Evaluated, EvaluationOptions, evaluate};
 
 pub(crate) use arguments::Arguments;
 
@@ -21,7 +21,8 @@ use crate::{interrupt, print};
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let usage = |error: relugrad_train::Error| Failure::Usage(error.into());
-    arguments.evaluation().check().map_err(usage)?;
+    let evaluation = arguments.evaluation().map_err(usage)?;
+    evaluation.check().map_err(usage)?;
     let threads = Threads::start(arguments.threads)?;
     interrupt::keep();
     let out = arguments.out.as_ref();
@@ -35,23 +36,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = arguments.model.load()?;
     let network = model.into_network();
     threads.run(|| match arguments.double {
-        true => run_in(arguments, &network, &data, out.as_mut()),
+        true => run_in(arguments, &evaluation, &network, &data, out.as_mut()),
         false => {
             let narrow = network.cast::<f32>().map_err(anyhow::Error::from)?;
-            run_in(arguments, &narrow, &data, out.as_mut())
+            run_in(arguments, &evaluation, &narrow, &data, out.as_mut())
         }
     })
 }
 
 fn run_in<T: Scalar + ndarray_npy::WritableElement>(
     arguments: &Arguments,
+    evaluation: &EvaluationOptions,
     network: &Network<T>,
     data: &Dataset,
     out: Option<&mut OutputFolder>,
 ) -> Result<(), Failure> {
     let mut progress = Progress::new("part {pos} of {len}, {eta} left");
-    let evaluation = arguments.evaluation();
-    let found = evaluate(network, data, &evaluation, &mut progress, &interrupt::go_on);
+    let found = evaluate(network, data, evaluation, &mut progress, &interrupt::go_on);
     progress.finish();
     let Evaluated {
         report,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use anyhow::Result;
 use relugrad_train::attack::{Attack, Fgsm, Noise, Norm, Pgd};
-use relugrad_train::robustness::{Report, WORST};
+use relugrad_train::robustness::{Report, Standing, WORST};
 
 use super::tables;
 use crate::report::charts::{Chart, Series, legend_mark};
@@ -15,11 +15,16 @@ pub(super) fn page(model: &str, report: &Report) -> Result<String> {
     let title = format!("Robustness of {}", escape(model));
     let (headings, rows) = tables::cells(report);
     let mut body = format!(
-        "<h1>{title}</h1>\n<p>{} test samples of <em>{}</em>, {} of them attacked. Accuracy under attack bounds the robust \
-         accuracy from above, certificates from below: the truth lies between.</p>\n",
-        report.clean.samples,
+        "<h1>{title}</h1>\n<p>{} test samples of <em>{}</em>, {} of them attacked. {}</p>\n",
+        report.clean.samples(),
         escape(&report.data),
-        report.attacked_clean.samples
+        report.attacked_clean.samples(),
+        match report.clean {
+            Standing::Share(_) =>
+                "Accuracy under attack bounds the robust accuracy from above, certificates from below: the truth lies between.",
+            Standing::Fit(_) =>
+                "The error under attack bounds the worst error from below: a stronger attack may find more.",
+        }
     );
     for warning in &report.warnings {
         writeln!(body, "<p class=\"warning\">{}</p>", escape(warning))?;
@@ -40,7 +45,8 @@ pub(super) fn page(model: &str, report: &Report) -> Result<String> {
                 .collect();
             writeln!(
                 body,
-                "<h2>Accuracy against size in {}</h2>\n<ul class=\"legend\">{legend}</ul>\n<div class=\"charts\"><figure>{svg}</figure></div>",
+                "<h2>{} against size in {}</h2>\n<ul class=\"legend\">{legend}</ul>\n<div class=\"charts\"><figure>{svg}</figure></div>",
+                measure(&report.clean).0,
                 norm.name()
             )?;
         }
@@ -73,7 +79,15 @@ pub(super) fn page(model: &str, report: &Report) -> Result<String> {
     ))
 }
 
-/// Accuracy against size: attacks from above, certificates from below.
+/// What a chart shows of a standing, in words and as a number.
+fn measure(standing: &Standing) -> (&'static str, f64) {
+    match standing {
+        Standing::Share(share) => ("Accuracy", 100.0 * share.share),
+        Standing::Fit(fit) => ("Error", fit.mse),
+    }
+}
+
+/// Accuracy or error against size: attacks from above, certificates from below.
 fn sandwich(report: &Report, norm: Norm) -> Result<Option<String>> {
     if !report
         .worst
@@ -82,7 +96,7 @@ fn sandwich(report: &Report, norm: Norm) -> Result<Option<String>> {
     {
         return Ok(None);
     }
-    let clean = 100.0 * report.attacked_clean.share;
+    let clean = measure(&report.attacked_clean).1;
     let of = |name: &str, all: &[relugrad_train::robustness::Attacked]| {
         let named = all.iter();
         let named = named.filter(|a| a.attack.options.norm == norm && a.attack.name == name);
@@ -91,7 +105,7 @@ fn sandwich(report: &Report, norm: Norm) -> Result<Option<String>> {
         for attacked in named {
             let point = (
                 attacked.attack.options.epsilon,
-                100.0 * attacked.accuracy.share,
+                measure(&attacked.standing).1,
             );
             match points.last_mut() {
                 Some(last) if last.0 == point.0 => *last = point,
@@ -117,7 +131,10 @@ fn sandwich(report: &Report, norm: Norm) -> Result<Option<String>> {
     let series = series.into_iter().enumerate();
     Chart {
         x: format!("size in {}", norm.name()),
-        y: "accuracy, %".into(),
+        y: match report.clean {
+            Standing::Share(_) => "accuracy, %".into(),
+            Standing::Fit(_) => "mean squared error".into(),
+        },
         logarithmic: (false, false),
         lines: true,
         series: series
@@ -136,7 +153,7 @@ fn radii_curve(report: &Report, norm: Norm, sizes: &[(f64, f64)]) -> Vec<(f64, f
         .iter()
         .filter(|s| s.radii.is_some())
         .collect();
-    let correct = certified.iter().filter(|s| s.prediction == s.label);
+    let correct = certified.iter().filter(|s| s.is_right());
     let mut radii: Vec<f64> = correct
         .filter_map(|s| s.radii.map(|r| r[place].lower))
         .collect();

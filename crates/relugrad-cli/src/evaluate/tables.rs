@@ -4,20 +4,20 @@ use std::fmt::Write;
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use relugrad_train::attack::Norm;
-use relugrad_train::robustness::{Attacked, Report, Share, WORST};
+use relugrad_train::robustness::{Attacked, Report, Standing, WORST};
 
 use crate::report::short;
 
 /// A table of the attacks in one norm and size each, certificates, and what else was found.
 pub(super) fn text(report: &Report) -> String {
     let mut text = format!(
-        "{}: accuracy {} of {} samples, loss {}\nattacked: {}, of which {} before the attacks\n{}",
+        "{}: {} of {} samples, loss {}\nattacked: {}, of which {} before the attacks\n{}",
         report.data,
-        percent(&report.clean),
-        report.clean.samples,
+        standing(&report.clean),
+        report.clean.samples(),
         short(report.loss),
-        report.attacked_clean.samples,
-        percent(&report.attacked_clean),
+        report.attacked_clean.samples(),
+        standing(&report.attacked_clean).trim_start_matches("accuracy "),
         attacks(report),
     );
     let mut line = |line: String| writeln!(text, "{line}").expect("a String takes all");
@@ -37,11 +37,23 @@ pub(super) fn text(report: &Report) -> String {
     }
     let d = &report.diagnosis;
     line(format!(
-        "input gradients: {} exactly 0, {} vanishing, of {} (dead paths {}, saturated softmax {}, flat regions {})",
-        d.zero, d.vanishing, d.samples, d.dead, d.saturated, d.flat
+        "input gradients: {} exactly 0, {} vanishing, of {} (dead paths {}, {} {}, flat regions {})",
+        d.zero,
+        d.vanishing,
+        d.samples,
+        d.dead,
+        match report.clean {
+            Standing::Share(_) => "saturated softmax",
+            Standing::Fit(_) => "perfect predictions",
+        },
+        d.saturated,
+        d.flat
     ));
     for (name, mean) in &report.penalties {
         line(format!("mean of {name}: {}", short(*mean)));
+    }
+    for reason in &report.left_out {
+        line(format!("left out: {reason}"));
     }
     for warning in &report.warnings {
         line(format!("warning: {warning}"));
@@ -49,30 +61,53 @@ pub(super) fn text(report: &Report) -> String {
     text.trim_end().to_owned()
 }
 
-fn percent(share: &Share) -> String {
-    let [low, high] = share.interval.map(|bound| 100.0 * bound);
-    format!("{:.2} % ({low:.1} to {high:.1})", 100.0 * share.share)
+fn standing(standing: &Standing) -> String {
+    match standing {
+        Standing::Share(share) => {
+            let [low, high] = share.interval.map(|bound| 100.0 * bound);
+            format!(
+                "accuracy {:.2} % ({low:.1} to {high:.1})",
+                100.0 * share.share
+            )
+        }
+        Standing::Fit(fit) => format!("MSE {}, R² {:.4}", short(fit.mse), fit.r2),
+    }
+}
+
+/// The headings of a standing, and its cells.
+fn measured(standing: &Standing) -> Vec<(&'static str, String)> {
+    match standing {
+        Standing::Share(share) => {
+            let bounds = share.interval.map(|bound| 100.0 * bound);
+            vec![
+                ("accuracy %", format!("{:.2}", 100.0 * share.share)),
+                (
+                    "95 % interval",
+                    format!("{:.1} to {:.1}", bounds[0], bounds[1]),
+                ),
+            ]
+        }
+        Standing::Fit(fit) => vec![
+            ("MSE", short(fit.mse)),
+            ("R²", format!("{:.4}", fit.r2)),
+            ("loss", short(fit.loss)),
+        ],
+    }
 }
 
 /// Headings and rows of the table of attacks.
 pub(super) fn cells(report: &Report) -> (Vec<String>, Vec<Vec<String>>) {
-    let headings = [
-        "norm",
-        "size",
-        "attack",
-        "steps",
-        "step",
-        "starts",
-        "seed",
-        "accuracy %",
-        "95 % interval",
-    ];
+    let headings = ["norm", "size", "attack", "steps", "step", "starts", "seed"];
+    let measures = measured(&report.clean)
+        .into_iter()
+        .map(|(heading, _)| heading);
+    let headings = headings.into_iter().chain(measures).map(str::to_owned);
+    let values = |standing: &Standing| measured(standing).into_iter().map(|(_, cell)| cell);
     let row = |attacked: &Attacked| {
         let (name, a) = (&attacked.attack.name, attacked.attack.options);
-        let bounds = attacked.accuracy.interval.map(|bound| 100.0 * bound);
         let worst = name == WORST;
         let unless_worst = |text: String| if worst { String::new() } else { text };
-        vec![
+        let mut row = vec![
             a.norm.name().to_owned(),
             a.epsilon.to_string(),
             name.clone(),
@@ -83,9 +118,9 @@ pub(super) fn cells(report: &Report) -> (Vec<String>, Vec<Vec<String>>) {
                 false => "sample".into(),
             }),
             unless_worst(a.seed.to_string()),
-            format!("{:.2}", 100.0 * attacked.accuracy.share),
-            format!("{:.1} to {:.1}", bounds[0], bounds[1]),
-        ]
+        ];
+        row.extend(values(&attacked.standing));
+        row
     };
     let mut rows = Vec::new();
     for worst in &report.worst {
@@ -103,15 +138,13 @@ pub(super) fn cells(report: &Report) -> (Vec<String>, Vec<Vec<String>>) {
             if !ball(*norm, *size) {
                 continue;
             }
-            let bounds = share.interval.map(|bound| 100.0 * bound);
             let mut cells = vec![norm.name().to_owned(), size.to_string(), "certified".into()];
             cells.extend(std::iter::repeat_n(String::new(), 4));
-            cells.push(format!("{:.2}", 100.0 * share.share));
-            cells.push(format!("{:.1} to {:.1}", bounds[0], bounds[1]));
+            cells.extend(values(&Standing::Share(*share)));
             rows.push(cells);
         }
     }
-    (headings.map(str::to_owned).to_vec(), rows)
+    (headings.collect(), rows)
 }
 
 /// The table of attacks between empty lines, or nothing without sizes to attack at.

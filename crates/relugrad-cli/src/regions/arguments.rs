@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, value_parser};
+use relugrad_train::LossSettings;
 
 use crate::data::TestData;
 use crate::model::ModelFile;
-use crate::values::{count, non_negative, positive};
+use crate::values::{LOSS, count, loss_help, non_negative, positive};
 
 /// Show the activation regions of a model: how many, how far their walls are, and pictures
 ///
@@ -30,6 +31,10 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     pub(super) data: TestData,
+
+    /// The loss
+    #[arg(long, value_name = "LOSS", help = LOSS, long_help = loss_help(LOSS))]
+    pub(super) loss: Option<LossSettings>,
 
     /// Tell at most this many samples into regions, from the first on
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count)]
@@ -79,20 +84,15 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SHARE", default_value = "0.25", allow_negative_numbers = true, value_parser = non_negative, help_heading = "Pictures")]
     pub(super) margin: f64,
 
-    /// What the colours of a slice tell
-    #[arg(
-        long,
-        value_name = "WHAT",
-        default_value = "class",
-        help_heading = "Pictures"
-    )]
-    pub(super) colour: Colour,
+    /// What the colours of a slice tell [default: class; of samples with values jacobian]
+    #[arg(long, value_name = "WHAT", help_heading = "Pictures")]
+    pub(super) colour: Option<Colour>,
 
     /// The most regions of a slice; if there are more, these are shown, and the exit code is 1
     #[arg(long, value_name = "N", default_value = "200000", value_parser = count, help_heading = "Pictures")]
     pub(super) limit: usize,
 
-    /// Follow the loss of the first sample's label from one sample to another, by their numbers from 0
+    /// Follow the loss of the first sample's label or values from one sample to another, by their numbers from 0
     #[arg(
         long,
         value_name = "A,B",

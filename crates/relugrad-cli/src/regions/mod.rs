@@ -10,15 +10,16 @@ mod survey;
 use std::path::Path;
 
 use anyhow::{anyhow, bail};
-use relugrad::Network;
+use relugrad::{Loss, Network};
 use relugrad_io::write_whole;
-use relugrad_train::data::Dataset;
-use relugrad_train::{Fit, check_fit};
+use relugrad_train::data::{Dataset, Truth};
+use relugrad_train::{LossSettings, check_inputs};
 
 pub(crate) use arguments::Arguments;
 
 use crate::failure::{Failure, check_output};
 use crate::interrupt;
+use crate::report::short;
 use crate::threads::Threads;
 
 /// Runs the command.
@@ -50,7 +51,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let threads = Threads::start(arguments.threads)?;
     let data = arguments.data.load()?;
     let network: Network<f64> = arguments.model.load()?.into_network();
-    check_fit(&network, &data, Fit::Inputs)?;
+    check_inputs(&network, &data)?;
     interrupt::keep();
     threads.run(|| {
         if !arguments.segment.is_empty() {
@@ -69,8 +70,32 @@ fn leads_to(path: &Path, files: &[&Path]) -> bool {
     matches!(checked, Err(relugrad_io::Error::OutputIsInput { .. }))
 }
 
-/// A sample of the data in double precision, and its label.
-fn sample(data: &Dataset, number: usize) -> anyhow::Result<(ndarray::Array1<f64>, usize)> {
+/// The loss.
+fn loss(arguments: &Arguments, network: &Network<f64>, data: &Dataset) -> anyhow::Result<Loss> {
+    let given = arguments
+        .loss
+        .as_ref()
+        .map(LossSettings::loss)
+        .transpose()?;
+    let (kind, outputs) = (data.kind(), network.outputs());
+    let loss = given.unwrap_or_else(|| Loss::for_targets(kind, outputs));
+    loss.check(kind, outputs)?;
+    Ok(loss)
+}
+
+/// What is to be said of a sample, in words.
+fn answer(truth: &Truth<f64>) -> String {
+    match truth {
+        Truth::Classes(labels) => format!("label {}", labels[0]),
+        Truth::Values(values) => {
+            let values: Vec<String> = values.iter().map(|&value| short(value)).collect();
+            format!("values {}", values.join(", "))
+        }
+    }
+}
+
+/// A sample of the data in double precision, and its label or values.
+fn sample(data: &Dataset, number: usize) -> anyhow::Result<(ndarray::Array1<f64>, Truth<f64>)> {
     if number >= data.samples() {
         bail!(
             "there is no sample {number}: {} has the test samples 0 to {}",
@@ -80,7 +105,7 @@ fn sample(data: &Dataset, number: usize) -> anyhow::Result<(ndarray::Array1<f64>
     }
     Ok((
         data.images().row(number).mapv(f64::from),
-        data.labels()[number],
+        data.truth().select(&[number]),
     ))
 }
 

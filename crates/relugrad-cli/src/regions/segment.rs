@@ -7,7 +7,7 @@ use relugrad_train::regions::{Profile, profile};
 use serde_json::json;
 
 use super::drawing::{Axes, Canvas, class_colour};
-use super::{Arguments, sample, write};
+use super::{Arguments, answer, loss, sample, write};
 use crate::failure::Failure;
 use crate::report::short;
 use crate::{interrupt, print};
@@ -25,30 +25,32 @@ pub(super) fn run(
     data: &Dataset,
 ) -> Result<(), Failure> {
     let [a, b] = [arguments.segment[0], arguments.segment[1]];
-    let ((x, label), (y, other)) = (sample(data, a)?, sample(data, b)?);
-    let z = &y - &x;
+    let ((x, truth), (y, other)) = (sample(data, a)?, sample(data, b)?);
+    let (z, loss) = (&y - &x, loss(arguments, network, data)?);
+    let said = answer(&truth);
     let found = profile(
         network,
         x.view(),
         z.view(),
-        label,
+        (&loss, &truth.targets()),
         POINTS,
         &interrupt::go_on,
     )?;
     let length = z.dot(&z).sqrt();
     let mut title = format!(
-        "from sample {a} (label {label}) to sample {b} (label {other}), l2 length {}",
+        "from sample {a} ({said}) to sample {b} ({}), l2 length {}",
+        answer(&other),
         short(length)
     );
     if !found.complete {
         title += &format!("; interrupted at t = {:.4}", found.end());
     }
     if let Some(path) = &arguments.svg {
-        write(path, &picture(&title, &found, label), arguments.overwrite)?;
+        write(path, &picture(&title, &found, &said), arguments.overwrite)?;
     }
     let model = arguments.model.path().display().to_string();
     let all = json!({
-        "model": model, "data": data.name(), "from": a, "to": b, "label": label, "l2_length": length,
+        "model": model, "data": data.name(), "from": a, "to": b, "label": truth.labels().first(), "l2_length": length,
         "complete": found.complete, "stretches": found.stretches, "jumps": found.jumps,
     });
     if let Some(path) = &arguments.polygons {
@@ -86,10 +88,13 @@ fn text(title: &str, found: &Profile) -> String {
     passed.dedup();
     let passed: Vec<String> = passed.iter().map(ToString::to_string).collect();
     let mut text = format!(
-        "{title}\n{} kinks in {} regions; predicted classes {}\nloss {} to {}; its derivative changes by {} at kinks and by {} between them ({:.1} % at kinks)",
+        "{title}\n{} kinks in {} regions{}\nloss {} to {}; its derivative changes by {} at kinks and by {} between them ({:.1} % at kinks)",
         found.jumps.len(),
         found.stretches.len(),
-        passed.join(", "),
+        match passed.is_empty() {
+            true => String::new(),
+            false => format!("; predicted classes {}", passed.join(", ")),
+        },
         short(found.stretches[0].points[0][1]),
         short(
             found
@@ -120,7 +125,7 @@ fn text(title: &str, found: &Profile) -> String {
 }
 
 /// Loss above, derivative below, a tick for every kink between them.
-fn picture(title: &str, found: &Profile, label: usize) -> String {
+fn picture(title: &str, found: &Profile, said: &str) -> String {
     let mut canvas = Canvas::new(760.0, 596.0);
     canvas.text((60.0, 26.0), "start", 15.0, "#222", title);
     let lowest = |of: usize| {
@@ -134,13 +139,16 @@ fn picture(title: &str, found: &Profile, label: usize) -> String {
     };
     let above = Axes::new([60.0, 66.0, 680.0, 200.0], (0.0, 1.0), lowest(1));
     let below = Axes::new([60.0, 350.0, 680.0, 190.0], (0.0, 1.0), lowest(2));
-    above.frame(&mut canvas, "", &format!("loss of label {label}"));
+    above.frame(&mut canvas, "", &format!("loss of {said}"));
     below.frame(&mut canvas, "t", "derivative along the segment");
     for stretch in &found.stretches {
-        let runs = stretch.points.windows(2).zip(&stretch.classes);
-        for (pair, &class) in runs {
+        for (i, pair) in stretch.points.windows(2).enumerate() {
+            let colour = stretch
+                .classes
+                .get(i)
+                .map_or("#222", |&class| class_colour(class));
             let line = [[pair[0][0], pair[0][1]], [pair[1][0], pair[1][1]]];
-            above.line(&mut canvas, &line, class_colour(class), 2.0);
+            above.line(&mut canvas, &line, colour, 2.0);
         }
         let line: Vec<[f64; 2]> = stretch.points.iter().map(|p| [p[0], p[2]]).collect();
         below.line(&mut canvas, &line, "#222", 1.4);
@@ -157,8 +165,12 @@ fn picture(title: &str, found: &Profile, label: usize) -> String {
         canvas.segment([x, 290.0], [x, 302.0], "#d55e00", 0.7);
     }
     let caption = format!(
-        "{} kinks (ticks), where the derivative jumps; the line has the colour of the predicted class",
-        found.jumps.len()
+        "{} kinks (ticks), where the derivative jumps{}",
+        found.jumps.len(),
+        match found.stretches[0].classes.is_empty() {
+            true => "",
+            false => "; the line has the colour of the predicted class",
+        }
     );
     canvas.text((60.0, 316.0), "start", 11.0, "#666", &caption);
     canvas.finish(title)

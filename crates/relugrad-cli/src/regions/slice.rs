@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, anyhow, bail};
-use ndarray::{Array1, Array2, ArrayView1, Axis, Ix2};
-use relugrad::{Cell, Edge, Loss, Network, Plane, Polygon, Targets};
-use relugrad_train::data::Dataset;
+use ndarray::{Array1, Array2, Axis, Ix2};
+use relugrad::{Cell, Edge, Loss, Network, Plane, Polygon};
+use relugrad_train::data::{Dataset, Truth};
+use relugrad_train::evaluate::predicted;
 use serde_json::{Value, json};
 
 use super::arguments::Colour;
-use super::{Arguments, picture, sample, write};
+use super::{Arguments, answer, loss, picture, sample, write};
 use crate::failure::Failure;
 use crate::report::short;
 use crate::{interrupt, print};
@@ -23,8 +24,9 @@ pub(super) struct View {
     pub(super) window: [[f64; 2]; 2],
     /// Points of the plane that are marked, with their names.
     pub(super) marks: Vec<([f64; 2], String)>,
-    /// The label of the loss.
-    label: usize,
+    /// The label or values of the loss.
+    truth: Truth<f64>,
+    pub(super) colour: Colour,
     title: String,
     end: End,
 }
@@ -61,11 +63,16 @@ pub(super) fn run(
     network: &Network<f64>,
     data: &Dataset,
 ) -> Result<(), Failure> {
-    let mut view = view(arguments, network, data)?;
+    let colour = colour(arguments, data).map_err(Failure::Usage)?;
+    let mut view = view(arguments, network, data, colour)?;
     let (plane, go_on) = (&view.plane, &interrupt::go_on);
     let slice = network.slice_while(plane, view.window, arguments.limit, go_on);
     let slice = slice.map_err(anyhow::Error::from)?;
-    let values = values(network, &view, &slice.cells, arguments.colour)?;
+    let loss = match colour {
+        Colour::Class | Colour::Jacobian => None,
+        Colour::InputGradient | Colour::Curvature => Some(loss(arguments, network, data)?),
+    };
+    let values = values(network, &view, &slice.cells, loss)?;
     view.end = match slice.limited {
         _ if values.len() < slice.cells.len() => End::Interrupted,
         true => End::Limited,
@@ -73,7 +80,10 @@ pub(super) fn run(
         false => End::Interrupted,
     };
     let with_classes = |(cell, value): (Cell, f64)| Shown {
-        classes: cell.classes(),
+        classes: match data.values() {
+            Some(_) => Vec::new(),
+            None => cell.classes(),
+        },
         cell,
         value,
     };
@@ -95,7 +105,7 @@ pub(super) fn run(
     if let Some(path) = &arguments.svg {
         write(
             path,
-            &picture::picture(&title, &view, &shown, arguments.colour),
+            &picture::picture(&title, &view, &shown, colour),
             arguments.overwrite,
         )?;
     }
@@ -120,16 +130,35 @@ pub(super) fn run(
     }
 }
 
-fn view(arguments: &Arguments, network: &Network<f64>, data: &Dataset) -> Result<View, Failure> {
+/// What the colours tell.
+fn colour(arguments: &Arguments, data: &Dataset) -> anyhow::Result<Colour> {
+    match (arguments.colour, data.values()) {
+        (Some(Colour::Class), Some(_)) => bail!(
+            "--colour class needs classes, but {} has values; take jacobian, input-gradient or curvature",
+            data.name()
+        ),
+        (Some(colour), _) => Ok(colour),
+        (None, None) => Ok(Colour::Class),
+        (None, Some(_)) => Ok(Colour::Jacobian),
+    }
+}
+
+fn view(
+    arguments: &Arguments,
+    network: &Network<f64>,
+    data: &Dataset,
+    colour: Colour,
+) -> Result<View, Failure> {
     let Some(path) = &arguments.slice_file else {
         let samples = arguments.slice.iter().map(|&number| sample(data, number));
-        let samples: Vec<(Array1<f64>, usize)> = samples.collect::<anyhow::Result<_>>()?;
+        let samples: Vec<(Array1<f64>, Truth<f64>)> = samples.collect::<anyhow::Result<_>>()?;
         let names = arguments.slice.iter().zip(&samples);
         let names = names
-            .map(|(number, (_, label))| format!("sample {number} (label {label})"))
+            .map(|(number, (_, truth))| format!("sample {number} ({})", answer(truth)))
             .collect();
         let points = samples.iter().map(|(x, _)| x.clone()).collect();
-        return Ok(through(arguments, points, names, samples[0].1)?);
+        let truth = samples[0].1.clone();
+        return Ok(through(arguments, points, names, truth, colour)?);
     };
     let array = relugrad_io::load_npy(path)
         .map_err(anyhow::Error::from)?
@@ -146,7 +175,12 @@ fn view(arguments: &Arguments, network: &Network<f64>, data: &Dataset) -> Result
         return Err(problem.into());
     };
     let rows: Array2<f64> = rows.into_dimensionality::<Ix2>().expect("two axes");
-    let label = predicted(network, rows.row(0))?;
+    // Of values there are none to compare with but those that are predicted.
+    let first = rows.row(0).insert_axis(Axis(0));
+    let truth = match data.values() {
+        Some(_) => Truth::Values(network.forward(first).map_err(anyhow::Error::from)?),
+        None => Truth::Classes(predicted(network, first).map_err(anyhow::Error::from)?),
+    };
     if let Some(extent) = arguments.extent {
         let [u, v] = [1, 2].map(|i| rows.row(i).to_owned());
         return Ok(View {
@@ -156,14 +190,15 @@ fn view(arguments: &Arguments, network: &Network<f64>, data: &Dataset) -> Result
             },
             window: [[-extent, extent]; 2],
             marks: vec![([0.0, 0.0], "point".into())],
-            label,
+            truth,
+            colour,
             title: format!("around the point of {}", path.display()),
             end: End::Interrupted,
         });
     }
     let names = (0..3).map(|i| format!("row {i}")).collect();
     let points = rows.outer_iter().map(|row| row.to_owned()).collect();
-    Ok(through(arguments, points, names, label)?)
+    Ok(through(arguments, points, names, truth, colour)?)
 }
 
 /// The shape `[3, D]` if an array of this shape can have it.
@@ -172,18 +207,13 @@ fn rows(shape: &[usize], inputs: usize) -> Option<[usize; 2]> {
         .then_some([3, inputs])
 }
 
-fn predicted(network: &Network<f64>, x: ArrayView1<f64>) -> anyhow::Result<usize> {
-    let logits = network.forward(x.insert_axis(Axis(0)))?;
-    let row = logits.row(0);
-    Ok((0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best }))
-}
-
 /// The plane through three points, with a window around them.
 fn through(
     arguments: &Arguments,
     points: Vec<Array1<f64>>,
     names: Vec<String>,
-    label: usize,
+    truth: Truth<f64>,
+    colour: Colour,
 ) -> anyhow::Result<View> {
     let [a, b, c] = [&points[0], &points[1], &points[2]];
     let Some(plane) = Plane::through([a.view(), b.view(), c.view()]) else {
@@ -206,7 +236,8 @@ fn through(
         plane,
         title: format!("in the plane through {}", names.join(", ")),
         marks: places.into_iter().zip(names).collect(),
-        label,
+        truth,
+        colour,
         end: End::Interrupted,
     })
 }
@@ -216,12 +247,12 @@ fn values(
     network: &Network<f64>,
     view: &View,
     cells: &[Cell],
-    colour: Colour,
+    loss: Option<Loss>,
 ) -> anyhow::Result<Vec<f64>> {
-    if colour == Colour::Class {
+    if view.colour == Colour::Class {
         return Ok(vec![0.0; cells.len()]);
     }
-    let (loss, mut values) = (Loss::softmax_cross_entropy(), Vec::new());
+    let mut values = Vec::new();
     for cells in cells.chunks(BATCH) {
         if !interrupt::go_on() {
             break;
@@ -231,21 +262,22 @@ fn values(
             row.assign(&view.plane.at(cell.polygon.middle())?);
         }
         let trace = network.trace(inputs.view())?;
-        let labels = vec![view.label; cells.len()];
-        match colour {
-            Colour::Class => {}
-            Colour::Jacobian => {
+        let truth = view.truth.select(&vec![0; cells.len()]);
+        match (view.colour, &loss) {
+            (Colour::InputGradient, Some(loss)) => {
+                let gradient = trace.input_gradient(loss, &truth.targets())?;
+                values.extend(gradient.outer_iter().map(|g| g.dot(&g).sqrt()));
+            }
+            (Colour::Curvature, Some(loss)) => {
+                values.extend(trace.curvature(loss)?.frobenius_norm()?);
+            }
+            (Colour::Class | Colour::Jacobian | Colour::InputGradient | Colour::Curvature, _) => {
                 let jacobian = trace.jacobian()?;
                 let norms = jacobian
                     .outer_iter()
                     .map(|j| j.iter().map(|j| j * j).sum::<f64>().sqrt());
                 values.extend(norms);
             }
-            Colour::InputGradient => {
-                let gradient = trace.input_gradient(&loss, &Targets::Classes(&labels))?;
-                values.extend(gradient.outer_iter().map(|g| g.dot(&g).sqrt()));
-            }
-            Colour::Curvature => values.extend(trace.curvature(&loss)?.frobenius_norm()?),
         }
     }
     Ok(values)
@@ -280,12 +312,15 @@ fn text(title: &str, view: &View, shown: &[Shown]) -> String {
         .collect();
     sizes.sort_by(f64::total_cmp);
     let mut text = format!(
-        "{title}\nwindow {} by {}; median region {} of its area\nclasses by area: {}",
+        "{title}\nwindow {} by {}; median region {} of its area",
         short(right - left),
         short(top - bottom),
         short(sizes[sizes.len() / 2] / total),
-        shares.collect::<Vec<String>>().join(", "),
     );
+    if !found.is_empty() {
+        let shares: Vec<String> = shares.collect();
+        text += &format!("\nclasses by area: {}", shares.join(", "));
+    }
     let values = shown.iter().map(|shown| shown.value);
     let range = values.fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), v| {
         (low.min(v), high.max(v))
@@ -327,7 +362,7 @@ fn polygons(arguments: &Arguments, data: &Dataset, view: &View, shown: &[Shown])
             "logits": shown.cell.logits,
             "classes": classes.collect::<Vec<Value>>(),
         });
-        if arguments.colour != Colour::Class {
+        if view.colour != Colour::Class {
             region["value"] = shown.value.into();
         }
         region
@@ -335,7 +370,7 @@ fn polygons(arguments: &Arguments, data: &Dataset, view: &View, shown: &[Shown])
     let mut all = summary(arguments, data, view, shown);
     all["origin"] = view.plane.origin.to_vec().into();
     all["directions"] = json!(view.plane.directions.each_ref().map(|d| d.to_vec()));
-    all["colour"] = arguments.colour.title().into();
+    all["colour"] = view.colour.title().into();
     all["cells"] = shown.iter().map(region).collect();
     all
 }

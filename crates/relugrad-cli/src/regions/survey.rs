@@ -3,6 +3,7 @@
 use anyhow::Context;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use relugrad::Network;
+use relugrad_train::LossSettings;
 use relugrad_train::data::Dataset;
 use relugrad_train::regions::{Quantiles, Report, Survey, survey};
 
@@ -23,6 +24,11 @@ pub(super) fn run(
         measured: arguments.measure,
         pairs: arguments.pairs as usize,
         seed: arguments.seed,
+        loss: arguments
+            .loss
+            .as_ref()
+            .map(LossSettings::loss)
+            .transpose()?,
         cure_step: arguments.cure_step,
     };
     let mut progress = Progress::new("{pos} of {len}, {eta} left");
@@ -64,11 +70,13 @@ fn text(report: &Report) -> String {
             format!("distance to the nearest kink, {norm}"),
             distances.kink,
         ));
-        rows.push((
-            format!("distance to the decision boundary in the region, {norm}"),
-            distances.boundary,
-        ));
-        rows.push((format!("certified radius, {norm}"), distances.certified));
+        let boundary = distances.boundary.map(|boundary| {
+            let name = format!("distance to the decision boundary in the region, {norm}");
+            (name, boundary)
+        });
+        rows.extend(boundary);
+        let certified = distances.certified;
+        rows.extend(certified.map(|radius| (format!("certified radius, {norm}"), radius)));
     }
     if let Some(cure) = report.cure {
         rows.push((
@@ -80,8 +88,12 @@ fn text(report: &Report) -> String {
             cure.kink_curvature,
         ));
     }
+    let same = match is_regression(report) {
+        true => "random pairs",
+        false => "the same class",
+    };
     let kinds = [
-        ("the same class", report.same_class),
+        (same, report.same_class),
         ("different classes", report.different_classes),
     ];
     for (kind, pairs) in kinds {
@@ -99,6 +111,12 @@ fn text(report: &Report) -> String {
         cure(report),
         how(report)
     )
+}
+
+/// Whether the samples have values, of which no boundaries between classes are told.
+fn is_regression(report: &Report) -> bool {
+    let distances = report.distances.as_ref();
+    distances.is_some_and(|distances| distances[0].boundary.is_none())
 }
 
 /// What CURE sees.
@@ -151,7 +169,12 @@ fn how(report: &Report) -> String {
         ("same", report.same_class),
         ("different", report.different_classes),
     ] {
-        parts.extend(pairs.map(|p| format!("{} random pairs of {kind} class", p.pairs)));
+        let of = if is_regression(report) {
+            String::new()
+        } else {
+            format!(" of {kind} class")
+        };
+        parts.extend(pairs.map(|p| format!("{} random pairs{of}", p.pairs)));
     }
     parts.join("; ")
 }

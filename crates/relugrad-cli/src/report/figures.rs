@@ -5,7 +5,9 @@ use relugrad_train::attack::Norm;
 use relugrad_train::compare::{Comparison, Run, ShownAttack};
 
 use super::charts::{Chart, Series};
+use super::curves::penalty;
 use super::html::escape;
+use super::measure::Measure;
 use super::summary::{Group, predictors};
 use super::table::{attack_name, penalty_names};
 
@@ -16,13 +18,13 @@ pub(super) fn pareto_charts(
     groups: &[Group],
     names: &[&str],
 ) -> Result<Vec<(String, String)>> {
-    let mut charts = Vec::new();
+    let (mut charts, measure) = (Vec::new(), Measure::of(comparison));
     let attacks = comparison.settings.attacks.iter().enumerate();
     for (i, attack) in attacks.filter(|(_, attack)| attack.headline) {
         let point = |group: &Group| {
-            let robust = group.statistic(|run| run.evaluation.robust_accuracy[i]);
-            let clean = group.statistic(|run| run.evaluation.attacked_clean_accuracy);
-            (100.0 * robust.mean, 100.0 * clean.mean)
+            let robust = group.statistic(|run| measure.robust(run, i));
+            let clean = group.statistic(|run| measure.attacked_clean(run));
+            (robust.mean, clean.mean)
         };
         let series = names.iter().enumerate().map(|(style, name)| {
             let mut same: Vec<&Group> = groups.iter().filter(|g| g.regularizer == *name).collect();
@@ -33,8 +35,8 @@ pub(super) fn pareto_charts(
             }
         });
         let chart = Chart {
-            x: format!("accuracy under {}, %", attack_name(attack)),
-            y: "clean accuracy, %".into(),
+            x: measure.axis("", &format!(" under {}", attack_name(attack))),
+            y: measure.axis("clean ", ""),
             logarithmic: (false, false),
             lines: true,
             series: series.collect(),
@@ -56,14 +58,16 @@ pub(super) fn prediction_charts(
         return Ok(Vec::new());
     };
     let penalties = penalty_names(comparison);
-    let mut charts = Vec::new();
+    let (mut charts, measure) = (Vec::new(), Measure::of(comparison));
     for (name, rho) in predictors(comparison, attack) {
         let place = penalties.iter().position(|other| *other == name);
         let place = place.expect("predictors are measured penalties");
         let point = |run: &&Run| {
             let evaluation = &run.evaluation;
-            let robust = 100.0 * evaluation.robust_accuracy[attack];
-            (evaluation.penalties[place].mean, robust)
+            (
+                evaluation.penalties[place].mean,
+                measure.robust(run, attack),
+            )
         };
         let series = names.iter().enumerate().map(|(style, name)| {
             let same = groups.iter().filter(|group| group.regularizer == *name);
@@ -76,7 +80,7 @@ pub(super) fn prediction_charts(
         });
         let chart = Chart {
             x: name.clone(),
-            y: format!("accuracy under {}, %", attack_name(&attacks[attack])),
+            y: measure.axis("", &format!(" under {}", attack_name(&attacks[attack]))),
             logarithmic: (true, false),
             lines: false,
             series: series.collect(),
@@ -100,30 +104,26 @@ pub(super) fn attack_charts(
             kinds.push(kind);
         }
     }
-    let mut charts = Vec::new();
+    let (mut charts, measure) = (Vec::new(), Measure::of(comparison));
     for (name, norm) in kinds {
         let of_kind =
             |shown: &ShownAttack| shown.attack.name == name && shown.attack.options.norm == norm;
         let series = groups.iter().enumerate().map(|(style, group)| {
-            let clean = group
-                .statistic(|run| run.evaluation.attacked_clean_accuracy)
-                .mean;
-            let mut points = vec![(0.0, 100.0 * clean)];
+            let clean = group.statistic(|run| measure.attacked_clean(run));
+            let mut points = vec![(0.0, clean.mean)];
             for (i, attack) in attacks
                 .iter()
                 .enumerate()
                 .filter(|(_, attack)| of_kind(attack))
             {
-                let robust = group
-                    .statistic(|run| run.evaluation.robust_accuracy[i])
-                    .mean;
-                points.push((attack.attack.options.epsilon, 100.0 * robust));
+                let robust = group.statistic(|run| measure.robust(run, i));
+                points.push((attack.attack.options.epsilon, robust.mean));
             }
             Series { style, points }
         });
         let chart = Chart {
             x: "ε".into(),
-            y: "accuracy, %".into(),
+            y: measure.axis("", ""),
             logarithmic: (false, false),
             lines: true,
             series: series.collect(),
@@ -140,27 +140,33 @@ pub(super) fn attack_charts(
 }
 
 /// Metrics of every epoch, with captions.
-pub(super) fn training_charts(groups: &[&Group]) -> Result<Vec<(String, String)>> {
-    type Metric = fn(&Run, usize) -> f64;
-    let relative: Metric = |run, i| run.curve[i].train_penalty / run.curve[0].train_penalty;
-    let kinds: [(&str, bool, Metric, &str); 3] = [
+pub(super) fn training_charts(
+    comparison: &Comparison,
+    groups: &[&Group],
+) -> Result<Vec<(String, String)>> {
+    let measure = Measure::of(comparison);
+    let quality = |run: &Run, i: usize| measure.test(run, i);
+    let loss = |run: &Run, i: usize| run.curve[i].validation.map_or(f64::NAN, |score| score.loss);
+    let relative = |run: &Run, i: usize| penalty(&run.curve[i]) / penalty(&run.curve[0]);
+    type Metric<'m> = &'m dyn Fn(&Run, usize) -> f64;
+    let kinds: [(String, bool, Metric, String); 3] = [
         (
-            "accuracy, %",
-            false,
-            |run, i| 100.0 * run.curve[i].test_accuracy,
-            "Test accuracy.",
+            measure.axis("", ""),
+            measure == Measure::Error,
+            &quality,
+            format!("Test {}.", measure.name()),
         ),
         (
-            "loss",
+            "loss".into(),
             true,
-            |run, i| run.curve[i].test_loss,
-            "Test loss (cross-entropy).",
+            &loss,
+            format!("Test loss ({}).", comparison.settings.loss),
         ),
         (
-            "penalty / first epoch",
+            "penalty / first epoch".into(),
             true,
-            relative,
-            "The trained penalty, relative to the first epoch.",
+            &relative,
+            "The trained penalty, relative to the first epoch.".into(),
         ),
     ];
     let mut charts = Vec::new();
@@ -171,12 +177,12 @@ pub(super) fn training_charts(groups: &[&Group]) -> Result<Vec<(String, String)>
         });
         let chart = Chart {
             x: "epoch".into(),
-            y: y.into(),
+            y,
             logarithmic: (false, logarithmic),
             lines: true,
             series: series.collect(),
         };
-        charts.extend(chart.svg()?.map(|svg| (caption.to_owned(), svg)));
+        charts.extend(chart.svg()?.map(|svg| (escape(&caption), svg)));
     }
     Ok(charts)
 }

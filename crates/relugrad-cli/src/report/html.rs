@@ -10,6 +10,7 @@ use super::charts::legend_mark;
 use super::figures::{
     attack_charts, pareto_charts, penalty_charts, prediction_charts, training_charts,
 };
+use super::measure::Measure;
 use super::summary::{Group, groups, representatives};
 use super::table::{Cells, cells, divergences, penalty_names, predictions};
 
@@ -19,6 +20,7 @@ pub(super) fn page(comparison: &Comparison) -> Result<String> {
         "Regularizers compared on {}",
         escape(&comparison.settings.data)
     );
+    let words = words(Measure::of(comparison));
     let groups = groups(comparison);
     let best = representatives(comparison, &groups);
     let names: Vec<&str> = best.iter().map(|group| group.regularizer).collect();
@@ -30,18 +32,14 @@ pub(super) fn page(comparison: &Comparison) -> Result<String> {
         list(&divergences(comparison)),
         list(&predictions(comparison)),
         section(
-            "Accuracy against robustness",
-            "A point for every regularizer and weight; the weights of a regularizer are joined, from the smallest to the \
-             largest. The best trade-offs are at the upper right.",
+            words[0].0,
+            words[0].1,
             &plain_names,
             pareto_charts(comparison, &groups, &names)?,
         ),
         section(
-            "Accuracy under attack",
-            "Share of the attacked samples that stay classified correctly when each may be changed by at most ε. At \
-             ε = 0 it is their clean accuracy. Of several weights of a regularizer, the one of the highest accuracy under the \
-             first attack of the table is shown. Higher is more robust; a stronger attack can only lower these curves. FGSM takes one \
-             step, PGD many.",
+            words[1].0,
+            words[1].1,
             &best_names,
             attack_charts(comparison, &best)?,
         ),
@@ -50,12 +48,11 @@ pub(super) fn page(comparison: &Comparison) -> Result<String> {
             "Measured on the test samples after every epoch; with several seeds, their mean. The last chart follows the \
              penalty that each network was trained with, relative to its value in the first epoch.",
             &best_names,
-            training_charts(&best)?,
+            training_charts(comparison, &best)?,
         ),
         section(
-            "Penalties as predictors of robustness",
-            "Each point is one trained network: the mean of a penalty over the test samples, and its accuracy under attack. \
-             The rank correlation (Spearman's) is −1 where less of the penalty always goes with more robustness.",
+            words[2].0,
+            words[2].1,
             &plain_names,
             prediction_charts(comparison, &groups, &names)?,
         ),
@@ -76,6 +73,50 @@ pub(super) fn page(comparison: &Comparison) -> Result<String> {
         include_str!("style.css"),
         parts.concat()
     ))
+}
+
+/// Titles and texts of the sections about robustness.
+fn words(measure: Measure) -> [(&'static str, &'static str); 3] {
+    match measure {
+        Measure::Accuracy => [
+            (
+                "Accuracy against robustness",
+                "A point for every regularizer and weight; the weights of a regularizer are joined, from the smallest to the \
+                 largest. The best trade-offs are at the upper right.",
+            ),
+            (
+                "Accuracy under attack",
+                "Share of the attacked samples that stay classified correctly when each may be changed by at most ε. At \
+                 ε = 0 it is their clean accuracy. Of several weights of a regularizer, the one of the highest accuracy under the \
+                 first attack of the table is shown. Higher is more robust; a stronger attack can only lower these curves. FGSM takes one \
+                 step, PGD many.",
+            ),
+            (
+                "Penalties as predictors of robustness",
+                "Each point is one trained network: the mean of a penalty over the test samples, and its accuracy under attack. \
+                 The rank correlation (Spearman's) is −1 where less of the penalty always goes with more robustness.",
+            ),
+        ],
+        Measure::Error => [
+            (
+                "Error against robustness",
+                "A point for every regularizer and weight; the weights of a regularizer are joined, from the smallest to the \
+                 largest. The best trade-offs are at the lower left.",
+            ),
+            (
+                "Error under attack",
+                "Mean squared error of the attacked samples when each may be changed by at most ε, where the attack found the \
+                 highest loss. At ε = 0 it is their clean error. Of several weights of a regularizer, the one of the lowest error under \
+                 the first attack of the table is shown. Lower is more robust; a stronger attack can only raise these curves. FGSM takes \
+                 one step, PGD many.",
+            ),
+            (
+                "Penalties as predictors of robustness",
+                "Each point is one trained network: the mean of a penalty over the test samples, and its error under attack. \
+                 The rank correlation (Spearman's) is 1 where less of the penalty always goes with more robustness.",
+            ),
+        ],
+    }
 }
 
 /// Text in which no character is taken for markup.
@@ -102,16 +143,17 @@ fn introduction(comparison: &Comparison, title: &str) -> String {
         ),
     };
     format!(
-        "<h1>{title}</h1>\n{interrupted}{diverged}<p>The same ReLU network (<code>{}</code>, {} parameters) was trained on {} images of \
-         <em>{}</em> for {} epochs, from the same initial weights and in the same order of images: once without a \
-         regularizer (<code>none</code>, the baseline) and once with each of the penalties below added to the \
-         cross-entropy loss with weight λ.{} Each network was then tested on {} images that it had not seen, and attacked \
+        "<h1>{title}</h1>\n{interrupted}{diverged}<p>The same ReLU network (<code>{}</code>, {} parameters) was trained on {} samples of \
+         <em>{}</em> for {} epochs, from the same initial weights and in the same order of samples: once without a \
+         regularizer (<code>none</code>, the baseline) and once with each of the penalties below added to the loss \
+         (<code>{}</code>) with weight λ.{} Each network was then tested on {} samples that it had not seen, and attacked \
          on {} of them. {}</p>\n",
         escape(&s.model),
         s.parameters,
         s.train_samples,
         escape(&s.data),
         s.epochs,
+        escape(&s.loss.to_string()),
         match s.adversarial.is_empty() {
             true => "",
             false =>
@@ -153,27 +195,35 @@ fn table(cells: &Cells) -> String {
         html.push_str("</tr>\n");
     }
     html.push_str(
-        "</tbody></table></div>\n<p class=\"note\">Accuracies in percent, the best of each column marked. Penalties are \
-         means over the test images, whichever penalty was trained. <em>time</em> is that of a training step relative to \
+        "</tbody></table></div>\n<p class=\"note\">Accuracies in percent (MSE is the mean squared error), the best of each column \
+         marked. Penalties are means over the test samples, whichever penalty was trained. <em>time</em> is that of a training step relative to \
          plain training in the same run.</p>\n",
     );
     html
 }
 
-/// For each column of accuracies the row with the highest one; the first of equals.
+/// For each column of accuracies the row with the highest one, of errors that with the lowest; the first of equals.
 fn best_cells(cells: &Cells) -> Vec<Option<usize>> {
     let value = |row: &[String], j: usize| -> f64 {
         let number = row[j].split(' ').next().unwrap_or_default();
-        number.parse().unwrap_or(f64::NEG_INFINITY)
+        number.parse().unwrap_or(f64::NAN)
     };
-    let best = |j: usize| {
-        let rows = cells.rows.iter().enumerate().rev();
-        rows.max_by(|a, b| value(a.1, j).total_cmp(&value(b.1, j)))
-            .map(|(i, _)| i)
+    let best = |j: usize, sign: f64| {
+        let numbers = cells
+            .rows
+            .iter()
+            .map(|row| sign * value(row, j))
+            .enumerate();
+        let numbers = numbers.filter(|(_, number)| number.is_finite()).rev();
+        numbers.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(i, _)| i)
     };
     let columns = cells.headings.iter().enumerate();
     columns
-        .map(|(j, heading)| heading.ends_with('%').then(|| best(j)).flatten())
+        .map(|(j, heading)| match heading {
+            heading if heading.ends_with('%') || heading.ends_with("R²") => best(j, 1.0),
+            heading if heading.ends_with("MSE") => best(j, -1.0),
+            _ => None,
+        })
         .collect()
 }
 
@@ -230,8 +280,8 @@ fn label(groups: &[Group], group: &Group) -> String {
 
 fn definitions(comparison: &Comparison) -> String {
     let mut html = String::from(
-        "<h2>What the names mean</h2>\n<p>f are the logits (the network's outputs before softmax), J their Jacobian in the \
-         input x, ℓ the cross-entropy loss, H its Hessian in x. All are exact and per image; tables show means.</p>\n<dl>\n",
+        "<h2>What the names mean</h2>\n<p>f are the logits (the network's outputs), J their Jacobian in the \
+         input x, ℓ the loss, H its Hessian in x. All are exact and per sample; tables show means.</p>\n<dl>\n",
     );
     for name in penalty_names(comparison) {
         let entry = CatalogueEntry::named(&name).ok();
@@ -253,8 +303,8 @@ fn reproduction(comparison: &Comparison) -> String {
     let mut html = format!(
         "<h2>How to repeat it</h2>\n<p>relugrad {}, optimizer {}, learning rate {}, batches of {}, λ raised linearly over \
          the first {} epochs, seeds {}. All numbers except times depend on these alone, not on the {} threads that were \
-         used.</p>\n<p>Attacks, all within pixels of [0, 1]; a sample counts as fooled if any iterate of any restart \
-         is misclassified:</p>\n<ul>\n",
+         used.</p>\n<p>Attacks, all within features of [0, 1]; a sample counts as fooled if any iterate of any restart \
+         is misclassified, and of values the iterate with the highest loss counts:</p>\n<ul>\n",
         escape(&s.version),
         escape(&s.optimizer),
         s.learning_rate,
@@ -316,8 +366,10 @@ mod tests {
     fn pages_are_well_formed() {
         assert!(balanced("<p>a<br></p>") && !balanced("<p><b></p></b>"));
         for seeds in [&[0][..], &[0, 1, 2]] {
-            let page = page(&fixture::comparison(seeds)).unwrap();
-            assert!(balanced(&page) && page.matches("<svg").count() > 4);
+            for comparison in [fixture::comparison(seeds), fixture::regression(seeds)] {
+                let page = page(&comparison).unwrap();
+                assert!(balanced(&page) && page.matches("<svg").count() > 4);
+            }
         }
     }
 
@@ -357,5 +409,7 @@ mod tests {
     fn the_best_of_equals_is_the_first() {
         let cells = cells(&fixture::comparison(&[0]));
         assert_eq!(best_cells(&cells)[2], Some(1));
+        let best = best_cells(&super::cells(&fixture::regression(&[0])));
+        assert_eq!(best[2..6], [Some(0), Some(0), Some(0), None]);
     }
 }

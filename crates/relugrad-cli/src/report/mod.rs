@@ -4,6 +4,7 @@ pub(crate) mod charts;
 mod curves;
 mod figures;
 mod html;
+mod measure;
 mod summary;
 pub(crate) mod table;
 
@@ -25,7 +26,7 @@ pub(crate) fn numbers(comparison: &Comparison) -> Result<String> {
 pub(crate) fn contents(comparison: &Comparison) -> Result<[String; 3]> {
     Ok([
         numbers(comparison)?,
-        curves::csv(comparison),
+        curves::csv(comparison)?,
         html::page(comparison)?,
     ])
 }
@@ -34,11 +35,12 @@ pub(crate) fn contents(comparison: &Comparison) -> Result<[String; 3]> {
 pub(crate) mod fixture {
     //! A comparison with round numbers.
 
-    use relugrad_train::Divergence;
+    use relugrad::Loss;
     use relugrad_train::attack::{Attacker, Norm, Pgd};
     use relugrad_train::compare::{
-        Comparison, Diverged, EpochMetrics, Measured, PenaltyMean, Run, Settings, ShownAttack,
+        Comparison, Diverged, Measured, Measures, PenaltyMean, Run, Settings, ShownAttack,
     };
+    use relugrad_train::{Divergence, EpochReport, LossSettings, Quality, Score};
 
     fn attack(epsilon: f64, headline: bool) -> ShownAttack {
         ShownAttack {
@@ -58,6 +60,8 @@ pub(crate) mod fixture {
             certified_samples: 0,
             model: "mlp:8".into(),
             parameters: 610,
+            loss: LossSettings::new(&Loss::softmax_cross_entropy()),
+            regression: false,
             epochs: 2,
             batch_size: 64,
             optimizer: "adam".into(),
@@ -73,13 +77,18 @@ pub(crate) mod fixture {
     }
 
     fn run(regularizer: &str, lambda: f64, seed: u64, clean: f64, penalty: f64) -> Run {
-        let epoch = |epoch: usize| EpochMetrics {
+        let score = |loss: f64, accuracy: f64| Score {
+            loss,
+            quality: Quality::Classes { accuracy },
+        };
+        let epoch = |epoch: usize| EpochReport {
             epoch,
-            train_loss: 1.0 / epoch as f64,
-            train_accuracy: 0.5,
-            train_penalty: lambda * penalty / epoch as f64,
-            test_loss: 1.25 / epoch as f64,
-            test_accuracy: clean,
+            step: 10 * epoch as u64,
+            learning_rate: 1e-3,
+            train: score(1.0 / epoch as f64, 0.5),
+            train_penalties: vec![lambda * penalty / epoch as f64],
+            validation: Some(score(1.25 / epoch as f64, clean)),
+            best: true,
         };
         Run {
             regularizer: regularizer.into(),
@@ -87,10 +96,12 @@ pub(crate) mod fixture {
             seed,
             curve: vec![epoch(1), epoch(2)],
             evaluation: Measured {
-                clean_accuracy: clean,
-                attacked_clean_accuracy: clean,
+                quality: Measures::Classes {
+                    clean_accuracy: clean,
+                    attacked_clean_accuracy: clean,
+                    robust_accuracy: vec![clean - 0.125, clean - 0.25],
+                },
                 loss: 0.5,
-                robust_accuracy: vec![clean - 0.125, clean - 0.25],
                 penalties: vec![PenaltyMean {
                     name: "jacobian".into(),
                     mean: penalty,
@@ -117,6 +128,34 @@ pub(crate) mod fixture {
             diverged: Vec::new(),
             complete: true,
         }
+    }
+
+    /// The same of values to regress to, with the accuracies for errors.
+    pub(crate) fn regression(seeds: &[u64]) -> Comparison {
+        let mut comparison = comparison(seeds);
+        comparison.settings.regression = true;
+        comparison.settings.loss = LossSettings::new(&Loss::SquaredError);
+        let values = |error: f64| Quality::Values {
+            mse: error,
+            r2: 1.0 - error,
+        };
+        for run in &mut comparison.runs {
+            let clean = values(run.evaluation.quality.clean());
+            let robust = run.evaluation.quality.robust().iter();
+            let robust = robust.map(|&error| Score {
+                loss: error / 2.0,
+                quality: values(1.0 + error),
+            });
+            run.evaluation.quality = Measures::new(clean, clean, &robust.collect::<Vec<_>>());
+            for epoch in &mut run.curve {
+                epoch.train.quality = values(0.5);
+                epoch.validation = epoch.validation.map(|score| Score {
+                    quality: clean,
+                    ..score
+                });
+            }
+        }
+        comparison
     }
 
     /// Has the planned run of this number diverge after its first epoch.

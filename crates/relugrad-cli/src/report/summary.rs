@@ -3,6 +3,8 @@
 use relugrad_train::compare::{Comparison, Diverged, Run};
 use relugrad_train::statistics::mean_and_deviation;
 
+use super::measure::Measure;
+
 /// The runs of a regularizer with one weight, one for each seed.
 pub(super) struct Group<'c> {
     pub(super) regularizer: &'c str,
@@ -98,18 +100,15 @@ pub(super) fn representatives<'g, 'c>(
     groups: &'g [Group<'c>],
 ) -> Vec<&'g Group<'c>> {
     let attack = comparison.settings.attacks.iter().position(|a| a.headline);
+    let measure = Measure::of(comparison);
     let robust = |group: &Group| match attack {
-        Some(i) => {
-            group
-                .statistic(|run| run.evaluation.robust_accuracy[i])
-                .mean
-        }
+        Some(i) => group.statistic(|run| measure.robust(run, i)).mean,
         None => 0.0,
     };
     let mut best: Vec<&Group> = Vec::new();
     for group in groups.iter().filter(|group| !group.runs.is_empty()) {
         match best.iter_mut().find(|b| b.regularizer == group.regularizer) {
-            Some(before) if robust(group) > robust(before) => *before = group,
+            Some(before) if measure.is_better(robust(group), robust(before)) => *before = group,
             Some(_) => {}
             None => best.push(group),
         }
@@ -137,13 +136,13 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     values.iter().map(rank).collect()
 }
 
-/// How well each measured penalty predicts robustness: Spearman's rank correlation of its mean with the accuracy under an
+/// How well each measured penalty predicts robustness: Spearman's rank correlation of its mean with accuracy or error under an
 /// attack, over all runs, the strongest first.
 pub(super) fn predictors(comparison: &Comparison, attack: usize) -> Vec<(String, f64)> {
     let runs = &comparison.runs;
     let robust: Vec<f64> = runs
         .iter()
-        .map(|r| r.evaluation.robust_accuracy[attack])
+        .map(|r| r.evaluation.quality.robust()[attack])
         .collect();
     let penalties = runs
         .first()
@@ -176,6 +175,7 @@ pub(super) fn relative_time(comparison: &Comparison, run: &Run) -> f64 {
 mod tests {
     use super::*;
     use crate::report::fixture;
+    use relugrad_train::compare::Measures;
 
     #[test]
     fn rank_correlations_by_hand() {
@@ -200,7 +200,12 @@ mod tests {
         let mut comparison = fixture::comparison(&[0]);
         let mut other = comparison.runs[1].clone();
         other.lambda = 0.1;
-        other.evaluation.robust_accuracy[1] += 0.1;
+        if let Measures::Classes {
+            robust_accuracy, ..
+        } = &mut other.evaluation.quality
+        {
+            robust_accuracy[1] += 0.1;
+        }
         comparison.runs.push(other);
         let groups = groups(&comparison);
         let best = representatives(&comparison, &groups);
@@ -220,7 +225,7 @@ mod tests {
         assert_eq!(found, [("none", 1, 1), ("jacobian", 1, 1)]);
         assert_eq!(groups[0].diverged[0].seed, 0);
         assert_eq!(groups[1].diverged[0].seed, 1);
-        let clean = |group: &Group| group.statistic(|run| run.evaluation.clean_accuracy);
+        let clean = |group: &Group| group.statistic(|run| run.evaluation.quality.clean());
         assert_eq!(clean(&groups[0]), Statistic::new(&[0.77]));
         fixture::diverge(&mut comparison, 2);
         let groups = super::groups(&comparison);
@@ -241,7 +246,7 @@ mod tests {
             ("jacobian", 3)
         );
         assert_eq!(
-            groups[0].curve(|run, i| run.curve[i].train_loss),
+            groups[0].curve(|run, i| run.curve[i].train.loss),
             [(1.0, 1.0), (2.0, 0.5)]
         );
         assert_eq!(relative_time(&comparison, groups[1].runs[2]), 1.5);

@@ -3,6 +3,7 @@
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use relugrad_train::compare::{ADVERSARIAL, Certified, Comparison, Diverged, ShownAttack};
 
+use super::measure::Measure;
 use super::summary::{Group, Statistic, groups, predictors, relative_time};
 
 /// Characters of a heading that may stand in one line of the text, if it can be broken.
@@ -16,12 +17,16 @@ pub(super) struct Cells {
 
 /// The cells of the table.
 pub(super) fn cells(comparison: &Comparison) -> Cells {
+    let measure = Measure::of(comparison);
     let mut headings = vec![
         "regularizer".to_owned(),
         "λ".to_owned(),
-        "clean %".to_owned(),
+        measure.heading("clean"),
     ];
-    headings.extend(headline(comparison).map(|(_, attack)| format!("{} %", attack_name(attack))));
+    if measure == Measure::Error {
+        headings.push("clean R²".to_owned());
+    }
+    headings.extend(headline(comparison).map(|(_, attack)| measure.heading(&attack_name(attack))));
     if certified(comparison) {
         headings.extend(["certified linf".to_owned(), "certified l2".to_owned()]);
     }
@@ -115,19 +120,20 @@ pub(super) fn predictions(comparison: &Comparison) -> Vec<String> {
         0 => String::new(),
         count => format!(" (without {count} that {DIVERGED})"),
     };
+    let told = Measure::of(comparison).name();
     let line = |(i, attack): (usize, &ShownAttack)| {
         let found = predictors(comparison, i);
         if found.iter().all(|(_, rho)| rho.is_nan()) {
             let name = attack_name(attack);
             return format!(
-                "rank correlation with {name} accuracy{left_out}: none, it is the same in all runs"
+                "rank correlation with {name} {told}{left_out}: none, it is the same in all runs"
             );
         }
         let found = found.iter().map(|(name, rho)| format!("{name} {rho:.2}"));
         let found: Vec<String> = found.collect();
         let name = attack_name(attack);
         format!(
-            "rank correlation with {name} accuracy{left_out}: {}",
+            "rank correlation with {name} {told}{left_out}: {}",
             found.join(", ")
         )
     };
@@ -194,12 +200,16 @@ fn name(group: &Group) -> String {
 }
 
 fn row(comparison: &Comparison, group: &Group) -> Vec<String> {
-    let percent = |share: f64| 100.0 * share;
-    let clean = group.statistic(|run| percent(run.evaluation.clean_accuracy));
-    let mut row = vec![name(group), lambda(group), fixed(clean, 1)];
+    let measure = Measure::of(comparison);
+    let shown = |statistic| match measure {
+        Measure::Accuracy => fixed(statistic, 1),
+        Measure::Error => significant(statistic),
+    };
+    let clean = group.statistic(|run| measure.clean(run));
+    let mut row = vec![name(group), lambda(group), shown(clean)];
+    row.extend(measure.r2(group).map(|r2| fixed(r2, 4)));
     for (i, _) in headline(comparison) {
-        let robust = group.statistic(|run| percent(run.evaluation.robust_accuracy[i]));
-        row.push(fixed(robust, 1));
+        row.push(shown(group.statistic(|run| measure.robust(run, i))));
     }
     if certified(comparison) {
         let radius = |of: fn(&Certified) -> f64| {
@@ -361,6 +371,26 @@ mod tests {
         let line = &predictions(&comparison)[0];
         assert!(
             line.contains("accuracy (without 1 that diverged): "),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_regression_has_errors_for_accuracies() {
+        let cells = cells(&fixture::regression(&[0]));
+        let headings = [
+            "regularizer",
+            "λ",
+            "clean MSE",
+            "clean R²",
+            "PGD linf 0.1 MSE",
+            "jacobian",
+        ];
+        assert_eq!(cells.headings[..6], headings);
+        assert_eq!(cells.rows[0][..5], ["none", "–", "0.750", "0.2500", "1.50"]);
+        let line = &predictions(&fixture::regression(&[0, 1, 2]))[0];
+        assert!(
+            line.starts_with("rank correlation with PGD linf 0.1 error: "),
             "{line}"
         );
     }

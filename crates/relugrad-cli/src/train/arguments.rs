@@ -25,11 +25,14 @@ use crate::values::Weighted;
   relugrad train --out run --penalties jacobian=0.01 --schedule cosine --patience 5
   relugrad train --out run --data mnist/ --model lenet --epochs 3 --adversarial pgd --tensorboard
   relugrad train --out run --config paper.toml --seed 1 --set adversarial.share=0.5
+  relugrad train --out run --data prices.csv --target-columns price --scale range --penalties jacobian=0.01
+  relugrad train --out run --data x.npy --labels y.npy --loss logistic        # two classes, one logit
   relugrad train --resume run
   relugrad train --resume run --epochs 60 --set learning-rate=1e-4
 
 A file for --config, with some of its keys:
   model = \"mlp:128,128\"        # or lenet, resnet:16,32, a .toml file of layers
+  loss = \"squared-error\"        # by itself chosen by the data; [loss] with name and label-smoothing
   epochs = 30
   validation-fraction = 0.1
   [optimizer]

@@ -91,14 +91,11 @@ fn failed(experiment: &Experiment, error: relugrad_train::Error) -> Failure {
 fn show(arguments: &Arguments, experiment: &Experiment, outcome: &Outcome) {
     let best = outcome.epochs.iter().rfind(|epoch| epoch.best);
     if arguments.json {
-        let test = |found: Option<(f64, f64)>| {
-            found.map(|(accuracy, loss)| json!({"accuracy": accuracy, "loss": loss}))
-        };
         let json = json!({
             "complete": outcome.complete, "steps": outcome.steps, "epochs": outcome.epochs.len(),
             "best_epoch": best.map(|epoch| epoch.epoch),
             "best": experiment.best(), "last": experiment.last(),
-            "best_test": test(outcome.best_test), "last_test": test(outcome.last_test),
+            "best_test": outcome.best_test, "last_test": outcome.last_test,
             "doubts": outcome.warnings,
         });
         return print::line(json);
@@ -121,10 +118,7 @@ fn show(arguments: &Arguments, experiment: &Experiment, outcome: &Outcome) {
         ),
     ];
     for (name, path, epoch, test) in models {
-        let test = match test {
-            Some((accuracy, loss)) => format!("accuracy {:.2} %, loss {loss:.4}", 100.0 * accuracy),
-            None => "interrupted".into(),
-        };
+        let test = test.map_or("interrupted".into(), |score| score.to_string());
         let (epoch, path) = (epoch.unwrap_or(0), path.display());
         print::line(format_args!("{name}  epoch {epoch:<4} test {test}  {path}"));
     }

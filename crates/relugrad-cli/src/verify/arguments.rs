@@ -1,10 +1,11 @@
 //! The options of `relugrad verify`.
 
-use clap::{Args, ValueEnum, value_parser};
+use clap::{Args, value_parser};
+use relugrad_train::LossSettings;
 
 use crate::data::TestData;
 use crate::model::ModelFile;
-use crate::values::{count, positive};
+use crate::values::{LOSS, Precision, count, loss_help, positive};
 
 /// Check the theorems on a model and data
 ///
@@ -22,7 +23,8 @@ use crate::values::{count, positive};
 #[command(after_long_help = "Examples:
   relugrad compare --out result
   relugrad verify result/models/jacobian-seed0.safetensors --data digits
-  relugrad verify model.safetensors --data mnist/ --samples 50 --precision f64 --json")]
+  relugrad verify model.safetensors --data mnist/ --samples 50 --precision f64 --json
+  relugrad verify run/best.safetensors --data prices.csv --target-columns price --scale range")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) model: ModelFile,
@@ -43,6 +45,10 @@ pub(crate) struct Arguments {
     )]
     pub(super) precision: Vec<Precision>,
 
+    /// The loss; statements about another one are not checked
+    #[arg(long, value_name = "LOSS", help = LOSS, long_help = loss_help(LOSS))]
+    pub(super) loss: Option<LossSettings>,
+
     /// Seed of the random directions
     #[arg(long, value_name = "SEED", default_value = "0")]
     pub(super) seed: u64,
@@ -58,11 +64,4 @@ pub(crate) struct Arguments {
     /// Print all results as one line of JSON instead of tables
     #[arg(long)]
     pub(super) json: bool,
-}
-
-/// In what arithmetic the statements are checked.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Precision {
-    F64,
-    F32,
 }

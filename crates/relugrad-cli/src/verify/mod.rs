@@ -5,18 +5,18 @@ mod table;
 
 use anyhow::anyhow;
 use indicatif::ProgressBar;
-use relugrad::{Network, Scalar};
+use relugrad::{Loss, Network, Scalar};
 use relugrad_train::evaluate::Samples;
 use relugrad_train::verify::{Choices, Report, Verdict, verify_while};
-use relugrad_train::{Error, Fit, check_fit};
+use relugrad_train::{Error, LossSettings, loss_for};
 use serde_json::json;
 
 pub(crate) use arguments::Arguments;
-use arguments::Precision;
 
 use crate::failure::Failure;
 use crate::progress::bar;
 use crate::threads::Threads;
+use crate::values::Precision;
 use crate::{interrupt, print};
 
 /// Runs the command.
@@ -25,7 +25,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let network = arguments.model.load()?.into_network();
     let data = arguments.data.load()?;
     let samples: Samples<f64> = Samples::new(&data).first(arguments.samples);
-    check_fit(&network, &data, Fit::Classes)?;
+    let given = arguments
+        .loss
+        .as_ref()
+        .map(LossSettings::loss)
+        .transpose()?;
+    let loss = loss_for(&network, &data, given)?;
     interrupt::keep();
     let bar = bar("{pos}/{len} samples  {eta} left  {msg}");
     bar.set_length((samples.len() * arguments.precision.len()) as u64);
@@ -35,14 +40,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             break;
         }
         let report = threads.run(|| match precision {
-            Precision::F64 => verified(&network, &samples, arguments, &bar),
+            Precision::F64 => verified(&network, &samples, loss, arguments, &bar),
             Precision::F32 => {
-                let narrow = Samples {
-                    images: samples.images.mapv(|x| x as f32),
-                    labels: samples.labels.clone(),
-                };
                 let network = network.cast::<f32>().map_err(Error::Engine)?;
-                verified(&network, &narrow, arguments, &bar)
+                verified(&network, &samples.cast(), loss, arguments, &bar)
             }
         });
         match report {
@@ -64,12 +65,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 fn verified<T: Scalar>(
     network: &Network<T>,
     samples: &Samples<T>,
+    loss: Loss,
     arguments: &Arguments,
     bar: &ProgressBar,
 ) -> relugrad_train::Result<Report> {
     let choices = Choices {
         seed: arguments.seed,
         cure_step: arguments.cure_step,
+        loss: Some(loss),
     };
     bar.set_message(T::NAME);
     let (progress, go_on) = (|| bar.inc(1), &interrupt::go_on);

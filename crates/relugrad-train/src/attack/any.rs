@@ -9,10 +9,10 @@ use relugrad::Scalar;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Table;
 
-use super::{ATTACKS, Attack, AttackOptions, Norm, Search};
+use super::{ATTACKS, Attack, AttackOptions, Effort, Norm, Search};
 use crate::both::Both;
 use crate::error::{Error, Result};
-use crate::spec::{Spec, find, table};
+use crate::spec::{NameAlone, Spec, find, table};
 
 /// Any [`Attack`]: one of [`ATTACKS`], which a file names, or a user's own, by `into()`.
 #[derive(Clone)]
@@ -23,6 +23,7 @@ trait Method<T: Scalar>: Send + Sync {
     fn names(&self) -> [&'static str; 2];
     fn own(&self) -> std::result::Result<Table, toml::ser::Error>;
     fn options(&self, norm: Norm, epsilon: f64, steps: usize, restarts: usize) -> AttackOptions;
+    fn efforts(&self, plain: Effort, auto: Effort) -> Vec<Effort>;
     fn check(&self, options: &AttackOptions) -> Result<()>;
     fn classes(&self) -> usize;
     fn search(&self, search: &mut Search<'_, T>, start: Array2<T>) -> relugrad::Result<()>;
@@ -39,6 +40,10 @@ impl<T: Scalar, A: Attack> Method<T> for A {
 
     fn options(&self, norm: Norm, epsilon: f64, steps: usize, restarts: usize) -> AttackOptions {
         Attack::options(self, norm, epsilon, steps, restarts)
+    }
+
+    fn efforts(&self, plain: Effort, auto: Effort) -> Vec<Effort> {
+        Attack::efforts(self, plain, auto)
     }
 
     fn check(&self, options: &AttackOptions) -> Result<()> {
@@ -84,6 +89,11 @@ impl AnyAttack {
         restarts: usize,
     ) -> AttackOptions {
         self.single().options(norm, epsilon, steps, restarts)
+    }
+
+    /// As for [`Attack::efforts`].
+    pub(crate) fn efforts(&self, plain: Effort, auto: Effort) -> Vec<Effort> {
+        self.single().efforts(plain, auto)
     }
 
     /// As for [`Attack::check`].
@@ -141,27 +151,14 @@ impl FromStr for AnyAttack {
 /// The name alone, unless there are options.
 impl Serialize for AnyAttack {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let spec = self.spec();
-        match spec.options.is_empty() {
-            true => spec.name.serialize(serializer),
-            false => spec.serialize(serializer),
-        }
+        NameAlone(self.spec()).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for AnyAttack {
     fn deserialize<D: Deserializer<'de>>(source: D) -> std::result::Result<AnyAttack, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Name(String),
-            Spec(Spec),
-        }
-        let found = match Written::deserialize(source)? {
-            Written::Name(name) => name.parse(),
-            Written::Spec(spec) => spec.try_into(),
-        };
-        found.map_err(serde::de::Error::custom)
+        let NameAlone(spec) = NameAlone::deserialize(source)?;
+        spec.try_into().map_err(serde::de::Error::custom)
     }
 }
 

@@ -9,7 +9,7 @@ use ndarray::{Array2, ArrayView2};
 use relugrad::Scalar;
 use serde::{Deserialize, Serialize};
 
-use super::{Attack, AttackOptions, Ball, Look, Norm, Search};
+use super::{Attack, AttackOptions, Ball, Effort, Look, Norm, Search};
 use crate::error::{Error, Result};
 use crate::spec::Range;
 
@@ -29,6 +29,10 @@ impl Attack for ApgdCe {
 
     fn check(&self, options: &AttackOptions) -> Result<()> {
         check(Self::NAME, options)
+    }
+
+    fn efforts(&self, _: Effort, auto: Effort) -> Vec<Effort> {
+        vec![auto]
     }
 
     fn search<T: Scalar>(
@@ -61,6 +65,10 @@ impl Attack for ApgdDlr {
 
     fn classes(&self) -> usize {
         3
+    }
+
+    fn efforts(&self, _: Effort, auto: Effort) -> Vec<Effort> {
+        vec![auto]
     }
 
     fn search<T: Scalar>(

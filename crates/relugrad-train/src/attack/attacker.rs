@@ -1,17 +1,20 @@
 //! An attack with its options, ready to run.
 
-use ndarray::{ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, Axis};
+use relugrad::loss::TargetKind;
 use relugrad::{GoOn, Loss, Network, Scalar};
 
 use super::search::{Outcome, Search, Target};
 use super::{AnyAttack, AttackOptions, AttackSettings, Norm};
+use crate::data::Truth;
 use crate::error::Result;
-use crate::prediction::correct;
+use crate::prediction::classes;
 use crate::spec::Range;
 
 /// An [`Attack`](super::Attack) with a ball, steps and starts.
 ///
-/// A sample counts as fooled when *any* iterate of any restart is misclassified.
+/// A sample counts as fooled when *any* iterate of any restart is misclassified. Of samples with values the loss counts, and the
+/// iterate with the highest is kept.
 ///
 /// | option | FGSM | PGD | Auto-PGD | purpose |
 /// | --- | --- | --- | --- | --- |
@@ -68,29 +71,48 @@ impl Attacker {
         self.attack.check(options)
     }
 
-    /// Attacks a batch; `images: [B, D]` in `[0, 1]`, `labels: [B]`.
+    /// Why it cannot attack a network with so many logits for such targets, if it cannot.
+    pub fn unfit(&self, targets: TargetKind, outputs: usize) -> Option<String> {
+        let (needed, found) = match targets {
+            TargetKind::Values => (self.attack.classes(), 0),
+            TargetKind::Classes | TargetKind::Probabilities => {
+                (self.attack.classes(), classes(outputs))
+            }
+        };
+        let samples = match found {
+            0 => "the samples have values".to_owned(),
+            _ => format!("the network tells {found} apart"),
+        };
+        (needed > found).then(|| {
+            let name = self.attack.name();
+            format!("the attack {name} needs {needed} classes, but {samples}; take one that raises the loss, such as pgd or apgd-ce")
+        })
+    }
+
+    /// Attacks a batch; `images: [B, D]` in `[0, 1]`, and a class or a row of values for each, such as `&[1, 0]`.
     ///
     /// `first` is the index of the first sample in its data set. The random starts of a sample depend on it, the seed and
     /// the number of the restart, not on the batch. All restarts are run for all samples, so that the losses are the
     /// highest that were seen; [`stand`](Self::stand) is quicker if only the misclassification counts.
     ///
     /// # Errors
-    /// Those of [`Network::trace`], of the labels and of the attack.
+    /// Those of [`Network::trace`], of the targets and of the attack.
     pub fn run<T: Scalar>(
         &self,
         network: &Network<T>,
         loss: &Loss,
         images: ArrayView2<T>,
-        labels: &[usize],
+        truth: impl Into<Truth<T>>,
         first: usize,
     ) -> relugrad::Result<Outcome<T>> {
-        let numbers = (first..first + labels.len()).collect();
         let on = Target {
             network,
             loss,
             go_on: &|| true,
         };
-        let mut search = Search::new(on, self.options, images.to_owned(), labels, numbers)?;
+        let truth = truth.into();
+        let numbers = (first..first + truth.len()).collect();
+        let mut search = self.begin(on, images.to_owned(), truth, numbers)?;
         for restart in 0..self.options.restarts {
             self.restart(&mut search, restart)?;
         }
@@ -109,13 +131,16 @@ impl Attacker {
         network: &Network<T>,
         loss: &Loss,
         images: ArrayView2<T>,
-        labels: &[usize],
+        truth: impl Into<Truth<T>>,
         first: usize,
     ) -> relugrad::Result<Vec<Option<Vec<T>>>> {
-        self.stand_while(network, loss, images, labels, first, &|| true)
+        let found = self.stand_while(network, loss, images, truth, first, &|| true)?;
+        let rows = found.adversarial.rows().into_iter().zip(found.fooled);
+        Ok(rows.map(|(x, fooled)| fooled.then(|| x.to_vec())).collect())
     }
 
-    /// [`stand`](Self::stand), which asks at every iterate whether to go on.
+    /// What [`stand`](Self::stand) finds, of samples that withstand the iterate with the highest loss; it asks at every iterate
+    /// whether to go on. Samples with values are never fooled, so all restarts are run for them.
     ///
     /// # Errors
     /// As for [`run`](Self::run), and [`relugrad::Error::Stopped`].
@@ -124,38 +149,52 @@ impl Attacker {
         network: &Network<T>,
         loss: &Loss,
         images: ArrayView2<T>,
-        labels: &[usize],
+        truth: impl Into<Truth<T>>,
         first: usize,
         go_on: GoOn,
-    ) -> relugrad::Result<Vec<Option<Vec<T>>>> {
+    ) -> relugrad::Result<Outcome<T>> {
         let on = Target {
             network,
             loss,
             go_on,
         };
-        let mut examples: Vec<Option<Vec<T>>> = vec![None; labels.len()];
-        let logits: Vec<T> = network.forward(images)?.into_iter().collect();
-        for (i, right) in correct(&logits, labels).enumerate() {
-            examples[i] = (!right).then(|| images.row(i).to_vec());
-        }
+        let truth = truth.into();
+        let trace = network.trace(images)?;
+        let mut all = Outcome {
+            adversarial: images.to_owned(),
+            fooled: truth.mistaken(trace.logits()),
+            losses: trace.losses(loss, &truth.targets())?.to_vec(),
+        };
+        drop(trace);
         for restart in 0..self.options.restarts {
-            let left: Vec<usize> = (0..labels.len())
-                .filter(|&i| examples[i].is_none())
-                .collect();
+            let left: Vec<usize> = (0..truth.len()).filter(|&i| !all.fooled[i]).collect();
             if left.is_empty() {
                 break;
             }
             let clean = images.select(Axis(0), &left);
-            let labels: Vec<usize> = left.iter().map(|&i| labels[i]).collect();
             let numbers = left.iter().map(|&i| first + i).collect();
-            let mut search = Search::new(on, self.options, clean, &labels, numbers)?;
+            let mut search = self.begin(on, clean, truth.select(&left), numbers)?;
             self.restart(&mut search, restart)?;
-            let found = search.outcome;
             for (row, &i) in left.iter().enumerate() {
-                examples[i] = found.fooled[row].then(|| found.adversarial.row(row).to_vec());
+                all.take(i, &search.outcome, row);
             }
         }
-        Ok(examples)
+        Ok(all)
+    }
+
+    fn begin<'a, T: Scalar>(
+        &self,
+        on: Target<'a, T>,
+        images: Array2<T>,
+        truth: Truth<T>,
+        numbers: Vec<usize>,
+    ) -> relugrad::Result<Search<'a, T>> {
+        if let Some(problem) = self.unfit(truth.kind(), on.network.outputs()) {
+            let loss = on.loss.name().to_owned();
+            let problem = format!("cannot be raised so: {problem}");
+            return Err(relugrad::Error::Loss { loss, problem });
+        }
+        Search::new(on, self.options, images, truth, numbers)
     }
 
     fn restart<T: Scalar>(

@@ -6,7 +6,7 @@ use relugrad::{GoOn, Network, Scalar};
 
 use super::{Ball, Norm};
 use crate::error::{Result, check_range};
-use crate::prediction::prediction;
+use crate::prediction::{classes, difference, logit, prediction};
 use crate::stop::ask;
 
 /// A search for the smallest perturbation that changes the class (algorithm 2 of the paper).
@@ -93,7 +93,7 @@ impl DeepFool {
     ) -> relugrad::Result<Vec<Option<Minimal<T>>>> {
         let logits = network.forward(images)?;
         let predicted = logits.rows().into_iter();
-        let predicted: Vec<usize> = predicted.map(|f| prediction(&f.to_vec())).collect();
+        let predicted: Vec<usize> = predicted.map(|f| prediction(f)).collect();
         let mut found: Vec<Option<Minimal<T>>> = vec![None; predicted.len()];
         let mut left: Vec<usize> = (0..predicted.len()).collect();
         let mut moves: Array2<T> = Array2::zeros(images.dim());
@@ -121,7 +121,7 @@ impl DeepFool {
                 &images.select(Axis(0), &left) + &self.overshot(&moves.select(Axis(0), &left));
             let logits = network.forward(ends.view())?;
             for (row, &i) in left.iter().enumerate() {
-                if prediction(&logits.row(row).to_vec()) != predicted[i] {
+                if prediction(logits.row(row)) != predicted[i] {
                     let delta = (&ends.row(row) - &images.row(i)).to_vec();
                     found[i] = Some(self.minimal(delta, step));
                 }
@@ -156,15 +156,10 @@ impl DeepFool {
 
     /// The move to the nearest boundary of the affine map `f + J r`; nothing if no boundary is in sight.
     fn step<T: Scalar>(&self, f: ArrayView1<T>, j: ArrayView2<T>, y: usize) -> Option<Vec<f64>> {
-        let difference = |k: usize| {
-            let rows = j.row(k).into_iter().zip(j.row(y));
-            rows.map(|(a, b)| a.into_f64() - b.into_f64())
-                .collect::<Vec<f64>>()
-        };
-        let rivals = (0..f.len()).filter(|&k| k != y).filter_map(|k| {
-            let w = difference(k);
+        let rivals = (0..classes(f.len())).filter(|&k| k != y).filter_map(|k| {
+            let w = difference(j, k, y);
             let size = self.norm.dual_length(w.iter().copied());
-            let gap = (f[k].into_f64() - f[y].into_f64()).abs();
+            let gap = (logit(f, k) - logit(f, y)).abs();
             (size > 0.0).then(|| (gap / size, w))
         });
         let (distance, mut w) = rivals.min_by(|a, b| a.0.total_cmp(&b.0))?;
@@ -193,7 +188,7 @@ impl DeepFool {
             let factor = T::from_f64(t * (1.0 + beyond));
             let shorter = delta.mapv(|d| factor * d);
             let f = network.forward((&x + &shorter).insert_axis(Axis(0)).view())?;
-            if factor < T::ONE && prediction(&f.row(0).to_vec()) != y {
+            if factor < T::ONE && prediction(f.row(0)) != y {
                 return Ok(self.minimal(shorter.to_vec(), minimal.steps));
             }
             beyond *= 4.0;
@@ -224,7 +219,7 @@ fn first_change<T: Scalar>(
     });
     let logits = network.forward(ends.view())?;
     let mut rows = logits.rows().into_iter();
-    let Some(stretch) = rows.position(|f| prediction(&f.to_vec()) != y) else {
+    let Some(stretch) = rows.position(|f| prediction(f) != y) else {
         return Ok(None);
     };
     let start = share(stretch);
@@ -235,7 +230,7 @@ fn first_change<T: Scalar>(
         let (begins, ends) = (walk.start(), walk.end());
         let (first, last) = (walk.logits(begins)?, walk.logits(ends)?);
         let crossing = |k: usize| {
-            let gap = |f: &ndarray::Array1<T>| f[y].into_f64() - f[k].into_f64();
+            let gap = |f: &ndarray::Array1<T>| logit(f.view(), y) - logit(f.view(), k);
             let (start, end) = (gap(&first), gap(&last));
             let share = if start <= 0.0 {
                 0.0
@@ -245,7 +240,7 @@ fn first_change<T: Scalar>(
             let t = begins + share * (ends - begins);
             (end <= 0.0 || start <= 0.0).then_some(t)
         };
-        let rivals = (0..first.len()).filter(|&k| k != y);
+        let rivals = (0..classes(first.len())).filter(|&k| k != y);
         if let Some(t) = rivals.filter_map(crossing).min_by(f64::total_cmp) {
             return Ok(Some(start + t));
         }
@@ -291,7 +286,7 @@ mod tests {
         let x = Array2::from_shape_fn((30, 6), |(i, j)| ((7 * i + 3 * j) % 11) as f64 / 11.0);
         let class = |x: Array1<f64>| {
             let f = network.forward(x.insert_axis(Axis(0)).view()).unwrap();
-            prediction(&f.row(0).to_vec())
+            prediction(f.row(0))
         };
         let found = DeepFool::new(Norm::L2).run(&network, x.view()).unwrap();
         assert!(found.iter().filter(|found| found.is_some()).count() > 20);

@@ -4,7 +4,7 @@ use ndarray::Array2;
 use relugrad::Scalar;
 use serde::{Deserialize, Serialize};
 
-use super::{Attack, AttackOptions, Norm, Pgd, Search};
+use super::{Attack, AttackOptions, Effort, Norm, Pgd, Search};
 
 /// One step of full length from the sample (Goodfellow, Shlens & Szegedy 2015): [`Pgd`] with `α = ε`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,13 @@ impl Attack for Fgsm {
             random_start: false,
             seed: 0,
         }
+    }
+
+    fn efforts(&self, _: Effort, _: Effort) -> Vec<Effort> {
+        vec![Effort {
+            steps: 1,
+            restarts: 1,
+        }]
     }
 
     fn search<T: Scalar>(

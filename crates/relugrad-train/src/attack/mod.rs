@@ -104,6 +104,12 @@ pub trait Attack: fmt::Debug + Serialize + Send + Sync + 'static {
         }
     }
 
+    /// The efforts with which an evaluation runs it, the least first, given that for plain steps and that for Auto-PGD's.
+    fn efforts(&self, plain: Effort, auto: Effort) -> Vec<Effort> {
+        let _ = auto;
+        vec![plain]
+    }
+
     /// Refuses options that it cannot do with.
     ///
     /// # Errors
@@ -112,9 +118,9 @@ pub trait Attack: fmt::Debug + Serialize + Send + Sync + 'static {
         Range::AT_LEAST_ONE.check("steps of the attack", options.steps as f64)
     }
 
-    /// The fewest classes that it needs.
+    /// The fewest classes that it needs; 0, the default, of one that only raises the loss, whatever that is of.
     fn classes(&self) -> usize {
-        2
+        0
     }
 
     /// Searches from `start: [B, D]`, which is in the ball and the box, as everything that is looked at must be.
@@ -126,6 +132,15 @@ pub trait Attack: fmt::Debug + Serialize + Send + Sync + 'static {
         search: &mut Search<'_, T>,
         start: Array2<T>,
     ) -> relugrad::Result<()>;
+}
+
+/// How long and how often an attack searches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort {
+    /// Gradient steps in a restart.
+    pub steps: usize,
+    /// Independent starts.
+    pub restarts: usize,
 }
 
 /// An attack of the catalogue.
@@ -141,6 +156,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The attack with its default options.
+    pub fn attack(&self) -> AnyAttack {
+        (self.read)(toml::Table::new()).expect("all options have defaults")
+    }
+
     const fn of<A: Attack + DeserializeOwned>() -> Entry {
         Entry {
             name: A::NAME,

@@ -4,7 +4,7 @@ use ndarray::Array2;
 use relugrad::Scalar;
 use serde::{Deserialize, Serialize};
 
-use super::{Attack, AttackOptions, Norm, Search};
+use super::{Attack, AttackOptions, Effort, Norm, Search};
 use crate::error::Result;
 
 /// Random points of the ball, as many as restarts, without any step.
@@ -31,6 +31,10 @@ impl Attack for Noise {
 
     fn check(&self, _: &AttackOptions) -> Result<()> {
         Ok(())
+    }
+
+    fn efforts(&self, plain: Effort, _: Effort) -> Vec<Effort> {
+        vec![Effort { steps: 0, ..plain }]
     }
 
     fn search<T: Scalar>(

@@ -4,7 +4,7 @@ use ndarray::Array2;
 use relugrad::Scalar;
 use serde::{Deserialize, Serialize};
 
-use super::{Attack, Search};
+use super::{Attack, Effort, Search};
 
 /// Projected gradient ascent of equal steps on the loss (Madry et al. 2018): from `x` to `x + α sign(∇ℓ)` in ℓ∞ and
 /// `x + α ∇ℓ/‖∇ℓ‖₂` in ℓ2, then back into the ball and the box.
@@ -16,6 +16,14 @@ impl Attack for Pgd {
     const NAME: &'static str = "pgd";
     const TITLE: &'static str = "PGD";
     const MEANING: &'static str = "equal gradient steps";
+
+    fn efforts(&self, plain: Effort, _: Effort) -> Vec<Effort> {
+        let once = Effort {
+            restarts: 1,
+            ..plain
+        };
+        vec![once, plain]
+    }
 
     fn search<T: Scalar>(
         &self,

@@ -1,12 +1,12 @@
 //! Samples under attack: looks at iterates, and what is kept of them.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView1, ArrayView2};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use relugrad::{GoOn, Loss, Network, Scalar, Targets, Trace};
+use relugrad::{GoOn, Loss, Network, Scalar, Trace};
 
 use super::{AttackOptions, Ball};
-use crate::prediction::correct;
+use crate::data::Truth;
 use crate::stop::ask;
 
 /// What an attack found for each sample of a batch.
@@ -33,7 +33,7 @@ pub struct Search<'a, T> {
     options: AttackOptions,
     on: Target<'a, T>,
     clean: Array2<T>,
-    labels: Vec<usize>,
+    truth: Truth<T>,
     /// The number of each sample in its data set.
     numbers: Vec<usize>,
     restart: usize,
@@ -54,20 +54,20 @@ impl<'a, T: Scalar> Search<'a, T> {
         on: Target<'a, T>,
         options: AttackOptions,
         clean: Array2<T>,
-        labels: &[usize],
+        truth: Truth<T>,
         numbers: Vec<usize>,
     ) -> relugrad::Result<Search<'a, T>> {
         let mut search = Search {
             options,
             on,
-            labels: labels.to_vec(),
             numbers,
             restart: 0,
             outcome: Outcome {
                 adversarial: clean.clone(),
-                fooled: vec![false; labels.len()],
-                losses: vec![f64::NEG_INFINITY; labels.len()],
+                fooled: vec![false; truth.len()],
+                losses: vec![f64::NEG_INFINITY; truth.len()],
             },
+            truth,
             clean,
         };
         let trace = on.network.trace(search.clean.view())?;
@@ -103,9 +103,14 @@ impl<'a, T: Scalar> Search<'a, T> {
         self.clean.view()
     }
 
-    /// Their classes; `[B]`.
+    /// Their classes, `[B]`, or their values, `[B, K]`.
+    pub fn truth(&self) -> &Truth<T> {
+        &self.truth
+    }
+
+    /// Their classes; `[B]`, or nothing of samples with values, for which [`Attack::classes`](super::Attack::classes) may be 0.
     pub fn labels(&self) -> &[usize] {
-        &self.labels
+        self.truth.labels()
     }
 
     /// Random numbers of a sample in this restart, the same whatever batch it is in. A random start begins with them.
@@ -149,8 +154,7 @@ impl<'a, T: Scalar> Search<'a, T> {
     pub fn look(&mut self, images: &Array2<T>) -> relugrad::Result<Look<T>> {
         let trace = self.trace(images)?;
         let values = self.take(&trace)?;
-        let targets = Targets::Classes(&self.labels);
-        let gradients = trace.input_gradient(self.on.loss, &targets)?;
+        let gradients = trace.input_gradient(self.on.loss, &self.truth.targets())?;
         Ok(Look { values, gradients })
     }
 
@@ -166,7 +170,7 @@ impl<'a, T: Scalar> Search<'a, T> {
     ) -> relugrad::Result<Look<T>> {
         let trace = self.trace(images)?;
         self.take(&trace)?;
-        let (values, slopes) = objective(trace.logits(), &self.labels);
+        let (values, slopes) = objective(trace.logits(), self.labels());
         let gradients = trace.vjp(slopes.view())?;
         Ok(Look { values, gradients })
     }
@@ -211,19 +215,29 @@ impl<'a, T: Scalar> Search<'a, T> {
 
     /// Keeps the iterates of a trace that are worse than before; returns their losses.
     fn take(&mut self, trace: &Trace<T>) -> relugrad::Result<Vec<f64>> {
-        let targets = Targets::Classes(&self.labels);
-        let losses = trace.losses(self.on.loss, &targets)?.to_vec();
-        let logits: Vec<T> = trace.logits().iter().copied().collect();
+        let losses = trace.losses(self.on.loss, &self.truth.targets())?.to_vec();
         let images = trace.inputs();
-        let outcome = &mut self.outcome;
-        for (i, right) in correct(&logits, &self.labels).enumerate() {
-            let worse = (!right, losses[i]) > (outcome.fooled[i], outcome.losses[i]);
-            if worse {
-                outcome.fooled[i] = !right;
-                outcome.losses[i] = losses[i];
-                outcome.adversarial.row_mut(i).assign(&images.row(i));
-            }
+        let mistaken = self.truth.mistaken(trace.logits());
+        for (i, (wrong, loss)) in mistaken.into_iter().zip(&losses).enumerate() {
+            self.outcome.keep(i, images.row(i), wrong, *loss);
         }
         Ok(losses)
+    }
+}
+
+impl<T: Scalar> Outcome<T> {
+    /// Keeps an iterate of a sample if it is worse than the one before.
+    fn keep(&mut self, i: usize, x: ArrayView1<T>, fooled: bool, loss: f64) {
+        if (fooled, loss) > (self.fooled[i], self.losses[i]) {
+            self.fooled[i] = fooled;
+            self.losses[i] = loss;
+            self.adversarial.row_mut(i).assign(&x);
+        }
+    }
+
+    /// Keeps what was found for a sample elsewhere if it is worse.
+    pub(super) fn take(&mut self, i: usize, found: &Outcome<T>, row: usize) {
+        let x = found.adversarial.row(row);
+        self.keep(i, x, found.fooled[row], found.losses[row]);
     }
 }

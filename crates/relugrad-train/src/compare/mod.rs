@@ -3,7 +3,6 @@
 mod run;
 
 pub use crate::comparison::{
-    Certified, Comparison, Diverged, EpochMetrics, Measured, PenaltyMean, Run, Settings,
-    ShownAttack,
+    Certified, Comparison, Diverged, Measured, Measures, PenaltyMean, Run, Settings, ShownAttack,
 };
 pub use run::{ADVERSARIAL, PLAIN, Plan, Variant, compare};

@@ -8,13 +8,13 @@ use relugrad::{GoOn, Loss, Network, Objective, Penalty};
 use crate::architecture::Architecture;
 use crate::attack::{Attacker, Norm, Pgd};
 use crate::comparison::{
-    Certified, Comparison, Diverged, EpochMetrics, Measured, PenaltyMean, Run, Settings,
-    ShownAttack,
+    Certified, Comparison, Diverged, Measured, Measures, PenaltyMean, Run, Settings, ShownAttack,
 };
-use crate::configuration::PenaltySettings;
+use crate::configuration::{LossSettings, PenaltySettings, distinct_name};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result, check_range};
-use crate::evaluate::{accuracy_and_loss, penalty_means, robust_accuracy};
+use crate::evaluate::{penalty_means, score, score_under_attack};
+use crate::fit::{check_training, outputs_for};
 use crate::observer::{Event, Observer, tell};
 use crate::options::{Adversarial, Training};
 use crate::report::{Divergence, EpochReport};
@@ -26,7 +26,7 @@ use crate::training::train_while;
 
 /// What to compare, and how.
 ///
-/// Every run trains a ReLU network with softmax cross-entropy, from the same initialisation and in the same order of
+/// Every run trains a ReLU network with the loss of `training`, from the same initialisation and in the same order of
 /// samples for equal seeds: first without regularizer, then with each variant. Networks are `f32`.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -34,7 +34,7 @@ pub struct Plan {
     pub data: Split,
     /// The network that is trained.
     pub model: Architecture,
-    /// How all are trained; its objective, adversarial examples and seed are replaced.
+    /// How all are trained; its penalties, adversarial examples and seed are replaced.
     pub training: Training,
     /// What is compared with plain training.
     pub variants: Vec<Variant>,
@@ -63,12 +63,26 @@ pub const PLAIN: &str = "none";
 /// The name of adversarial training among regularizers.
 pub const ADVERSARIAL: &str = "pgd-training";
 
+impl From<(Penalty, f64)> for Variant {
+    fn from((penalty, weight): (Penalty, f64)) -> Variant {
+        Variant::Penalty(penalty, weight)
+    }
+}
+
 impl Variant {
     /// Its name in results.
     pub fn name(&self) -> &str {
         match self {
             Variant::Penalty(penalty, _) => penalty.name(),
             Variant::Adversarial(_) => ADVERSARIAL,
+        }
+    }
+
+    /// The penalty, if it is one.
+    pub fn penalty(&self) -> Option<&Penalty> {
+        match self {
+            Variant::Penalty(penalty, _) => Some(penalty),
+            Variant::Adversarial(_) => None,
         }
     }
 
@@ -170,7 +184,7 @@ pub fn compare(
 enum Ended {
     Finished(Box<Run>, Box<Network<f32>>),
     /// Where, and the epochs before.
-    Diverged(Divergence, Vec<EpochMetrics>),
+    Diverged(Divergence, Vec<EpochReport>),
 }
 
 /// Median certified radii, computed in double precision.
@@ -180,7 +194,8 @@ fn certify(
     go_on: GoOn,
 ) -> relugrad::Result<Certified> {
     let network: Network<f64> = network.cast()?;
-    let radii = samples.labels.par_iter().enumerate().map(|(i, &label)| {
+    let labels = samples.truth.labels();
+    let radii = labels.par_iter().enumerate().map(|(i, &label)| {
         ask(go_on)?;
         let x = samples.images.row(i).mapv(f64::from);
         let region = network.region(x.view())?;
@@ -230,17 +245,18 @@ fn resumable(earlier: Comparison, settings: &Settings) -> Result<(Vec<Run>, Vec<
 
 impl Plan {
     /// The comparison that `relugrad compare` makes when it is told nothing else, but for its curves: `mlp:128,128`, Adam, weights
-    /// that grow over 3 epochs, one seed, PGD in ℓ∞ with ε 0.1 and 0.2 (20 steps, 2 starts) on 1000 test samples.
-    pub fn new(data: Split, variants: Vec<Variant>) -> Plan {
+    /// that grow over 3 epochs, one seed, the usual loss of such data, PGD in ℓ∞ with ε 0.1 and 0.2 (20 steps, 2 starts) on 1000 test samples.
+    pub fn new(data: Split, variants: impl IntoIterator<Item: Into<Variant>>) -> Plan {
         let pgd = |epsilon| (Attacker::new(Pgd {}, Norm::Linf, epsilon, 20, 2), true);
+        let loss = Loss::for_targets(data.train.kind(), outputs_for(&data.train, None));
         Plan {
             data,
             model: Architecture::mlp(&[128, 128]),
             training: Training {
                 ramp: Ramp::linear(3.0),
-                ..Training::new(Objective::new(Loss::softmax_cross_entropy()))
+                ..Training::new(Objective::new(loss))
             },
-            variants,
+            variants: variants.into_iter().map(Into::into).collect(),
             seeds: vec![0],
             attacks: vec![pgd(0.1), pgd(0.2)],
             attack_samples: 1000,
@@ -259,44 +275,66 @@ impl Plan {
 
     /// The name of a penalty, with its options where it is compared with another one of its name.
     fn penalty_name(&self, penalty: &Penalty) -> String {
-        let namesake = |variant: &Variant| match variant {
-            Variant::Penalty(other, _) => other.name() == penalty.name() && other != penalty,
-            Variant::Adversarial(_) => false,
-        };
-        match self.variants.iter().any(namesake) {
-            true => penalty.spec().to_string(),
-            false => penalty.name().to_owned(),
-        }
+        let others = self.variants.iter().filter_map(Variant::penalty);
+        distinct_name(penalty, others)
+    }
+
+    /// The loss.
+    pub fn loss(&self) -> &Loss {
+        self.training.objective.loss()
     }
 
     /// The network before training.
     fn network(&self, seed: u64) -> Result<Network<f32>> {
         let data = &self.data.train;
-        self.model.build(data.shape(), data.classes(), seed)
+        let outputs = outputs_for(data, Some(*self.loss()));
+        self.model.build(data.shape(), outputs, seed)
     }
 
     /// Refuses options that are out of range, before anything is trained.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`](crate::Error::OutOfRange), and the engine's errors for layers and penalties.
+    /// [`Error::OutOfRange`](crate::Error::OutOfRange); [`Error::Penalty`] and [`Error::Attack`] for what needs classes where there
+    /// are values, and for a penalty with a weight that is there twice; the engine's errors for layers, loss and penalties.
     pub fn check(&self) -> Result<()> {
-        self.training(None, 0)?.check()?;
-        for variant in &self.variants {
-            self.training(Some(variant), 0)?.check()?;
+        let network = self.network(0)?;
+        for variant in std::iter::once(None).chain(self.variants.iter().map(Some)) {
+            let training = self.training(variant, 0)?;
+            training.check()?;
+            check_training(&network, &self.data.train, &training)?;
+        }
+        let twice = (1..self.variants.len())
+            .find(|&i| self.variants[..i].contains(&self.variants[i]))
+            .and_then(|i| self.variants[i].penalty());
+        if let Some(penalty) = twice {
+            return Err(Error::Penalty {
+                penalty: penalty.spec().to_string(),
+                problem: "is compared twice with one weight; leave one of them out".into(),
+            });
         }
         let (seeds, samples) = (self.seeds.len(), self.attack_samples);
         check_range("number of seeds", seeds as f64, seeds > 0, "at least 1")?;
         check_range("attack samples", samples as f64, samples > 0, "at least 1")?;
-        self.attacks
-            .iter()
-            .try_for_each(|(attack, _)| attack.check())?;
-        self.network(0)?;
-        Ok(())
+        let (kind, outputs) = (self.data.train.kind(), network.outputs());
+        for (attack, _) in &self.attacks {
+            attack.check()?;
+            if let Some(problem) = attack.unfit(kind, outputs) {
+                return Err(Error::Attack { problem });
+            }
+        }
+        match (self.certified_samples, self.data.train.values()) {
+            (1.., Some(_)) => Err(Error::Data {
+                problem:
+                    "certified radii are of classes, but the samples have values; certify none"
+                        .into(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn training(&self, variant: Option<&Variant>, seed: u64) -> Result<Training> {
         let mut training = Training {
-            objective: Objective::new(Loss::softmax_cross_entropy()),
+            objective: Objective::new(*self.loss()),
             adversarial: None,
             seed,
             ..self.training.clone()
@@ -313,14 +351,12 @@ impl Plan {
         Ok(training)
     }
 
-    /// The penalties among the variants, each once, with its first weight.
-    fn penalties(&self) -> Vec<(Penalty, f64)> {
-        let mut penalties: Vec<(Penalty, f64)> = Vec::new();
-        for variant in &self.variants {
-            if let Variant::Penalty(penalty, lambda) = variant
-                && penalties.iter().all(|(other, _)| other != penalty)
-            {
-                penalties.push((penalty.clone(), *lambda));
+    /// The penalties among the variants, each once.
+    fn penalties(&self) -> Vec<Penalty> {
+        let mut penalties: Vec<Penalty> = Vec::new();
+        for penalty in self.variants.iter().filter_map(Variant::penalty) {
+            if !penalties.contains(penalty) {
+                penalties.push(penalty.clone());
             }
         }
         penalties
@@ -344,10 +380,10 @@ impl Plan {
             observer.on(event)
         };
         let trained = train_while(&mut network, &self.data, &training, &mut pass, go_on);
-        let curve: Vec<EpochMetrics> = epochs.iter().map(EpochMetrics::from).collect();
+        let curve = epochs;
         let (history, end) = match trained {
             Err(Error::Diverged { at }) => return Ok(Some(Ended::Diverged(at, curve))),
-            trained => (trained?, epochs.last().map(|epoch| epoch.step)),
+            trained => (trained?, curve.last().map(|epoch| epoch.step)),
         };
         if !history.complete {
             return Ok(None);
@@ -385,26 +421,26 @@ impl Plan {
         observer: &mut dyn Observer,
         go_on: GoOn,
     ) -> relugrad::Result<Measured> {
-        let loss = Loss::softmax_cross_entropy();
+        let loss = self.loss();
         let test = Samples::new(&self.data.test);
         let attacked = test.first(self.attack_samples);
         let parts = 1 + self.attacks.len();
         let mut next = |done: usize| tell(observer, Event::Part { done, parts });
         next(0)?;
-        let (clean_accuracy, mean_loss) = accuracy_and_loss(network, &loss, &test, go_on)?;
-        let penalties: Vec<Penalty> = self.penalties().into_iter().map(|(p, _)| p).collect();
+        let clean = score(network, loss, &test, go_on)?;
+        let penalties = self.penalties();
         let (geometric, at_sample): (Vec<Penalty>, Vec<Penalty>) =
             penalties.iter().cloned().partition(Penalty::is_geometric);
-        let (means, samples_on_kink) = penalty_means(network, &loss, &at_sample, &test, go_on)?;
-        let (geometric_means, _) = penalty_means(network, &loss, &geometric, &attacked, go_on)?;
+        let (means, samples_on_kink) = penalty_means(network, loss, &at_sample, &test, go_on)?;
+        let (geometric_means, _) = penalty_means(network, loss, &geometric, &attacked, go_on)?;
         let found = at_sample.iter().zip(means);
         let found: Vec<(&Penalty, f64)> =
             found.chain(geometric.iter().zip(geometric_means)).collect();
-        let (attacked_clean_accuracy, _) = accuracy_and_loss(network, &loss, &attacked, go_on)?;
-        let mut accuracies = Vec::new();
+        let attacked_clean = score(network, loss, &attacked, go_on)?;
+        let mut robust = Vec::new();
         for (i, (attack, _)) in self.attacks.iter().enumerate() {
             next(1 + i)?;
-            accuracies.push(robust_accuracy(network, &loss, attack, &attacked, go_on)?);
+            robust.push(score_under_attack(network, loss, attack, &attacked, go_on)?);
         }
         let named = penalties.iter().map(|penalty| PenaltyMean {
             name: self.penalty_name(penalty),
@@ -418,10 +454,8 @@ impl Plan {
             count => Some(certify(network, &attacked.first(count), go_on)?),
         };
         Ok(Measured {
-            clean_accuracy,
-            loss: mean_loss,
-            attacked_clean_accuracy,
-            robust_accuracy: accuracies,
+            quality: Measures::new(clean.quality, attacked_clean.quality, &robust),
+            loss: clean.loss,
             penalties: named.collect(),
             certified,
             samples_on_kink,
@@ -440,6 +474,8 @@ impl Plan {
             certified_samples: self.certified_samples.min(test.samples()),
             parameters: self.network(0)?.parameters().len(),
             model: self.model.to_string(),
+            loss: LossSettings::new(self.loss()),
+            regression: train.values().is_some(),
             epochs: self.training.epochs,
             batch_size: self.training.batch_size,
             optimizer: self.training.optimizer.name().into(),
@@ -479,18 +515,5 @@ impl Plan {
                 })
                 .collect(),
         })
-    }
-}
-
-impl From<&EpochReport> for EpochMetrics {
-    fn from(report: &EpochReport) -> EpochMetrics {
-        EpochMetrics {
-            epoch: report.epoch,
-            train_loss: report.train_loss,
-            train_accuracy: report.train_accuracy,
-            train_penalty: report.train_penalties.iter().sum(),
-            test_loss: report.validation_loss.unwrap_or(f64::NAN),
-            test_accuracy: report.validation_accuracy.unwrap_or(f64::NAN),
-        }
     }
 }

@@ -34,7 +34,9 @@ impl fmt::Display for Change {
 }
 
 /// Keys that a training cannot change on its way, and why.
-const FIXED: [(&str, &str); 6] = [
+const FIXED: [(&str, &str); 8] = [
+    ("loss", "the logs have means of another loss"),
+    ("loss.", "the logs have means of another loss"),
     ("model", "the checkpoint holds a network of other layers"),
     (
         "standardise",
@@ -90,7 +92,10 @@ impl Configuration {
     pub(crate) fn check_changes(&self, other: &Configuration) -> Result<()> {
         let changes = self.differences(other, 0);
         let fixed = FIXED.iter().find_map(|(key, reason)| {
-            let change = changes.iter().find(|change| change.key == *key)?;
+            let change = changes.iter().find(|change| match key.ends_with('.') {
+                true => change.key.starts_with(key),
+                false => change.key == *key,
+            })?;
             Some((change, *reason))
         });
         let names = |all: &Configuration| -> Vec<String> {
@@ -196,6 +201,7 @@ mod tests {
             ("precision", Value::String("f64".into())),
             ("standardise", Value::Boolean(true)),
             ("start", Value::String("a.onnx".into())),
+            ("loss", Value::String("squared-error".into())),
         ] {
             let error = default.check_changes(&with(&[(key, value)]).unwrap());
             assert!(error.unwrap_err().to_string().contains(key));

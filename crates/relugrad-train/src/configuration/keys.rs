@@ -1,12 +1,12 @@
 //! The keys that a configuration may have.
 
-use relugrad::Penalty;
+use relugrad::{Loss, Penalty};
 use toml::{Table, Value};
 
-use super::{Change, Configuration, PenaltySettings};
+use super::{Change, Configuration, LossSettings, PenaltySettings};
 use crate::error::{Error, Result};
 use crate::optimizer::OPTIMIZERS;
-use crate::options::{Adversarial, Training};
+use crate::options::{Adversarial, BestBy, Training};
 use crate::spec::did_you_mean;
 
 /// A configuration in which nothing is left out.
@@ -21,6 +21,9 @@ pub(super) fn complete() -> Configuration {
             }),
             ..Training::default()
         },
+        loss: Some(LossSettings::new(&Loss::SoftmaxCrossEntropy {
+            label_smoothing: 0.5,
+        })),
         checkpoint_steps: Some(1),
         penalties: vec![PenaltySettings {
             name: "jacobian".into(),
@@ -40,7 +43,12 @@ pub(super) fn complete() -> Configuration {
     };
     configuration.data.labels = Some("y.npy".into());
     configuration.data.label_column = Some("class".into());
+    configuration.data.targets = Some("y.npy".into());
+    configuration.data.target_columns = vec!["price".into()];
+    configuration.data.weights = Some("w.npy".into());
+    configuration.data.weight_column = Some("weight".into());
     configuration.training.stopping.patience = Some(1);
+    configuration.training.stopping.metric = Some(BestBy::Loss);
     configuration
 }
 

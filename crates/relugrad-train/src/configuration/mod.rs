@@ -2,6 +2,7 @@
 
 mod changes;
 mod keys;
+mod loss;
 mod penalty;
 
 use std::path::{Path, PathBuf};
@@ -12,10 +13,13 @@ use serde::{Deserialize, Serialize};
 use crate::architecture::Architecture;
 use crate::data::{Dataset, Source, Split, stratified_split};
 use crate::error::{Error, Result, check_range};
+use crate::fit::outputs_for;
 use crate::optimizer::{Adam, OPTIMIZERS, Optimizer};
 use crate::options::Training;
 pub use changes::{Change, set_key};
+pub use loss::LossSettings;
 pub use penalty::{OptionSetting, PenaltySettings};
+pub(crate) use penalty::{distinct_name, penalty_names};
 
 /// Everything that a training can be told. A TOML file has the same keys, with hyphens; what it leaves out is as in
 /// [`Configuration::default`].
@@ -50,6 +54,10 @@ pub struct Configuration {
     pub precision: Precision,
     /// Where samples come from.
     pub data: Source,
+    /// The loss, such as `"squared-error"` or `{ name = "softmax-cross-entropy", label-smoothing = 0.1 }`; if left out, squared
+    /// error for values, and for classes the logistic loss of one logit or softmax cross-entropy of more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<LossSettings>,
     /// How to train; its objective is that of `penalties` in [`training`](Self::training) only. Its keys stand among the others.
     #[serde(flatten)]
     pub training: Training,
@@ -93,6 +101,7 @@ impl Default for Configuration {
             start: None,
             precision: Precision::F32,
             data: Source::default(),
+            loss: None,
             training: Training::default(),
             validation_fraction: 0.1,
             standardise: false,
@@ -201,25 +210,25 @@ impl Configuration {
                 problem: "standardise does not apply to a model that is started from; leave one of them out".into(),
             });
         }
-        for (i, one) in self.penalties.iter().enumerate() {
-            if self.penalties[..i]
-                .iter()
-                .any(|other| other.name == one.name)
-            {
-                return Err(Error::Configuration {
-                    problem: format!("penalties name `{}` twice", one.name),
-                });
-            }
-        }
-        self.training()?.check()
+        let loss = self.given_loss()?;
+        self.training(loss.unwrap_or(Loss::softmax_cross_entropy()))?
+            .check()
     }
 
-    /// How to train.
+    /// The loss, if one is given.
+    ///
+    /// # Errors
+    /// Those of [`LossSettings::loss`].
+    pub fn given_loss(&self) -> Result<Option<Loss>> {
+        self.loss.as_ref().map(LossSettings::loss).transpose()
+    }
+
+    /// How to train with a loss, such as what [`loss_for`](crate::loss_for) makes of [`given_loss`](Self::given_loss).
     ///
     /// # Errors
     /// The engine's errors for penalties; [`Error::Configuration`] for an option of another penalty.
-    pub fn training(&self) -> Result<Training> {
-        let mut objective = Objective::new(Loss::softmax_cross_entropy());
+    pub fn training(&self, loss: Loss) -> Result<Training> {
+        let mut objective = Objective::new(loss);
         for settings in &self.penalties {
             objective = objective.with(settings.penalty()?, settings.lambda)?;
         }
@@ -254,18 +263,18 @@ impl Configuration {
     /// The network before training.
     ///
     /// # Errors
-    /// Those of the model file or description; [`Error::Data`] for samples that cannot be standardised.
+    /// Those of the model file or description, and of the loss; [`Error::Data`] for samples that cannot be standardised.
     pub fn network<T: Scalar>(&self, train: &Dataset) -> Result<Network<T>> {
         if let Some(path) = &self.start {
             return Ok(relugrad_io::load_model(path)?.into_network().cast()?);
         }
         let architecture = Architecture::parse(&self.model)?;
-        let (shape, classes) = (train.shape(), train.classes());
+        let (shape, outputs) = (train.shape(), outputs_for(train, self.given_loss()?));
         if self.standardise {
             let statistics = train.channel_statistics()?;
-            architecture.build_standardised(shape, classes, self.training.seed, &statistics)
+            architecture.build_standardised(shape, outputs, self.training.seed, &statistics)
         } else {
-            architecture.build(shape, classes, self.training.seed)
+            architecture.build(shape, outputs, self.training.seed)
         }
     }
 }
@@ -328,6 +337,15 @@ mod tests {
     }
 
     #[test]
+    fn a_penalty_is_known_by_its_options_too() {
+        let text = "[[penalties]]\nname = \"cure\"\nlambda = 1.0\n[[penalties]]\nname = \"cure\"\nlambda = 1.0\nstep = 0.5";
+        let configuration = Configuration::from_toml(text).unwrap();
+        configuration.check().unwrap();
+        let names = penalty_names(&configuration.penalties);
+        assert_eq!(names, ["cure(step=1.5)", "cure(step=0.5)"]);
+    }
+
+    #[test]
     fn impossible_values_are_refused() {
         for bad in [
             "epochs = 0",
@@ -346,6 +364,9 @@ mod tests {
             "[[penalties]]\nname = \"region-boundary-l2\"\nlambda = 1.0\nradius = 0.0",
             "[[penalties]]\nname = \"region-boundary-l2\"\nlambda = 1.0\nnearest = 0",
             "[[penalties]]\nname = \"cure\"\nlambda = 1.0\n[[penalties]]\nname = \"cure\"\nlambda = 2.0",
+            "loss = \"squared-eror\"",
+            "[loss]\nname = \"softmax-cross-entropy\"\nlabel-smoothing = 1.5",
+            "[loss]\nname = \"logistic\"\nlabel-smoothing = 0.5",
         ] {
             assert!(
                 Configuration::from_toml(bad).unwrap().check().is_err(),

@@ -78,3 +78,27 @@ impl PenaltySettings {
         Ok(Penalty::named(&self.name, &given)?)
     }
 }
+
+/// What a penalty is called among others: its name, with its options where another one has that name, too.
+pub(crate) fn distinct_name<'p>(
+    penalty: &Penalty,
+    others: impl IntoIterator<Item = &'p Penalty>,
+) -> String {
+    let namesake = |other: &Penalty| other.name() == penalty.name() && other != penalty;
+    match others.into_iter().any(namesake) {
+        true => penalty.spec().to_string(),
+        false => penalty.name().to_owned(),
+    }
+}
+
+/// What each of the penalties is called in logs.
+pub(crate) fn penalty_names(settings: &[PenaltySettings]) -> Vec<String> {
+    let penalties: Result<Vec<Penalty>> = settings.iter().map(PenaltySettings::penalty).collect();
+    match penalties {
+        Ok(penalties) => {
+            let name = |penalty| distinct_name(penalty, &penalties);
+            penalties.iter().map(name).collect()
+        }
+        Err(_) => settings.iter().map(|one| one.name.clone()).collect(),
+    }
+}

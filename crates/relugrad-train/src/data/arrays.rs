@@ -5,16 +5,52 @@ use std::path::Path;
 use ndarray::{Array2, ArrayD};
 use relugrad_io::{NpzArchive, NumpyArray, load_npy};
 
-use super::{Dataset, Scale, Split};
+use super::{Dataset, Scale, Split, Truth};
 use crate::error::{Error, Result};
 
-/// Names of arrays in an .npz archive.
-const TRAIN: [&[&str]; 2] = [&["x_train", "train_images"], &["y_train", "train_labels"]];
-const TEST: [&[&str]; 2] = [&["x_test", "test_images"], &["y_test", "test_labels"]];
-const WHOLE: [&[&str]; 2] = [
-    &["x", "images", "data", "adversarial"],
-    &["y", "labels", "target"],
-];
+/// Names of the arrays of some samples in an .npz archive.
+struct Names {
+    images: &'static [&'static str],
+    /// Class indices, or values.
+    answers: &'static [&'static str],
+    /// Values, whatever they look like.
+    values: &'static [&'static str],
+    weights: &'static [&'static str],
+}
+
+const TRAIN: Names = Names {
+    images: &["x_train", "train_images"],
+    answers: &["y_train", "train_labels"],
+    values: &["targets_train", "train_targets"],
+    weights: &["weights_train", "train_weights", "weights"],
+};
+const TEST: Names = Names {
+    images: &["x_test", "test_images"],
+    answers: &["y_test", "test_labels"],
+    values: &["targets_test", "test_targets"],
+    weights: &["weights_test", "test_weights"],
+};
+const WHOLE: Names = Names {
+    images: &["x", "images", "data", "adversarial"],
+    answers: &["y", "labels", "target"],
+    values: &["targets"],
+    weights: &["weights"],
+};
+
+/// The arrays of some samples, as they are read.
+struct Arrays {
+    images: NumpyArray,
+    answers: Answers,
+    weights: Option<NumpyArray>,
+}
+
+/// What may be classes or values.
+enum Answers {
+    Labels(ArrayD<f64>),
+    Values(ArrayD<f64>),
+    /// Classes if all are class indices.
+    Either(ArrayD<f64>),
+}
 
 /// Training samples, and test samples if the file tells them apart.
 pub(super) struct Samples {
@@ -32,76 +68,176 @@ impl Samples {
     }
 }
 
+/// An array that there may be.
+fn optional(read: relugrad_io::Result<NumpyArray>) -> Result<Option<NumpyArray>> {
+    match read {
+        Ok(array) => Ok(Some(array)),
+        Err(error) if matches!(error.problem(), relugrad_io::Error::NumpyMissing { .. }) => {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Some samples of an archive.
+fn of_archive(archive: &mut NpzArchive, names: &Names, images: NumpyArray) -> Result<Arrays> {
+    let answers = match optional(archive.read(names.values))? {
+        Some(values) => Answers::Values(values.values),
+        None => Answers::Either(archive.read(names.answers)?.values),
+    };
+    Ok(Arrays {
+        images,
+        answers,
+        weights: optional(archive.read(names.weights))?,
+    })
+}
+
 /// Reads an .npz archive with `x_train`, `y_train`, `x_test` and `y_test`, or with `x` and `y` alone.
 ///
-/// `x` is `[n, …]`, whose other axes are the shape of a sample; `y` has `n` class indices.
+/// `x` is `[n, …]`, whose other axes are the shape of a sample; `y` has `n` class indices, or values, `[n]` or `[n, K]`, and is
+/// called `targets` if they might be taken for class indices. `weights`, too, begins with `n`.
 pub(super) fn load_archive(path: &Path, scale: Scale, shape: &[usize]) -> Result<Samples> {
     let mut archive = NpzArchive::open(path)?;
-    let mut pair = |names: [&[&str]; 2]| -> Result<(NumpyArray, NumpyArray)> {
-        Ok((archive.read(names[0])?, archive.read(names[1])?))
-    };
-    let (train, test) = match pair(TRAIN) {
-        Ok(train) => (train, Some(pair(TEST)?)),
-        Err(Error::Io(error))
-            if matches!(error.problem(), relugrad_io::Error::NumpyMissing { .. }) =>
-        {
-            (pair(WHOLE)?, None)
+    let (train, test) = match optional(archive.read(TRAIN.images))? {
+        Some(images) => {
+            let train = of_archive(&mut archive, &TRAIN, images)?;
+            let images = archive.read(TEST.images)?;
+            (train, Some(of_archive(&mut archive, &TEST, images)?))
         }
-        Err(error) => return Err(error),
+        None => {
+            let images = archive.read(WHOLE.images)?;
+            (of_archive(&mut archive, &WHOLE, images)?, None)
+        }
     };
     samples(path, train, test, scale, shape)
 }
 
-/// Reads an .npy file of samples, `[n, …]`, and one of their class indices.
-pub(super) fn load_pair(
+/// The .npy files that belong to one of samples.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beside<'a> {
+    pub(super) labels: Option<&'a Path>,
+    pub(super) targets: Option<&'a Path>,
+    pub(super) weights: Option<&'a Path>,
+}
+
+/// Reads an .npy file of samples, `[n, …]`, and one of their class indices or values.
+pub(super) fn load_beside(
     path: &Path,
-    labels: &Path,
+    beside: Beside,
     scale: Scale,
     shape: &[usize],
 ) -> Result<Samples> {
-    samples(
-        path,
-        (load_npy(path)?, load_npy(labels)?),
-        None,
-        scale,
-        shape,
-    )
+    let read = |path: &Path| -> Result<ArrayD<f64>> { Ok(load_npy(path)?.values) };
+    let answers = match (beside.labels, beside.targets) {
+        (Some(labels), _) => Answers::Labels(read(labels)?),
+        (None, Some(targets)) => Answers::Values(read(targets)?),
+        (None, None) => {
+            return Err(Error::DataFile {
+                path: path.to_owned(),
+                problem: "it has samples alone; give the .npy file of their class indices as `labels`, or of values to regress \
+                          to as `targets`"
+                    .into(),
+            });
+        }
+    };
+    let arrays = Arrays {
+        images: load_npy(path)?,
+        answers,
+        weights: beside.weights.map(load_npy).transpose()?,
+    };
+    samples(path, arrays, None, scale, shape)
 }
 
 fn samples(
     path: &Path,
-    train: (NumpyArray, NumpyArray),
-    test: Option<(NumpyArray, NumpyArray)>,
+    train: Arrays,
+    test: Option<Arrays>,
     scale: Scale,
     shape: &[usize],
 ) -> Result<Samples> {
-    let labels = class_indices(path, &train.1.values)?;
-    let test_labels = test
+    let truth = train.answers.read(path)?;
+    let test_truth = test
         .as_ref()
-        .map(|(_, y)| class_indices(path, &y.values))
+        .map(|test| test.answers.read(path))
         .transpose()?;
-    let all = labels.iter().chain(test_labels.iter().flatten());
+    // Test samples of whole numbers may be values as those for training are.
+    let (truth, test_truth) = match (truth, test_truth) {
+        (Truth::Classes(_), Some(Truth::Values(v))) => {
+            (train.answers.values(path)?, Some(Truth::Values(v)))
+        }
+        (Truth::Values(v), Some(Truth::Classes(_))) => {
+            let test = test.as_ref().map(|test| test.answers.values(path));
+            (Truth::Values(v), test.transpose()?)
+        }
+        alike => alike,
+    };
+    let tests = test_truth.iter().flat_map(Truth::labels);
+    let all = truth.labels().iter().chain(tests);
     let classes = 1 + all.max().copied().unwrap_or(0);
-    let map = scale.map(path, train.0.bytes, train.0.values.iter().copied())?;
+    let map = scale.map(
+        path,
+        train.images.bytes,
+        train.images.values.iter().copied(),
+    )?;
     let name = path
         .file_stem()
         .map_or("arrays".into(), |name| name.to_string_lossy().into_owned());
-    let make = |x: &ArrayD<f64>, labels: Vec<usize>| {
-        let (images, own) = rows(path, x, |value| map.apply(value))?;
+    let make = |arrays: &Arrays, truth: Truth<f64>| {
+        let (images, own) = rows(path, &arrays.images.values, |value| map.apply(value))?;
         let shape = if shape.is_empty() {
             own
         } else {
             shape.to_vec()
         };
-        Dataset::new(name.clone(), images, labels, classes, shape)
+        let data = match truth {
+            Truth::Classes(labels) => Dataset::new(name.clone(), images, labels, classes, shape),
+            Truth::Values(values) => Dataset::with_values(name.clone(), images, values, shape),
+        };
+        let weights = arrays.weights.iter().flat_map(|weights| &weights.values);
+        data?.with_weights(weights.copied().collect())
     };
     Ok(Samples {
-        test: match (test, test_labels) {
-            (Some((x, _)), Some(labels)) => Some(make(&x.values, labels)?),
+        test: match (&test, test_truth) {
+            (Some(arrays), Some(truth)) => Some(make(arrays, truth)?),
             _ => None,
         },
-        train: make(&train.0.values, labels)?,
+        train: make(&train, truth)?,
     })
+}
+
+impl Answers {
+    fn read(&self, path: &Path) -> Result<Truth<f64>> {
+        match self {
+            Answers::Labels(y) => class_indices(path, y).map(Truth::Classes),
+            Answers::Values(_) => self.values(path),
+            Answers::Either(y) if y.ndim() > 1 && y.shape()[1..].iter().product::<usize>() > 1 => {
+                self.values(path)
+            }
+            Answers::Either(y) => match class_indices(path, y) {
+                Ok(labels) => Ok(Truth::Classes(labels)),
+                Err(_) => self.values(path),
+            },
+        }
+    }
+
+    /// As values, whatever they look like; `[n]` or `[n, K]`.
+    fn values(&self, path: &Path) -> Result<Truth<f64>> {
+        let (Answers::Labels(y) | Answers::Values(y) | Answers::Either(y)) = self;
+        let (samples, width) = match *y.shape() {
+            [samples] => (samples, 1),
+            [samples, width] => (samples, width),
+            ref shape => {
+                return Err(Error::DataFile {
+                    path: path.to_owned(),
+                    problem: format!(
+                        "its values to regress to have the shape {shape:?}; save them as [n] or [n, K]"
+                    ),
+                });
+            }
+        };
+        let values = Array2::from_shape_vec((samples, width), y.iter().copied().collect());
+        Ok(Truth::Values(values.expect("whole rows")))
+    }
 }
 
 /// One row for each sample, and the shape of a sample.
@@ -131,7 +267,9 @@ fn class_indices(path: &Path, y: &ArrayD<f64>) -> Result<Vec<usize>> {
         let valid = value >= 0.0 && value.fract() == 0.0 && value < MAX_CLASSES;
         valid.then_some(value as usize).ok_or(Error::DataFile {
             path: path.to_owned(),
-            problem: format!("a label is {value}; labels must be class indices from 0"),
+            problem: format!(
+                "a label is {value}; labels must be class indices from 0, and values to regress to are given as `targets`"
+            ),
         })
     };
     y.iter().map(index).collect()
@@ -177,7 +315,12 @@ mod tests {
         let (x, y) = (dir.path().join("x.npy"), dir.path().join("y.npy"));
         write_npy(&x, &array![[-1.0f32, 3.0], [1.0, 0.0]]).unwrap();
         write_npy(&y, &array![0u8, 1]).unwrap();
-        let load = |scale| load_pair(&x, &y, scale, &[]);
+        let beside = Beside {
+            labels: Some(&y),
+            targets: None,
+            weights: None,
+        };
+        let load = |scale| load_beside(&x, beside, scale, &[]);
         assert!(matches!(
             load(Scale::Auto),
             Err(Error::FeatureOutsideBox { .. })
@@ -188,5 +331,54 @@ mod tests {
         assert_eq!(fixed.images(), array![[0.0, 0.5], [0.25, 0.125]]);
         write_npy(&y, &array![0.5, 1.0]).unwrap();
         assert!(matches!(load(Scale::Range), Err(Error::DataFile { .. })));
+    }
+
+    #[test]
+    fn real_answers_are_values_and_whole_ones_classes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("small.npz");
+        let load = |name: &str, y: ArrayD<f64>, weights: Option<[f64; 3]>| {
+            let mut archive = NpzWriter::new(std::fs::File::create(&path).unwrap());
+            archive
+                .add_array("x", &array![[0.0], [1.0], [0.5]])
+                .unwrap();
+            archive.add_array(name, &y).unwrap();
+            if let Some(weights) = weights {
+                archive
+                    .add_array("weights", &ndarray::aview1(&weights))
+                    .unwrap();
+            }
+            archive.finish().unwrap();
+            load_archive(&path, Scale::Auto, &[])
+        };
+        let real = load(
+            "y",
+            array![0.5, -1.0, 2.0].into_dyn(),
+            Some([1.0, 0.0, 2.0]),
+        );
+        let real = real.unwrap().train;
+        assert_eq!(real.values().unwrap(), array![[0.5], [-1.0], [2.0]]);
+        assert_eq!(real.weights(), [1.0, 0.0, 2.0]);
+        let wide = array![[0.0, 1.0], [1.0, 2.0], [2.0, 0.0]].into_dyn();
+        let found = load("y", wide.clone(), None).unwrap().train;
+        assert_eq!(found.values().unwrap().view().into_dyn(), wide);
+        let whole = array![0.0, 1.0, 1.0].into_dyn();
+        assert_eq!(
+            load("y", whole.clone(), None).unwrap().train.labels(),
+            [0, 1, 1]
+        );
+        assert!(
+            load("targets", whole.clone(), None)
+                .unwrap()
+                .train
+                .values()
+                .is_some()
+        );
+        for weights in [[1.0, -1.0, 1.0], [0.0; 3]] {
+            assert!(matches!(
+                load("y", whole.clone(), Some(weights)),
+                Err(Error::Data { .. })
+            ));
+        }
     }
 }

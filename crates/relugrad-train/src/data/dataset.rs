@@ -1,11 +1,14 @@
 //! A data set held in memory.
 
 use ndarray::{Array2, Axis, s};
+use relugrad::Targets;
+use relugrad::loss::TargetKind;
 use relugrad_io::printable;
 
+use super::Truth;
 use crate::error::{Error, Result};
 
-/// Labelled samples, each in the box `[0, 1]ᴰ`.
+/// Samples, each in the box `[0, 1]ᴰ`, with their classes or with values to regress to, and perhaps with weights.
 ///
 /// Images are `[samples, D]`, one row-major row for each sample. A sample's own shape, such as
 /// `[1, 28, 28]` (channels, rows, columns), has the product `D`.
@@ -13,19 +16,24 @@ use crate::error::{Error, Result};
 pub struct Dataset {
     name: String,
     images: Array2<f32>,
-    labels: Vec<usize>,
+    truth: Truth<f64>,
+    /// None if all samples count alike.
+    weights: Vec<f64>,
+    /// Number of classes; 0 with values.
     classes: usize,
     shape: Vec<usize>,
 }
 
 impl Dataset {
-    /// A fingerprint of images and labels, to notice that other ones are given.
+    /// A fingerprint of images, classes or values, and weights, to notice that other ones are given.
     pub(crate) fn fingerprint(&self) -> String {
         let pixels = self.images().iter().flat_map(|x| x.to_le_bytes());
         let labels = self.labels().iter().flat_map(|&y| (y as u64).to_le_bytes());
+        let values = self.values().into_iter().flatten();
+        let reals = values.chain(&self.weights).flat_map(|y| y.to_le_bytes());
         let mut checksum = 0;
         let mut block = Vec::with_capacity(1 << 16);
-        for byte in pixels.chain(labels) {
+        for byte in pixels.chain(labels).chain(reals) {
             block.push(byte);
             if block.len() == block.capacity() {
                 checksum = crc32c::crc32c_append(checksum, &block);
@@ -52,18 +60,69 @@ impl Dataset {
         classes: usize,
         shape: Vec<usize>,
     ) -> Result<Self> {
-        let images = row_major(images);
         let dataset = Self {
             name: printable(&name.into()).into_owned(),
-            images,
-            labels,
+            images: row_major(images),
+            truth: Truth::Classes(labels),
+            weights: Vec::new(),
             classes,
             shape,
         };
-        dataset.check_sizes()?;
-        dataset.check_labels()?;
-        dataset.check_features()?;
-        Ok(dataset)
+        dataset.checked()
+    }
+
+    /// A data set of `images: [n, D]` with real `values: [n, K]` to regress to.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new), and [`Error::Data`] for values that are not finite or of which a sample has none.
+    pub fn with_values(
+        name: impl Into<String>,
+        images: Array2<f32>,
+        values: Array2<f64>,
+        shape: Vec<usize>,
+    ) -> Result<Self> {
+        let dataset = Self {
+            name: printable(&name.into()).into_owned(),
+            images: row_major(images),
+            truth: Truth::Values(values),
+            weights: Vec::new(),
+            classes: 0,
+            shape,
+        };
+        dataset.checked()
+    }
+
+    /// The same samples with weights: means over samples, in training and in metrics, become `Σ w φ / Σ w`. Empty for equal
+    /// ones.
+    ///
+    /// # Errors
+    /// [`Error::Data`] unless there is one for each sample, all are finite and at least 0, and their sum is positive and finite.
+    pub fn with_weights(self, weights: Vec<f64>) -> Result<Self> {
+        let problem = |problem: String| {
+            let name = &self.name;
+            let problem = format!("the weights of {name}: {problem}");
+            Err(Error::Data { problem })
+        };
+        if !weights.is_empty() && weights.len() != self.samples() {
+            let (found, samples) = (weights.len(), self.samples());
+            return problem(format!(
+                "there are {found} for {samples} samples; give one for each"
+            ));
+        }
+        if let Some(i) = weights.iter().position(|w| !(w.is_finite() && *w >= 0.0)) {
+            return problem(format!(
+                "that of sample {i} is {}; it must be finite and at least 0",
+                weights[i]
+            ));
+        }
+        let sum: f64 = weights.iter().sum();
+        let has_mean = weights.is_empty() || (sum > 0.0 && sum.is_finite());
+        if !has_mean {
+            return problem(format!(
+                "their sum is {sum}; it must be positive and finite"
+            ));
+        }
+        Ok(Self { weights, ..self })
     }
 
     /// The samples with the given numbers, in the given order; a number may occur more than once.
@@ -83,19 +142,77 @@ impl Dataset {
                 samples,
             });
         }
-        let images = self.images.select(Axis(0), indices);
-        Ok(self.with_samples(images, indices.iter().map(|&i| self.labels[i]).collect()))
+        let weights = indices.iter().filter_map(|&i| self.weights.get(i).copied());
+        Ok(Self {
+            name: self.name.clone(),
+            images: row_major(self.images.select(Axis(0), indices)),
+            truth: self.truth.select(indices),
+            weights: weights.collect(),
+            classes: self.classes,
+            shape: self.shape.clone(),
+        })
+    }
+
+    /// The samples whose weight is not 0.
+    pub(crate) fn weighted(&self) -> Result<Self> {
+        match self.weights.contains(&0.0) {
+            false => Ok(self.clone()),
+            true => {
+                let all = 0..self.samples();
+                self.subset(&all.filter(|&i| self.weights[i] > 0.0).collect::<Vec<_>>())
+            }
+        }
     }
 
     /// These samples and then those of another data set of the same kind.
     ///
     /// # Errors
     ///
-    /// [`Error::SplitShapes`] or [`Error::SplitClasses`] if shapes or numbers of classes differ.
+    /// Those of [`Split::new`](super::Split::new).
     pub fn followed_by(&self, other: &Dataset) -> Result<Self> {
-        super::Split::new(self.clone(), other.clone())?;
+        self.check_alike(other)?;
         let images = ndarray::concatenate![Axis(0), self.images, other.images];
-        Ok(self.with_samples(images, [&self.labels[..], &other.labels].concat()))
+        let all = |one: &Dataset| match one.weights.is_empty() {
+            true => vec![1.0; one.samples()],
+            false => one.weights.clone(),
+        };
+        let weights = match self.weights.is_empty() && other.weights.is_empty() {
+            true => Vec::new(),
+            false => [all(self), all(other)].concat(),
+        };
+        Ok(Self {
+            images,
+            truth: self
+                .truth
+                .followed_by(&other.truth)
+                .expect("they are alike"),
+            weights,
+            ..self.clone()
+        })
+    }
+
+    /// Refuses other samples that do not fit the same network.
+    pub(crate) fn check_alike(&self, test: &Dataset) -> Result<()> {
+        if self.shape() != test.shape() {
+            return Err(Error::SplitShapes {
+                train: self.shape().to_vec(),
+                test: test.shape().to_vec(),
+            });
+        }
+        let (train, test) = (self.answers(), test.answers());
+        match train == test {
+            true => Ok(()),
+            false => Err(Error::SplitTruth { train, test }),
+        }
+    }
+
+    /// What is to be said of a sample, such as `10 classes` or `2 values`.
+    pub(crate) fn answers(&self) -> String {
+        let plural = |n: usize| if n == 1 { "" } else { "s" };
+        match &self.truth {
+            Truth::Classes(_) => format!("{} classes", self.classes),
+            Truth::Values(values) => format!("{} value{}", values.ncols(), plural(values.ncols())),
+        }
     }
 
     /// The first `n` samples.
@@ -115,8 +232,7 @@ impl Dataset {
                 found,
             });
         }
-        let images = self.images.slice(s![..n, ..]).to_owned();
-        Ok(self.with_samples(images, self.labels[..n].to_vec()))
+        self.subset(&(0..n).collect::<Vec<_>>())
     }
 
     /// The name, such as `digits` or `mnist`.
@@ -129,14 +245,42 @@ impl Dataset {
         &self.images
     }
 
-    /// The labels: `[samples]`, each below [`classes`](Self::classes).
-    pub fn labels(&self) -> &[usize] {
-        &self.labels
+    /// Classes or values.
+    pub fn truth(&self) -> &Truth<f64> {
+        &self.truth
     }
 
-    /// The number of classes. Not every class need have a sample.
+    /// The labels: `[samples]`, each below [`classes`](Self::classes); empty with values.
+    pub fn labels(&self) -> &[usize] {
+        self.truth.labels()
+    }
+
+    /// The values: `[samples, K]`, if there are any.
+    pub fn values(&self) -> Option<&Array2<f64>> {
+        match &self.truth {
+            Truth::Classes(_) => None,
+            Truth::Values(values) => Some(values),
+        }
+    }
+
+    /// The weights: `[samples]`, or none if all samples count alike.
+    pub fn weights(&self) -> &[f64] {
+        &self.weights
+    }
+
+    /// The number of classes, 0 with values. Not every class need have a sample.
     pub fn classes(&self) -> usize {
         self.classes
+    }
+
+    /// Whether there are classes or values.
+    pub fn kind(&self) -> TargetKind {
+        self.truth.kind()
+    }
+
+    /// What is to be said of a sample, for the engine.
+    pub fn target(&self, sample: usize) -> Targets<'_, f64> {
+        self.truth.part(sample..sample + 1)
     }
 
     /// The shape of one sample, such as `[1, 28, 28]`: channels, rows, columns.
@@ -189,20 +333,15 @@ impl Dataset {
         Ok(ChannelStatistics { means, deviations })
     }
 
-    /// Other samples of the same kind, known to be valid.
-    fn with_samples(&self, images: Array2<f32>, labels: Vec<usize>) -> Self {
-        let (name, shape) = (self.name.clone(), self.shape.clone());
-        Self {
-            name,
-            images: row_major(images),
-            labels,
-            classes: self.classes,
-            shape,
-        }
+    fn checked(self) -> Result<Self> {
+        self.check_sizes()?;
+        self.check_truth()?;
+        self.check_features()?;
+        Ok(self)
     }
 
     fn check_sizes(&self) -> Result<()> {
-        let ([images, found], labels) = ([self.samples(), self.features()], self.labels.len());
+        let ([images, found], labels) = ([self.samples(), self.features()], self.truth.len());
         if images != labels {
             return Err(Error::LabelCount {
                 name: self.name.clone(),
@@ -232,18 +371,33 @@ impl Dataset {
         Ok(())
     }
 
-    fn check_labels(&self) -> Result<()> {
-        let classes = self.classes;
-        let Some(sample) = self.labels.iter().position(|&label| label >= classes) else {
-            return Ok(());
-        };
-        let (name, label) = (self.name.clone(), self.labels[sample]);
-        Err(Error::Label {
-            name,
-            sample,
-            label,
-            classes,
-        })
+    fn check_truth(&self) -> Result<()> {
+        let (name, classes) = (self.name.clone(), self.classes);
+        match &self.truth {
+            Truth::Classes(labels) => {
+                let outside = labels.iter().position(|&label| label >= classes);
+                outside.map_or(Ok(()), |sample| {
+                    Err(Error::Label {
+                        name,
+                        sample,
+                        label: labels[sample],
+                        classes,
+                    })
+                })
+            }
+            Truth::Values(values) if values.ncols() == 0 => Err(self.empty("values to regress to")),
+            Truth::Values(values) => {
+                let mut entries = values.indexed_iter();
+                let bad = entries.find(|(_, value)| !value.is_finite());
+                bad.map_or(Ok(()), |((sample, k), value)| {
+                    Err(Error::Data {
+                        problem: format!(
+                            "value {k} of sample {sample} of data set {name} is {value}; all must be finite"
+                        ),
+                    })
+                })
+            }
+        }
     }
 
     fn check_features(&self) -> Result<()> {

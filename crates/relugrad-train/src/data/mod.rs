@@ -1,4 +1,4 @@
-//! Labelled samples in `[0, 1]`: the built-in digits, files of many kinds ([`Source`]), splits and augmentation.
+//! Samples in `[0, 1]` with classes or values: the built-in digits, files of many kinds ([`Source`]), splits and augmentation.
 //!
 //! ```
 //! use relugrad_train::data::{digits, stratified_split};
@@ -20,6 +20,7 @@ mod scale;
 mod source;
 mod split;
 mod table;
+mod truth;
 
 pub use augment::Augmentation;
 pub use cifar::{is_cifar10, is_cifar100, load_cifar10, load_cifar100};
@@ -29,3 +30,4 @@ pub use idx::load_idx;
 pub use scale::Scale;
 pub use source::Source;
 pub use split::{Split, stratified_split};
+pub use truth::Truth;

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::arrays::Samples;
+use super::arrays::{Beside, Samples};
+use super::table::Columns;
 use super::{
     Dataset, Scale, Split, arrays, digits, is_cifar10, is_cifar100, load_cifar10, load_cifar100,
     load_idx, stratified_split, table,
@@ -17,9 +18,12 @@ use crate::error::{Error, Result};
 /// | --- | --- |
 /// | `digits` | 1797 images of 8×8 pixels, built in |
 /// | a directory | the four IDX files of MNIST or Fashion-MNIST, or the binary batches of CIFAR-10 or CIFAR-100; plain or `.gz` |
-/// | `FILE.npz` | arrays `x_train`, `y_train`, `x_test`, `y_test`, or `x` and `y` |
-/// | `FILE.npy` | samples, with their class indices in the file `labels` |
+/// | `FILE.npz` | arrays `x_train`, `y_train`, `x_test`, `y_test`, or `x` and `y`; perhaps `weights_train`, `weights_test`, or `weights` |
+/// | `FILE.npy` | samples, with their class indices in the file `labels`, or their values in `targets` |
 /// | `FILE.csv` | a line for each sample, plain or `.gz`; `label_column` is a name or a number from 0 (default: the last) |
+///
+/// Samples have classes, or values to regress to: what `targets` and `target_columns` name, the array `targets` of an archive, and
+/// where nothing is said, numbers of which not all are whole.
 ///
 /// Where a source does not tell the test samples, a stratified share of `test_fraction` is split off by `split_seed`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +37,18 @@ pub struct Source {
     /// The column of a table that has the labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_column: Option<String>,
+    /// The values of an `.npy` file of samples, `[n]` or `[n, K]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub targets: Option<PathBuf>,
+    /// The columns of a table that have the values to regress to, by names or numbers from 0.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub target_columns: Vec<String>,
+    /// The weights of an `.npy` file of samples, `[n]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PathBuf>,
+    /// The column of a table that has the samples' weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_column: Option<String>,
     /// How numbers of arrays and tables become features in `[0, 1]`.
     pub scale: Scale,
     /// Shape of a sample of arrays and tables, such as `[1, 28, 28]`; empty for the file's own.
@@ -50,6 +66,10 @@ impl Default for Source {
             path: "digits".into(),
             labels: None,
             label_column: None,
+            targets: None,
+            target_columns: Vec::new(),
+            weights: None,
+            weight_column: None,
             scale: Scale::Auto,
             shape: Vec::new(),
             test_fraction: 0.2,
@@ -59,6 +79,12 @@ impl Default for Source {
 }
 
 impl Source {
+    /// The files that are named besides `path`.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let named = [&self.labels, &self.targets, &self.weights];
+        named.into_iter().filter_map(|path| path.as_deref())
+    }
+
     /// The default options for another path.
     pub fn new(path: impl Into<String>) -> Source {
         Source {
@@ -103,21 +129,22 @@ impl Source {
             Kind::Directory if is_cifar100(path) => known(load_cifar100(path)?),
             Kind::Directory => known(load_idx(path)?),
             Kind::Archive => arrays::load_archive(path, self.scale, &self.shape)?,
-            Kind::Array => match &self.labels {
-                Some(labels) => arrays::load_pair(path, labels, self.scale, &self.shape)?,
-                None => {
-                    return Err(data(format!(
-                        "{} has samples alone; give the .npy file of their class indices as `labels`",
-                        self.path
-                    )));
-                }
-            },
-            Kind::Table => whole(table::load_table(
-                path,
-                self.label_column.as_deref(),
-                self.scale,
-                &self.shape,
-            )?),
+            Kind::Array => {
+                let beside = Beside {
+                    labels: self.labels.as_deref(),
+                    targets: self.targets.as_deref(),
+                    weights: self.weights.as_deref(),
+                };
+                arrays::load_beside(path, beside, self.scale, &self.shape)?
+            }
+            Kind::Table => {
+                let columns = Columns {
+                    label: self.label_column.as_deref(),
+                    targets: &self.target_columns,
+                    weight: self.weight_column.as_deref(),
+                };
+                whole(table::load_table(path, columns, self.scale, &self.shape)?)
+            }
             Kind::Missing => {
                 return Err(data(format!(
                     "there is no `{}`; give digits, a directory with IDX files or CIFAR batches, or a file that ends in \
@@ -145,15 +172,36 @@ impl Source {
     fn check_options(&self) -> Result<()> {
         let kind = self.kind();
         let arrays = matches!(kind, Kind::Archive | Kind::Array | Kind::Table);
+        let (array, table) = (kind != Kind::Array, kind != Kind::Table);
         let idle = [
-            ("labels", self.labels.is_some() && kind != Kind::Array),
-            (
-                "label-column",
-                self.label_column.is_some() && kind != Kind::Table,
-            ),
+            ("labels", self.labels.is_some() && array),
+            ("targets", self.targets.is_some() && array),
+            ("weights", self.weights.is_some() && array),
+            ("label-column", self.label_column.is_some() && table),
+            ("target-columns", !self.target_columns.is_empty() && table),
+            ("weight-column", self.weight_column.is_some() && table),
             ("scale", self.scale != Scale::Auto && !arrays),
             ("shape", !self.shape.is_empty() && !arrays),
         ];
+        let both = [
+            (
+                "labels",
+                self.labels.is_some(),
+                "targets",
+                self.targets.is_some(),
+            ),
+            (
+                "label-column",
+                self.label_column.is_some(),
+                "target-columns",
+                !self.target_columns.is_empty(),
+            ),
+        ];
+        if let Some((labels, _, targets, _)) = both.iter().find(|(_, a, _, b)| *a && *b) {
+            return Err(data(format!(
+                "{labels} and {targets} are both given, but samples have either classes or values; leave one of them out"
+            )));
+        }
         match idle.iter().find(|(_, idle)| *idle && kind != Kind::Missing) {
             None => Ok(()),
             Some((option, _)) => Err(data(format!(
@@ -212,7 +260,10 @@ mod tests {
         };
         for source in [labels, column, Source::new("nowhere"), Source::new("x.npy")] {
             assert!(
-                matches!(source.load(), Err(Error::Data { .. })),
+                matches!(
+                    source.load(),
+                    Err(Error::Data { .. } | Error::DataFile { .. })
+                ),
                 "{source:?}"
             );
         }

@@ -6,7 +6,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::Dataset;
+use super::{Dataset, Truth};
 use crate::error::{Error, Result};
 
 /// Samples to train on, and samples to test on.
@@ -24,25 +24,15 @@ impl Split {
     ///
     /// # Errors
     ///
-    /// [`Error::SplitShapes`] or [`Error::SplitClasses`] if shapes or numbers of classes differ.
+    /// [`Error::SplitShapes`] or [`Error::SplitTruth`] if shapes, or numbers of classes or values, differ.
     pub fn new(train: Dataset, test: Dataset) -> Result<Self> {
-        if train.shape() != test.shape() {
-            return Err(Error::SplitShapes {
-                train: train.shape().to_vec(),
-                test: test.shape().to_vec(),
-            });
-        }
-        if train.classes() != test.classes() {
-            return Err(Error::SplitClasses {
-                train: train.classes(),
-                test: test.classes(),
-            });
-        }
+        train.check_alike(&test)?;
         Ok(Self { train, test })
     }
 }
 
-/// A random split in which every class has about the same share of test samples.
+/// A random split in which every class has about the same share of test samples. Samples with values are split as those of
+/// a single class.
 ///
 /// Of the `n` samples of a class, `t = round(n · test_fraction)` are for testing (halves are rounded
 /// up), but at least 1 and at most `n − 1`. So each part has every class that the data set has, and
@@ -71,7 +61,18 @@ fn test_mask(dataset: &Dataset, test_fraction: f64, seed: u64) -> Result<Vec<boo
     }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut mask = vec![false; dataset.samples()];
-    for (class, mut members) in members_by_class(dataset.labels()) {
+    let members = match dataset.truth() {
+        Truth::Classes(labels) => members_by_class(labels),
+        Truth::Values(values) => members_by_class(&vec![0; values.nrows()]),
+    };
+    for (class, mut members) in members {
+        if members.len() == 1 && dataset.classes() == 0 {
+            return Err(Error::TooFewSamples {
+                name: dataset.name().to_string(),
+                expected: 2,
+                found: 1,
+            });
+        }
         if members.len() == 1 {
             return Err(Error::SingletonClass {
                 name: dataset.name().to_string(),
@@ -209,6 +210,8 @@ mod tests {
             matches!(e, Error::SplitShapes { train, test } if train == [1, 2] && test == [2, 1])
         );
         let e = Split::new(data(3, vec![2]), data(4, vec![2])).unwrap_err();
-        assert!(matches!(e, Error::SplitClasses { train: 3, test: 4 }));
+        assert!(
+            matches!(e, Error::SplitTruth { train, test } if train == "3 classes" && test == "4 classes")
+        );
     }
 }

@@ -12,6 +12,7 @@ use relugrad_io::Budget;
 use super::file::{DataFile, read_error};
 use super::{Dataset, Scale};
 use crate::error::{Error, Result};
+use crate::spec::did_you_mean;
 
 /// What a cell takes: its number and its feature.
 const CELL: u64 = (size_of::<f64>() + size_of::<f32>()) as u64;
@@ -19,44 +20,85 @@ const CELL: u64 = (size_of::<f64>() + size_of::<f32>()) as u64;
 /// What a label takes besides its characters.
 const LABEL: u64 = 64;
 
-/// Reads a table with one sample in each line: its features and, in the column `label`, its class.
+/// Which columns of a table are no features: names, or numbers from 0.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Columns<'a> {
+    /// That of the classes.
+    pub(super) label: Option<&'a str>,
+    /// Those of the values to regress to.
+    pub(super) targets: &'a [String],
+    /// That of the weights.
+    pub(super) weight: Option<&'a str>,
+}
+
+/// Reads a table with one sample in each line: its features, its class or its values, and perhaps its weight.
 ///
-/// A first line with a cell that is no number (besides the label's) gives the columns their names. `label` is such a
-/// name or a number of a column from 0; without it the last column is taken. Labels that are whole numbers from 0 are
-/// class indices; other labels are numbered in their alphabetical order. A name that ends in `.gz` is decompressed.
+/// A first line with a cell that is no number (besides the label's) gives the columns their names. Without a column of labels
+/// or targets the last one is taken, for values if they are numbers of which not all are whole, and else for classes. Labels
+/// that are whole numbers from 0 are class indices; other labels are numbered in their alphabetical order. A name that ends in
+/// `.gz` is decompressed.
 pub(super) fn load_table(
     path: &Path,
-    label: Option<&str>,
+    columns: Columns,
     scale: Scale,
     shape: &[usize],
 ) -> Result<Dataset> {
     let (reader, budget) = DataFile::open(path)?.stream(1);
-    let table = Table::read(path, reader.lines(), &budget, label)?;
-    let (labels, classes) = table.classes(path)?;
+    let mut table = Table::read(path, reader.lines(), &budget, columns)?;
+    if table.features == 0 {
+        let text = "it has no features besides labels, targets and weights";
+        return Err(problem(path, text));
+    }
     let map = scale.map(path, false, table.values.iter().copied())?;
     let values = table.values.iter().map(|&value| map.apply(value)).collect();
-    let images = Array2::from_shape_vec((labels.len(), table.features), values);
+    let images = Array2::from_shape_vec((table.lines, table.features), values);
     let images = images.expect("whole lines");
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let name = file.split('.').next().unwrap_or("table");
-    let shape = if shape.is_empty() {
-        vec![table.features]
-    } else {
-        shape.to_vec()
+    let shape = match shape.is_empty() {
+        true => vec![table.features],
+        false => shape.to_vec(),
     };
-    Dataset::new(name, images, labels, classes, shape)
+    if columns.label.is_none() && columns.targets.is_empty() {
+        table.take_reals(path)?;
+    }
+    let weights = std::mem::take(&mut table.weights);
+    let data = match table.roles.label {
+        Some(column) => {
+            let (labels, classes) = table.classes(path, column)?;
+            Dataset::new(name, images, labels, classes, shape)
+        }
+        None => {
+            let width = table.targets.len() / table.lines;
+            let values = Array2::from_shape_vec((table.lines, width), table.targets);
+            Dataset::with_values(name, images, values.expect("whole lines"), shape)
+        }
+    };
+    data?.with_weights(weights)
+}
+
+/// What the columns are that are no features.
+struct Roles {
+    label: Option<usize>,
+    targets: Vec<usize>,
+    weight: Option<usize>,
 }
 
 /// The numbers of a file.
 struct Table {
+    /// Number of lines with numbers.
+    lines: usize,
     /// All features, line after line.
     values: Vec<f64>,
     /// How many of them a line has.
     features: usize,
     /// The label of every line.
     labels: Vec<Box<str>>,
-    /// The column that they are from.
-    column: usize,
+    /// All values to regress to, line after line.
+    targets: Vec<f64>,
+    /// The weight of every line.
+    weights: Vec<f64>,
+    roles: Roles,
     /// Whether a line with the names of the columns comes first.
     named: bool,
 }
@@ -92,7 +134,7 @@ fn next(path: &Path, reader: &mut csv::Reader<impl Read>, line: &mut StringRecor
 }
 
 impl Table {
-    fn read(path: &Path, reader: impl Read, budget: &Budget, label: Option<&str>) -> Result<Table> {
+    fn read(path: &Path, reader: impl Read, budget: &Budget, columns: Columns) -> Result<Table> {
         let mut reader = csv::ReaderBuilder::new()
             .has_headers(false)
             .trim(csv::Trim::All)
@@ -104,12 +146,15 @@ impl Table {
         // A header has names for features; a line of data has numbers for all but, perhaps, its label.
         let words = line.iter().filter(|cell| number(cell).is_none()).count();
         let named = words > 1 || (words == 1 && line.len() == 1);
-        let column = label_column(path, &line, named, label)?;
+        let roles = Roles::find(path, &line, named, columns)?;
         let mut table = Table {
+            lines: 0,
             values: Vec::new(),
-            features: line.len() - 1,
+            features: line.len() - roles.count(),
             labels: Vec::new(),
-            column,
+            targets: Vec::new(),
+            weights: Vec::new(),
+            roles,
             named,
         };
         if !named {
@@ -118,40 +163,77 @@ impl Table {
         while next(path, &mut reader, &mut line)? {
             table.add(path, &line, budget)?;
         }
-        match table.labels.is_empty() {
-            true => Err(problem(
+        match table.lines {
+            0 => Err(problem(
                 path,
                 "it has no line after the names of its columns",
             )),
-            false => Ok(table),
+            _ => Ok(table),
         }
+    }
+
+    /// The number in the file of the line that was or will be the `index`-th of numbers.
+    fn place(&self, index: usize) -> usize {
+        index + 1 + usize::from(self.named)
     }
 
     /// Adds a line of numbers.
     fn add(&mut self, path: &Path, line: &StringRecord, budget: &Budget) -> Result<()> {
-        let label = &line[self.column];
-        let cells = CELL * self.features as u64;
+        let label = self.roles.label.map_or("", |column| &line[column]);
         let what = || "its numbers".to_owned();
-        let paid = budget.take(cells + LABEL + label.len() as u64, what);
+        let paid = budget.take(CELL * line.len() as u64 + LABEL + label.len() as u64, what);
         paid.map_err(|error| error.in_file(path))?;
-        let place = self.labels.len() + 1 + usize::from(self.named);
-        for (column, cell) in line.iter().enumerate().filter(|(c, _)| *c != self.column) {
-            let value = number(cell).ok_or_else(|| {
-                let cell = short(cell);
-                let text = format!("line {place}, column {column}: `{cell}` is no finite number");
-                problem(path, text)
-            })?;
-            self.values.push(value);
+        let place = self.place(self.lines);
+        if self.roles.label.is_some() {
+            if label.is_empty() {
+                return Err(problem(path, format!("line {place} has no label")));
+            }
+            self.labels.push(label.into());
         }
-        if label.is_empty() {
-            return Err(problem(path, format!("line {place} has no label")));
+        for (column, cell) in line.iter().enumerate() {
+            if self.roles.label == Some(column) {
+                continue;
+            }
+            let value = number(cell).ok_or_else(|| not_finite(path, place, column, cell))?;
+            if self.roles.weight == Some(column) {
+                if value < 0.0 {
+                    let text =
+                        format!("line {place}, column {column}: the weight {value} is negative");
+                    return Err(problem(path, text));
+                }
+                self.weights.push(value);
+            } else if !self.roles.targets.contains(&column) {
+                self.values.push(value);
+            }
         }
-        self.labels.push(label.into());
+        // In the order in which the columns were named.
+        let targets = self.roles.targets.iter();
+        self.targets
+            .extend(targets.filter_map(|&column| number(&line[column])));
+        self.lines += 1;
+        Ok(())
+    }
+
+    /// Takes labels for values if they are numbers of which not all are whole.
+    fn take_reals(&mut self, path: &Path) -> Result<()> {
+        let (Some(column), cells) = (self.roles.label, self.labels.iter()) else {
+            return Ok(());
+        };
+        let numbers: Option<Vec<f64>> = cells.map(|cell| cell.parse().ok()).collect();
+        let broken = |value: &f64| value.is_finite() && value.fract() != 0.0;
+        let Some(numbers) = numbers.filter(|numbers| numbers.iter().any(broken)) else {
+            return Ok(());
+        };
+        if let Some(i) = numbers.iter().position(|value| !value.is_finite()) {
+            return Err(not_finite(path, self.place(i), column, &self.labels[i]));
+        }
+        self.targets = numbers;
+        self.roles.label = None;
         Ok(())
     }
 
     /// The class of every line, and the number of classes.
-    fn classes(&self, path: &Path) -> Result<(Vec<usize>, usize)> {
+    fn classes(&self, path: &Path, column: usize) -> Result<(Vec<usize>, usize)> {
         let lines = self.labels.len();
         let indices: Option<Vec<usize>> =
             self.labels.iter().map(|cell| cell.parse().ok()).collect();
@@ -159,8 +241,8 @@ impl Table {
             let largest = labels.iter().max().copied().unwrap_or(0);
             if largest >= lines.max(1000) {
                 let text = format!(
-                    "its largest label is {largest}, more than it has lines; is column {} the label?",
-                    self.column
+                    "its largest label is {largest}, more than it has lines; is column {column} the label? Values to regress \
+                     to are named by target-columns"
                 );
                 return Err(problem(path, text));
             }
@@ -172,7 +254,8 @@ impl Table {
             return Err(problem(
                 path,
                 format!(
-                    "its {lines} lines have {} different labels, such as `{}`; name the right column",
+                    "its {lines} lines have {} different labels, such as `{}`; name the right column, or, if these are values to \
+                     regress to, name it by target-columns",
                     names.len(),
                     short(&self.labels[0])
                 ),
@@ -185,23 +268,62 @@ impl Table {
     }
 }
 
-/// The column of the labels, among those of the first line.
-fn label_column(
-    path: &Path,
-    first: &StringRecord,
-    named: bool,
-    label: Option<&str>,
-) -> Result<usize> {
+fn not_finite(path: &Path, line: usize, column: usize, cell: &str) -> Error {
+    let cell = short(cell);
+    let text = format!("line {line}, column {column}: `{cell}` is no finite number");
+    problem(path, text)
+}
+
+impl Roles {
+    /// The columns by what was said of them, among those of the first line.
+    fn find(path: &Path, first: &StringRecord, named: bool, columns: Columns) -> Result<Roles> {
+        let find = |what: &str, name: &str| find(path, first, named, what, name);
+        let weight = columns
+            .weight
+            .map(|name| find("weight", name))
+            .transpose()?;
+        let targets = columns.targets.iter().map(|name| find("target", name));
+        let targets: Vec<usize> = targets.collect::<Result<_>>()?;
+        let last = (0..first.len()).rfind(|&column| weight != Some(column));
+        let label = match columns.label {
+            Some(name) => Some(find("label", name)?),
+            None if targets.is_empty() => last,
+            None => None,
+        };
+        let roles = Roles {
+            label,
+            targets,
+            weight,
+        };
+        let mut all: Vec<usize> = roles.targets.clone();
+        all.extend(roles.label.iter().chain(&roles.weight));
+        all.sort_unstable();
+        match all.windows(2).find(|pair| pair[0] == pair[1]) {
+            None => Ok(roles),
+            Some(pair) => Err(problem(
+                path,
+                format!(
+                    "column {} is named twice, as label, target or weight",
+                    pair[0]
+                ),
+            )),
+        }
+    }
+
+    /// How many columns are no features.
+    fn count(&self) -> usize {
+        let single = [self.label, self.weight];
+        self.targets.len() + single.into_iter().flatten().count()
+    }
+}
+
+/// The column of a name or a number.
+fn find(path: &Path, first: &StringRecord, named: bool, what: &str, text: &str) -> Result<usize> {
     let columns = first.len();
-    let Some(label) = label else {
-        return Ok(columns - 1);
-    };
-    let by_name = || first.iter().position(|name| named && name == label);
+    let by_name = || first.iter().position(|name| named && name == text);
     let by_number = || {
-        label
-            .parse()
-            .ok()
-            .filter(|&column: &usize| column < columns)
+        let number = text.parse().ok();
+        number.filter(|&column: &usize| column < columns)
     };
     by_name().or_else(by_number).ok_or_else(|| {
         let names = match named {
@@ -209,9 +331,14 @@ fn label_column(
             true => first.iter().map(short).collect::<Vec<_>>().join(", "),
             false => "without names".into(),
         };
+        let near = did_you_mean(text, first.iter().filter(|_| named && columns > 1));
+        let near = near.starts_with("did").then_some(format!("; {near}"));
         problem(
             path,
-            format!("it has no label column `{label}`; its {columns} columns are {names}"),
+            format!(
+                "it has no {what} column `{text}`; its {columns} columns are {names}{}",
+                near.unwrap_or_default()
+            ),
         )
     })
 }
@@ -224,7 +351,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("iris.csv");
         std::fs::write(&path, text).unwrap();
-        load_table(&path, label, Scale::Range, &[])
+        let columns = Columns {
+            label,
+            ..Columns::default()
+        };
+        load_table(&path, columns, Scale::Range, &[])
+    }
+
+    fn regression(text: &str, targets: &[&str], weight: Option<&str>) -> Result<Dataset> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("prices.csv");
+        std::fs::write(&path, text).unwrap();
+        let targets: Vec<String> = targets.iter().map(|name| (*name).to_owned()).collect();
+        let columns = Columns {
+            label: None,
+            targets: &targets,
+            weight,
+        };
+        load_table(&path, columns, Scale::Range, &[])
     }
 
     #[test]
@@ -258,6 +402,43 @@ mod tests {
         assert!(message("1,0\n2,\n", None).contains("line 2 has no label"));
         assert!(message("3,0\n3,1\n", None).contains("no range"));
         assert!(message("1,99999\n2,1\n", None).contains("is column 1 the label"));
-        assert!(message("1,0.5\n2,1.5\n3,2.5\n", None).contains("different labels"));
+        assert!(message("1,0.5\n2,1.5\n3,2.5\n", Some("1")).contains("different labels"));
+    }
+
+    #[test]
+    fn numbers_that_are_not_whole_are_values() {
+        let data = load("1,0.5\n2,-1.5\n3,2\n", None).unwrap();
+        assert_eq!((data.classes(), data.features()), (0, 1));
+        assert_eq!(data.values().unwrap().as_slice().unwrap(), [0.5, -1.5, 2.0]);
+        let error = load("1,0.5\n2,nan\n", None).unwrap_err().to_string();
+        assert!(error.contains("line 2, column 1: `nan`"), "{error}");
+    }
+
+    #[test]
+    fn targets_and_weights_are_columns_of_any_place() {
+        let text = "a,up,w,down,b\n0,1,1,2,1\n1,3,0.5,4,0\n";
+        let data = regression(text, &["down", "up"], Some("w")).unwrap();
+        assert_eq!(
+            data.values().unwrap().as_slice().unwrap(),
+            [2.0, 1.0, 4.0, 3.0]
+        );
+        assert_eq!((data.features(), data.weights()), (2, &[1.0, 0.5][..]));
+        assert_eq!(data, regression(text, &["3", "1"], Some("2")).unwrap());
+        let classes = regression("0,1,2\n3,0,1\n", &[], Some("2")).unwrap();
+        assert_eq!(
+            (classes.labels(), classes.weights()),
+            (&[1, 0][..], &[2.0, 1.0][..])
+        );
+    }
+
+    #[test]
+    fn wrong_targets_and_weights_are_named() {
+        let text = "a,b,y,w\n0,1,1,2\n1,3,0.5,-4\n";
+        let message =
+            |targets: &[&str], weight| regression(text, targets, weight).unwrap_err().to_string();
+        assert!(message(&["y"], Some("w")).contains("line 3, column 3: the weight -4 is negative"));
+        assert!(message(&["y", "2"], None).contains("column 2 is named twice"));
+        assert!(message(&["yy"], None).contains("no target column `yy`"));
+        assert!(message(&["a", "b", "y", "w"], None).contains("no features"));
     }
 }

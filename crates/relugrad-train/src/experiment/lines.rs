@@ -88,6 +88,7 @@ fn steps(bytes: &[u8]) -> Vec<StepReport> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::score::{Quality, Score};
 
     fn step(step: u64) -> StepReport {
         StepReport {
@@ -107,11 +108,12 @@ mod tests {
             epoch,
             step: 10 * epoch as u64,
             learning_rate: 1e-3,
-            train_loss: 0.1,
-            train_accuracy: 0.5,
+            train: Score {
+                loss: 0.1,
+                quality: Quality::Values { mse: 0.2, r2: 0.5 },
+            },
             train_penalties: vec![0.3],
-            validation_loss: None,
-            validation_accuracy: Some(0.7),
+            validation: None,
             best: true,
         }
     }

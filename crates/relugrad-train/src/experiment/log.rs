@@ -1,18 +1,19 @@
 //! The logs of a training: lines of JSON, a table, TensorBoard's events.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use relugrad::Scalar;
+use relugrad::loss::TargetKind;
 use relugrad_io::{GrowingFile, OutputFolder};
 
 use super::COMMAND;
 pub(super) use super::lines::is_ours;
 use super::lines::{Line, restored};
 use super::tensorboard::Events;
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, penalty_names};
 use crate::error::Result;
 use crate::report::{EpochReport, StepReport};
+use crate::score::Score;
 use crate::training::Trainer;
 
 /// A line of JSON for each epoch and perhaps each step.
@@ -43,11 +44,10 @@ impl Log {
             folder.adopt(LINES)?;
         }
         let lines = folder.grow(LINES, &restored(&earlier, done, epochs))?;
-        let table = table(configuration, epochs);
+        let table = table(configuration, epochs, trainer.kind());
         folder.write(&[(TABLE, table.as_bytes())], &mut [])?;
-        let penalties = configuration.penalties.iter().map(|p| p.name.clone());
         Ok(Log {
-            penalties: penalties.collect(),
+            penalties: penalty_names(&configuration.penalties),
             lines,
             steps: configuration.log_steps,
             events: match configuration.tensorboard {
@@ -86,17 +86,15 @@ impl Log {
         let Some(events) = &mut self.events else {
             return Ok(());
         };
-        let mut scalars = vec![
-            ("loss/train".to_owned(), report.train_loss),
-            ("accuracy/train".to_owned(), report.train_accuracy),
-            ("learning_rate".to_owned(), report.learning_rate),
+        let mut scalars = vec![("learning_rate".to_owned(), report.learning_rate)];
+        let scores = [
+            ("train", Some(report.train)),
+            ("validation", report.validation),
         ];
-        let loss = report
-            .validation_loss
-            .map(|v| ("loss/validation".to_owned(), v));
-        let accuracy = report.validation_accuracy;
-        let accuracy = accuracy.map(|v| ("accuracy/validation".to_owned(), v));
-        scalars.extend(loss.into_iter().chain(accuracy));
+        for (samples, score) in scores {
+            let metrics = score.iter().flat_map(Score::metrics);
+            scalars.extend(metrics.map(|(name, value)| (format!("{name}/{samples}"), value)));
+        }
         let names = self.penalties.iter().map(|name| format!("penalty/{name}"));
         scalars.extend(names.zip(report.train_penalties.iter().copied()));
         events.scalars(report.step, &scalars)
@@ -126,39 +124,48 @@ pub(super) fn check_lines(folder: &OutputFolder) -> Result<()> {
     }
 }
 
-/// A line for each epoch. Names of penalties hold no character that needs quoting.
-pub(super) fn table(configuration: &Configuration, epochs: &[EpochReport]) -> String {
-    let mut csv = "epoch,step,learning_rate,train_loss,train_accuracy,validation_loss,validation_accuracy,best".to_owned();
-    for penalty in &configuration.penalties {
-        write!(csv, ",{}", penalty.name).expect("a String takes all");
+/// A line for each epoch; `kind` is of the samples, which no epoch tells before the first.
+pub(super) fn table(
+    configuration: &Configuration,
+    epochs: &[EpochReport],
+    kind: TargetKind,
+) -> String {
+    let metrics = Score::none(kind).metrics();
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    let mut heading: Vec<String> = ["epoch", "step", "learning_rate"]
+        .map(str::to_owned)
+        .to_vec();
+    for samples in ["train", "validation"] {
+        heading.extend(metrics.iter().map(|(name, _)| format!("{samples}_{name}")));
     }
-    csv.push('\n');
+    heading.push("best".to_owned());
+    heading.extend(penalty_names(&configuration.penalties));
+    let mut write = |cells: Vec<String>| csv.write_record(cells).expect("a vector takes all");
+    write(heading);
     for e in epochs {
-        let number = |value: Option<f64>| value.map_or(String::new(), |v| v.to_string());
-        write!(
-            csv,
-            "{},{},{},{},{},{},{},{}",
-            e.epoch,
-            e.step,
-            e.learning_rate,
-            e.train_loss,
-            e.train_accuracy,
-            number(e.validation_loss),
-            number(e.validation_accuracy),
-            u8::from(e.best),
-        )
-        .expect("a String takes all");
-        for mean in &e.train_penalties {
-            write!(csv, ",{mean}").expect("a String takes all");
+        let mut cells = vec![
+            e.epoch.to_string(),
+            e.step.to_string(),
+            e.learning_rate.to_string(),
+        ];
+        for score in [Some(e.train), e.validation] {
+            cells.extend(match score {
+                Some(score) => score.metrics().iter().map(|(_, v)| v.to_string()).collect(),
+                None => vec![String::new(); metrics.len()],
+            });
         }
-        csv.push('\n');
+        cells.push(u8::from(e.best).to_string());
+        cells.extend(e.train_penalties.iter().map(f64::to_string));
+        write(cells);
     }
-    csv
+    let bytes = csv.into_inner().expect("a vector takes all");
+    String::from_utf8(bytes).expect("names and numbers are text")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::score::Quality;
 
     #[test]
     fn the_table_has_a_column_for_each_penalty() {
@@ -166,17 +173,22 @@ mod tests {
             epoch: 1,
             step: 20,
             learning_rate: 0.5,
-            train_loss: 0.25,
-            train_accuracy: 0.75,
+            train: Score {
+                loss: 0.25,
+                quality: Quality::Classes { accuracy: 0.75 },
+            },
             train_penalties: vec![8.0],
-            validation_loss: None,
-            validation_accuracy: Some(0.5),
+            validation: None,
             best: true,
         };
         let text = "[[penalties]]\nname = \"jacobian\"\nlambda = 1.0";
-        let csv = table(&Configuration::from_toml(text).unwrap(), &[epoch]);
+        let configuration = Configuration::from_toml(text).unwrap();
+        let csv = table(&configuration, &[epoch], TargetKind::Classes);
         let lines: Vec<&str> = csv.lines().collect();
-        assert!(lines[0].ends_with("best,jacobian"));
-        assert_eq!(lines[1], "1,20,0.5,0.25,0.75,,0.5,1,8");
+        assert_eq!(
+            lines[0],
+            "epoch,step,learning_rate,train_loss,train_accuracy,validation_loss,validation_accuracy,best,jacobian"
+        );
+        assert_eq!(lines[1], "1,20,0.5,0.25,0.75,,,1,8");
     }
 }

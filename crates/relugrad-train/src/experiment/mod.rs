@@ -8,15 +8,17 @@ mod warnings;
 
 use std::path::{Path, PathBuf};
 
-use relugrad::{GoOn, Loss, Network, Scalar};
+use relugrad::{GoOn, Network, Scalar};
 use relugrad_io::{Checkpoint, Earlier, Metadata, OutputFolder};
 
 use crate::configuration::{Configuration, Parts, Precision};
 use crate::error::{Error, Result};
-use crate::evaluate::accuracy_and_loss;
+use crate::evaluate::score;
+use crate::fit::loss_for;
 use crate::observer::{Event, Observer, tell};
 use crate::report::EpochReport;
 use crate::samples::Samples;
+use crate::score::Score;
 use crate::stop::unless_stopped;
 use crate::training::Trainer;
 use log::Log;
@@ -93,10 +95,10 @@ pub struct Outcome {
     pub steps: u64,
     /// Reports of all epochs.
     pub epochs: Vec<EpochReport>,
-    /// Accuracy and mean loss of the last network on the test samples, if it is complete and nobody stopped this as well.
-    pub last_test: Option<(f64, f64)>,
-    /// The same of the best network.
-    pub best_test: Option<(f64, f64)>,
+    /// How good the last network is on the test samples, if it is complete and nobody stopped this as well.
+    pub last_test: Option<Score>,
+    /// How good the best network is.
+    pub best_test: Option<Score>,
     /// What to warn of after a training that is complete.
     pub warnings: Vec<Warning>,
 }
@@ -190,8 +192,8 @@ impl Experiment {
         trained.and(finished)?;
         let complete = trainer.is_finished();
         let tested = |network: &Network<T>| {
-            let (loss, samples) = (Loss::softmax_cross_entropy(), Samples::new(&parts.test));
-            unless_stopped(accuracy_and_loss(network, &loss, &samples, go_on))
+            let samples = Samples::new(&parts.test);
+            unless_stopped(score(network, trainer.loss(), &samples, go_on))
         };
         let last_test = match complete {
             true => tested(trainer.network())?,
@@ -201,8 +203,8 @@ impl Experiment {
             complete,
             steps: trainer.steps_done(),
             epochs: trainer.epochs().to_vec(),
-            warnings: last_test.map_or_else(Vec::new, |(accuracy, _)| {
-                warnings::warnings(trainer.epochs(), accuracy, &parts.test)
+            warnings: last_test.map_or_else(Vec::new, |test| {
+                warnings::warnings(trainer.epochs(), test.quality, &parts.test)
             }),
             last_test,
             best_test: match complete {
@@ -257,7 +259,8 @@ impl Experiment {
             (Some(checkpoint), Some(_)) => checkpoint.network.clone(),
             _ => self.configuration.network(&parts.train)?,
         };
-        let training = self.configuration.training()?;
+        let loss = loss_for(&network, &parts.train, self.configuration.given_loss()?)?;
+        let training = self.configuration.training(loss)?;
         let mut trainer = Trainer::new(network, training, &parts.train, parts.validation.as_ref())?;
         if let Some(checkpoint) = checkpoint {
             let metadata = checkpoint.metadata.clone();
@@ -324,7 +327,7 @@ impl Experiment {
         epoch: bool,
     ) -> Result<()> {
         let bytes = self.checkpoint(trainer)?;
-        let table = log::table(&self.configuration, trainer.epochs());
+        let table = log::table(&self.configuration, trainer.epochs(), trainer.kind());
         let mut files: Vec<(&str, &[u8])> = Vec::new();
         if best {
             files.push((BEST, &bytes));
@@ -341,10 +344,11 @@ impl Configuration {
     /// The files that a training reads.
     fn inputs(&self) -> Vec<&Path> {
         let named = [&self.model, &self.data.path].map(Path::new);
-        let chosen = [&self.start, &self.data.labels].into_iter().flatten();
+        let start = self.start.iter().map(PathBuf::as_path);
         named
             .into_iter()
-            .chain(chosen.map(PathBuf::as_path))
+            .chain(start)
+            .chain(self.data.files())
             .collect()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use relugrad::loss::TargetKind;
 use relugrad_io::{Checkpoint, Earlier, OutputFolder};
 use toml::Value;
 
@@ -223,7 +224,8 @@ pub(super) fn adopt(folder: &mut OutputFolder) -> Result<()> {
         _ => false,
     };
     let (last, best) = (of_this(&last), of_this(&best));
-    let heading = log::table(&filed, &[]);
+    // Earlier versions had classes only.
+    let heading = log::table(&filed, &[], TargetKind::Classes);
     let logs = folder.read(log::TABLE)?;
     let logs = logs.is_some_and(|table| table.starts_with(heading.as_bytes()));
     let lines = folder.read(log::LINES)?;

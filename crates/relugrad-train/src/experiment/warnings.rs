@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::Dataset;
 use crate::report::EpochReport;
+use crate::score::Quality;
 
 /// A reason to doubt that a training has learned anything.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +21,11 @@ pub enum Warning {
         chance: f64,
         /// `n`.
         samples: usize,
+    },
+    /// The last network is no better on the test samples than always saying their mean: its `R²` is not positive.
+    NoBetterThanMean {
+        /// `R²`.
+        r2: f64,
     },
     /// The mean loss of the training samples was larger in the last epoch than in the first.
     LossGrew {
@@ -43,6 +49,10 @@ impl fmt::Display for Warning {
                 100.0 * accuracy,
                 100.0 * chance
             ),
+            Warning::NoBetterThanMean { r2 } => write!(
+                f,
+                "the last network predicts the test samples no better than their mean: R² is {r2:.4}"
+            ),
             Warning::LossGrew { first, last } => write!(
                 f,
                 "the training loss grew from {first:.4} in the first epoch to {last:.4} in the last"
@@ -51,42 +61,58 @@ impl fmt::Display for Warning {
     }
 }
 
-/// What to warn of, by the accuracy of the last network on the test samples.
-pub(super) fn warnings(epochs: &[EpochReport], accuracy: f64, test: &Dataset) -> Vec<Warning> {
-    let mut counts = vec![0usize; test.classes()];
-    test.labels().iter().for_each(|&label| counts[label] += 1);
-    let samples = test.samples();
-    let chance = counts.into_iter().max().unwrap_or(0) as f64 / samples as f64;
+/// What to warn of, by how good the last network is on the test samples.
+pub(super) fn warnings(epochs: &[EpochReport], quality: Quality, test: &Dataset) -> Vec<Warning> {
+    let useless = match quality {
+        Quality::Classes { accuracy } => at_chance(accuracy, test),
+        Quality::Values { r2, .. } => (r2 <= 0.0).then_some(Warning::NoBetterThanMean { r2 }),
+    };
+    let ends = epochs.first().zip(epochs.last());
+    let grew = ends.filter(|(first, last)| last.train.loss > first.train.loss);
+    let grew = grew.map(|(first, last)| Warning::LossGrew {
+        first: first.train.loss,
+        last: last.train.loss,
+    });
+    useless.into_iter().chain(grew).collect()
+}
+
+fn at_chance(accuracy: f64, test: &Dataset) -> Option<Warning> {
+    let mut shares = vec![0.0; test.classes()];
+    let (samples, weights) = (test.samples(), test.weights());
+    let weight = |i: usize| weights.get(i).copied().unwrap_or(1.0);
+    let labels = test.labels().iter().enumerate();
+    labels.for_each(|(i, &label)| shares[label] += weight(i));
+    let total: f64 = shares.iter().sum();
+    let chance = shares.into_iter().fold(0.0, f64::max) / total;
     let error = (chance * (1.0 - chance) / samples as f64).sqrt();
-    let at_chance = (accuracy <= chance + 2.0 * error).then_some(Warning::AtChance {
+    (accuracy <= chance + 2.0 * error).then_some(Warning::AtChance {
         accuracy,
         chance,
         samples,
-    });
-    let ends = epochs.first().zip(epochs.last());
-    let grew = ends.filter(|(first, last)| last.train_loss > first.train_loss);
-    let grew = grew.map(|(first, last)| Warning::LossGrew {
-        first: first.train_loss,
-        last: last.train_loss,
-    });
-    at_chance.into_iter().chain(grew).collect()
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::data::digits;
+    use crate::score::Score;
+
+    fn right(accuracy: f64) -> Quality {
+        Quality::Classes { accuracy }
+    }
 
     fn epoch(train_loss: f64) -> EpochReport {
         EpochReport {
             epoch: 1,
             step: 1,
             learning_rate: 1.0,
-            train_loss,
-            train_accuracy: 0.5,
+            train: Score {
+                loss: train_loss,
+                quality: right(0.5),
+            },
             train_penalties: Vec::new(),
-            validation_loss: None,
-            validation_accuracy: None,
+            validation: None,
             best: true,
         }
     }
@@ -94,13 +120,20 @@ mod tests {
     #[test]
     fn chance_is_the_share_of_the_commonest_class_and_its_error() {
         // 183 of the 1797 digits are threes: 10.18 %, with an error of 0.71 %.
-        let found = warnings(&[epoch(1.0)], 0.116, &digits());
+        let found = warnings(&[epoch(1.0)], right(0.116), &digits());
         assert!(matches!(
             found[..],
             [Warning::AtChance { samples: 1797, .. }]
         ));
         assert!(found[0].to_string().contains("10.18 % of the 1797 samples"));
-        assert!(warnings(&[epoch(1.0)], 0.117, &digits()).is_empty());
+        assert!(warnings(&[epoch(1.0)], right(0.117), &digits()).is_empty());
+    }
+
+    #[test]
+    fn a_regression_that_learned_nothing_is_told() {
+        let found = |r2| warnings(&[epoch(1.0)], Quality::Values { mse: 1.0, r2 }, &digits());
+        assert_eq!(found(-0.5), [Warning::NoBetterThanMean { r2: -0.5 }]);
+        assert!(found(0.1).is_empty());
     }
 
     #[test]
@@ -110,7 +143,7 @@ mod tests {
             first: 2.0,
             last: 2.5,
         };
-        assert_eq!(warnings(&grown, 0.9, &digits()), [expected]);
-        assert!(warnings(&grown[..2], 0.9, &digits()).is_empty());
+        assert_eq!(warnings(&grown, right(0.9), &digits()), [expected]);
+        assert!(warnings(&grown[..2], right(0.9), &digits()).is_empty());
     }
 }

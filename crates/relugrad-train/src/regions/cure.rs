@@ -40,19 +40,19 @@ pub(super) struct CureStep {
 /// Splits the step at a sample.
 pub(super) fn cure_step(
     network: &Network<f64>,
+    loss: &Loss,
     x: ArrayView1<f64>,
-    label: usize,
+    targets: &Targets<f64>,
     step: f64,
 ) -> relugrad::Result<CureStep> {
-    let (loss, targets) = (Loss::softmax_cross_entropy(), Targets::Classes(&[label]));
     let trace = network.trace(x.insert_axis(Axis(0)))?;
     let gradient = trace
-        .input_gradient(&loss, &targets)?
+        .input_gradient(loss, targets)?
         .index_axis_move(Axis(0), 0);
     let sign = gradient.mapv(|g| if g == 0.0 { 0.0 } else { g.signum() });
     let z = &sign / sign.dot(&sign).sqrt().max(1.0);
     let pieces = network.pieces(x, z.view(), step)?;
-    let change = gradient_change(&pieces, &loss, &targets)?;
+    let change = gradient_change(&pieces, loss, targets)?;
     let total = &change.smooth + &change.kinks;
     Ok(CureStep {
         crossings: (pieces.len() - 1) as f64,
@@ -60,7 +60,7 @@ pub(super) fn cure_step(
         smooth: change.smooth.dot(&change.smooth),
         kinks: change.kinks.dot(&change.kinks),
         along: change.kinks.dot(&total),
-        kink_curvature: network.kink_curvature(x, z.view(), step, &loss, &targets)?,
+        kink_curvature: network.kink_curvature(x, z.view(), step, loss, targets)?,
     })
 }
 

@@ -1,12 +1,14 @@
 //! The loss along a segment, with its exact derivative and the jumps of the derivative.
 
-use ndarray::{Array1, ArrayView1};
-use relugrad::{GoOn, Kink, Network};
+use ndarray::ArrayView1;
+use relugrad::loss::TargetKind;
+use relugrad::{GoOn, Kink, Loss, Network, Targets};
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::prediction::prediction;
 
-/// The softmax cross-entropy of a label along `x + t z` for `t` from 0 to 1.
+/// A loss along `x + t z` for `t` from 0 to 1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Profile {
     /// The stretches between crossings, in order.
@@ -31,7 +33,7 @@ impl Profile {
 pub struct Stretch {
     /// Points `[t, loss, d loss/d t]`, at least where it begins and where it ends.
     pub points: Vec<[f64; 3]>,
-    /// The predicted class at each of them.
+    /// The predicted class at each of them; none where the loss is of values.
     pub classes: Vec<usize>,
 }
 
@@ -48,26 +50,19 @@ pub struct Jump {
     pub jump: f64,
 }
 
-/// Follows the loss of `label` along `x + t z` for `t` from 0 to 1, with at least `points` points over the whole, or as far
+/// Follows the loss of a class or of values, such as `Targets::Classes(&[3])`, along `x + t z` for `t` from 0 to 1, with at least `points` points over the whole, or as far
 /// as it is when `go_on` says no.
 ///
 /// # Errors
-/// Those of [`Network::walk`]; [`Error::Engine`] if there is no such class.
+/// Those of [`Network::walk`] and of [`Loss::evaluate`].
 pub fn profile(
     network: &Network<f64>,
     x: ArrayView1<f64>,
     z: ArrayView1<f64>,
-    label: usize,
+    (loss, targets): (&Loss, &Targets<f64>),
     points: usize,
     go_on: GoOn,
 ) -> Result<Profile> {
-    if label >= network.outputs() {
-        return Err(Error::Engine(relugrad::Error::Label {
-            sample: 0,
-            label,
-            classes: network.outputs(),
-        }));
-    }
     let mut walk = network.walk(x, z, 1.0)?;
     let (mut stretches, mut jumps) = (Vec::new(), Vec::new());
     let mut before: Option<(f64, Kink)> = None;
@@ -79,9 +74,11 @@ pub fn profile(
         for i in 0..=steps {
             let t = start + (end - start) * i as f64 / steps as f64;
             let logits = walk.logits(t)?;
-            let (loss, residual) = cross_entropy(&logits, label);
-            line.push([t, loss, residual.dot(&rates)]);
-            classes.push(crate::prediction::prediction(&logits.to_vec()));
+            let (value, residual) = loss.evaluate(&logits.to_vec(), targets)?;
+            line.push([t, value, ArrayView1::from(&residual).dot(&rates)]);
+            if targets.kind() != TargetKind::Values {
+                classes.push(prediction(logits.view()));
+            }
         }
         if let Some((slope, kink)) = before {
             jumps.push(Jump {
@@ -108,28 +105,22 @@ pub fn profile(
     }
 }
 
-/// The loss of a label and its derivative in the logits.
-fn cross_entropy(logits: &Array1<f64>, label: usize) -> (f64, Array1<f64>) {
-    let largest = logits.iter().fold(f64::NEG_INFINITY, |a, &f| a.max(f));
-    let powers = logits.mapv(|f| (f - largest).exp());
-    let sum = powers.sum();
-    let mut residual = powers / sum;
-    residual[label] -= 1.0;
-    (sum.ln() + largest - logits[label], residual)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::Axis;
-    use relugrad::{Loss, Mlp, Targets};
+    use ndarray::{Array1, Axis};
+    use relugrad::Mlp;
 
     #[test]
     fn points_and_jumps_are_those_of_fresh_traces() {
         let network = Mlp::new(&[5, 16, 16, 3]).build::<f64>(3).unwrap();
         let x = Array1::from_shape_fn(5, |i| (i as f64).sin());
         let z = Array1::from_shape_fn(5, |i| 3.0 * (i as f64).cos());
-        let profile = profile(&network, x.view(), z.view(), 1, 40, &|| true).unwrap();
+        let along = |targets: Targets<f64>, go_on: GoOn| {
+            let of = (&Loss::softmax_cross_entropy(), &targets);
+            super::profile(&network, x.view(), z.view(), of, 40, go_on)
+        };
+        let profile = along(Targets::Classes(&[1]), &|| true).unwrap();
         assert!(profile.complete && profile.end() == 1.0);
         assert_eq!(profile.jumps.len() + 1, profile.stretches.len());
         assert!(profile.jumps.len() > 5);
@@ -144,9 +135,9 @@ mod tests {
                 assert!(!inside || (gradient.row(0).dot(&z) - slope).abs() < 1e-10);
             }
         }
-        let part = super::profile(&network, x.view(), z.view(), 1, 40, &|| false).unwrap();
+        let part = along(Targets::Classes(&[1]), &|| false).unwrap();
         assert!(!part.complete && part.jumps.is_empty());
         assert_eq!(part.stretches, profile.stretches[..1]);
-        assert!(super::profile(&network, x.view(), z.view(), 3, 40, &|| true).is_err());
+        assert!(along(Targets::Classes(&[3]), &|| true).is_err());
     }
 }

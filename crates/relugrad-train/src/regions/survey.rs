@@ -7,15 +7,16 @@ use ndarray::ArrayView1;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use relugrad::{ActivationPattern, GoOn, Network, Norm};
+use relugrad::{ActivationPattern, GoOn, Loss, Network, Norm};
 use serde::{Deserialize, Serialize};
 
 use super::cure::{CureParts, CureStep, cure_parts, cure_step};
-use crate::data::Dataset;
+use crate::data::{Dataset, Truth};
 use crate::error::{Error, Result};
+use crate::fit::loss_for;
 use crate::observer::{Event, Observer};
 use crate::prediction::prediction;
-use crate::samples::Samples;
+use crate::samples::{Batch, Samples};
 use crate::statistics::Quantiles;
 use crate::stop::{ask, unless_stopped};
 
@@ -33,6 +34,8 @@ pub struct Survey {
     pub pairs: usize,
     /// Seed of the choice of pairs.
     pub seed: u64,
+    /// The loss of CURE; none for the usual one of such data.
+    pub loss: Option<Loss>,
     /// CURE's step, which is split into its smooth part and its kinks for the samples that are measured.
     pub cure_step: f64,
 }
@@ -42,10 +45,12 @@ pub struct Survey {
 pub struct Distances {
     /// To the nearest kink.
     pub kink: Quantiles,
-    /// To the decision boundary in the region's affine map, for the predicted class.
-    pub boundary: Quantiles,
+    /// To the decision boundary in the region's affine map, for the predicted class; none where samples have values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boundary: Option<Quantiles>,
     /// The smaller of both, and 0 where the prediction is wrong.
-    pub certified: Quantiles,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certified: Option<Quantiles>,
 }
 
 /// Crossings on the segments between samples.
@@ -80,7 +85,7 @@ pub struct Report {
     pub distances: Option<[Distances; 3]>,
     /// CURE's parts; `None` if no sample was measured.
     pub cure: Option<CureParts>,
-    /// Between samples of one class; `None` without such pairs.
+    /// Between samples of one class, or any samples with values; `None` without such pairs.
     pub same_class: Option<Pairs>,
     /// Between samples of different classes.
     pub different_classes: Option<Pairs>,
@@ -108,8 +113,13 @@ pub fn survey(
             what: "samples",
         });
     }
+    let loss = loss_for(network, data, survey.loss)?;
     let measured = survey.measured.min(samples.len());
-    let (same, different) = pairs(&samples.labels, survey.pairs, survey.seed);
+    let (same, different) = match &samples.truth {
+        Truth::Classes(labels) => pairs(labels, survey.pairs, survey.seed),
+        // All are of one kind.
+        Truth::Values(values) => pairs(&vec![0; values.nrows()], survey.pairs, survey.seed),
+    };
     let total = samples.len() + measured + same.len() + different.len();
     let mut done = 0;
     let stopped = AtomicBool::new(false);
@@ -124,8 +134,9 @@ pub fn survey(
     let told = patterns(network, &samples, &mut advance, go_on)?;
     let found = each(measured, &mut advance, |i| {
         ask(go_on)?;
-        let (x, label) = (samples.images.row(i), samples.labels[i]);
-        let cure = cure_step(network, x, label, survey.cure_step)?;
+        let (x, targets) = (samples.images.row(i), samples.truth.part(i..i + 1));
+        let cure = cure_step(network, &loss, x, &targets, survey.cure_step)?;
+        let label = samples.truth.labels().get(i).copied();
         Ok((measure(network, x, label)?, cure))
     })?;
     let (found, steps): (Vec<Measured>, Vec<CureStep>) = found.into_iter().unzip();
@@ -166,7 +177,7 @@ fn patterns(
     go_on: GoOn,
 ) -> relugrad::Result<Told> {
     let mut told = Told::default();
-    for (_, images, _) in samples.batches() {
+    for Batch { images, .. } in samples.batches() {
         match ask(go_on) {
             Err(error) if told.samples == 0 => return Err(error),
             Err(_) => break,
@@ -202,33 +213,42 @@ fn each<V: Send>(
     Ok(found)
 }
 
-/// Kink, boundary and certificate in each norm.
+/// Kink, boundary and certificate in each norm; the latter two are NaN of samples with values.
 type Measured = [[f64; 3]; 3];
 
-fn measure(network: &Network<f64>, x: ArrayView1<f64>, label: usize) -> relugrad::Result<Measured> {
+fn measure(
+    network: &Network<f64>,
+    x: ArrayView1<f64>,
+    label: Option<usize>,
+) -> relugrad::Result<Measured> {
     let region = network.region(x)?;
-    let class = prediction(&region.logits().to_vec());
-    let mut found = [[0.0; 3]; 3];
+    let class = prediction(region.logits());
+    let mut found = [[f64::NAN; 3]; 3];
     for (found, norm) in found.iter_mut().zip(Norm::ALL) {
+        found[0] = region.kink_distances().get(norm);
+        let Some(label) = label else {
+            continue;
+        };
         let boundary = region
             .rivals(class, norm)?
             .first()
             .map_or(f64::INFINITY, |r| r.distance);
         let certified = region.certified_radius(label, norm)?;
-        *found = [region.kink_distances().get(norm), boundary, certified];
+        (found[1], found[2]) = (boundary, certified);
     }
     Ok(found)
 }
 
 fn distances(found: &[Measured]) -> Option<[Distances; 3]> {
     let quantiles = |norm: usize, kind: usize| {
-        Quantiles::of(found.iter().map(|found| found[norm][kind]).collect())
+        let values = found.iter().map(|found| found[norm][kind]);
+        Quantiles::of(values.filter(|value| !value.is_nan()).collect())
     };
     let of = |norm: usize| {
         Some(Distances {
             kink: quantiles(norm, 0)?,
-            boundary: quantiles(norm, 1)?,
-            certified: quantiles(norm, 2)?,
+            boundary: quantiles(norm, 1),
+            certified: quantiles(norm, 2),
         })
     };
     Some([of(0)?, of(1)?, of(2)?])
@@ -305,6 +325,7 @@ mod tests {
             measured: 5,
             pairs: 6,
             seed: 1,
+            loss: None,
             cure_step: 1.5,
         };
         let report = survey(&network, &data, &plan, &mut (), &|| true).unwrap();
@@ -321,7 +342,7 @@ mod tests {
         assert!(
             distances
                 .iter()
-                .all(|d| d.certified.largest <= d.kink.largest)
+                .all(|d| d.certified.unwrap().largest <= d.kink.largest)
         );
         let cure = report.cure.unwrap();
         assert!(cure.crossings.largest > 0.0 && cure.share.is_finite());
@@ -345,6 +366,7 @@ mod tests {
             measured: 4,
             pairs: 3,
             seed: 1,
+            loss: None,
             cure_step: 1.5,
         };
         let asked = AtomicUsize::new(0);

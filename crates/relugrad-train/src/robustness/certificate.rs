@@ -5,7 +5,7 @@ use relugrad::{Network, Norm, Region};
 use serde::{Deserialize, Serialize};
 
 use crate::attack::Ball;
-use crate::prediction::prediction;
+use crate::prediction::{difference, prediction};
 
 /// Radii around a sample in one norm, without regard to the box of the data; T61 and T62 of [theory](https://docs.rs/relugrad/latest/relugrad/theory/).
 ///
@@ -54,7 +54,7 @@ impl<'n> Certificate<'n> {
         x: Array1<f64>,
     ) -> relugrad::Result<Certificate<'n>> {
         let f = network.forward(x.view().insert_axis(Axis(0)))?;
-        let y = prediction(&f.row(0).to_vec());
+        let y = prediction(f.row(0));
         Ok(Certificate { network, x, y })
     }
 
@@ -74,7 +74,7 @@ impl<'n> Certificate<'n> {
         let mut certain = region.certain_kink_distances().get(norm);
         let (mut upper, mut proven) = (None::<f64>, None);
         for rival in &rivals {
-            let mut step = (&jacobian.row(rival.class) - &jacobian.row(self.y)).to_vec();
+            let mut step = difference(jacobian.view(), rival.class, self.y);
             let size = norm.dual_length(step.iter().copied());
             let noise = rounding * largest / size;
             if size > 0.0 {
@@ -124,7 +124,7 @@ impl<'n> Certificate<'n> {
         norms: [Norm; N],
     ) -> relugrad::Result<Option<[f64; N]>> {
         let f = self.network.forward(point.insert_axis(Axis(0)))?;
-        if prediction(&f.row(0).to_vec()) == self.y {
+        if prediction(f.row(0)) == self.y {
             return Ok(None);
         }
         let delta = || point.iter().zip(&self.x).map(|(a, b)| a - b);

@@ -5,15 +5,15 @@ mod diagnosis;
 mod report;
 mod run;
 
-use relugrad::Penalty;
+use relugrad::{Loss, Penalty};
 use serde::{Deserialize, Serialize};
 
-use crate::attack::{AnyAttack, ApgdCe, ApgdDlr, Attacker, DeepFool, Fgsm, Noise, Norm, Pgd};
+use crate::attack::{ATTACKS, AnyAttack, Attacker, DeepFool, Effort, Norm};
 use crate::error::{Result, check_range};
 
 pub use certificate::Radii;
 pub use diagnosis::{Diagnosis, VANISHING};
-pub use report::{Attacked, Evaluated, Report, Sample};
+pub use report::{Attacked, Evaluated, Predicted, Report, Sample};
 pub use run::evaluate;
 
 /// What to find out about a network.
@@ -28,6 +28,7 @@ pub use run::evaluate;
 /// | `certified` | 100 | how many samples get certificates; each costs as many forward rows as there are inputs |
 /// | `penalties` | none | penalties whose values are told for each attacked sample |
 /// | `further` | none | attacks of one's own |
+/// | `loss` | by the data | what is raised; squared error for values, and for classes the logistic loss of one logit or softmax cross-entropy |
 /// | `seed` | 0 | of random starts |
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvaluationOptions {
@@ -53,6 +54,8 @@ pub struct EvaluationOptions {
     pub penalties: Vec<Penalty>,
     /// Attacks of one's own, each beside the others of its norm and size.
     pub further: Vec<Attacker>,
+    /// What the attacks raise and the penalties see; none for the usual loss of such data.
+    pub loss: Option<Loss>,
     /// Seed of random starts.
     pub seed: u64,
 }
@@ -71,6 +74,7 @@ impl Default for EvaluationOptions {
             certified: 100,
             penalties: Vec::new(),
             further: Vec::new(),
+            loss: None,
             seed: 0,
         }
     }
@@ -80,26 +84,25 @@ impl Default for EvaluationOptions {
 pub const WORST: &str = "worst";
 
 impl EvaluationOptions {
-    /// All attacks in the order of growing strength, for each norm and size; without those that need more classes.
-    pub(crate) fn attackers(&self, classes: usize) -> Vec<Attacker> {
+    /// All attacks in the order of the catalogue, for each norm and size.
+    pub(crate) fn attackers(&self) -> Vec<Attacker> {
         let linf = self.linf.iter().map(|&epsilon| (Norm::Linf, epsilon));
         let mut balls: Vec<(Norm, f64)> =
             linf.chain(self.l2.iter().map(|&e| (Norm::L2, e))).collect();
         let ball = |attacker: &Attacker| (attacker.options.norm, attacker.options.epsilon);
+        let effort = |steps, restarts| Effort { steps, restarts };
+        let plain = effort(self.pgd_steps, self.pgd_restarts);
+        let auto = effort(self.apgd_steps, self.apgd_restarts);
+        let own = ATTACKS.iter().flat_map(|entry| {
+            let attack = entry.attack();
+            let efforts = attack.efforts(plain, auto).into_iter();
+            efforts.map(move |effort| (attack.clone(), effort))
+        });
+        let own: Vec<(AnyAttack, Effort)> = own.collect();
         let mut attackers = Vec::new();
         for &(norm, epsilon) in &balls {
-            let pgd = (self.pgd_steps, self.pgd_restarts);
-            let apgd = (self.apgd_steps, self.apgd_restarts);
-            let own: [(AnyAttack, (usize, usize)); 6] = [
-                (Noise {}.into(), (0, self.pgd_restarts)),
-                (Fgsm {}.into(), (1, 1)),
-                (Pgd {}.into(), (self.pgd_steps, 1)),
-                (Pgd {}.into(), pgd),
-                (ApgdCe {}.into(), apgd),
-                (ApgdDlr {}.into(), apgd),
-            ];
-            attackers.extend(own.map(|(attack, (steps, restarts))| {
-                let mut attacker = Attacker::new(attack, norm, epsilon, steps, restarts);
+            attackers.extend(own.iter().map(|(attack, Effort { steps, restarts })| {
+                let mut attacker = Attacker::new(attack.clone(), norm, epsilon, *steps, *restarts);
                 attacker.options.seed = self.seed;
                 attacker
             }));
@@ -113,7 +116,6 @@ impl EvaluationOptions {
                 attackers.extend(same.filter(|a| ball(a) == ball(attacker)).cloned());
             }
         }
-        attackers.retain(|attacker| attacker.attack.classes() <= classes);
         attackers
     }
 
@@ -131,10 +133,57 @@ impl EvaluationOptions {
     pub fn check(&self) -> Result<()> {
         let samples = self.samples;
         check_range("samples", samples as f64, samples > 0, "at least 1")?;
-        self.attackers(usize::MAX)
-            .iter()
-            .try_for_each(Attacker::check)
+        self.attackers().iter().try_for_each(Attacker::check)
     }
+}
+
+/// How good predictions are: of classes the share that is right, of values their errors.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Standing {
+    /// Of classes.
+    Share(Share),
+    /// Of values.
+    Fit(Fit),
+}
+
+impl Standing {
+    /// Of how many samples it is.
+    pub fn samples(&self) -> usize {
+        match self {
+            Standing::Share(share) => share.samples,
+            Standing::Fit(fit) => fit.samples,
+        }
+    }
+
+    /// The share that is right, if it is of classes.
+    pub fn share(&self) -> Option<&Share> {
+        match self {
+            Standing::Share(share) => Some(share),
+            Standing::Fit(_) => None,
+        }
+    }
+
+    /// What attacks lower: the number of samples that are right, or minus the mean loss.
+    pub(crate) fn merit(&self) -> f64 {
+        match self {
+            Standing::Share(share) => share.count as f64,
+            Standing::Fit(fit) => -fit.loss,
+        }
+    }
+}
+
+/// Errors of values.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fit {
+    /// Of how many samples.
+    pub samples: usize,
+    /// Mean loss.
+    pub loss: f64,
+    /// Mean squared error.
+    pub mse: f64,
+    /// `R²`.
+    pub r2: f64,
 }
 
 /// A share of samples with its 95 % confidence interval (Wilson 1927).

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::certificate::Radii;
 use super::diagnosis::Diagnosis;
-use super::{EvaluationOptions, Share};
+use super::{EvaluationOptions, Fit, Share, Standing};
 use crate::attack::{ApgdCe, ApgdDlr, Attack, AttackSettings, Noise, Norm, Pgd};
 
 /// What was found out about a network.
@@ -13,15 +13,18 @@ use crate::attack::{ApgdCe, ApgdDlr, Attack, AttackSettings, Noise, Norm, Pgd};
 pub struct Report {
     /// Name of the data set.
     pub data: String,
-    /// Accuracy on all samples.
-    pub clean: Share,
-    /// Mean cross-entropy on them.
+    /// How good predictions of all samples are.
+    pub clean: Standing,
+    /// Mean loss on them.
     pub loss: f64,
-    /// Accuracy on the attacked samples before any attack.
-    pub attacked_clean: Share,
+    /// How good predictions of the attacked samples are before any attack.
+    pub attacked_clean: Standing,
+    /// What was left out because it does not apply to such samples, each with its reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// Every attack, in the order of growing strength for each norm and size.
     pub attacks: Vec<Attacked>,
-    /// Accuracy under the worst of all attacks of each norm and size.
+    /// How good predictions are under the worst of all attacks of each norm and size.
     pub worst: Vec<Attacked>,
     /// Mean relative perturbation of DeepFool, `mean ‖δ‖/‖x‖`, over the correctly classified samples for which it found
     /// one, by norm; with the number of these samples.
@@ -48,8 +51,44 @@ pub struct Report {
 pub struct Attacked {
     /// The attack; its name is [`WORST`](super::WORST) for the worst of all.
     pub attack: AttackSettings,
-    /// Share of the attacked samples that are classified correctly all the same.
-    pub accuracy: Share,
+    /// How good predictions of the attacked samples are all the same; in files `accuracy` of classes, `fit` of values.
+    #[serde(flatten, with = "named")]
+    pub standing: Standing,
+}
+
+/// A standing under the name that files have for it.
+mod named {
+    use serde::ser::SerializeMap;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{Fit, Share, Standing};
+
+    pub(super) fn serialize<S: Serializer>(
+        standing: &Standing,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        match standing {
+            Standing::Share(share) => map.serialize_entry("accuracy", share)?,
+            Standing::Fit(fit) => map.serialize_entry("fit", fit)?,
+        }
+        map.end()
+    }
+
+    #[derive(Deserialize)]
+    enum Named {
+        #[serde(rename = "accuracy")]
+        Accuracy(Share),
+        #[serde(rename = "fit")]
+        Fit(Fit),
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(source: D) -> Result<Standing, D::Error> {
+        Ok(match Named::deserialize(source)? {
+            Named::Accuracy(share) => Standing::Share(share),
+            Named::Fit(fit) => Standing::Fit(fit),
+        })
+    }
 }
 
 /// What was found out about one sample.
@@ -57,12 +96,10 @@ pub struct Attacked {
 pub struct Sample {
     /// Its number in the data set.
     pub index: usize,
-    /// Its class.
-    pub label: usize,
-    /// The predicted class.
-    pub prediction: usize,
-    /// `f_y − max_{k≠y} f_k` for the label `y`.
-    pub margin: f64,
+    /// Its class and what is said of it, if the samples have classes.
+    pub class: Option<Predicted>,
+    /// `‖f − y‖²`, if they have values.
+    pub squared_error: Option<f64>,
     /// The loss.
     pub loss: f64,
     /// `‖∇ₓℓ‖₂`.
@@ -71,10 +108,33 @@ pub struct Sample {
     pub radii: Option<[Radii; 2]>,
     /// Size of DeepFool's perturbation in ℓ∞ and in ℓ2.
     pub deepfool: [Option<f64>; 2],
-    /// Whether each attack of [`Report::attacks`] succeeded, or was not needed.
+    /// Whether each attack of [`Report::attacks`] changed the class, or was not needed.
     pub fooled: Vec<bool>,
+    /// The loss of what each attack has found.
+    pub losses: Vec<f64>,
+    /// `‖f − y‖²` there, if the samples have values.
+    pub squared_errors: Vec<f64>,
     /// The value of each penalty.
     pub penalties: Vec<f64>,
+}
+
+/// A class, and what is said of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Predicted {
+    /// The class.
+    pub label: usize,
+    /// The predicted class.
+    pub prediction: usize,
+    /// `f_y − max_{k≠y} f_k` for the label `y`.
+    pub margin: f64,
+}
+
+impl Sample {
+    /// Whether its class is predicted.
+    pub fn is_right(&self) -> bool {
+        self.class
+            .is_some_and(|class| class.prediction == class.label)
+    }
 }
 
 /// A report with the adversarial examples.
@@ -83,7 +143,7 @@ pub struct Evaluated<T> {
     /// What was found out.
     pub report: Report,
     /// For each entry of [`Report::worst`] the attacked samples as the first attack that fooled the network made them, or
-    /// as they were; `[n, D]`.
+    /// as they were; of values, where the loss is the highest that was found; `[n, D]`.
     pub adversarial: Vec<Array2<T>>,
 }
 
@@ -98,9 +158,12 @@ impl Report {
             .into_iter()
             .enumerate()
         {
-            let correct = |sample: &&&Sample| sample.prediction == sample.label;
             let radius = |sample: &&Sample| sample.radii.map_or(0.0, |radii| radii[i].lower);
-            let mut radii: Vec<f64> = certified.iter().filter(correct).map(radius).collect();
+            let mut radii: Vec<f64> = certified
+                .iter()
+                .filter(|s| s.is_right())
+                .map(radius)
+                .collect();
             radii.sort_by(f64::total_cmp);
             for &size in sizes {
                 let count = radii.iter().filter(|&&radius| radius >= size).count();
@@ -133,26 +196,39 @@ impl Report {
             let (norm, epsilon) = ball(&worst.attack);
             let at = format!("{} {epsilon}", norm.name());
             let noise = here.iter().find(|a| a.attack.name == Noise::TITLE);
+            let (weaker, samples) = match worst.standing {
+                Standing::Share(_) => ("fools fewer samples than random points do", true),
+                Standing::Fit(_) => ("raises the loss less than random points do", false),
+            };
             for attacked in &here {
-                if noise.is_some_and(|noise| attacked.accuracy.count > noise.accuracy.count) {
-                    warnings.push(format!(
-                    "{} at {at} fools fewer samples than random points do: its gradients are masked",
-                    attacked.attack.name
-                ));
+                if noise.is_some_and(|noise| attacked.standing.merit() > noise.standing.merit()) {
+                    let name = &attacked.attack.name;
+                    warnings.push(format!("{name} at {at} {weaker}: its gradients are masked"));
                 }
             }
             let least = |names: &[&str]| {
                 let named = here.iter().filter(|a| names.contains(&&*a.attack.name));
-                named.map(|a| a.accuracy.count).min()
+                named.map(|a| a.standing.merit()).min_by(f64::total_cmp)
             };
             let adaptive = least(&[ApgdCe::TITLE, ApgdDlr::TITLE]);
-            if let (Some(pgd), Some(apgd)) = (least(&[Pgd::TITLE]), adaptive)
-                && pgd < apgd
-            {
-                warnings.push(format!(
-                "PGD beats Auto-PGD at {at} by {} samples: give Auto-PGD more steps or restarts",
-                apgd - pgd
-            ));
+            if let (Some(pgd), Some(apgd)) = (least(&[Pgd::TITLE]), adaptive) {
+                let by = apgd - pgd;
+                // Losses are never quite the same.
+                let beaten = if samples {
+                    by > 0.0
+                } else {
+                    by > 0.01 * apgd.abs()
+                };
+                let by = if samples {
+                    format!("{by} samples")
+                } else {
+                    format!("{by:.3e} of the loss")
+                };
+                if beaten {
+                    warnings.push(format!(
+                        "PGD beats Auto-PGD at {at} by {by}: give Auto-PGD more steps or restarts"
+                    ));
+                }
             }
         }
         warnings

@@ -1,22 +1,26 @@
 //! The evaluation itself.
 
-use ndarray::{Array2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView1, Axis, s};
 use rayon::prelude::*;
-use relugrad::{GoOn, Loss, Network, Objective, Scalar, Targets, Workspace};
+use relugrad::loss::TargetKind;
+use relugrad::{GoOn, Loss, Network, Objective, Scalar, Workspace};
 
 use super::certificate::{Certificate, Radii, wide};
 use super::diagnosis::Diagnosis;
-use super::report::{Attacked, Evaluated, Report, Sample};
-use super::{EvaluationOptions, Share, WORST};
-use crate::attack::{AttackOptions, AttackSettings, Attacker, Ball, Norm};
-use crate::data::Dataset;
-use crate::error::{Error, Result};
-use crate::evaluate::accuracy_and_loss;
-use crate::fit::{Fit, check_fit};
+use super::report::{Attacked, Evaluated, Predicted, Report, Sample};
+use super::{EvaluationOptions, Fit, Share, Standing, WORST};
+use crate::attack::{AttackOptions, AttackSettings, Attacker, Ball, Norm, Outcome};
+use crate::configuration::distinct_name;
+use crate::data::{Dataset, Truth};
+use crate::error::Result;
+use crate::evaluate::score;
+use crate::fit::{check_penalty, loss_for};
 use crate::observer::{Event, Observer, tell};
-use crate::prediction::prediction;
+use crate::prediction::{classes, logit, prediction};
 use crate::samples::Samples;
+use crate::score::{Quality, Score};
 use crate::stop::{ask, unless_stopped};
+use crate::tally::{Spread, Tally};
 
 /// Samples of which Jacobians are held at once.
 const BATCH: usize = 32;
@@ -39,18 +43,22 @@ pub fn evaluate<T: Scalar>(
     go_on: GoOn,
 ) -> Result<Evaluated<T>> {
     evaluation.check()?;
-    check_fit(network, data, Fit::Logits)?;
-    if network.outputs() < 2 {
-        return Err(Error::Data {
-            problem: "the model has a single logit, and attacks need two; give a model with one for each class".into(),
-        });
+    let loss = loss_for(network, data, evaluation.loss)?;
+    for penalty in &evaluation.penalties {
+        check_penalty(penalty, data.kind(), network.outputs())?;
     }
-    let all = Samples::new(data);
+    let mut all = Samples::new(data);
+    if data.values().is_none() {
+        // Intervals are about counts.
+        all.weights.clear();
+    }
+    let attacked = all.first(evaluation.samples);
     let subject = Subject {
         network,
         evaluation,
-        loss: Loss::softmax_cross_entropy(),
-        attacked: all.first(evaluation.samples),
+        loss,
+        spread: Spread::of(&attacked),
+        attacked,
         go_on,
         wide: network.cast()?,
     };
@@ -101,6 +109,8 @@ struct Subject<'a, T> {
     evaluation: &'a EvaluationOptions,
     loss: Loss,
     attacked: Samples<T>,
+    /// What errors of the attacked samples are measured by.
+    spread: Spread,
     go_on: GoOn<'a>,
     /// The network in which certificates are computed.
     wide: Network<f64>,
@@ -109,16 +119,44 @@ struct Subject<'a, T> {
 impl<T: Scalar> Subject<'_, T> {
     /// All parts in their order, the first without any attack.
     fn parts(&self) -> Vec<Part> {
-        let norms: &[Norm] = match self.evaluation.deepfool_steps {
-            0 => &[],
-            _ => &[Norm::Linf, Norm::L2],
-        };
-        let attacks = self.evaluation.attackers(self.network.outputs());
-        let first = [Part::Clean, Part::Certificates].into_iter();
-        first
-            .chain(norms.iter().map(|&norm| Part::DeepFool(norm)))
-            .chain(attacks.into_iter().map(Part::Attack))
-            .collect()
+        let (kind, outputs) = (self.attacked.truth.kind(), self.network.outputs());
+        let mut parts = vec![Part::Clean];
+        if self.has_classes() {
+            parts.push(Part::Certificates);
+            if self.evaluation.deepfool_steps > 0 {
+                parts.extend([Part::DeepFool(Norm::Linf), Part::DeepFool(Norm::L2)]);
+            }
+        }
+        let attacks = self.evaluation.attackers().into_iter();
+        let fit = attacks.filter(|attack| attack.unfit(kind, outputs).is_none());
+        parts.extend(fit.map(Part::Attack));
+        parts
+    }
+
+    fn has_classes(&self) -> bool {
+        self.attacked.truth.kind() != TargetKind::Values
+    }
+
+    /// What does not apply to the samples, with the reasons.
+    fn left_out(&self) -> Vec<String> {
+        let (kind, outputs) = (self.attacked.truth.kind(), self.network.outputs());
+        let attacks = self.evaluation.attackers();
+        let mut reasons: Vec<String> = Vec::new();
+        for reason in attacks
+            .iter()
+            .filter_map(|attack| attack.unfit(kind, outputs))
+        {
+            if !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+        }
+        if !self.has_classes() && self.evaluation.deepfool_steps > 0 {
+            reasons.push("DeepFool looks for another class, but the samples have values".into());
+        }
+        if !self.has_classes() && self.evaluation.certified > 0 {
+            reasons.push("certificates are of classes, but the samples have values".into());
+        }
+        reasons
     }
 
     /// Adds a part to what is known. One that is stopped leaves no trace, but for the certificates that are finished.
@@ -140,25 +178,30 @@ impl<T: Scalar> Subject<'_, T> {
         }
     }
 
-    /// Consecutive groups of the attacked samples.
-    fn groups(&self) -> impl Iterator<Item = (usize, ndarray::ArrayView2<'_, T>, &[usize])> {
-        let n = self.attacked.len();
-        (0..n).step_by(BATCH).map(move |start| {
-            let end = (start + BATCH).min(n);
-            let images = self.attacked.images.slice(s![start..end, ..]);
-            (start, images, &self.attacked.labels[start..end])
-        })
-    }
-
     /// The report before any attack, and the samples to attack.
     fn clean(&self, name: &str, all: &Samples<T>) -> Result<(Report, Vec<Sample>)> {
-        let (accuracy, loss) = accuracy_and_loss(self.network, &self.loss, all, self.go_on)?;
+        let clean = score(self.network, &self.loss, all, self.go_on)?;
         let (mut samples, diagnosis) = self.samples()?;
+        let errors = samples
+            .iter()
+            .map(|s| (s.loss, s.squared_error.unwrap_or(0.0)));
         let report = Report {
             data: name.into(),
-            clean: Share::new((accuracy * all.len() as f64).round() as usize, all.len()),
-            loss,
-            attacked_clean: share(&samples, |sample| sample.prediction == sample.label),
+            clean: match clean.quality {
+                Quality::Classes { accuracy } => {
+                    let count = (accuracy * all.len() as f64).round() as usize;
+                    Standing::Share(Share::new(count, all.len()))
+                }
+                Quality::Values { mse, r2 } => Standing::Fit(Fit {
+                    samples: all.len(),
+                    loss: clean.loss,
+                    mse,
+                    r2,
+                }),
+            },
+            loss: clean.loss,
+            attacked_clean: self.standing(errors, || samples.iter().map(Sample::is_right)),
+            left_out: self.left_out(),
             attacks: Vec::new(),
             worst: Vec::new(),
             deepfool: Vec::new(),
@@ -173,32 +216,58 @@ impl<T: Scalar> Subject<'_, T> {
         Ok((report, samples))
     }
 
+    /// How good predictions of the attacked samples are, by their losses and squared errors or by which of them are right.
+    fn standing<R: Iterator<Item = bool>>(
+        &self,
+        errors: impl Iterator<Item = (f64, f64)>,
+        right: impl FnOnce() -> R,
+    ) -> Standing {
+        let samples = self.attacked.len();
+        if self.has_classes() {
+            let count = right().filter(|right| *right).count();
+            return Standing::Share(Share::new(count, samples));
+        }
+        let mut tally = Tally::default();
+        for (i, (loss, square)) in errors.enumerate() {
+            tally.add_error(self.attacked.weight(i), loss, square);
+        }
+        let Score { loss, quality } = tally.score(self.spread);
+        let metric = |i: usize| quality.metrics()[i].1;
+        Standing::Fit(Fit {
+            samples,
+            loss,
+            mse: metric(0),
+            r2: metric(1),
+        })
+    }
+
     fn samples(&self) -> Result<(Vec<Sample>, Diagnosis)> {
         let (mut samples, mut diagnosis) = (Vec::new(), Diagnosis::default());
-        for (start, images, labels) in self.groups() {
+        for batch in self.attacked.batches_of(BATCH) {
             ask(self.go_on)?;
-            let trace = self.network.trace(images)?;
-            let targets = Targets::Classes(labels);
-            let losses = trace.losses(&self.loss, &targets)?;
-            let gradients = trace.input_gradient(&self.loss, &targets)?;
+            let trace = self.network.trace(batch.images)?;
+            let losses = trace.losses(&self.loss, &batch.targets)?;
+            let gradients = trace.input_gradient(&self.loss, &batch.targets)?;
             let jacobian = trace.jacobian()?;
-            for (i, &label) in labels.iter().enumerate() {
-                let f: Vec<f64> = trace.logits().row(i).iter().map(|f| f.into_f64()).collect();
+            for i in 0..batch.images.nrows() {
+                let index = batch.first + i;
+                let f = trace.logits().row(i).mapv(Scalar::into_f64);
                 let gradient = Norm::L2.length(gradients.row(i).iter().copied());
-                let residual = residual(&f, label);
+                let truth: Truth<f64> = self.attacked.truth.select(&[index]).cast();
+                let logits = f.as_slice().expect("it is one row");
+                let (_, residual) = self.loss.evaluate(logits, &truth.targets())?;
                 diagnosis.add(jacobian.index_axis(Axis(0), i), &residual, gradient);
-                let rivals = f.iter().enumerate().filter(|(k, _)| *k != label);
-                let rival = rivals.map(|(_, &f)| f).fold(f64::NEG_INFINITY, f64::max);
                 samples.push(Sample {
-                    index: start + i,
-                    label,
-                    prediction: prediction(&f),
-                    margin: f[label] - rival,
+                    index,
+                    class: truth.labels().first().map(|&label| predicted(&f, label)),
+                    squared_error: squared_error(f.view(), &truth),
                     loss: losses[i],
                     gradient,
                     radii: None,
                     deepfool: [None; 2],
                     fooled: Vec::new(),
+                    losses: Vec::new(),
+                    squared_errors: Vec::new(),
                     penalties: Vec::new(),
                 });
             }
@@ -217,11 +286,11 @@ impl<T: Scalar> Subject<'_, T> {
             return Ok(Vec::new());
         }
         let mut workspace = Workspace::new();
-        for (start, images, labels) in self.groups() {
+        for batch in self.attacked.batches_of(BATCH) {
             ask(self.go_on)?;
-            let targets = Targets::Classes(labels);
+            let start = batch.first;
             objective
-                .value_into(self.network, images, &targets, &mut workspace)
+                .value_into(self.network, batch.images, &batch.targets, &mut workspace)
                 .map_err(|error| error.renumbered(|sample| start + sample))?;
             let evaluation = workspace.evaluation().expect("it was just computed");
             let values = &evaluation.sample_penalties;
@@ -234,7 +303,9 @@ impl<T: Scalar> Subject<'_, T> {
             sum / samples.len() as f64
         };
         let named = penalties.iter().enumerate();
-        Ok(named.map(|(i, p)| (p.name().to_owned(), mean(i))).collect())
+        Ok(named
+            .map(|(i, p)| (distinct_name(p, penalties), mean(i)))
+            .collect())
     }
 
     /// The sample in `f64`, for its certificate.
@@ -281,8 +352,8 @@ impl<T: Scalar> Subject<'_, T> {
     fn deepfool(&self, norm: Norm, samples: &mut [Sample]) -> relugrad::Result<(Norm, f64, usize)> {
         let deepfool = self.evaluation.deepfool(norm);
         let mut found = Vec::new();
-        for (_, images, _) in self.groups() {
-            found.extend(deepfool.run_while(self.network, images, self.go_on)?);
+        for batch in self.attacked.batches_of(BATCH) {
+            found.extend(deepfool.run_while(self.network, batch.images, self.go_on)?);
         }
         let (mut sum, mut count) = (0.0, 0);
         for (sample, found) in samples.iter_mut().zip(found) {
@@ -292,7 +363,7 @@ impl<T: Scalar> Subject<'_, T> {
             sample.deepfool[usize::from(norm == Norm::L2)] = Some(minimal.norm);
             let delta = ndarray::ArrayView1::from(&minimal.delta);
             self.improve(sample, (&x + &delta).view())?;
-            if sample.prediction == sample.label && size > 0.0 {
+            if sample.is_right() && size > 0.0 {
                 sum += minimal.norm / size;
                 count += 1;
             }
@@ -319,72 +390,131 @@ impl<T: Scalar> Subject<'_, T> {
                     name: WORST.into(),
                     options: attacker.options,
                 },
-                accuracy: report.attacked_clean,
+                standing: report.attacked_clean,
             });
         }
         let examples = adversarial.last_mut().expect("there is one for this size");
         let first = report.attacks.iter().position(same_ball);
         let first = first.unwrap_or(report.attacks.len());
-        let improved = samples.par_iter_mut().zip(&found);
-        improved.try_for_each(|(sample, found)| match found {
-            Some(example) => self.improve(sample, ndarray::ArrayView1::from(example)),
-            None => Ok(()),
+        let improved = samples.par_iter_mut().enumerate();
+        improved.try_for_each(|(i, sample)| match found.fooled[i] {
+            true => self.improve(sample, found.adversarial.row(i)),
+            false => Ok(()),
         })?;
-        fool(found, first, samples, examples);
+        self.take_down(found, first, samples, examples)?;
+        let last = |s: &Sample| (s.losses.last().copied(), s.squared_errors.last().copied());
+        let errors = samples
+            .iter()
+            .map(last)
+            .map(|(l, e)| (l.unwrap_or(0.0), e.unwrap_or(0.0)));
+        let stands = || samples.iter().map(|s| s.fooled.last() == Some(&false));
         report.attacks.push(Attacked {
             attack,
-            accuracy: share(samples, |sample| sample.fooled.last() == Some(&false)),
+            standing: self.standing(errors, stands),
         });
+        let errors = samples.iter().map(|sample| sample.worst(first));
+        let stands = || samples.iter().map(|s| !s.fooled[first..].contains(&true));
         let worst = report.worst.last_mut().expect("there is one for this size");
-        worst.accuracy = share(samples, |sample| !sample.fooled[first..].contains(&true));
+        worst.standing = self.standing(errors, stands);
         Ok(())
     }
 
-    /// For each attacked sample the example by which an attack fools the network, if it does.
-    fn examples(&self, attacker: &Attacker) -> relugrad::Result<Vec<Option<Vec<T>>>> {
-        let mut examples = Vec::new();
-        for (start, images, labels) in self.attacked.batches() {
-            let (network, loss) = (self.network, &self.loss);
-            examples
-                .extend(attacker.stand_while(network, loss, images, labels, start, self.go_on)?);
+    /// For each attacked sample what an attack finds.
+    fn examples(&self, attacker: &Attacker) -> relugrad::Result<Outcome<T>> {
+        let mut all = Outcome {
+            adversarial: self.attacked.images.clone(),
+            fooled: Vec::new(),
+            losses: Vec::new(),
+        };
+        for batch in self.attacked.batches() {
+            let range: Vec<usize> = (batch.first..batch.first + batch.images.nrows()).collect();
+            let truth = self.attacked.truth.select(&range);
+            let (network, loss, start) = (self.network, &self.loss, batch.first);
+            let found =
+                attacker.stand_while(network, loss, batch.images, truth, start, self.go_on)?;
+            let mut rows = all
+                .adversarial
+                .slice_mut(s![start..start + range.len(), ..]);
+            rows.assign(&found.adversarial);
+            all.fooled.extend(found.fooled);
+            all.losses.extend(found.losses);
         }
-        Ok(examples)
+        Ok(all)
+    }
+
+    /// Takes an attack down for every sample, and puts what it found into `examples` where that is worse than all since the attack
+    /// `first`: the first example that fools the network, or the one with the highest loss of a sample with values.
+    fn take_down(
+        &self,
+        found: Outcome<T>,
+        first: usize,
+        samples: &mut [Sample],
+        examples: &mut Array2<T>,
+    ) -> relugrad::Result<()> {
+        if !self.has_classes() {
+            for batch in self.attacked.batches() {
+                let range = batch.first..batch.first + batch.images.nrows();
+                let x = found.adversarial.slice(s![range.clone(), ..]);
+                let logits = self.network.forward(x)?;
+                for (f, i) in logits.rows().into_iter().zip(range) {
+                    let truth = self.attacked.truth.select(&[i]).cast();
+                    let f = f.mapv(Scalar::into_f64);
+                    samples[i]
+                        .squared_errors
+                        .extend(squared_error(f.view(), &truth));
+                }
+            }
+        }
+        for (i, sample) in samples.iter_mut().enumerate() {
+            let (fooled, loss) = (found.fooled[i], found.losses[i]);
+            let before = &sample.losses[first..];
+            let worse = match sample.class {
+                Some(_) => fooled && !sample.fooled[first..].contains(&true),
+                None => before.iter().all(|before| loss > *before),
+            };
+            if worse {
+                examples.row_mut(i).assign(&found.adversarial.row(i));
+            }
+            sample.fooled.push(fooled);
+            sample.losses.push(loss);
+        }
+        Ok(())
     }
 }
 
-/// Takes an attack down for every sample, and puts the first adversarial example of a sample since the attack `first` into
-/// `examples`.
-fn fool<T: Scalar>(
-    found: Vec<Option<Vec<T>>>,
-    first: usize,
-    samples: &mut [Sample],
-    examples: &mut Array2<T>,
-) {
-    for (i, (sample, found)) in samples.iter_mut().zip(found).enumerate() {
-        let before = sample.fooled[first..].contains(&true);
-        sample.fooled.push(found.is_some());
-        if let (Some(example), false) = (found, before) {
-            let mut row = examples.row_mut(i);
-            row.iter_mut().zip(example).for_each(|(to, v)| *to = v);
-        }
+impl Sample {
+    /// The highest loss that attacks from the `first` on found, and the squared error there.
+    fn worst(&self, first: usize) -> (f64, f64) {
+        let clean = (self.loss, self.squared_error.unwrap_or(0.0));
+        let found = self.losses[first..]
+            .iter()
+            .zip(self.squared_errors.iter().skip(first));
+        let found = found.map(|(loss, square)| (*loss, *square));
+        found.fold(
+            clean,
+            |worst, found| if found.0 > worst.0 { found } else { worst },
+        )
     }
 }
 
-/// `softmax(f) − e_y`, with the label's entry as the sum of the others, which keeps its digits.
-fn residual(f: &[f64], label: usize) -> Vec<f64> {
-    let largest = f.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let weights: Vec<f64> = f.iter().map(|f| (f - largest).exp()).collect();
-    let sum: f64 = weights.iter().sum();
-    let mut residual: Vec<f64> = weights.iter().map(|w| w / sum).collect();
-    let others = residual.iter().enumerate().filter(|(k, _)| *k != label);
-    let others: f64 = others.map(|(_, p)| p).sum();
-    residual[label] = -others;
-    residual
+/// A class, and what logits say of it.
+fn predicted(f: &Array1<f64>, label: usize) -> Predicted {
+    let rivals = (0..classes(f.len())).filter(|&k| k != label);
+    let rivals = rivals.map(|k| logit(f.view(), k));
+    Predicted {
+        label,
+        prediction: prediction(f.view()),
+        margin: logit(f.view(), label) - rivals.fold(f64::NEG_INFINITY, f64::max),
+    }
 }
 
-fn share(samples: &[Sample], holds: impl Fn(&Sample) -> bool) -> Share {
-    Share::new(
-        samples.iter().filter(|sample| holds(sample)).count(),
-        samples.len(),
-    )
+/// `‖f − y‖²`, if there are values.
+fn squared_error(f: ArrayView1<f64>, truth: &Truth<f64>) -> Option<f64> {
+    match truth {
+        Truth::Classes(_) => None,
+        Truth::Values(values) => {
+            let errors = f.iter().zip(values);
+            Some(errors.map(|(f, y)| (f - y).powi(2)).sum())
+        }
+    }
 }

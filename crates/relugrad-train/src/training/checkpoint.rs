@@ -5,6 +5,7 @@ use relugrad_io::{Checkpoint, Metadata};
 use serde::{Deserialize, Serialize};
 
 use super::trainer::{Progress, Trainer};
+use crate::configuration::LossSettings;
 use crate::error::{Error, Result};
 use crate::report::EpochReport;
 
@@ -22,6 +23,9 @@ pub(crate) struct State {
     /// Fingerprint of the validation samples; earlier versions did not take it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     validation: Option<String>,
+    /// The loss; earlier versions did not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    loss: Option<LossSettings>,
     progress: Progress,
 }
 
@@ -86,6 +90,7 @@ impl<T: Scalar> Trainer<T> {
             precision: T::NAME.into(),
             samples: self.samples.clone(),
             validation: self.validation_samples.clone(),
+            loss: Some(LossSettings::new(self.training.objective.loss())),
             progress: self.progress.clone(),
         };
         let state = serde_json::to_string(&state).expect("finite numbers and strings are JSON");
@@ -120,6 +125,10 @@ impl<T: Scalar> Trainer<T> {
         }
         if state.validation.is_some() && state.validation != self.validation_samples {
             return problem("its best epoch was chosen on other validation samples".into());
+        }
+        let loss = LossSettings::new(self.training.objective.loss());
+        if let Some(found) = state.loss.filter(|found| *found != loss) {
+            return problem(format!("it was trained with the loss {found}, not {loss}"));
         }
         let layout = |network: &relugrad::Network<T>| network.parameters().layout().to_vec();
         if layout(&checkpoint.network) != layout(&self.network) {

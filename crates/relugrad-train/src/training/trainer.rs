@@ -2,25 +2,27 @@
 
 use std::time::{Duration, Instant};
 
-use ndarray::{Array2, Axis, s};
+use ndarray::{Array2, ArrayView1, Axis, s};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use relugrad::{GoOn, Network, Objective, Scalar, Targets, Workspace};
+use relugrad::loss::TargetKind;
+use relugrad::{GoOn, Loss, Network, Objective, Scalar, Workspace};
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Dataset, Split};
+use crate::data::{Dataset, Split, Truth};
 use crate::error::{Error, Result};
-use crate::evaluate::accuracy_and_loss;
-use crate::fit::{Fit, check_fit};
+use crate::evaluate::score;
+use crate::fit::check_training;
 use crate::observer::{Event, Observer};
 use crate::optimizer::OptimizerState;
 use crate::options::{BestBy, Training};
-use crate::prediction::correct;
 use crate::report::{Divergence, EpochReport, History, StepOutcome, StepReport};
 use crate::samples::Samples;
 use crate::schedule::Place;
+use crate::score::{Quality, Score};
 use crate::stop::unless_stopped;
+use crate::tally::{Spread, Tally};
 
 /// Trains a network in place, with the test samples for validation.
 ///
@@ -81,6 +83,8 @@ pub struct Trainer<T> {
     pub(super) training: Training,
     pub(super) network: Network<T>,
     train: Samples<T>,
+    /// What their scores are measured by.
+    spread: Spread,
     /// The shape of a sample.
     shape: Vec<usize>,
     validation: Option<Samples<T>>,
@@ -127,13 +131,11 @@ pub(super) struct Progress {
 
 /// Sums over the samples of an epoch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Sums {
-    samples: u64,
-    loss: f64,
-    correct: u64,
-    /// Samples of steps with penalties.
-    penalised: u64,
+    #[serde(flatten)]
+    tally: Tally,
+    /// Samples of steps with penalties, each as often as its weight says.
+    penalised: f64,
     penalties: Vec<f64>,
 }
 
@@ -141,7 +143,8 @@ impl<T: Scalar> Trainer<T> {
     /// A training that has yet to take its first step.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`]; [`Error::Data`] if augmentation or network do not fit the samples;
+    /// [`Error::OutOfRange`]; [`Error::Data`] if augmentation or network do not fit the samples, [`Error::Engine`] if the loss
+    /// does not; [`Error::Penalty`] and [`Error::Attack`] for one that needs classes where there are values;
     /// [`Error::NothingToTrain`] for a network without parameters.
     pub fn new(
         network: Network<T>,
@@ -151,17 +154,21 @@ impl<T: Scalar> Trainer<T> {
     ) -> Result<Trainer<T>> {
         training.check()?;
         training.augmentation.check(train.shape())?;
-        check_fit(&network, train, Fit::Logits)?;
+        check_training(&network, train, &training)?;
+        validation.map_or(Ok(()), |other| train.check_alike(other))?;
         if network.parameters().is_empty() {
             return Err(Error::NothingToTrain);
         }
         let loss_alone = Objective::new(*training.objective.loss());
+        // Samples of weight 0 say nothing, and a batch of them alone has no mean.
+        let taken = Samples::new(&train.weighted()?);
         Ok(Trainer {
+            spread: Spread::of(&taken),
             objective: training.objective.clone(),
             loss_alone,
             optimizer: OptimizerState::new(training.optimizer.clone(), network.parameters().len()),
             network,
-            train: Samples::new(train),
+            train: taken,
             shape: train.shape().to_vec(),
             validation: validation.map(Samples::new),
             samples: train.fingerprint(),
@@ -182,6 +189,16 @@ impl<T: Scalar> Trainer<T> {
     /// The network alone.
     pub fn into_network(self) -> Network<T> {
         self.network
+    }
+
+    /// The loss.
+    pub fn loss(&self) -> &Loss {
+        self.training.objective.loss()
+    }
+
+    /// Whether the samples have classes or values.
+    pub fn kind(&self) -> TargetKind {
+        self.train.truth.kind()
     }
 
     /// Steps taken so far.
@@ -310,26 +327,29 @@ impl<T: Scalar> Trainer<T> {
 
     fn step(&mut self, epoch: usize, batch: &[usize]) -> relugrad::Result<StepReport> {
         let place = self.place();
-        let labels: Vec<usize> = batch.iter().map(|&i| self.train.labels[i]).collect();
+        let truth = self.train.truth.select(batch);
         let mut images = self.images(epoch, batch);
-        self.attack(&mut images, &labels)?;
+        self.attack(&mut images, &truth)?;
         let penalised = place
             .step
             .is_multiple_of(self.training.penalty_interval as u64);
         if penalised {
             self.set_weights(place)?;
         }
-        let objective = if penalised {
-            &self.objective
-        } else {
-            &self.loss_alone
+        let objective = match penalised {
+            true => &mut self.objective,
+            false => &mut self.loss_alone,
         };
-        let targets = Targets::Classes(&labels);
+        let weights: Vec<f64> = batch.iter().map(|&i| self.train.weight(i)).collect();
+        if !self.train.weights.is_empty() {
+            objective.set_sample_weights(&weights)?;
+        }
+        let targets = truth.targets();
         objective
             .gradient_into(&self.network, images.view(), &targets, &mut self.workspace)
             .map_err(|error| error.renumbered(|sample| batch[sample]))?;
         let sums = &mut self.progress.sums;
-        sums.add(&self.workspace, &labels, penalised);
+        sums.add(&self.workspace, &truth, &weights, penalised);
         let learning_rate = self.training.learning_rate * self.training.schedule.factor(place);
         let gradient_norm = self.update(learning_rate)?;
         let evaluation = self.workspace.evaluation().expect("it was just computed");
@@ -359,11 +379,11 @@ impl<T: Scalar> Trainer<T> {
     }
 
     /// Replaces the first samples of a batch by adversarial examples.
-    fn attack(&self, images: &mut Array2<T>, labels: &[usize]) -> relugrad::Result<()> {
+    fn attack(&self, images: &mut Array2<T>, truth: &Truth<T>) -> relugrad::Result<()> {
         let Some(adversarial) = &self.training.adversarial else {
             return Ok(());
         };
-        let count = (adversarial.share * labels.len() as f64).round() as usize;
+        let count = (adversarial.share * truth.len() as f64).round() as usize;
         if count == 0 {
             return Ok(());
         }
@@ -371,7 +391,8 @@ impl<T: Scalar> Trainer<T> {
         let first = self.progress.step as usize * self.training.batch_size;
         let loss = self.training.objective.loss();
         let clean = images.slice(s![..count, ..]).to_owned();
-        let outcome = attack.run(&self.network, loss, clean.view(), &labels[..count], first)?;
+        let replaced = truth.select(&(0..count).collect::<Vec<_>>());
+        let outcome = attack.run(&self.network, loss, clean.view(), replaced, first)?;
         images
             .slice_mut(s![..count, ..])
             .assign(&outcome.adversarial);
@@ -427,54 +448,57 @@ impl<T: Scalar> Trainer<T> {
         let validation = match &self.validation {
             Some(samples) => {
                 let loss = self.training.objective.loss();
-                Some(accuracy_and_loss(&self.network, loss, samples, go_on)?)
+                Some(score(&self.network, loss, samples, go_on)?)
             }
             None => None,
         };
-        let samples = sums.samples as f64;
-        let mean = |sum: &f64| sum / sums.penalised.max(1) as f64;
+        let mean = |sum: &f64| sum / sums.penalised.max(f64::MIN_POSITIVE);
         Ok(EpochReport {
             epoch,
             step: self.progress.step,
             learning_rate,
-            train_loss: sums.loss / samples,
-            train_accuracy: sums.correct as f64 / samples,
+            train: sums.tally.score(self.spread),
             train_penalties: sums.penalties.iter().map(mean).collect(),
-            validation_loss: validation.map(|(_, loss)| loss),
-            validation_accuracy: validation.map(|(accuracy, _)| accuracy),
+            validation,
             best: self.is_best(validation),
         })
     }
 
-    /// Whether accuracy and loss on the validation samples are better than in all epochs before.
-    fn is_best(&self, validation: Option<(f64, f64)>) -> bool {
-        let Some((accuracy, loss)) = validation else {
+    /// Whether the score on the validation samples is better than in all epochs before.
+    fn is_best(&self, validation: Option<Score>) -> bool {
+        let Some(now) = validation else {
             return true;
         };
-        self.progress.epochs.iter().all(|epoch| {
-            let before = (epoch.validation_accuracy, epoch.validation_loss);
-            let (Some(before_accuracy), Some(before_loss)) = before else {
-                return true;
-            };
-            match self.training.stopping.metric {
-                BestBy::Loss => loss < before_loss,
-                BestBy::Accuracy => (accuracy, -loss) > (before_accuracy, -before_loss),
-            }
-        })
+        let before = self.progress.epochs.iter();
+        let mut before = before.filter_map(|epoch| epoch.validation);
+        before.all(
+            |before| match (self.training.stopping.metric, now.quality, before.quality) {
+                (
+                    None | Some(BestBy::Accuracy),
+                    Quality::Classes { accuracy },
+                    Quality::Classes { accuracy: earlier },
+                ) => (accuracy, -now.loss) > (earlier, -before.loss),
+                _ => now.loss < before.loss,
+            },
+        )
     }
 }
 
 impl Sums {
-    fn add<T: Scalar>(&mut self, workspace: &Workspace<T>, labels: &[usize], penalised: bool) {
+    fn add<T: Scalar>(
+        &mut self,
+        workspace: &Workspace<T>,
+        truth: &Truth<T>,
+        weights: &[f64],
+        penalised: bool,
+    ) {
         let evaluation = workspace.evaluation().expect("it was just computed");
-        let samples = labels.len() as f64;
-        self.samples += labels.len() as u64;
-        self.loss += samples * evaluation.loss;
+        let samples: f64 = ArrayView1::from(weights).sum();
         let logits = workspace.logits().expect("they were just computed");
-        let right = correct(logits.as_slice().expect("whole rows"), labels);
-        self.correct += right.filter(|&right| right).count() as u64;
+        let loss = samples * evaluation.loss;
+        self.tally.add(logits, &truth.targets(), weights, loss);
         if penalised {
-            self.penalised += labels.len() as u64;
+            self.penalised += samples;
             self.penalties.resize(evaluation.penalties.len(), 0.0);
             for (sum, mean) in self.penalties.iter_mut().zip(&evaluation.penalties) {
                 *sum += samples * mean;

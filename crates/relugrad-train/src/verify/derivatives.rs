@@ -17,8 +17,13 @@ pub trait Derivatives<T: Scalar>: Sync {
     /// `Jᵀ u`; `u: [K]`.
     fn vjp(&self, x: ArrayView1<T>, u: ArrayView1<T>) -> Result<Array1<T>>;
 
-    /// `g = ∇ₓℓ` for a label.
-    fn input_gradient(&self, x: ArrayView1<T>, loss: &Loss, label: usize) -> Result<Array1<T>>;
+    /// `g = ∇ₓℓ` for a sample's class or values.
+    fn input_gradient(
+        &self,
+        x: ArrayView1<T>,
+        loss: &Loss,
+        targets: &Targets<T>,
+    ) -> Result<Array1<T>>;
 
     /// `H v`; `v: [D]`.
     fn hessian_times(&self, x: ArrayView1<T>, loss: &Loss, v: ArrayView1<T>) -> Result<Array1<T>>;
@@ -31,7 +36,7 @@ pub trait Derivatives<T: Scalar>: Sync {
         &self,
         x: ArrayView1<T>,
         loss: &Loss,
-        label: usize,
+        targets: &Targets<T>,
         penalty: &Penalty,
     ) -> Result<f64>;
 
@@ -70,11 +75,14 @@ impl<T: Scalar> Derivatives<T> for Network<T> {
         Ok(only(trace.vjp(u.insert_axis(Axis(0)))?))
     }
 
-    fn input_gradient(&self, x: ArrayView1<T>, loss: &Loss, label: usize) -> Result<Array1<T>> {
+    fn input_gradient(
+        &self,
+        x: ArrayView1<T>,
+        loss: &Loss,
+        targets: &Targets<T>,
+    ) -> Result<Array1<T>> {
         let trace = self.trace(x.insert_axis(Axis(0)))?;
-        Ok(only(
-            trace.input_gradient(loss, &Targets::Classes(&[label]))?,
-        ))
+        Ok(only(trace.input_gradient(loss, targets)?))
     }
 
     fn hessian_times(&self, x: ArrayView1<T>, loss: &Loss, v: ArrayView1<T>) -> Result<Array1<T>> {
@@ -92,11 +100,11 @@ impl<T: Scalar> Derivatives<T> for Network<T> {
         &self,
         x: ArrayView1<T>,
         loss: &Loss,
-        label: usize,
+        targets: &Targets<T>,
         penalty: &Penalty,
     ) -> Result<f64> {
         let x = x.insert_axis(Axis(0));
-        let evaluation = with(loss, penalty)?.value(self, x, &Targets::Classes(&[label]))?;
+        let evaluation = with(loss, penalty)?.value(self, x, targets)?;
         Ok(evaluation.sample_penalties[(0, 0)])
     }
 

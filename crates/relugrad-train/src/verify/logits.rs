@@ -3,9 +3,11 @@
 use ndarray::{Array1, Array2};
 use relugrad::Loss;
 
+use crate::data::Truth;
+
 /// What follows from the logits of a sample: `ℓ`, `p`, `r = ∂ℓ/∂f`, `S = ∂²ℓ/∂f²`.
 ///
-/// One logit stands for two, 0 and itself (T51): `p` then has one entry, the probability of class 1.
+/// One logit stands for two, 0 and itself (T51): `p` then has one entry, the probability of class 1. For squared error it has none.
 pub(super) struct Prediction {
     pub(super) loss: f64,
     pub(super) p: Array1<f64>,
@@ -17,34 +19,61 @@ pub(super) struct Prediction {
     pub(super) missing: f64,
     /// `r` divided by the probability of the likeliest wrong class: its direction also where `r` itself is below all numbers.
     pub(super) direction: Array1<f64>,
+    /// The most that `‖S‖` can be.
+    steepest: f64,
 }
 
 impl Prediction {
-    /// For softmax cross-entropy, or the logistic loss of a single logit.
-    pub(super) fn new(loss: &Loss, f: &Array1<f64>, label: usize) -> Prediction {
-        match loss {
-            Loss::Logistic => {
-                let pair = Prediction::softmax(&Array1::from(vec![0.0, f[0]]), label);
-                Prediction {
+    /// By the textbook; none for a loss of one's own, or with label smoothing, which the statements are not about.
+    pub(super) fn new(loss: &Loss, f: &Array1<f64>, truth: &Truth<f64>) -> Option<Prediction> {
+        match (loss, truth) {
+            (Loss::SquaredError, Truth::Values(y)) => {
+                Some(Prediction::squared(f, y.row(0).to_owned()))
+            }
+            (Loss::SquaredError, Truth::Classes(labels)) => {
+                let unit = (0..f.len()).map(|k| f64::from(k == labels[0]));
+                Some(Prediction::squared(f, unit.collect()))
+            }
+            (Loss::Logistic, Truth::Classes(labels)) => {
+                let pair = Prediction::softmax(&Array1::from(vec![0.0, f[0]]), labels[0]);
+                Some(Prediction {
                     p: Array1::from(vec![pair.p[1]]),
                     r: Array1::from(vec![pair.r[1]]),
                     direction: Array1::from(vec![pair.direction[1]]),
                     s: Array2::from_elem((1, 1), pair.s[(1, 1)]),
                     ..pair
-                }
+                })
             }
-            _ => {
-                debug_assert!(matches!(loss, Loss::SoftmaxCrossEntropy { .. }));
-                Prediction::softmax(f, label)
-            }
+            (
+                Loss::SoftmaxCrossEntropy {
+                    label_smoothing: 0.0,
+                },
+                Truth::Classes(labels),
+            ) => Some(Prediction::softmax(f, labels[0])),
+            (Loss::SoftmaxCrossEntropy { .. } | Loss::Logistic | Loss::Own(_), _) => None,
         }
     }
 
-    /// How much the residual changes at most when the logits move by up to `noise`, relative to that: `‖S‖ ≤ ½`, and its trace is
-    /// no more than `e^{4 noise}` times as large there.
+    /// `½ ‖f − y‖²`, which is never saturated.
+    fn squared(f: &Array1<f64>, y: Array1<f64>) -> Prediction {
+        let r = f - &y;
+        Prediction {
+            loss: 0.5 * r.dot(&r),
+            p: Array1::zeros(0),
+            s: Array2::eye(f.len()),
+            doubt: 1.0,
+            missing: 1.0,
+            direction: r.clone(),
+            steepest: 1.0,
+            r,
+        }
+    }
+
+    /// How much the residual changes at most when the logits move by up to `noise`, relative to that: for classes `‖S‖ ≤ ½`, and
+    /// its trace is no more than `e^{4 noise}` times as large there.
     pub(super) fn steepness(&self, noise: f64) -> f64 {
         let near = self.s.diag().sum() * (4.0 * noise).exp();
-        near.min(0.5)
+        near.min(self.steepest)
     }
 
     fn softmax(f: &Array1<f64>, label: usize) -> Prediction {
@@ -66,6 +95,7 @@ impl Prediction {
             doubt: others(top),
             missing: others(label),
             direction: direction(f, label),
+            steepest: 0.5,
             p,
             r,
             s,

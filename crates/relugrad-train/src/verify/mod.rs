@@ -35,6 +35,8 @@ pub struct Choices {
     pub seed: u64,
     /// CURE's step `h` across regions, in input units.
     pub cure_step: f64,
+    /// The loss; none for squared error of values, and for classes the logistic loss of one logit or softmax cross-entropy.
+    pub loss: Option<Loss>,
 }
 
 impl Default for Choices {
@@ -42,6 +44,7 @@ impl Default for Choices {
         Choices {
             seed: 0,
             cure_step: 1.5,
+            loss: None,
         }
     }
 }
@@ -53,7 +56,7 @@ struct Findings {
     saturated: bool,
 }
 
-/// Checks all statements on a network, with softmax cross-entropy or, for one logit, the logistic loss.
+/// Checks all statements on a network with a built-in loss; those that are about another loss say so.
 ///
 /// `claims` are the derivatives that are checked; pass the network itself for the engine's. After each sample `go_on`
 /// hears that one more is done, from any thread; if it says `false` the rest is left out and the report says so.
@@ -91,10 +94,12 @@ pub fn verify_while<T: Scalar>(
     go_on: GoOn,
 ) -> Result<Report> {
     check(samples, choices)?;
-    let loss = match network.outputs() {
-        1 => Loss::Logistic,
-        _ => Loss::softmax_cross_entropy(),
-    };
+    let (kind, outputs) = (samples.truth.kind(), network.outputs());
+    let loss = choices
+        .loss
+        .unwrap_or_else(|| Loss::for_targets(kind, outputs));
+    loss.check(kind, outputs)?;
+    check_loss(&loss)?;
     let subject = Subject {
         network,
         claims,
@@ -104,9 +109,9 @@ pub fn verify_while<T: Scalar>(
     };
     let statements = statements::all::<T>();
     let find = |sample: usize| -> Result<Option<Findings>> {
-        let (x, label) = (samples.images.row(sample), samples.labels[sample]);
+        let (x, truth) = (samples.images.row(sample), samples.truth.select(&[sample]));
         let found = ask(go_on)
-            .and_then(|()| Point::new(&subject, sample, x, label))
+            .and_then(|()| Point::new(&subject, sample, x, truth))
             .and_then(|point| findings(&point, &statements, go_on));
         let found = unless_stopped(found).map_err(|source| Error::Sample { sample, source })?;
         found.iter().for_each(|_| progress());
@@ -132,6 +137,22 @@ fn check_samples<T: Scalar>(samples: &Samples<T>) -> Result<()> {
     }
 }
 
+/// Refuses losses that the statements have no textbook formulas of.
+fn check_loss(loss: &Loss) -> Result<()> {
+    let problem = match loss {
+        Loss::SoftmaxCrossEntropy { label_smoothing } if *label_smoothing != 0.0 => {
+            "the statements are about labels that are certain; leave label-smoothing out"
+        }
+        Loss::Own(_) => {
+            "the statements are about built-in losses; verify_penalty checks gradients with any loss"
+        }
+        Loss::SoftmaxCrossEntropy { .. } | Loss::Logistic | Loss::SquaredError => return Ok(()),
+    };
+    Err(Error::Data {
+        problem: problem.to_owned(),
+    })
+}
+
 fn check<T: Scalar>(samples: &Samples<T>, choices: &Choices) -> Result<()> {
     check_samples(samples)?;
     if choices.cure_step.is_finite() && choices.cure_step > 0.0 {
@@ -150,8 +171,8 @@ fn findings<T: Scalar>(
     go_on: GoOn,
 ) -> relugrad::Result<Findings> {
     let applies = |statement: &&Statement<T>| {
-        let network = point.subject.network;
-        statement.scope.excludes(network).is_none()
+        let Subject { network, loss, .. } = point.subject;
+        statement.scope.excludes(network, loss).is_none()
     };
     let checks = statements.iter().filter(applies);
     Ok(Findings {
@@ -197,7 +218,7 @@ fn summary<T: Scalar>(
     let mut place = 0;
     let outcomes = statements.iter().map(|statement| {
         let tolerance = statement.tolerance * rounding;
-        if let Some(reason) = statement.scope.excludes(subject.network) {
+        if let Some(reason) = statement.scope.excludes(subject.network, &subject.loss) {
             return Outcome::not_about(statement.theorem, statement.text, tolerance, reason);
         }
         let mut tally = Tally::default();

@@ -116,8 +116,8 @@ pub fn verify_penalty(
     let at = |sample: usize| {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(sample as u64);
-        let (x, label) = (samples.images.row(sample), samples.labels[sample]);
-        let found = subject.errors(x, label, &mut random);
+        let (x, targets) = samples.sample(sample);
+        let found = subject.errors(x, &targets, &mut random);
         found.map_err(|source| Error::Sample { sample, source })
     };
     let found: Vec<Vec<Option<f64>>> = (0..samples.len())
@@ -180,18 +180,15 @@ impl Subject<'_> {
     /// The error of each statement at a sample, in units of what is allowed.
     fn errors(
         &self,
-        x: ArrayView1<f64>,
-        label: usize,
+        x: ArrayView2<f64>,
+        targets: &Targets<f64>,
         random: &mut ChaCha8Rng,
     ) -> relugrad::Result<Vec<Option<f64>>> {
-        let x = x.insert_axis(Axis(0));
-        let labels = [label];
-        let targets = Targets::Classes(&labels);
-        let mut errors = vec![self.gradient_error(x, &targets, random)?];
+        let mut errors = vec![self.gradient_error(x, targets, random)?];
         let trace = self.network.trace(x)?;
         let (f, j) = (trace.logits().row(0).to_vec(), trace.jacobian()?);
         let j = j.index_axis(Axis(0), 0);
-        let at = |f: &[f64], j: ArrayView2<f64>| self.penalty.value_at(self.loss, &targets, f, j);
+        let at = |f: &[f64], j: ArrayView2<f64>| self.penalty.value_at(self.loss, targets, f, j);
         let value = at(&f, j)?;
         let promises = self.penalty.promises();
         let size = (j.iter().map(|x| x * x).sum::<f64>() / j.len() as f64).sqrt();

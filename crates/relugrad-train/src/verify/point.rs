@@ -10,6 +10,7 @@ use relugrad::{ActivationPattern, Error, Loss, Network, Node, PathSums, Penalty,
 
 use super::derivatives::Derivatives;
 use super::logits::Prediction;
+use crate::data::Truth;
 
 /// A network and what is claimed of its derivatives.
 pub(super) struct Subject<'a, T> {
@@ -24,7 +25,7 @@ pub(super) struct Subject<'a, T> {
 pub(super) struct Point<'a, T> {
     pub(super) subject: &'a Subject<'a, T>,
     pub(super) x: ArrayView1<'a, T>,
-    pub(super) label: usize,
+    pub(super) truth: Truth<T>,
     /// Which sample it is; seeds its random numbers.
     index: usize,
     /// The logits, by the network's forward pass.
@@ -140,15 +141,17 @@ impl<'a, T: Scalar> Point<'a, T> {
         subject: &'a Subject<'a, T>,
         index: usize,
         x: ArrayView1<'a, T>,
-        label: usize,
+        truth: Truth<T>,
     ) -> Result<Point<'a, T>> {
         let trace = subject.network.trace(x.insert_axis(Axis(0)))?;
         let f = wide(trace.logits().iter().copied());
         let j = subject.claims.jacobian(x)?.mapv(Scalar::into_f64);
-        let g = subject.claims.input_gradient(x, &subject.loss, label)?;
+        let g = subject
+            .claims
+            .input_gradient(x, &subject.loss, &truth.targets())?;
         let margins = subject.claims.margins(x)?;
         Ok(Point {
-            at: Prediction::new(&subject.loss, &f, label),
+            at: Prediction::new(&subject.loss, &f, &truth.cast()).expect("the loss was checked"),
             gram: j.dot(&j.t()),
             g: wide(g),
             margins: (
@@ -161,7 +164,7 @@ impl<'a, T: Scalar> Point<'a, T> {
             sums: OnceCell::new(),
             subject,
             x,
-            label,
+            truth,
             index,
             f,
             j,
@@ -173,6 +176,17 @@ impl<'a, T: Scalar> Point<'a, T> {
         self.f.len()
     }
 
+    /// What follows from other logits.
+    pub(super) fn predict(&self, f: &Array1<f64>) -> Prediction {
+        let found = Prediction::new(&self.subject.loss, f, &self.truth.cast());
+        found.expect("the loss was checked")
+    }
+
+    /// Its class; statements about classes are checked only where there are some.
+    pub(super) fn label(&self) -> usize {
+        self.truth.labels()[0]
+    }
+
     pub(super) fn claims(&self) -> &dyn Derivatives<T> {
         self.subject.claims
     }
@@ -180,7 +194,8 @@ impl<'a, T: Scalar> Point<'a, T> {
     /// The claimed value of a penalty.
     pub(super) fn penalty(&self, penalty: &Penalty) -> Result<f64> {
         let loss = &self.subject.loss;
-        self.claims().penalty(self.x, loss, self.label, penalty)
+        let targets = self.truth.targets();
+        self.claims().penalty(self.x, loss, &targets, penalty)
     }
 
     /// Calls `check` with sizes that are sums over all paths, to which rounding is proportional where digits cancel.

@@ -3,7 +3,7 @@
 use ndarray::{Array1, Array2};
 use relugrad::{Penalty, Result, Scalar};
 
-use super::super::logits::{Prediction, divergence, likeliest};
+use super::super::logits::{divergence, likeliest};
 use super::super::point::{Moved, Point, norm};
 use super::curvature::psi;
 use super::{Check, Scope, Statement, excess, relative, worst};
@@ -134,8 +134,8 @@ fn sphere<T: Scalar>(at: &Point<T>, name: &str) -> Result<Option<(f64, Vec<Moved
     )))
 }
 
-fn loss_at<T>(at: &Point<T>, f: &Array1<f64>) -> f64 {
-    Prediction::new(&at.subject.loss, f, at.label).loss
+fn loss_at<T: Scalar>(at: &Point<T>, f: &Array1<f64>) -> f64 {
+    at.predict(f).loss
 }
 
 fn tangent_and_divergence<T: Scalar>(at: &Point<T>) -> Result<Check> {

@@ -1,9 +1,8 @@
 //! T53 and T54: CURE in a region and across regions.
 
 use ndarray::{Array1, Axis};
-use relugrad::{Direction, PathSums, Penalty, Piece, Result, Scalar, Targets, gradient_change};
+use relugrad::{Direction, PathSums, Penalty, Piece, Result, Scalar, gradient_change};
 
-use super::super::logits::Prediction;
 use super::super::point::{Point, narrow, norm, smallest, wide};
 use super::{Check, Scope, Statement, relative, worst};
 
@@ -41,7 +40,7 @@ fn in_a_region<T: Scalar>(at: &Point<T>) -> Result<Check> {
         direction: Direction::Gradient { held: false },
     };
     let f = &at.f + &(h * at.j.dot(&z));
-    let there = Prediction::new(&at.subject.loss, &f, at.label);
+    let there = at.predict(&f);
     let change = at.j.t().dot(&(&there.r - &at.at.r));
     let found = at.penalty(&cure)?;
     let size = at.jacobian_size();
@@ -68,8 +67,11 @@ fn across_regions<T: Scalar>(at: &Point<T>) -> Result<Check> {
         return Ok(Check::Rejected);
     }
     let pieces = at.claims().pieces(at.x, way.view(), h)?;
-    let change = gradient_change(&pieces, loss, &Targets::Classes(&[at.label]))?;
-    let there = wide(at.claims().input_gradient(end.x.view(), loss, at.label)?);
+    let change = gradient_change(&pieces, loss, &at.truth.targets())?;
+    let there = wide(
+        at.claims()
+            .input_gradient(end.x.view(), loss, &at.truth.targets())?,
+    );
     let explained = wide(change.smooth) + wide(change.kinks);
     let cure = Penalty::Cure {
         step: h,
@@ -147,7 +149,7 @@ fn way_size<T: Scalar>(at: &Point<T>, pieces: &[Piece<T>], paths: Option<&[PathS
     for piece in pieces {
         let j = norm(&wide(piece.jacobian.iter().copied()));
         for f in [&piece.logits_start, &piece.logits_end] {
-            let there = Prediction::new(&at.subject.loss, &wide(f.iter().copied()), at.label);
+            let there = at.predict(&wide(f.iter().copied()));
             let residual = norm(&there.r);
             largest = largest.max(residual);
             products += j * (residual + there.steepness(ACROSS * at.rounding * logits) * logits);

@@ -1,6 +1,6 @@
 //! T33 to T41: the curvature of the loss.
 
-use relugrad::{Loss, Penalty, Result, Scalar};
+use relugrad::{Loss, Penalty, Result, Scalar, Targets};
 
 use super::super::logits::divergence;
 use super::super::point::{Point, largest_eigenvalue, narrow, norm, wide};
@@ -70,7 +70,10 @@ pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
 fn expected_gradient<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let (mut mean, loss) = (0.0, &at.subject.loss);
     for (label, p) in at.at.p.iter().enumerate() {
-        let g = wide(at.claims().input_gradient(at.x, loss, label)?);
+        let g = wide(
+            at.claims()
+                .input_gradient(at.x, loss, &Targets::Classes(&[label]))?,
+        );
         mean += p * norm(&g).powi(2);
     }
     let found = at.penalty(&Penalty::CurvatureTrace)?;
@@ -120,7 +123,10 @@ fn rank<T: Scalar>(at: &Point<T>) -> Result<Check> {
 
 /// `‖H‖₂`, `‖H‖_F`, `tr H`; none of them depends on the label.
 fn sizes<T: Scalar>(at: &Point<T>, loss: &Loss) -> Result<[f64; 3]> {
-    let penalty = |penalty| at.claims().penalty(at.x, loss, 0, &penalty);
+    let penalty = |penalty| {
+        at.claims()
+            .penalty(at.x, loss, &Targets::Classes(&[0]), &penalty)
+    };
     Ok([
         penalty(Penalty::CurvatureSpectral)?,
         penalty(Penalty::CurvatureFrobenius)?.max(0.0).sqrt(),

@@ -54,8 +54,8 @@ pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
 }
 
 /// `Σ p_k ‖J_k − J_y‖²`.
-fn squared_differences<T>(at: &Point<T>) -> f64 {
-    let label = at.j.row(at.label);
+fn squared_differences<T: Scalar>(at: &Point<T>) -> f64 {
+    let label = at.j.row(at.label());
     let terms = at.j.rows().into_iter().zip(&at.at.p);
     terms
         .map(|(row, p)| p * norm(&(&row - &label)).powi(2))
@@ -72,7 +72,7 @@ fn mean_difference<T: Scalar>(at: &Point<T>) -> Result<Check> {
 }
 
 fn average<T: Scalar>(at: &Point<T>) -> Result<Check> {
-    let label = at.j.row(at.label);
+    let label = at.j.row(at.label());
     let mut mean = Array1::zeros(at.x.len());
     for (row, &p) in at.j.rows().into_iter().zip(&at.at.p) {
         mean.scaled_add(p, &(&row - &label));
@@ -98,7 +98,7 @@ fn residual_bound<T: Scalar>(at: &Point<T>) -> Result<Check> {
 
 /// Rejected where the label is certain to the last bit, and the odds are infinite.
 fn odds<T: Scalar>(at: &Point<T>) -> Result<Check> {
-    let odds = at.at.p[at.label] / at.at.missing;
+    let odds = at.at.p[at.label()] / at.at.missing;
     if !odds.is_finite() {
         return Ok(Check::Rejected);
     }

@@ -10,7 +10,7 @@ mod region;
 mod sweeps;
 mod table;
 
-use relugrad::{Network, Node, Result, Scalar};
+use relugrad::{Loss, Network, Node, Result, Scalar};
 
 use super::point::Point;
 
@@ -46,8 +46,35 @@ pub(super) enum Scope {
 }
 
 impl Scope {
-    /// Why the statement says nothing about a network, if so.
-    pub(super) fn excludes<T: Scalar>(self, network: &Network<T>) -> Option<&'static str> {
+    /// Why the statement says nothing about a network with a loss, if so.
+    pub(super) fn excludes<T: Scalar>(
+        self,
+        network: &Network<T>,
+        loss: &Loss,
+    ) -> Option<&'static str> {
+        let about = match self {
+            Scope::Softmax | Scope::TwoLogits | Scope::GatesSoftmax if network.outputs() > 1 => {
+                Some((
+                    matches!(loss, Loss::SoftmaxCrossEntropy { .. }),
+                    "is about softmax cross-entropy",
+                ))
+            }
+            Scope::OneLogit => {
+                let logistic = matches!(loss, Loss::Logistic) || network.outputs() > 1;
+                Some((logistic, "is about the logistic loss"))
+            }
+            Scope::Any
+            | Scope::Softmax
+            | Scope::TwoLogits
+            | Scope::Gates
+            | Scope::GatesSoftmax
+            | Scope::NoBiases
+            | Scope::Biases
+            | Scope::Chain => None,
+        };
+        if let Some((false, reason)) = about {
+            return Some(reason);
+        }
         let (k, gates) = (network.outputs(), network.gates() > 0);
         let biases = !network.is_homogeneous();
         let read: Vec<_> = network.nodes().iter().flat_map(Node::inputs).collect();
