@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
-use relugrad::{Penalty, Route};
+use relugrad::{Penalty, SweepStrategy};
 use relugrad_tests::cases::{Case, Losses, Shapes};
 use relugrad_tests::matrix::{multiple, norm, product, scaled, unit};
 use relugrad_tests::parameter::{along, penalty_gradient, penalty_slope};
@@ -37,7 +37,7 @@ fn a_gradient_wrong_by_a_thousandth_fails() {
     property(
         (cases(), prop::sample::select(penalties.to_vec())),
         |(case, penalty), _| {
-            let exact = penalty_gradient(&case, &penalty, Route::Fewest);
+            let exact = penalty_gradient(&case, &penalty, SweepStrategy::Fewest);
             prop_assume!(norm(&exact) > 0.0);
             let direction = unit(&exact);
             let right = error_along(&case, &penalty, &exact, &direction);
@@ -58,7 +58,7 @@ fn a_gradient_wrong_by_a_thousandth_fails() {
 #[test]
 fn one_wrong_sign_fails() {
     property(cases(), |case, _| {
-        let exact = penalty_gradient(&case, &Penalty::Jacobian, Route::Fewest);
+        let exact = penalty_gradient(&case, &Penalty::Jacobian, SweepStrategy::Fewest);
         prop_assume!(norm(&exact) > 0.0);
         let largest = (0..exact.len()).max_by(|&i, &j| exact[i].abs().total_cmp(&exact[j].abs()));
         let mut wrong = exact.clone();
@@ -80,7 +80,7 @@ fn a_forgotten_logit_part_fails() {
         let wrong = crate::gram_form::row_form(&case, |_| {
             multiple(2.0, &product(&at.loss.hessian, &at.jacobian))
         });
-        let exact = penalty_gradient(&case, &Penalty::CurvatureTrace, Route::Fewest);
+        let exact = penalty_gradient(&case, &Penalty::CurvatureTrace, SweepStrategy::Fewest);
         prop_assume!(relative_error(&wrong, &exact) > 1e-3);
         let difference: Vec<f64> = wrong.iter().zip(&exact).map(|(a, b)| a - b).collect();
         let error = error_along(&case, &Penalty::CurvatureTrace, &wrong, &unit(&difference));
@@ -99,7 +99,7 @@ fn the_logit_part_is_seldom_negligible() {
         let wrong = crate::gram_form::row_form(&case, |_| {
             multiple(2.0, &product(&at.loss.hessian, &at.jacobian))
         });
-        let exact = penalty_gradient(&case, &Penalty::CurvatureTrace, Route::Fewest);
+        let exact = penalty_gradient(&case, &Penalty::CurvatureTrace, SweepStrategy::Fewest);
         seen.set(seen.get() + u32::from(relative_error(&wrong, &exact) > 1e-3));
         Ok(())
     });

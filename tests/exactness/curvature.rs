@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, Axis};
 use proptest::prelude::*;
-use relugrad::{FiniteDifference, Penalty, Route};
+use relugrad::{FiniteDifference, Penalty, SweepStrategy};
 use relugrad_tests::cases::{Case, Shapes};
 use relugrad_tests::difference::{derivative, holding_step};
 use relugrad_tests::graph::array;
@@ -264,7 +264,7 @@ fn curvature_penalties_are_the_reported_norms() {
             (0..case.inputs.len()).map(|i| sizes(&case, &case.derivatives(i).loss).curvature());
         let scale = scales.fold(0.0, f64::max);
         for (penalty, expected) in norms {
-            let objective = case.objective(&penalty, Route::Fewest);
+            let objective = case.objective(&penalty, SweepStrategy::Fewest);
             let found = objective
                 .value(&network, case.batch().view(), &case.owned.view())
                 .unwrap();

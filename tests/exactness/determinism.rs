@@ -259,7 +259,7 @@ fn networks_without_parameters_have_empty_gradients() {
                 let objective = Objective::new(Loss::softmax_cross_entropy())
                     .with(penalty.clone(), 1.0)
                     .unwrap()
-                    .route(route);
+                    .with_strategy(route);
                 let targets = Targets::Classes(&[0, 2]);
                 let found = objective.gradient(&network, inputs.view(), &targets);
                 let (evaluation, gradient) = found.unwrap();

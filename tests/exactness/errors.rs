@@ -289,7 +289,7 @@ fn certain_predictions_have_finite_penalties() {
             return Ok(());
         };
         for penalty in crate::values::penalties() {
-            let objective = case.objective(&penalty, relugrad::Route::Fewest);
+            let objective = case.objective(&penalty, relugrad::SweepStrategy::Fewest);
             let found =
                 objective.gradient(&case.network(), case.batch().view(), &case.owned.view());
             let (evaluation, gradient) =

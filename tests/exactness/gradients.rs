@@ -5,7 +5,7 @@
 //! where a singular value is zero (nuclear norm).
 
 use proptest::prelude::*;
-use relugrad::{Direction, FiniteDifference, Hinge, Norm, Objective, Penalty, Route};
+use relugrad::{Direction, FiniteDifference, Hinge, Norm, Objective, Penalty, SweepStrategy};
 use relugrad_tests::cases::{Case, Shapes};
 use relugrad_tests::difference::holding_step;
 use relugrad_tests::matrix::{add, eigen, flatten, norm, scaled, singular_values, unit};
@@ -41,8 +41,12 @@ fn smooth(case: &Case, penalty: &Penalty) -> bool {
 /// Checks the gradient along a random direction and along itself, by all routes.
 fn check(case: &Case, penalty: &Penalty, residual: &Residual) -> Result<(), TestCaseError> {
     prop_assume!(smooth(case, penalty));
-    let gradient = penalty_gradient(case, penalty, Route::Fewest);
-    let others = [Route::AllRows, Route::FirstLayerGram, Route::SubsetSums];
+    let gradient = penalty_gradient(case, penalty, SweepStrategy::Fewest);
+    let others = [
+        SweepStrategy::AllRows,
+        SweepStrategy::FirstLayerGram,
+        SweepStrategy::FourRussians,
+    ];
     let others = others.map(|route| penalty_gradient(case, penalty, route));
     let length = norm(&gradient);
     let random = unit(&entries(gradient.len(), 1.0, &mut case.random()));
@@ -271,7 +275,7 @@ fn whole_gradients_of_small_networks() {
             })
         });
         prop_assume!(step.is_some());
-        let exact = penalty_gradient(&case, &penalty, Route::Fewest);
+        let exact = penalty_gradient(&case, &penalty, SweepStrategy::Fewest);
         let estimates =
             [1.0, 2.0].map(|factor| whole_difference(&case, &penalty, factor * step.unwrap()));
         prop_assume!(relative_error(&estimates[0], &estimates[1]) <= GRADIENT);
@@ -288,9 +292,11 @@ fn whole_gradients_of_small_networks() {
 fn whole_difference(case: &Case, penalty: &Penalty, step: f64) -> Vec<f64> {
     let central = FiniteDifference::central(step).unwrap();
     let (network, batch) = (case.network(), case.batch());
-    let value =
-        case.objective(penalty, Route::AllRows)
-            .value(&network, batch.view(), &case.owned.view());
+    let value = case.objective(penalty, SweepStrategy::AllRows).value(
+        &network,
+        batch.view(),
+        &case.owned.view(),
+    );
     let weight = (1.0 / value.unwrap().penalties[0]).clamp(1.0, 1e280);
     let difference = |objective: &Objective| {
         let found =
@@ -362,7 +368,7 @@ fn parameter_size(case: &Case) -> f64 {
 fn cure_of_step_zero_is_zero() {
     property(Shapes::any().cases(), |case, residual| {
         let penalty = cure(0.0, Direction::Sign);
-        let objective = case.objective(&penalty, Route::Fewest);
+        let objective = case.objective(&penalty, SweepStrategy::Fewest);
         let found = objective.gradient(&case.network(), case.batch().view(), &case.owned.view());
         let (evaluation, gradient) = found.unwrap();
         let loss = Objective::new(case.loss);

@@ -6,7 +6,7 @@
 use ndarray::{Array2, Array3};
 use proptest::prop_assume;
 use proptest::test_runner::TestCaseResult;
-use relugrad::{Cotangents, Penalty, Route, Seeds, Tangents};
+use relugrad::{Cotangents, Penalty, Seeds, SweepStrategy, Tangents};
 use relugrad_tests::cases::{Case, Losses, ROUTES, Shapes};
 use relugrad_tests::graph::array;
 use relugrad_tests::matrix::{
@@ -125,7 +125,7 @@ fn curvature_trace_of_softmax_has_a_row_and_a_logit_part() {
         for i in 0..case.inputs.len() {
             expected = add(&expected, share, &logit_part(&case, i));
         }
-        let found = penalty_gradient(&case, &Penalty::CurvatureTrace, Route::Fewest);
+        let found = penalty_gradient(&case, &Penalty::CurvatureTrace, SweepStrategy::Fewest);
         let at = (0..case.inputs.len()).map(|i| case.derivatives(i));
         let largest = at.map(|at| trace(&at.hessian())).fold(0.0, f64::max);
         prop_assume!(largest > 1e-4 * case.sizes().1.powi(2));

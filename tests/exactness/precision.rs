@@ -134,7 +134,7 @@ fn penalties_and_gradients_agree_to_single_rounding() {
     property(strategy, |(case, penalty), residual| {
         let case = rounded(case);
         prop_assume!(case.distance_from_kinks() > 1e-4 && well_conditioned(&case, &penalty));
-        let objective = case.objective(&penalty, case.route());
+        let objective = case.objective(&penalty, case.strategy());
         let (wide, narrow) = (
             gradient::<f64>(&case, &objective),
             gradient::<f32>(&case, &objective),

@@ -2,7 +2,7 @@
 
 use ndarray::Array2;
 use proptest::prelude::*;
-use relugrad::{Loss, Objective, Penalty, Route, Targets};
+use relugrad::{Loss, Objective, Penalty, SweepStrategy, Targets};
 use relugrad_tests::cases::{Case, Shapes};
 use relugrad_tests::matrix::{add, norm, scaled};
 use relugrad_tests::parameter::penalty_gradient;
@@ -34,10 +34,10 @@ fn penalties_together_are_the_sum_of_single_ones() {
             for (i, penalty) in penalties.iter().enumerate() {
                 let lambda = 0.25 + 0.5 * i as f64;
                 together = together.with(penalty.clone(), lambda).unwrap();
-                let gradient = penalty_gradient(&case, penalty, Route::AllRows);
+                let gradient = penalty_gradient(&case, penalty, SweepStrategy::AllRows);
                 sum = add(&sum, lambda, &gradient);
                 size += lambda * norm(&gradient);
-                values.push(evaluate(&case, &case.objective(penalty, Route::AllRows)).0[0]);
+                values.push(evaluate(&case, &case.objective(penalty, SweepStrategy::AllRows)).0[0]);
             }
             let (found, gradient) = evaluate(&case, &together);
             for (i, penalty) in penalties.iter().enumerate() {
@@ -93,7 +93,11 @@ fn a_penalty_of_weight_zero_is_reported_and_changes_nothing() {
         }
         let (values, gradient) = evaluate(&case, &objective);
         prop_assert_eq!(gradient, plain);
-        let alone = evaluate(&case, &case.objective(&Penalty::Jacobian, Route::AllRows)).0;
+        let alone = evaluate(
+            &case,
+            &case.objective(&Penalty::Jacobian, SweepStrategy::AllRows),
+        )
+        .0;
         prop_assert!((values[1] - alone[0]).abs() <= 1e-12 * alone[0]);
         Ok(())
     });
@@ -112,7 +116,7 @@ fn a_batch_is_the_mean_of_its_samples() {
     property(
         (shapes.cases(), prop::sample::select(penalties)),
         |(case, penalty), residual| {
-            let objective = case.objective(&penalty, Route::Fewest);
+            let objective = case.objective(&penalty, SweepStrategy::Fewest);
             let (_, whole) = evaluate(&case, &objective);
             let (mut sum, mut size) = (vec![0.0; whole.len()], 0.0);
             let share = 1.0 / case.inputs.len() as f64;
@@ -151,7 +155,7 @@ fn draws_of_the_projected_penalty_repeat() {
             rows: 2,
             seed: case.seed,
         };
-        let mut objective = case.objective(&penalty, Route::Fewest);
+        let mut objective = case.objective(&penalty, SweepStrategy::Fewest);
         let first = evaluate(&case, &objective);
         objective.set_draw(1);
         let second = evaluate(&case, &objective);
@@ -172,8 +176,8 @@ fn both_routes_have_the_same_value_and_gradient() {
     let penalties = prop::sample::select(crate::values::penalties());
     property((shapes.cases(), penalties), |(case, penalty), residual| {
         prop_assume!(well_conditioned(&case, &penalty));
-        let few = evaluate(&case, &case.objective(&penalty, Route::Fewest));
-        let all = evaluate(&case, &case.objective(&penalty, Route::AllRows));
+        let few = evaluate(&case, &case.objective(&penalty, SweepStrategy::Fewest));
+        let all = evaluate(&case, &case.objective(&penalty, SweepStrategy::AllRows));
         residual.equal(
             "value",
             (few.0[0], all.0[0]),

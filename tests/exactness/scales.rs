@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use relugrad::{
     Builder, Direction, Error, FiniteDifference, Gate, Hinge, Loss, Mlp, Network, Norm, Objective,
-    Penalty, Route, Scalar, Targets,
+    Penalty, Scalar, SweepStrategy, Targets,
 };
 use relugrad_tests::cases::ROUTES;
 use relugrad_tests::run::property;
@@ -24,7 +24,7 @@ struct Scaled {
     labels: Vec<usize>,
     /// Of the inputs and of each layer.
     powers: Vec<i32>,
-    route: Route,
+    route: SweepStrategy,
 }
 
 /// Powers from −100 to 100; for `balanced` ones their sum is 0, so that the logits are those of the plain network.
@@ -184,7 +184,7 @@ fn evaluate<T: Scalar>(
     let objective = Objective::new(Loss::softmax_cross_entropy())
         .with(penalty.clone(), 1.0)?
         .penalties_only()
-        .route(case.route);
+        .with_strategy(case.route);
     let targets = Targets::Classes(&case.labels);
     let (evaluation, gradient) = objective.gradient(network, inputs.view(), &targets)?;
     assert!(
@@ -379,7 +379,7 @@ fn fourth_powers_that_underflow_are_right() {
         inputs: ndarray::array![[1.786]],
         labels: vec![0],
         powers: vec![32, -25, 6, -13],
-        route: Route::FirstLayerGram,
+        route: SweepStrategy::FirstLayerGram,
     };
     let mut tally = Tally::default();
     check::<f32>(&case, false, &mut tally).unwrap();

@@ -1,7 +1,7 @@
 //! The value of every penalty against its definition.
 
 use proptest::prelude::*;
-use relugrad::{Direction, Objective, Penalty, Route};
+use relugrad::{Direction, Objective, Penalty, SweepStrategy};
 use relugrad_tests::cases::{Case, ROUTES, Shapes};
 use relugrad_tests::geometry::{boundaries, hyperplanes};
 use relugrad_tests::matrix::{frobenius, norm};
@@ -164,7 +164,7 @@ fn geometric_penalties_equal_their_definitions() {
             second_points_are_regular(&Penalty::Cure { step, direction }, &case)
         });
         prop_assume!(steep && regular);
-        let objective = case.objective(&penalty, Route::Fewest);
+        let objective = case.objective(&penalty, SweepStrategy::Fewest);
         let (network, batch) = (case.network(), case.batch());
         let found = objective
             .value(&network, batch.view(), &case.owned.view())

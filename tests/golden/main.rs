@@ -1,7 +1,7 @@
 //! Every path of the engine on the golden cases of an independent program.
 
 use ndarray::{Array3, s};
-use relugrad::{Network, Objective, Penalty, Route, Scalar};
+use relugrad::{Network, Objective, Penalty, Scalar, SweepStrategy};
 use relugrad_tests::golden::{Case, cases};
 use relugrad_tests::tolerance::{distance, relative_error};
 
@@ -105,11 +105,11 @@ fn gradient<T: Scalar>(case: &Case, objective: &Objective) -> (relugrad::Evaluat
     (evaluation, doubles(gradient.values()))
 }
 
-fn penalties<T: Scalar>(case: &Case, route: Route) {
+fn penalties<T: Scalar>(case: &Case, route: SweepStrategy) {
     check::<T>(case, "loss_gradient", &loss_gradient::<T>(case));
     for expected in case.penalties() {
         let penalty = expected.penalty;
-        let objective = Objective::new(case.loss()).route(route);
+        let objective = Objective::new(case.loss()).with_strategy(route);
         let (evaluation, total) =
             gradient::<T>(case, &objective.with(penalty.clone(), 1.0).unwrap());
         let bound = tolerance::<T>(&penalty);
@@ -139,35 +139,35 @@ fn penalties<T: Scalar>(case: &Case, route: Route) {
 fn penalties_with_the_fewest_rows() {
     cases()
         .iter()
-        .for_each(|case| penalties::<f64>(case, Route::Fewest));
+        .for_each(|case| penalties::<f64>(case, SweepStrategy::Fewest));
 }
 
 #[test]
 fn penalties_with_all_rows() {
     cases()
         .iter()
-        .for_each(|case| penalties::<f64>(case, Route::AllRows));
+        .for_each(|case| penalties::<f64>(case, SweepStrategy::AllRows));
 }
 
 #[test]
 fn penalties_without_the_jacobian() {
     cases()
         .iter()
-        .for_each(|case| penalties::<f64>(case, Route::FirstLayerGram));
+        .for_each(|case| penalties::<f64>(case, SweepStrategy::FirstLayerGram));
 }
 
 #[test]
 fn penalties_through_subset_sums() {
     cases()
         .iter()
-        .for_each(|case| penalties::<f64>(case, Route::SubsetSums));
+        .for_each(|case| penalties::<f64>(case, SweepStrategy::FourRussians));
 }
 
 #[test]
 fn penalties_in_f32() {
     cases()
         .iter()
-        .for_each(|case| penalties::<f32>(case, Route::Fewest));
+        .for_each(|case| penalties::<f32>(case, SweepStrategy::Fewest));
 }
 
 /// All penalties of a case in one objective: what they share must not change any of them.

@@ -4,7 +4,7 @@ use ndarray::Array2;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use relugrad::{Loss, Network, Objective, Penalty, Route};
+use relugrad::{Loss, Network, Objective, Penalty, SweepStrategy};
 
 use crate::golden::OwnedTargets;
 use crate::graph::{Graph, Op, array};
@@ -301,13 +301,13 @@ impl Case {
     }
 
     /// The route by which the engine is held to theorems at this case; of many cases all are.
-    pub fn route(&self) -> Route {
-        route(self.seed)
+    pub fn strategy(&self) -> SweepStrategy {
+        strategy(self.seed)
     }
 
     /// An objective of one penalty with weight 1.
-    pub fn objective(&self, penalty: &Penalty, route: Route) -> Objective {
-        let objective = Objective::new(self.loss).route(route);
+    pub fn objective(&self, penalty: &Penalty, route: SweepStrategy) -> Objective {
+        let objective = Objective::new(self.loss).with_strategy(route);
         objective
             .with(penalty.clone(), 1.0)
             .expect("the options are in range")
@@ -315,15 +315,15 @@ impl Case {
 }
 
 /// Every route that an objective can be told to take.
-pub const ROUTES: [Route; 4] = [
-    Route::Fewest,
-    Route::AllRows,
-    Route::FirstLayerGram,
-    Route::SubsetSums,
+pub const ROUTES: [SweepStrategy; 4] = [
+    SweepStrategy::Fewest,
+    SweepStrategy::AllRows,
+    SweepStrategy::FirstLayerGram,
+    SweepStrategy::FourRussians,
 ];
 
 /// One of them by a seed.
-pub fn route(seed: u64) -> Route {
+pub fn strategy(seed: u64) -> SweepStrategy {
     ROUTES[(seed % ROUTES.len() as u64) as usize]
 }
 

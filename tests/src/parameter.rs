@@ -1,7 +1,7 @@
 //! Parameter gradients of penalties, by the engine and by differences of the engine's values.
 
 use ndarray::Array2;
-use relugrad::{Direction, Network, Objective, Penalty, Route, Targets};
+use relugrad::{Direction, Network, Objective, Penalty, SweepStrategy, Targets};
 
 use crate::cases::Case;
 use crate::difference::{holding_step, slope};
@@ -14,7 +14,7 @@ use crate::penalty::{Derivatives, second_point};
 /// The gradient of the mean of a penalty alone.
 ///
 /// The engine returns it added to that of the loss. The weight is chosen so that neither hides the other.
-pub fn penalty_gradient(case: &Case, penalty: &Penalty, route: Route) -> Vec<f64> {
+pub fn penalty_gradient(case: &Case, penalty: &Penalty, route: SweepStrategy) -> Vec<f64> {
     let (network, batch) = (case.network(), case.batch());
     let gradient = |objective: &Objective| {
         let found = objective.gradient(&network, batch.view(), &case.owned.view());
@@ -23,7 +23,7 @@ pub fn penalty_gradient(case: &Case, penalty: &Penalty, route: Route) -> Vec<f64
     };
     let loss = gradient(&Objective::new(case.loss)).1;
     let with = |weight: f64| {
-        let objective = Objective::new(case.loss).route(route);
+        let objective = Objective::new(case.loss).with_strategy(route);
         let (evaluation, total) = gradient(&objective.with(penalty.clone(), weight).unwrap());
         let alone = scaled(1.0 / weight, &add(&total, -1.0, &loss));
         (evaluation.penalties[0], alone)
@@ -118,7 +118,7 @@ pub fn signature(case: &Case, graph: &Graph, penalty: &Penalty) -> Signature {
 /// A direction that is held constant is computed once, at the network of the case.
 pub fn penalty_value(case: &Case, penalty: &Penalty) -> impl Fn(&Network<f64>) -> f64 {
     let (batch, owned, loss) = (case.batch(), case.owned.clone(), case.loss);
-    let objective = case.objective(penalty, Route::AllRows);
+    let objective = case.objective(penalty, SweepStrategy::AllRows);
     let held = match penalty {
         Penalty::Cure { step, direction } if *direction == (Direction::Gradient { held: true }) => {
             Some(held_points(case, *step, *direction))

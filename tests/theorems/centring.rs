@@ -1,7 +1,7 @@
 //! T42 to T45: what softmax cannot see (`docs/theory.md`, section 7).
 
 use proptest::prelude::*;
-use relugrad::{Direction, Objective, Penalty, Route};
+use relugrad::{Direction, Objective, Penalty, SweepStrategy};
 use relugrad_tests::cases::Case;
 use relugrad_tests::graph::Op;
 use relugrad_tests::matrix::{
@@ -256,19 +256,22 @@ fn centred_seeds_carry_everything_that_sees_only_logit_differences() {
         Ok(())
     });
     property(labels(), |case, residual| {
-        let gradient = |route: Route| {
+        let gradient = |route: SweepStrategy| {
             let objective = Objective::new(case.loss)
                 .with(Penalty::CurvatureTrace, 1.0)
                 .unwrap();
             let objective = objective
                 .with(Penalty::CrossLipschitz, 0.1)
                 .unwrap()
-                .route(route);
+                .with_strategy(route);
             let found =
                 objective.gradient(&case.network(), case.batch().view(), &case.owned.view());
             found.unwrap().1.values().to_vec()
         };
-        let error = relative_error(&gradient(Route::Fewest), &gradient(Route::AllRows));
+        let error = relative_error(
+            &gradient(SweepStrategy::Fewest),
+            &gradient(SweepStrategy::AllRows),
+        );
         residual.within("gradient", error, 1.0, 1e5 * EPSILON)
     });
 }

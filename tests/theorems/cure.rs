@@ -300,7 +300,7 @@ fn gradient_of(test: &str, penalty: Penalty) {
     };
     let name = format!("{}::{test}", module_path!());
     named(&name, shapes.cases(), |case, residual| {
-        let gradient = penalty_gradient(&case, &penalty, case.route());
+        let gradient = penalty_gradient(&case, &penalty, case.strategy());
         let error = gradient_error(&case, &penalty, &gradient);
         prop_assume!(error.is_some());
         residual.within(penalty.name(), error.unwrap(), 1.0, GRADIENT)
@@ -323,9 +323,9 @@ fn counter_cure_gradient_with_the_direction_held_constant() {
         let held = penalty_gradient(
             &case,
             &cure(STEP, Direction::Gradient { held: true }),
-            case.route(),
+            case.strategy(),
         );
-        let exact = penalty_gradient(&case, &cure(STEP, ALONG), case.route());
+        let exact = penalty_gradient(&case, &cure(STEP, ALONG), case.strategy());
         let difference = add(&held, -1.0, &exact);
         prop_assume!(norm(&difference) > 1e-3 * norm(&exact));
         let direction = unit(&difference);

@@ -34,7 +34,7 @@ fn nearest() -> Penalty {
 
 /// The derivative of a penalty along a random direction equals differences.
 fn matches_differences(case: &Case, penalty: &Penalty) -> Result<Option<f64>, TestCaseError> {
-    let gradient = penalty_gradient(case, penalty, case.route());
+    let gradient = penalty_gradient(case, penalty, case.strategy());
     let direction = unit(&entries(gradient.len(), 1.0, &mut case.random()));
     let Some((found, error)) = penalty_slope(case, penalty, &direction) else {
         return Ok(None);
@@ -88,7 +88,7 @@ fn counter_kinks_of_cure_move_with_the_parameters() {
         if switches.is_empty() || norm(&sum) < 1e-2 {
             return Ok(());
         }
-        let exact = penalty_gradient(&case, &KINKS, case.route());
+        let exact = penalty_gradient(&case, &KINKS, case.strategy());
         let direction = unit(&exact);
         let z = step_direction(Direction::Sign, &case.derivatives(0).gradient);
         let pieces = pieces(&case.graph, x, &z, STEP);
@@ -140,7 +140,7 @@ fn counter_distance_to_a_hyperplane_turns_with_its_normal() {
         prop_assume!(!case.graph.has_offsets() && case.distance_from_kinks() > 1e-6);
         let near = hyperplanes(&case.graph, &case.inputs[0], Norm::L2);
         prop_assume!(near.first().is_some_and(|near| near.distance > 1e-6));
-        let gradient = penalty_gradient(&case, &nearest(), case.route());
+        let gradient = penalty_gradient(&case, &nearest(), case.strategy());
         let grow = case.graph.parameters();
         // With the normal held, the mean of hinges 1 − d/γ would lose d/γ for each weight matrix before the gate.
         let margin_alone = near[0].distance / 100.0;

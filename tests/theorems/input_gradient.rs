@@ -459,7 +459,7 @@ fn input_gradient_family_needs_one_row() {
             at.units,
         )?;
         prop_assume!(norm(&at.g) > 1e-3 * at.a * at.r_size && norm(&at.r) > 1e-6);
-        let found = penalty_gradient(&case, &penalty, case.route());
+        let found = penalty_gradient(&case, &penalty, case.strategy());
         residual.within(
             "gradient",
             relative_error(&found, &one_row(&at, &a, true)),
@@ -479,7 +479,7 @@ fn counter_input_gradient_family_needs_one_row() {
         prop_assume!(
             norm(&f_bar) > 1e-3 * norm(&at.g).powi(2) && at.generic() && norm(&at.g) > 1e-3 * at.a
         );
-        let exact = penalty_gradient(&case, &Penalty::InputGradient, case.route());
+        let exact = penalty_gradient(&case, &Penalty::InputGradient, case.strategy());
         prop_assert!(relative_error(&exact, &one_row(&at, &a, false)) > 1e-6);
         Ok(())
     });

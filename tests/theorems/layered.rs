@@ -2,7 +2,7 @@
 //! parameter gradients of all penalties against finite differences.
 
 use relugrad::{FiniteDifference, Loss, Objective, Penalty, Targets};
-use relugrad_tests::cases::route;
+use relugrad_tests::cases::strategy;
 use relugrad_tests::layered::{inputs, network};
 use relugrad_train::evaluate::Samples;
 use relugrad_train::verify::{Choices, verify};
@@ -51,7 +51,7 @@ fn parameter_gradients_are_those_of_differences_on_networks_of_every_operation()
         let network = network(seed);
         let x = inputs(&network, seed, 2);
         for penalty in Penalty::all() {
-            let objective = Objective::new(loss).route(route(seed));
+            let objective = Objective::new(loss).with_strategy(strategy(seed));
             let objective = objective.with(penalty, 0.7).unwrap();
             let (_, exact) = objective.gradient(&network, x.view(), &targets).unwrap();
             let size = exact.values().iter().fold(1e-3, |m: f64, g| m.max(g.abs()));

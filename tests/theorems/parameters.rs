@@ -36,7 +36,7 @@ fn jacobian_penalties_do_not_depend_on_biases() {
         let (network, batch) = (case.network(), case.batch());
         let gradient = |lambda: f64| {
             let objective = relugrad::Objective::new(case.loss)
-                .route(case.route())
+                .with_strategy(case.strategy())
                 .with(penalty.clone(), lambda)
                 .unwrap();
             let found = objective.gradient(&network, batch.view(), &case.owned.view());
@@ -55,7 +55,7 @@ fn jacobian_penalties_do_not_depend_on_biases() {
 #[test]
 fn counter_jacobian_penalties_do_not_depend_on_biases() {
     property(labels(), |case, _| {
-        let gradient = penalty_gradient(&case, &Penalty::InputGradient, case.route());
+        let gradient = penalty_gradient(&case, &Penalty::InputGradient, case.strategy());
         let at = Setting::new(&case);
         let biases = part(&case, &gradient, "bias");
         prop_assume!(!biases.is_empty() && norm(&at.g) > 1e-4 * at.a * at.r_size);
@@ -84,7 +84,7 @@ fn products(case: &Case, gradient: &[f64]) -> Vec<f64> {
 /// Euler's relation of a chain for a penalty of this degree.
 fn euler(case: &Case, penalty: &Penalty, degree: f64, residual: &Residual) -> Outcome {
     let at = Setting::new(case);
-    let gradient = penalty_gradient(case, penalty, case.route());
+    let gradient = penalty_gradient(case, penalty, case.strategy());
     let (expected, loss) = (degree * at.value(penalty), at.r_size * case.sizes().0);
     let size = 4.0 * at.k as f64 * at.a * at.a.max(1.0) + loss;
     for found in products(case, &gradient) {
@@ -146,7 +146,7 @@ fn counter_euler_relation_holds_for_every_layer_that_all_paths_pass() {
         let node = case.graph.nodes.len() - 3;
         let around = bypass(&case.graph, at.x(), node);
         let missing = inner(&multiple(2.0, &at.j), &around);
-        let gradient = penalty_gradient(&case, &Penalty::Jacobian, case.route());
+        let gradient = penalty_gradient(&case, &Penalty::Jacobian, case.strategy());
         let all = products(&case, &gradient);
         let (found, expected) = (all[all.len() - 2], 2.0 * at.value(&Penalty::Jacobian));
         let size = at.a * at.a + at.r_size * case.sizes().0;

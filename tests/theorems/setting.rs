@@ -82,7 +82,7 @@ impl Setting {
     /// The engine's value of a penalty at the first sample, by the route of the case.
     pub(crate) fn value(&self, penalty: &Penalty) -> f64 {
         let case = &self.case;
-        let objective = case.objective(penalty, case.route());
+        let objective = case.objective(penalty, case.strategy());
         let found = objective.value(&case.network(), case.batch().view(), &case.owned.view());
         found.unwrap().sample_penalties[(0, 0)]
     }

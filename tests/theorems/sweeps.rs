@@ -357,7 +357,7 @@ fn logit_cotangent_joins_the_backward_pass_of_the_loss() {
         let loss = logit_gradient(&case, &at.r);
         let sum = add(&loss, lambda, &add(&row_part, 1.0, &logit_part));
         let objective = relugrad::Objective::new(case.loss)
-            .route(case.route())
+            .with_strategy(case.strategy())
             .with(Penalty::CurvatureTrace, lambda)
             .unwrap();
         let found = objective
@@ -388,7 +388,7 @@ fn counter_logit_cotangent_joins_the_backward_pass_of_the_loss() {
         let at = Setting::new(&case);
         let (row_part, logit_part) = trace_parts(&at);
         prop_assume!(norm(&logit_part) > 1e-3 * norm(&row_part) && norm(&row_part) > 0.0);
-        let exact = penalty_gradient(&case, &Penalty::CurvatureTrace, case.route());
+        let exact = penalty_gradient(&case, &Penalty::CurvatureTrace, case.strategy());
         prop_assert!(relative_error(&row_part, &exact) > 1e-4);
         Ok(())
     });
@@ -530,7 +530,7 @@ fn random_unit_seeds_estimate_the_frobenius_norm_without_bias() {
             rows: 1,
             seed: draw.seed,
         };
-        let objective = case.objective(&penalty, case.route());
+        let objective = case.objective(&penalty, case.strategy());
         let found = objective
             .value(&case.network(), case.batch().view(), &case.owned.view())
             .unwrap();

@@ -115,7 +115,7 @@ impl<'n, T: Scalar> Trace<'n, T> {
         let mut batch = LossBatch::default();
         batch.fill(
             &*loss.function(),
-            self.record.logits(self.network),
+            self.state.logits(self.network),
             &resolved,
             k,
         );

@@ -9,7 +9,7 @@ use crate::error::{Error, Result, check_array, check_shape};
 use crate::operator::LinearOperator;
 use crate::parallel::{all_finite, blocks};
 use crate::scalar::Scalar;
-use crate::sweep::{Gated, Rows, Seeds};
+use crate::sweep::{LinearizedBatch, RowBatch, Seeds};
 use crate::trace::Trace;
 
 /// Bytes of sweep buffers that [`Trace::jacobian`] and [`Trace::gram`] use at most, unless the
@@ -95,7 +95,7 @@ impl<'n, T: Scalar> Trace<'n, T> {
 
     /// The same in one backward sweep, whose buffer at the input the array becomes.
     fn sweep_into(&self, jacobian: &mut Array3<T>) {
-        let (shape, mut sweep) = (jacobian.dim(), Kept::<Rows<T>>::take());
+        let (shape, mut sweep) = (jacobian.dim(), Kept::<RowBatch<T>>::take());
         sweep.slots.resize_with(self.network.slots.len(), Vec::new);
         sweep.slots[0] = std::mem::take(jacobian).into_raw_vec_and_offset().0;
         sweep.backward(&self.part(self.all()), Seeds::identity(shape.1), 0..1);
@@ -130,7 +130,7 @@ impl<'n, T: Scalar> Trace<'n, T> {
                 needed: self.row_bytes(),
             });
         }
-        let mut sweep = Kept::<Rows<T>>::take();
+        let mut sweep = Kept::<RowBatch<T>>::take();
         if d < k && d <= fit {
             for samples in blocks(self.samples(), fit / d) {
                 sweep.forward_units(&self.part(samples.clone()));
@@ -147,10 +147,10 @@ impl<'n, T: Scalar> Trace<'n, T> {
             return Ok(());
         }
         for samples in blocks(self.samples(), (fit / k).max(1)) {
-            let gated = self.part(samples.clone());
+            let linearized = self.part(samples.clone());
             for rows in blocks(k, fit.min(k)) {
                 let (first, count) = (rows.start, rows.len());
-                sweep.backward(&gated, Seeds::Unit { first, count }, 0..1);
+                sweep.backward(&linearized, Seeds::Unit { first, count }, 0..1);
                 let shape = (samples.len(), rows.len(), d);
                 let block = JacobianBlock {
                     samples: samples.clone(),
@@ -164,10 +164,10 @@ impl<'n, T: Scalar> Trace<'n, T> {
         Ok(())
     }
 
-    pub(crate) fn part(&self, samples: Range<usize>) -> Gated<'_, T> {
-        Gated {
+    pub(crate) fn part(&self, samples: Range<usize>) -> LinearizedBatch<'_, T> {
+        LinearizedBatch {
             network: self.network,
-            pattern: &self.record.pattern,
+            pattern: &self.state.pattern,
             samples,
         }
     }

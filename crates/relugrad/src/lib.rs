@@ -89,7 +89,7 @@ pub use network::{
     NodeId, NodeSpec, Operation, Window,
 };
 pub use norm::Norm;
-pub use objective::{Evaluation, Objective, Route, Stage, Term, Workspace};
+pub use objective::{Evaluation, Objective, Stage, SweepStrategy, Term, Workspace};
 pub use operator::LinearOperator;
 pub use parallel::GoOn;
 pub use parameters::{ParameterInfo, Parameters};

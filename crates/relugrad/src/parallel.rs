@@ -18,14 +18,14 @@ use crate::tuning::SERIAL_BELOW;
 pub type GoOn<'a> = &'a (dyn Fn() -> bool + Sync);
 
 /// Whether `operations` scalar operations are worth more than one thread.
-pub(crate) fn worthwhile(operations: usize) -> bool {
+pub(crate) fn should_parallelize(operations: usize) -> bool {
     operations >= SERIAL_BELOW && rayon::current_num_threads() > 1
 }
 
-/// Runs `f`, whose parallel parts take so many scalar operations together, on a thread of the pool if that is worthwhile: from
+/// Runs `f`, whose parallel parts take so many scalar operations together, on a thread of the pool if that is should_parallelize: from
 /// outside each part would have to wake a thread and wait for it.
 pub(crate) fn on_pool<R: Send>(operations: usize, f: impl FnOnce() -> R + Send) -> R {
-    if rayon::current_thread_index().is_none() && worthwhile(operations) {
+    if rayon::current_thread_index().is_none() && should_parallelize(operations) {
         rayon::scope(|_| f())
     } else {
         f()
@@ -51,7 +51,7 @@ fn share_out<T: Send>(
     operations: usize,
     f: &(dyn Fn(usize, &mut [T]) + Sync),
 ) {
-    if worthwhile(operations) {
+    if should_parallelize(operations) {
         data.par_chunks_mut(length)
             .enumerate()
             .for_each(|(i, piece)| f(i, piece));
@@ -64,7 +64,7 @@ fn share_out<T: Send>(
 
 /// Calls `f` for every `length` entries of `data`; the last may be fewer.
 pub(crate) fn for_each_piece<T: Sync>(data: &[T], length: usize, f: impl Fn(&[T]) + Sync + Send) {
-    if worthwhile(data.len()) {
+    if should_parallelize(data.len()) {
         data.par_chunks(length).for_each(f);
     } else {
         data.chunks(length).for_each(f);

@@ -15,7 +15,7 @@ use crate::scalar::Scalar;
 
 /// What one forward pass leaves behind: the values of all nodes and the pattern. Buffers are reused.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Record<T> {
+pub(crate) struct ForwardState<T> {
     pub(crate) samples: usize,
     /// Values by slot, `[samples, width]`.
     pub(crate) slots: Vec<Vec<T>>,
@@ -24,7 +24,7 @@ pub(crate) struct Record<T> {
     pub(crate) kinks: Vec<u32>,
 }
 
-impl<T: Scalar> Record<T> {
+impl<T: Scalar> ForwardState<T> {
     /// Runs a batch through the network.
     pub(crate) fn fill(&mut self, network: &Network<T>, inputs: ArrayView2<T>) -> Result<()> {
         check_inputs(network, &inputs)?;
@@ -168,7 +168,7 @@ impl<T: Scalar> Network<T> {
 #[derive(Clone, Debug)]
 pub struct Trace<'n, T> {
     pub(crate) network: &'n Network<T>,
-    pub(crate) record: Record<T>,
+    pub(crate) state: ForwardState<T>,
 }
 
 impl<T: Scalar> Network<T> {
@@ -178,12 +178,12 @@ impl<T: Scalar> Network<T> {
     /// [`Error::EmptyBatch`], [`Error::Shape`], and [`Error::NotFinite`] for an input, or for a pre-activation or
     /// logit that is NaN or has overflowed (a parameter that is not finite shows itself there).
     pub fn trace(&self, inputs: ArrayView2<T>) -> Result<Trace<'_, T>> {
-        let mut record = Record::default();
+        let mut state = ForwardState::default();
         let operations = inputs.nrows() * self.parameters().len();
-        on_pool(operations, || record.fill(self, inputs))?;
+        on_pool(operations, || state.fill(self, inputs))?;
         Ok(Trace {
             network: self,
-            record,
+            state,
         })
     }
 
@@ -204,24 +204,24 @@ impl<'n, T: Scalar> Trace<'n, T> {
 
     /// Number of samples `B`.
     pub fn samples(&self) -> usize {
-        self.record.samples
+        self.state.samples
     }
 
     /// The inputs; `[B, D]`.
     pub fn inputs(&self) -> ArrayView2<'_, T> {
         let shape = (self.samples(), self.network.inputs());
-        ArrayView2::from_shape(shape, &self.record.slots[0]).expect("slot 0 holds the inputs")
+        ArrayView2::from_shape(shape, &self.state.slots[0]).expect("slot 0 holds the inputs")
     }
 
     /// The logits; `[B, K]`.
     pub fn logits(&self) -> ArrayView2<'_, T> {
         let shape = (self.samples(), self.network.outputs());
-        ArrayView2::from_shape(shape, self.record.logits(self.network)).expect("logits fit")
+        ArrayView2::from_shape(shape, self.state.logits(self.network)).expect("logits fit")
     }
 
     /// What every gate selects.
     pub fn pattern(&self) -> &ActivationPattern {
-        &self.record.pattern
+        &self.state.pattern
     }
 
     /// Number of units of each sample that are exactly on a kink: pre-activations that are zero or a bound of a clip, and
@@ -231,7 +231,7 @@ impl<'n, T: Scalar> Trace<'n, T> {
     /// that the first of the tied entries wins. A tie of inactive ReLU units, all of them 0 in the whole region, is no
     /// kink and is not counted.
     pub fn kinks(&self) -> &[u32] {
-        &self.record.kinks
+        &self.state.kinks
     }
 
     /// Bytes that a sweep needs for one row of one sample.

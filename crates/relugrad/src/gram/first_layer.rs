@@ -11,10 +11,10 @@ use crate::buffer::Buffer;
 use crate::network::Network;
 use crate::network::map::{Dense, Map};
 use crate::product::{
-    Left, Right, a_b, gram_of_rows, half_gram_of_rows, rows_times, symmetric_sum,
+    MaskedLhs, Rhs, a_b, gram_of_rows, half_gram_of_rows, rows_times, symmetric_sum,
 };
 use crate::scalar::Scalar;
-use crate::sweep::{Gated, Rows};
+use crate::sweep::{LinearizedBatch, RowBatch};
 use crate::tuning::HALF;
 
 /// The dense layer that all paths from the input pass through.
@@ -74,10 +74,10 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
     }
 
     /// Multiply-adds of a step with `rows` rows for each sample: of this order, and of the one through `J`.
-    pub(crate) fn costs(&self, gated: &Gated<T>, rows: usize) -> (f64, f64) {
+    pub(crate) fn costs(&self, linearized: &LinearizedBatch<T>, rows: usize) -> (f64, f64) {
         let (n, d) = (self.dense.outputs as f64, self.dense.inputs as f64);
-        let rows = (gated.samples.len() * rows) as f64;
-        let active_rows = self.active_cost(gated) * rows;
+        let rows = (linearized.samples.len() * rows) as f64;
+        let active_rows = self.active_cost(linearized) * rows;
         let here = HALF * n * n * d + (1.0 + HALF) * active_rows * n * n + n * n * d;
         // The Jacobian has no zeros to be left out on its way back to the layer.
         let there = (2.0 * active_rows + rows) * n * d;
@@ -85,11 +85,14 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
     }
 
     /// The layer, where values of Gram matrices of `rows` rows each take less work through `W Wᵀ`.
-    pub(crate) fn for_values(gated: &Gated<'n, T>, rows: usize) -> Option<FirstLayer<'n, T>> {
-        FirstLayer::of(gated.network).filter(|first| {
+    pub(crate) fn for_values(
+        linearized: &LinearizedBatch<'n, T>,
+        rows: usize,
+    ) -> Option<FirstLayer<'n, T>> {
+        FirstLayer::of(linearized.network).filter(|first| {
             let (n, d) = (first.dense.outputs as f64, first.dense.inputs as f64);
-            let (all, rows) = ((gated.samples.len() * rows) as f64, rows as f64);
-            let active = first.active_cost(gated);
+            let (all, rows) = ((linearized.samples.len() * rows) as f64, rows as f64);
+            let active = first.active_cost(linearized);
             let here = HALF * n * n * d + all * n * (HALF * active * n + rows);
             let there = all * d * (active * n + rows);
             here < there
@@ -97,30 +100,34 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
     }
 
     /// What a product with its units as columns costs beside a dense one.
-    fn active_cost(&self, gated: &Gated<T>) -> f64 {
-        sparse_cost(active_share(gated, self.slot))
+    fn active_cost(&self, linearized: &LinearizedBatch<T>) -> f64 {
+        sparse_cost(active_share(linearized, self.slot))
     }
 
     /// Writes `c W Wᵀ cᵀ` of each sample from the cotangents `c` at the layer, with `half` of `W Wᵀ` from
     /// [`half_gram`](Self::half_gram); `grams: [samples, rows, rows]`.
     pub(crate) fn grams(
         &self,
-        gated: &Gated<T>,
-        cotangents: &Rows<T>,
+        linearized: &LinearizedBatch<T>,
+        cotangents: &RowBatch<T>,
         half: &[T],
         grams: &mut [T],
     ) {
-        let (n, c) = (self.dense.outputs, self.left(gated, cotangents));
+        let (n, c) = (self.dense.outputs, self.left(linearized, cotangents));
         let mut product = Buffer::uncleared(c.entries().len());
-        rows_times(c, n, Right::Lower(half), false, &mut product);
+        rows_times(c, n, Rhs::Lower(half), false, &mut product);
         products_of_rows((c.rows, n), &product, c.entries(), grams);
     }
 
     /// Rows at the layer as a factor.
-    fn left<'a>(&self, gated: &Gated<'a, T>, rows: &'a Rows<T>) -> Left<'a, T> {
-        debug_assert!(rows.are_whole(gated, self.slot));
-        let gates = rows.closed_by(gated, self.slot);
-        Left::of(&rows.slots[self.slot], rows.rows, self.dense.outputs).behind(gates)
+    fn left<'a>(
+        &self,
+        linearized: &LinearizedBatch<'a, T>,
+        rows: &'a RowBatch<T>,
+    ) -> MaskedLhs<'a, T> {
+        debug_assert!(rows.are_whole(linearized, self.slot));
+        let gates = rows.closed_by(linearized, self.slot);
+        MaskedLhs::of(&rows.slots[self.slot], rows.rows, self.dense.outputs).behind(gates)
     }
 
     /// `L` with zeros above the diagonal and `L + Lᵀ = 2 W Wᵀ`; `[n, n]`.
@@ -150,24 +157,24 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
     /// The tangents of `J` at the layer, `c W Wᵀ`, from its cotangents `c`.
     pub(crate) fn tangents(
         &self,
-        gated: &Gated<T>,
-        cotangents: &Rows<T>,
+        linearized: &LinearizedBatch<T>,
+        cotangents: &RowBatch<T>,
         buffers: &mut FirstLayerBuffers<T>,
         tangents: &mut [T],
     ) {
         let (n, d) = (self.dense.outputs, self.dense.inputs);
         buffers.gram.resize(n * n, T::ZERO);
         gram_of_rows(d, self.weight, &mut buffers.gram);
-        let c = self.left(gated, cotangents);
-        rows_times(c, n, Right::Plain(&buffers.gram), false, tangents);
+        let c = self.left(linearized, cotangents);
+        rows_times(c, n, Rhs::Plain(&buffers.gram), false, tangents);
     }
 
     /// Adds `scale (Σ (Ḡ c)ᵀ c) W` to the gradient, from `mixed: Ḡ c` and the `c` that the buffers keep, or from `c` twice
     /// if it is `unmixed`.
     pub(crate) fn add_gradient(
         &self,
-        gated: &Gated<T>,
-        (mixed, unmixed): (&Rows<T>, bool),
+        linearized: &LinearizedBatch<T>,
+        (mixed, unmixed): (&RowBatch<T>, bool),
         scale: T,
         buffers: &mut FirstLayerBuffers<T>,
         gradient: &mut [T],
@@ -175,7 +182,7 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
         let (n, d) = (self.dense.outputs, self.dense.inputs);
         buffers.sum.clear();
         buffers.sum.resize(n * n, T::ZERO);
-        let mixed = self.left(gated, mixed);
+        let mixed = self.left(linearized, mixed);
         let c = if unmixed {
             mixed.entries()
         } else {
@@ -259,9 +266,12 @@ mod tests {
             let units = bias.iter_mut().enumerate();
             units.for_each(|(unit, bias)| *bias = sign(unit));
             let trace = network.trace(Array2::ones((128, d)).view()).unwrap();
-            let (gated, first) = (trace.part(trace.all()), FirstLayer::of(&network).unwrap());
-            assert_eq!(active_share(&gated, first.slot), active as f64 / n as f64);
-            let (here, there) = first.costs(&gated, 10);
+            let (linearized, first) = (trace.part(trace.all()), FirstLayer::of(&network).unwrap());
+            assert_eq!(
+                active_share(&linearized, first.slot),
+                active as f64 / n as f64
+            );
+            let (here, there) = first.costs(&linearized, 10);
             here < there
         };
         assert!(less(&[784, 512, 512, 10], 512));

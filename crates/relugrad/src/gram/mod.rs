@@ -11,7 +11,7 @@ use crate::linalg::symmetrise;
 use crate::parallel::{blocks, for_each_chunk};
 use crate::product::a_bt;
 use crate::scalar::Scalar;
-use crate::sweep::{Gated, Rows, Seeds};
+use crate::sweep::{LinearizedBatch, RowBatch, Seeds};
 use crate::trace::Trace;
 use crate::tuning::SPARSE;
 
@@ -44,21 +44,21 @@ impl<T: Scalar> Trace<'_, T> {
 /// Where `D < R` the columns of `J` are swept forward; where the rows of a sample do not fit into
 /// [`SWEEP_MEMORY`], `V J` is collected from several sweeps.
 pub(crate) fn grams<T: Scalar>(
-    gated: &Gated<T>,
+    linearized: &LinearizedBatch<T>,
     seeds: ArrayView2<T>,
     first: Option<FirstLayer<T>>,
     grams: &mut [T],
 ) {
-    let (r, d) = (seeds.nrows(), gated.network.inputs());
-    let fit = SWEEP_MEMORY / (gated.network.row_entries() * size_of::<T>());
-    let mut sweep = Kept::<Rows<T>>::take();
+    let (r, d) = (seeds.nrows(), linearized.network.inputs());
+    let fit = SWEEP_MEMORY / (linearized.network.row_entries() * size_of::<T>());
+    let mut sweep = Kept::<RowBatch<T>>::take();
     let first = first.filter(|_| r <= fit && r <= d);
     let half = first.map(|first| (first, first.half_gram()));
-    for samples in blocks(gated.samples.len(), (fit / r.min(d)).max(1)) {
-        let start = gated.samples.start;
-        let part = Gated {
+    for samples in blocks(linearized.samples.len(), (fit / r.min(d)).max(1)) {
+        let start = linearized.samples.start;
+        let part = LinearizedBatch {
             samples: start + samples.start..start + samples.end,
-            ..gated.clone()
+            ..linearized.clone()
         };
         let grams = &mut grams[samples.start * r * r..samples.end * r * r];
         if let Some((first, half)) = &half {
@@ -78,17 +78,17 @@ pub(crate) fn grams<T: Scalar>(
 
 /// Writes `V J Jᵀ Vᵀ` of every sample from the columns of `J`; `seeds: [R, K]`, `grams: [samples, R, R]`.
 fn products_of_columns<T: Scalar>(
-    gated: &Gated<T>,
+    linearized: &LinearizedBatch<T>,
     seeds: ArrayView2<T>,
-    sweep: &mut Rows<T>,
+    sweep: &mut RowBatch<T>,
     grams: &mut [T],
 ) {
-    let ((r, k), d) = (seeds.dim(), gated.network.inputs());
-    sweep.forward_units(gated);
+    let ((r, k), d) = (seeds.dim(), linearized.network.inputs());
+    sweep.forward_units(linearized);
     let seeds = seeds.as_standard_layout();
     let seeds = seeds.as_slice().expect("standard layout");
-    let mut rows = Buffer::uncleared(gated.samples.len() * r * d);
-    let columns = sweep.at_output(gated.network).chunks_exact(d * k);
+    let mut rows = Buffer::uncleared(linearized.samples.len() * r * d);
+    let columns = sweep.at_output(linearized.network).chunks_exact(d * k);
     for (rows, columns) in rows.chunks_exact_mut(r * d).zip(columns) {
         a_bt((k, d), seeds, columns, false, rows);
     }
@@ -97,14 +97,14 @@ fn products_of_columns<T: Scalar>(
 
 /// `V J` of one sample, swept backward with `fit` rows at a time; `[R, D]`.
 fn collected<T: Scalar>(
-    gated: &Gated<T>,
+    linearized: &LinearizedBatch<T>,
     seeds: ArrayView2<T>,
     fit: usize,
-    sweep: &mut Rows<T>,
+    sweep: &mut RowBatch<T>,
 ) -> Buffer<T> {
-    let mut all = Buffer::with_room(seeds.nrows() * gated.network.inputs());
+    let mut all = Buffer::with_room(seeds.nrows() * linearized.network.inputs());
     for rows in blocks(seeds.nrows(), fit) {
-        sweep.backward(gated, Seeds::Shared(seeds.slice(s![rows, ..])), 0..1);
+        sweep.backward(linearized, Seeds::Shared(seeds.slice(s![rows, ..])), 0..1);
         all.extend_from_slice(sweep.at_input());
     }
     all
@@ -131,8 +131,8 @@ pub(crate) fn sparse_cost(active: f64) -> f64 {
 }
 
 /// The share of a buffer's units that are active behind gates that close the others; 1 behind any others.
-pub(crate) fn active_share<T: Scalar>(gated: &Gated<T>, slot: usize) -> f64 {
-    let gates = gated.closing(slot);
+pub(crate) fn active_share<T: Scalar>(linearized: &LinearizedBatch<T>, slot: usize) -> f64 {
+    let gates = linearized.closing(slot);
     gates.map_or(1.0, |gates| gates.active_share())
 }
 
@@ -154,7 +154,7 @@ mod tests {
             // Neither the identity nor square, so that a transposition shows.
             let seeds = Array2::from_shape_fn((k - 1, k), |(i, j)| ((i * k + j) as f64).cos());
             let vj = seeds.dot(&j);
-            let mut sweep = Rows::default();
+            let mut sweep = RowBatch::default();
             for fit in [1, 2, k] {
                 let rows = collected(&part, seeds.view(), fit, &mut sweep);
                 let rows = ArrayView2::from_shape((k - 1, d), &rows).unwrap();

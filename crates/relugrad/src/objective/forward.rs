@@ -1,18 +1,18 @@
 //! What the stages of an evaluation share: the forward pass, which they read, and the derivatives, to which they add.
 
 use super::Objective;
-use super::plan::Plan;
+use super::plan::StagePlan;
 use crate::loss::LossBatch;
 use crate::network::Network;
 use crate::parameters::Parameters;
 use crate::penalty::LogitPoint;
 use crate::scalar::Scalar;
-use crate::trace::Record;
+use crate::trace::ForwardState;
 
 /// A batch that has gone through the network and the loss.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Forward<T> {
-    pub(super) record: Record<T>,
+    pub(super) state: ForwardState<T>,
     /// `[B, K]`.
     pub(super) targets: Vec<f64>,
     pub(super) loss: LossBatch,
@@ -26,7 +26,7 @@ pub(super) struct Context<'a, T> {
     pub(super) objective: &'a Objective,
     pub(super) network: &'a Network<T>,
     pub(super) forward: &'a Forward<T>,
-    pub(super) plan: Plan,
+    pub(super) plan: StagePlan,
 }
 
 /// The derivatives that an evaluation collects.
@@ -39,7 +39,7 @@ pub(super) struct Adjoint<T> {
 
 impl<T: Scalar> Forward<T> {
     pub(super) fn samples(&self) -> usize {
-        self.record.samples
+        self.state.samples
     }
 
     /// The weight of a sample beside the others.

@@ -15,12 +15,12 @@ use crate::error::{Result, check_finite};
 use crate::loss::{LossBatch, LossFunction, Magnified};
 use crate::network::Network;
 use crate::network::map::Share;
-use crate::parallel::worthwhile;
+use crate::parallel::should_parallelize;
 use crate::penalty::numbers::{Numbers, Raw, RawMut};
 use crate::penalty::{GradientAdjoint, GradientPoint, InputGradientPenalty, LogitAdjoint};
 use crate::scalar::Scalar;
-use crate::sweep::{Gated, Rows, Seeds, weight_gradient};
-use crate::trace::Record;
+use crate::sweep::{LinearizedBatch, RowBatch, Seeds, weight_gradient};
+use crate::trace::ForwardState;
 
 /// Buffers of the stage.
 #[derive(Clone, Debug, Default)]
@@ -45,11 +45,11 @@ impl<T: Scalar> InputGradientStage<T> {
         if terms().chain(pairs()).next().is_none() {
             return Ok(());
         }
-        let (function, record) = (&*objective.function, &forward.record);
+        let (function, state) = (&*objective.function, &forward.state);
         self.magnified
             .fill(function, &forward.loss, &forward.targets);
         let residuals = &self.magnified.residuals;
-        residual_row(network, record, residuals, &mut self.row.cotangents);
+        residual_row(network, state, residuals, &mut self.row.cotangents);
         let g = self.row.cotangents.at_input();
         check_finite("the input gradient", network.inputs(), g)?;
         let is_weighted = terms().chain(pairs()).any(|term| at.lambda(term) > 0.0);
@@ -88,22 +88,22 @@ impl<T: Scalar> InputGradientStage<T> {
         adjoint: &mut Adjoint<T>,
     ) {
         let (network, forward) = (at.network, at.forward);
-        let gated = Gated::all(network, &forward.record);
+        let linearized = LinearizedBatch::all(network, &forward.state);
         let (row, gradient) = (&mut self.row, &mut adjoint.parameters);
         match shared {
-            None => row.tangents.forward(&gated, 1, a),
+            None => row.tangents.forward(&linearized, 1, a),
             Some(first) => {
                 let (second, magnified) = (&self.second, &self.magnified);
                 let tangents = |t: &mut [T]| second.opposite_tangents(magnified, t);
-                let nodes = first..gated.nodes().end;
-                row.tangents.forward_behind(&gated, nodes, 1, tangents);
+                let nodes = first..linearized.nodes().end;
+                row.tangents.forward_behind(&linearized, nodes, 1, tangents);
                 let cotangents = (&row.cotangents, magnified);
                 second.first_gradient(network, first, cotangents, gradient);
             }
         }
         let (c, t) = (&row.cotangents, &row.tangents.slots);
-        let nodes = shared.map_or(0, |first| first + 1)..gated.nodes().end;
-        weight_gradient(&gated, c, t, Share::linear(T::ONE), nodes, gradient);
+        let nodes = shared.map_or(0, |first| first + 1)..linearized.nodes().end;
+        weight_gradient(&linearized, c, t, Share::linear(T::ONE), nodes, gradient);
         let u = row.tangents.at_output(network);
         let function = &*at.objective.function;
         let magnified = Some(&self.magnified);
@@ -126,7 +126,11 @@ fn gradient_term<T: Scalar>(
         let power = magnified.powers[sample];
         gradient_point(at.point(sample), &g[sample * d..(sample + 1) * d], power)
     };
-    let together = if worthwhile(g.len()) { 1 } else { samples };
+    let together = if should_parallelize(g.len()) {
+        1
+    } else {
+        samples
+    };
     let values = values.par_iter_mut().enumerate().with_min_len(together);
     let Some((a, adjoint)) = adjoint else {
         return values.try_for_each(|(sample, value)| {
@@ -137,7 +141,7 @@ fn gradient_term<T: Scalar>(
     let sums = a.par_chunks_mut(d).zip(adjoint.logits.par_chunks_mut(k));
     values.zip(sums).try_for_each_init(
         || PointTools::kept(k),
-        |tools, ((sample, value), (a, f_bar))| {
+        |tools, ((sample, value), (a, logit_adjoint))| {
             let sums = &mut tools.sums;
             sums.reset();
             let point = point(sample);
@@ -151,7 +155,7 @@ fn gradient_term<T: Scalar>(
             };
             *value = penalty.evaluate(&point, Some(&mut adjoint))?;
             check_fault(penalty, sums, sample)?;
-            sums.add_to(point.logit.loss, point.logit.state, f_bar);
+            sums.add_to(point.logit.loss, point.logit.state, logit_adjoint);
             Ok(())
         },
     )
@@ -174,14 +178,14 @@ pub(super) fn gradient_point<'a, T: Scalar>(
 /// Carries residuals `[B, K]` back to the input: one row per sample, which arrives as `g`.
 pub(super) fn residual_row<T: Scalar>(
     network: &Network<T>,
-    record: &Record<T>,
+    state: &ForwardState<T>,
     residuals: &[f64],
-    rows: &mut Rows<T>,
+    rows: &mut RowBatch<T>,
 ) {
     let seeds = to_scalar::<T>(residuals);
     let seeds = Seeds::PerSample(per_sample(&seeds, 1, network.outputs()));
-    let gated = Gated::all(network, record);
-    rows.backward(&gated, seeds, gated.nodes());
+    let linearized = LinearizedBatch::all(network, state);
+    rows.backward(&linearized, seeds, linearized.nodes());
 }
 
 /// `f̄ += S u` at every sample, or `2^n S u` with what is magnified.
@@ -190,17 +194,24 @@ pub(super) fn add_hessian_times<T: Scalar>(
     loss: &LossBatch,
     magnified: Option<&Magnified>,
     u: &[T],
-    f_bar: &mut [f64],
+    logit_adjoint: &mut [f64],
 ) {
     let magnified = magnified.filter(|magnified| !magnified.is_plain());
     let k = loss.outputs;
     let mut product = Buffer::zeros(k);
-    for (sample, (u, f_bar)) in u.chunks_exact(k).zip(f_bar.chunks_exact_mut(k)).enumerate() {
+    for (sample, (u, logit_adjoint)) in u
+        .chunks_exact(k)
+        .zip(logit_adjoint.chunks_exact_mut(k))
+        .enumerate()
+    {
         let u = Buffer::of(u.iter().map(|u| u.into_f64()));
         function.hessian_times(loss.state(sample), &u, &mut product);
         if let Some(magnified) = magnified {
             magnified.hessian_times(function, sample, &u, &mut product);
         }
-        f_bar.iter_mut().zip(&*product).for_each(|(f, s)| *f += s);
+        logit_adjoint
+            .iter_mut()
+            .zip(&*product)
+            .for_each(|(f, s)| *f += s);
     }
 }

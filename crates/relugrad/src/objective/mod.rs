@@ -29,7 +29,7 @@ use forward::Context;
 use plan::Doors;
 use scale::Scale;
 
-pub use plan::Route;
+pub use plan::SweepStrategy;
 pub use work::Stage;
 pub use workspace::{Evaluation, Workspace};
 
@@ -54,7 +54,7 @@ pub struct Term {
 /// | `loss` | | the loss `ℓ` on the logits |
 /// | [`with`](Self::with) | no penalty | adds a penalty with weight `λ ≥ 0` |
 /// | [`penalties_only`](Self::penalties_only) | no | leaves the loss out |
-/// | [`route`](Self::route) | [`Route::Fewest`] | how rows are chosen |
+/// | [`strategy`](Self::strategy) | [`SweepStrategy::Fewest`] | how rows are chosen |
 /// | [`set_draw`](Self::set_draw) | 0 | which draw of their random rows projected penalties use |
 ///
 /// ```
@@ -79,7 +79,7 @@ pub struct Objective {
     function: Function,
     terms: Vec<Term>,
     doors: Doors,
-    route: Route,
+    strategy: SweepStrategy,
     draw: u64,
     penalties_only: bool,
     /// Weights of the samples, or none if all count alike.
@@ -92,7 +92,7 @@ impl fmt::Debug for Objective {
         objective
             .field("loss", &self.loss)
             .field("terms", &self.terms)
-            .field("route", &self.route)
+            .field("strategy", &self.strategy)
             .field("draw", &self.draw)
             .field("penalties_only", &self.penalties_only)
             .finish()
@@ -103,8 +103,8 @@ impl PartialEq for Objective {
     fn eq(&self, other: &Objective) -> bool {
         self.loss == other.loss
             && self.terms == other.terms
-            && (self.route, self.draw, self.penalties_only)
-                == (other.route, other.draw, other.penalties_only)
+            && (self.strategy, self.draw, self.penalties_only)
+                == (other.strategy, other.draw, other.penalties_only)
             && self.sample_weights == other.sample_weights
     }
 }
@@ -117,7 +117,7 @@ impl Objective {
             loss,
             terms: Vec::new(),
             doors: Doors::default(),
-            route: Route::Fewest,
+            strategy: SweepStrategy::Fewest,
             draw: 0,
             penalties_only: false,
             sample_weights: Vec::new(),
@@ -151,8 +151,8 @@ impl Objective {
     }
 
     /// Chooses how rows are chosen; the results are the same up to rounding.
-    pub fn route(mut self, route: Route) -> Objective {
-        self.route = route;
+    pub fn with_strategy(mut self, strategy: SweepStrategy) -> Objective {
+        self.strategy = strategy;
         self
     }
 

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::Objective;
 use super::forward::{Adjoint, Context, logit_point};
 use super::input_gradient::{add_hessian_times, gradient_point, residual_row};
-use super::plan::{Plan, Route};
+use super::plan::{StagePlan, SweepStrategy};
 use super::sample::{PointTools, check_fault};
 use super::workspace::{per_sample, to_scalar};
 use crate::buffer::Buffer;
@@ -22,15 +22,15 @@ use crate::gram::first_affine;
 use crate::loss::{LossBatch, Magnified};
 use crate::network::Network;
 use crate::network::map::{Given, Share};
-use crate::parallel::{for_each_chunk, worthwhile};
+use crate::parallel::{for_each_chunk, should_parallelize};
 use crate::parameters::Parameters;
 use crate::penalty::numbers::{Numbers, Raw, RawMut};
 use crate::penalty::{
     GradientAdjoint, GradientPoint, LogitAdjoint, PairAdjoint, PairPenalty, PairPoint,
 };
 use crate::scalar::Scalar;
-use crate::sweep::{Gated, Rows, Seeds, weight_gradient};
-use crate::trace::Record;
+use crate::sweep::{LinearizedBatch, RowBatch, Seeds, weight_gradient};
+use crate::trace::ForwardState;
 
 /// Entries that a thread works on at a time.
 const PIECE: usize = 1 << 12;
@@ -78,9 +78,9 @@ pub(super) struct First<'a, T> {
 struct Second<T> {
     /// `δ`; `[B, D]`.
     displacement: Vec<T>,
-    record: Record<T>,
+    state: ForwardState<T>,
     loss: LossBatch,
-    cotangents: Rows<T>,
+    cotangents: RowBatch<T>,
     /// `g' − g`; `[B, D]`.
     change: Vec<T>,
 }
@@ -89,8 +89,8 @@ struct Second<T> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct SecondPoint<T> {
     second: Second<T>,
-    tangents: Rows<T>,
-    loss_rows: Rows<T>,
+    tangents: RowBatch<T>,
+    loss_rows: RowBatch<T>,
     /// `A'`; `[B, D]`.
     a: Vec<T>,
     /// The derivative with respect to the second logits; `[B, K]`.
@@ -103,14 +103,16 @@ impl Objective {
     /// The first layer, where the derivative in `g` is that of one term that is a function of `g' − g` with `δ` held.
     pub(super) fn shared_first<T: Scalar>(
         &self,
-        plan: Plan,
+        plan: StagePlan,
         network: &Network<T>,
     ) -> Option<usize> {
         let [(_, pair)] = &self.doors.pair[..] else {
             return None;
         };
         let alone = self.gradient_terms(plan).next().is_none();
-        let shared = pair.is_held() && pair.is_function_of_change() && self.route != Route::AllRows;
+        let shared = pair.is_held()
+            && pair.is_function_of_change()
+            && self.strategy != SweepStrategy::AllRows;
         first_affine(network).filter(|_| shared && alone)
     }
 }
@@ -130,11 +132,11 @@ impl<T: Scalar> Second<T> {
     fn fill(&mut self, at: &Context<T>, penalty: &dyn PairPenalty, first: &First<T>) -> Result<()> {
         let (network, function) = (at.network, &*at.objective.function);
         self.step(at, penalty, first)?;
-        let logits = self.record.logits(network);
+        let logits = self.state.logits(network);
         self.loss
             .fill(function, logits, &at.forward.targets, network.outputs());
-        let (record, residuals) = (&self.record, &self.loss.residuals);
-        residual_row(network, record, residuals, &mut self.cotangents);
+        let (state, residuals) = (&self.state, &self.loss.residuals);
+        residual_row(network, state, residuals, &mut self.cotangents);
         self.subtract(first);
         let what = "the input gradient at the second point";
         check_finite(what, network.inputs(), &self.change)
@@ -142,7 +144,7 @@ impl<T: Scalar> Second<T> {
 
     /// Traces `x + δ`.
     fn step(&mut self, at: &Context<T>, penalty: &dyn PairPenalty, first: &First<T>) -> Result<()> {
-        let (x, d) = (&at.forward.record.slots[0], at.network.inputs());
+        let (x, d) = (&at.forward.state.slots[0], at.network.inputs());
         self.displacement.resize(x.len(), T::ZERO);
         for_each_chunk(
             &mut self.displacement,
@@ -163,7 +165,7 @@ impl<T: Scalar> Second<T> {
         let mut moved = Buffer::uncleared(x.len());
         write_each(&mut moved, (x, &self.displacement), |x, d| x + d);
         let inputs = ArrayView2::from_shape((x.len() / d, d), &moved).expect("whole samples");
-        self.record.fill(at.network, inputs)
+        self.state.fill(at.network, inputs)
     }
 
     /// Leaves `g' − g` in `change`.
@@ -210,7 +212,7 @@ impl<T: Scalar> SecondPoint<T> {
         self.second.fill(at, penalty, first)?;
         let Some((a, adjoint)) = adjoint else {
             let second = &self.second;
-            let together = if worthwhile(first.g.len()) {
+            let together = if should_parallelize(first.g.len()) {
                 1
             } else {
                 values.len()
@@ -252,7 +254,7 @@ impl<T: Scalar> SecondPoint<T> {
         self.a.resize(samples * d, T::ZERO);
         self.logits.clear();
         self.logits.resize(samples * k, 0.0);
-        let together = if worthwhile(first.g.len()) {
+        let together = if should_parallelize(first.g.len()) {
             1
         } else {
             samples
@@ -263,7 +265,7 @@ impl<T: Scalar> SecondPoint<T> {
         let values = values.par_iter_mut().enumerate().with_min_len(together);
         values.zip(sums).try_for_each_init(
             || PointTools::kept(k),
-            |tools, ((sample, value), ((a, f_bar), (second_a, second_f_bar)))| {
+            |tools, ((sample, value), ((a, logit_adjoint), (second_a, second_logit_adjoint)))| {
                 let PointTools { sums, second } = &mut **tools;
                 sums.reset();
                 second.reset();
@@ -282,9 +284,9 @@ impl<T: Scalar> SecondPoint<T> {
                 check_fault(penalty, sums, sample)?;
                 check_fault(penalty, second, sample)?;
                 let logit = &first_point.logit;
-                sums.add_to(logit.loss, logit.state, f_bar);
+                sums.add_to(logit.loss, logit.state, logit_adjoint);
                 let logit = &point.second.logit;
-                second.add_to(logit.loss, logit.state, second_f_bar);
+                second.add_to(logit.loss, logit.state, second_logit_adjoint);
                 Ok(())
             },
         )
@@ -299,31 +301,32 @@ impl<T: Scalar> SecondPoint<T> {
         gradient: &mut Parameters<T>,
     ) {
         let (network, second, tangents) = (at.network, &self.second, &mut self.tangents);
-        let gated = Gated::all(network, &second.record);
+        let linearized = LinearizedBatch::all(network, &second.state);
         match shared.map(|first| (first, &network.nodes[first])) {
             Some((first, node)) => {
                 let given = Given::new(network.parameters().values(), 1);
                 let map = node.map.affine().expect("it has a weight");
                 self.first
-                    .resize(second.record.samples * node.width, T::ZERO);
+                    .resize(second.state.samples * node.width, T::ZERO);
                 map.apply(given, &[&self.a], false, &mut self.first);
                 let copy = |t: &mut [T]| t.copy_from_slice(&self.first);
-                tangents.forward_behind(&gated, first..gated.nodes().end, 1, copy);
+                tangents.forward_behind(&linearized, first..linearized.nodes().end, 1, copy);
             }
-            None => tangents.forward(&gated, 1, &self.a),
+            None => tangents.forward(&linearized, 1, &self.a),
         }
         let (c, t) = (&second.cotangents, &tangents.slots);
-        let (linear, nodes) = (Share::linear(T::ONE), gated.nodes());
+        let (linear, nodes) = (Share::linear(T::ONE), linearized.nodes());
         let behind = shared.map_or(0, |first| first + 1)..nodes.end;
-        weight_gradient(&gated, c, t, linear, behind, gradient);
+        weight_gradient(&linearized, c, t, linear, behind, gradient);
         let (u, function) = (tangents.at_output(network), &*at.objective.function);
         add_hessian_times(function, &second.loss, None, u, &mut self.logits);
         let seeds = to_scalar::<T>(&self.logits);
         let seeds = Seeds::PerSample(per_sample(&seeds, 1, network.outputs()));
         let start = usize::from(!exact);
-        self.loss_rows.backward(&gated, seeds, start..nodes.end);
-        let (c, values) = (&self.loss_rows, &second.record.slots);
-        weight_gradient(&gated, c, values, Share::affine(), nodes, gradient);
+        self.loss_rows
+            .backward(&linearized, seeds, start..nodes.end);
+        let (c, values) = (&self.loss_rows, &second.state.slots);
+        weight_gradient(&linearized, c, values, Share::affine(), nodes, gradient);
     }
 
     /// Adds to `a` what the derivative in `δ`, which the backward pass has left at the input, means for `g`.
@@ -337,7 +340,7 @@ impl<T: Scalar> SecondPoint<T> {
         let (k, d) = (at.network.outputs(), at.network.inputs());
         let at_input = self.loss_rows.at_input().par_chunks(d);
         let samples = a.par_chunks_mut(d).zip(at_input).enumerate();
-        let together = if worthwhile(first.g.len()) {
+        let together = if should_parallelize(first.g.len()) {
             1
         } else {
             at.forward.samples()
@@ -371,7 +374,7 @@ impl<T: Scalar> SecondPoint<T> {
         &self,
         network: &Network<T>,
         first: usize,
-        (cotangents, magnified): (&Rows<T>, &Magnified),
+        (cotangents, magnified): (&RowBatch<T>, &Magnified),
         gradient: &mut Parameters<T>,
     ) {
         let node = &network.nodes[first];

@@ -12,7 +12,7 @@ use crate::scalar::Scalar;
 
 /// How an [`Objective`] chooses the rows of its sweeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Route {
+pub enum SweepStrategy {
     /// The least work. The fewest rows: one for penalties of the input gradient alone, `m` for the projected Jacobian alone, and
     /// `K − 1` where only differences of logits matter. No Jacobian where the first layer's own Gram matrix is less work, and
     /// no tangents behind the last hidden layer where sums over subsets of samples are.
@@ -26,7 +26,7 @@ pub enum Route {
     FirstLayerGram,
     /// The fewest rows, and for penalties of the Gram matrix the last two layers through sums over subsets of samples wherever
     /// a network ends in dense layers with ReLUs or clips between them, even if that is more work.
-    SubsetSums,
+    FourRussians,
 }
 
 /// The terms of an objective by the doors that they come through, with their numbers.
@@ -59,7 +59,7 @@ impl Doors {
 
 /// Which sweeps one evaluation takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub(crate) struct StagePlan {
     /// The rows that carry the Gram matrix.
     pub(super) basis: SeedBasis,
     /// Whether the penalties of the Gram matrix are computed from the input gradient instead.
@@ -80,21 +80,21 @@ pub(super) enum SeedBasis {
 
 impl Objective {
     /// The sweeps for a network with `outputs` logits.
-    pub(super) fn plan(&self, outputs: usize) -> Plan {
+    pub(super) fn plan(&self, outputs: usize) -> StagePlan {
         let gram = &self.doors.gram;
-        if self.route == Route::AllRows || gram.is_empty() {
-            return Plan::default();
+        if self.strategy == SweepStrategy::AllRows || gram.is_empty() {
+            return StagePlan::default();
         }
         let by_gradient = |(_, penalty): &(usize, Arc<dyn GramPenalty>)| {
             matches!(penalty.alone(), Alone::InputGradient(_))
         };
         if gram.iter().all(by_gradient) {
-            return Plan {
+            return StagePlan {
                 basis: SeedBasis::Identity,
                 gram_by_gradient: true,
             };
         }
-        Plan {
+        StagePlan {
             basis: self.basis(outputs),
             gram_by_gradient: false,
         }
@@ -118,7 +118,7 @@ impl Objective {
     /// The terms of norms of the input gradient, in no particular order.
     pub(super) fn gradient_terms(
         &self,
-        plan: Plan,
+        plan: StagePlan,
     ) -> impl Iterator<Item = (usize, &dyn InputGradientPenalty)> {
         let gram = self
             .doors
@@ -134,7 +134,7 @@ impl Objective {
     }
 
     /// The terms that are computed from the Gram matrix.
-    pub(super) fn gram_terms(&self, plan: Plan) -> &[(usize, Arc<dyn GramPenalty>)] {
+    pub(super) fn gram_terms(&self, plan: StagePlan) -> &[(usize, Arc<dyn GramPenalty>)] {
         match plan.gram_by_gradient {
             true => &[],
             false => &self.doors.gram,
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
     use crate::{Loss, Penalty};
 
-    fn plan(penalties: &[Penalty], loss: Loss) -> Plan {
+    fn plan(penalties: &[Penalty], loss: Loss) -> StagePlan {
         let new = Objective::new(loss);
         let objective = penalties
             .iter()

@@ -13,11 +13,11 @@ use crate::error::{Result, check_finite};
 use crate::jacobian::SWEEP_MEMORY;
 use crate::network::map::Share;
 use crate::parallel::blocks;
-use crate::parallel::worthwhile;
+use crate::parallel::should_parallelize;
 use crate::penalty::numbers::{Numbers, Raw, RawMut};
 use crate::penalty::{JacobianAdjoint, JacobianPenalty, JacobianPoint, LogitAdjoint};
 use crate::scalar::Scalar;
-use crate::sweep::{Gated, Seeds, weight_gradient};
+use crate::sweep::{LinearizedBatch, Seeds, weight_gradient};
 
 /// Buffers of the stage.
 #[derive(Clone, Debug, Default)]
@@ -43,13 +43,13 @@ impl<T: Scalar> RowsStage<T> {
         let row_bytes = network.row_entries() * size_of::<T>();
         let together = (SWEEP_MEMORY / (k * row_bytes)).max(1);
         for samples in blocks(at.forward.samples(), together) {
-            let gated = Gated {
+            let linearized = LinearizedBatch {
                 network,
-                pattern: &at.forward.record.pattern,
+                pattern: &at.forward.state.pattern,
                 samples: samples.clone(),
             };
             let cotangents = &mut self.pair.cotangents;
-            cotangents.backward(&gated, Seeds::identity(k), gated.nodes());
+            cotangents.backward(&linearized, Seeds::identity(k), linearized.nodes());
             check_finite("the Jacobian", k * d, self.pair.cotangents.at_input())?;
             self.a.clear();
             self.a.resize(samples.len() * k * d, T::ZERO);
@@ -62,9 +62,16 @@ impl<T: Scalar> RowsStage<T> {
             }
             if let Some(adjoint) = adjoint.as_deref_mut() {
                 let (c, tangents) = (&self.pair.cotangents, &mut self.pair.tangents);
-                tangents.forward(&gated, k, &self.a);
+                tangents.forward(&linearized, k, &self.a);
                 let (share, gradient) = (Share::linear(T::ONE), &mut adjoint.parameters);
-                weight_gradient(&gated, c, &tangents.slots, share, gated.nodes(), gradient);
+                weight_gradient(
+                    &linearized,
+                    c,
+                    &tangents.slots,
+                    share,
+                    linearized.nodes(),
+                    gradient,
+                );
             }
         }
         Ok(())
@@ -82,7 +89,7 @@ impl<T: Scalar> RowsStage<T> {
     ) -> Result<()> {
         let (k, d) = (at.network.outputs(), at.network.inputs());
         let jacobians = self.pair.cotangents.at_input().par_chunks(k * d);
-        let together = if worthwhile(values.len() * k * d) {
+        let together = if should_parallelize(values.len() * k * d) {
             1
         } else {
             values.len()
@@ -101,7 +108,7 @@ impl<T: Scalar> RowsStage<T> {
         let sums = self.a.par_chunks_mut(k * d).zip(logits.par_chunks_mut(k));
         samples.zip(sums).try_for_each_init(
             || PointTools::kept(k),
-            |tools, ((sample, (value, jacobian)), (a, f_bar))| {
+            |tools, ((sample, (value, jacobian)), (a, logit_adjoint))| {
                 let sums = &mut tools.sums;
                 sums.reset();
                 let jacobian = Numbers::new(Raw::of(jacobian));
@@ -115,7 +122,7 @@ impl<T: Scalar> RowsStage<T> {
                 };
                 *value = penalty.evaluate(&point, Some(&mut adjoint))?;
                 check_fault(penalty, sums, start + sample)?;
-                sums.add_to(point.logit.loss, point.logit.state, f_bar);
+                sums.add_to(point.logit.loss, point.logit.state, logit_adjoint);
                 Ok(())
             },
         )

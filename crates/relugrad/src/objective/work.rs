@@ -1,7 +1,7 @@
 //! What an evaluation of an objective is made of, counted before it is run.
 
 use super::Objective;
-use super::gram::Order;
+use super::gram::ContractionOrder;
 use super::plan::SeedBasis;
 use crate::gram::FirstLayer;
 use crate::network::{Network, Node};
@@ -28,7 +28,7 @@ impl Objective {
     /// hyperplanes, whose work depends on where the samples are.
     pub fn work<T: Scalar>(&self, trace: &Trace<T>) -> Vec<Stage> {
         let (network, samples) = (trace.network(), trace.samples());
-        let gated = trace.part(trace.all());
+        let linearized = trace.part(trace.all());
         let (all, first, last) = network_costs(network);
         let plan = self.plan(network.outputs());
         let mut stages = Vec::new();
@@ -62,7 +62,7 @@ impl Objective {
                 SeedBasis::Random(_) => 0,
                 SeedBasis::Identity | SeedBasis::Centred => last,
             };
-            let order = Order::of(self, network, &gated, rows);
+            let order = ContractionOrder::of(self, network, &linearized, rows);
             let through = if order.first.is_some() { first } else { 0 };
             let of_node = |node: &Node| node.multiply_adds() as u64;
             let behind = network.nodes()[order.others(network).end..].iter();
@@ -177,7 +177,7 @@ fn network_costs<T: Scalar>(network: &Network<T>) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Direction, Loss, Mlp, Objective, Penalty, Route, Trace};
+    use crate::{Direction, Loss, Mlp, Objective, Penalty, SweepStrategy, Trace};
     use ndarray::Array2;
 
     /// What `f` makes of a trace of five samples.
@@ -200,7 +200,7 @@ mod tests {
         let gradient = plain.clone().with(Penalty::InputGradient, 1.0).unwrap();
         assert_eq!(total(&gradient), total(&plain) + 5 * 3 * 132);
         // All paths pass the first layer, whose tangents at both points are opposite.
-        let cure = |route| {
+        let cure = |strategy| {
             let objective = plain
                 .clone()
                 .with(
@@ -211,15 +211,15 @@ mod tests {
                     1.0,
                 )
                 .unwrap();
-            total(&objective.route(route)) - total(&plain)
+            total(&objective.with_strategy(strategy)) - total(&plain)
         };
-        assert_eq!(cure(Route::AllRows), 5 * (9 * 132 - 96));
-        assert_eq!(cure(Route::Fewest), 5 * (9 * 132 - 3 * 96));
+        assert_eq!(cure(SweepStrategy::AllRows), 5 * (9 * 132 - 96));
+        assert_eq!(cure(SweepStrategy::Fewest), 5 * (9 * 132 - 3 * 96));
         let jacobian = plain
             .clone()
             .with(Penalty::Jacobian, 1.0)
             .unwrap()
-            .route(Route::AllRows);
+            .with_strategy(SweepStrategy::AllRows);
         // The seeds are the identity, so the last layer's cotangents are for nothing.
         assert_eq!(total(&jacobian), total(&plain) + 5 * 3 * (96 + 132 + 132));
         let centred = plain.clone().with(Penalty::CurvatureTrace, 1.0).unwrap();
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(parts(&[8, 12, 3]), [5 * 2 * 96, 5 * 4 * 8]);
         let half = 4 * 4 * 900 / 2 + 5 * 2 * 4 * 4 / 2 + 5 * 4 * 4;
         assert_eq!(parts(&[900, 4, 3]), [0, half]);
-        let gram = jacobian.route(Route::FirstLayerGram);
+        let gram = jacobian.with_strategy(SweepStrategy::FirstLayerGram);
         let first = 12 * 12 * 8 / 2 + 15 * 12 * 12 * 3 / 2 + 12 * 12 * 8;
         assert_eq!(total(&gram), total(&plain) + 5 * 3 * (36 + 36) + first);
     }

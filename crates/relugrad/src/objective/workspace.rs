@@ -15,7 +15,7 @@ use crate::network::Network;
 use crate::network::map::Share;
 use crate::parameters::Parameters;
 use crate::scalar::Scalar;
-use crate::sweep::{Gated, Rows, Seeds, weight_gradient};
+use crate::sweep::{LinearizedBatch, RowBatch, Seeds, weight_gradient};
 
 /// The value of an objective on a batch, term by term.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -48,7 +48,7 @@ pub struct Workspace<T> {
     pub(super) is_finite: bool,
     pub(super) stages: Stages<T>,
     /// Rows of the loss's backward pass.
-    loss_rows: Rows<T>,
+    loss_rows: RowBatch<T>,
     /// The logits of the last evaluation.
     logits: Vec<T>,
     outputs: usize,
@@ -80,8 +80,8 @@ pub(super) struct Stages<T> {
 /// Cotangents and tangents of one stage.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SweepPair<T> {
-    pub(super) cotangents: Rows<T>,
-    pub(super) tangents: Rows<T>,
+    pub(super) cotangents: RowBatch<T>,
+    pub(super) tangents: RowBatch<T>,
 }
 
 impl Evaluation {
@@ -133,7 +133,7 @@ impl<T: Scalar> Workspace<T> {
         self.outputs = network.outputs();
         self.logits.clear();
         self.logits
-            .extend_from_slice(self.forward.record.logits(network));
+            .extend_from_slice(self.forward.state.logits(network));
         self.end(derivatives);
     }
 
@@ -177,10 +177,10 @@ impl<T: Scalar> Workspace<T> {
         derivatives: bool,
     ) -> Result<()> {
         let (k, forward) = (network.outputs(), &mut self.forward);
-        forward.record.fill(network, inputs)?;
+        forward.state.fill(network, inputs)?;
         let samples = forward.samples();
         targets.resolve(&objective.loss, samples, k, &mut forward.targets)?;
-        let logits = forward.record.logits(network);
+        let logits = forward.state.logits(network);
         let function = &*objective.function;
         forward.loss.fill(function, logits, &forward.targets, k);
         forward.weigh(&objective.sample_weights)?;
@@ -207,22 +207,25 @@ impl<T: Scalar> Workspace<T> {
         let Some(adjoint) = &mut self.adjoint else {
             return;
         };
-        let record = &self.forward.record;
-        let gated = Gated::all(network, record);
+        let state = &self.forward.state;
+        let linearized = LinearizedBatch::all(network, state);
         let seeds = to_scalar::<T>(&adjoint.logits);
         let seeds = per_sample(&seeds, 1, network.outputs());
-        self.loss_rows
-            .backward(&gated, Seeds::PerSample(seeds), gated.behind_input());
+        self.loss_rows.backward(
+            &linearized,
+            Seeds::PerSample(seeds),
+            linearized.behind_input(),
+        );
         let share = Share {
             replace: is_all,
             ..Share::affine()
         };
         let gradient = &mut adjoint.parameters;
-        let nodes = gated.nodes();
+        let nodes = linearized.nodes();
         weight_gradient(
-            &gated,
+            &linearized,
             &self.loss_rows,
-            &record.slots,
+            &state.slots,
             share,
             nodes,
             gradient,
@@ -239,7 +242,7 @@ impl<T: Scalar> Workspace<T> {
         for row in evaluation.sample_penalties.rows() {
             evaluation.penalties.push(forward.mean(row.iter()));
         }
-        let on_kink = forward.record.kinks.iter().filter(|&&n| n > 0);
+        let on_kink = forward.state.kinks.iter().filter(|&&n| n > 0);
         evaluation.samples_on_kink = on_kink.count();
         evaluation.value = objective.loss_weight() * evaluation.loss;
         let rows = evaluation.sample_penalties.rows().into_iter();

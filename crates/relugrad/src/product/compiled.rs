@@ -1,8 +1,8 @@
 //! The products as functions that are compiled once for each number type, in this crate: generic ones would be compiled anew in
 //! every crate, test and benchmark that uses a network, which takes a minute or two each time.
 
-use super::{Convolution, Left, Right, SelectedSums};
-use super::{dense, masked, sparse_rows};
+use super::{Convolution, MaskedLhs, Rhs, SelectedSums};
+use super::{dense, masked, masked_gemm};
 use crate::scalar::{Scalar, Signature};
 
 /// Declares functions of any number type that call `function` as it was compiled for the type.
@@ -55,17 +55,17 @@ products! {
 
     /// `C ← A B`, or with `C` added; `a: [samples, rows, m]`, `b: [m, k]`, `c: [samples, rows, k]`. Columns of `A` that are
     /// zero at a sample are skipped where that is faster, and always where they are still to be closed.
-    fn rows_times(a: Left<'a, T>, k: usize, b: Right<'a, T>, accumulate: bool, c: &'a mut [T]) = masked::rows_times;
+    fn rows_times(a: MaskedLhs<'a, T>, k: usize, b: Rhs<'a, T>, accumulate: bool, c: &'a mut [T]) = masked::rows_times;
 
     /// `C ← α Aᵀ B`, or with `C` added; `a: [samples, rows, m]`, `b: [samples, rows, k]`, `c: [m, k]`. Samples at which a
     /// column of `A` is zero are skipped where that is faster.
-    fn sum_of_products(a: Left<'a, T>, k: usize, alpha: T, b: &'a [T], accumulate: bool, c: &'a mut [T]) = masked::sum_of_products;
+    fn sum_of_products(a: MaskedLhs<'a, T>, k: usize, alpha: T, b: &'a [T], accumulate: bool, c: &'a mut [T]) = masked::sum_of_products;
 
     /// `C ← α Aᵀ B + C` where that sum is known to be symmetric and `C` is 0; `a, b: [samples, rows, n]`, `c: [n, n]`.
-    fn symmetric_sum(a: Left<'a, T>, alpha: T, b: &'a [T], c: &'a mut [T]) = masked::symmetric_sum;
+    fn symmetric_sum(a: MaskedLhs<'a, T>, alpha: T, b: &'a [T], c: &'a mut [T]) = masked::symmetric_sum;
 
     /// `C ← M C` on this thread, with `m: [rows, rows]`, `c: [rows, k]`.
-    fn mix_rows(rows: usize, k: usize, m: &'a [T], c: &'a mut [T]) = sparse_rows::mix_rows;
+    fn mix_rows(rows: usize, k: usize, m: &'a [T], c: &'a mut [T]) = masked_gemm::mix_rows;
 
     /// [`SelectedSums::contract`].
     fn contract(sums: SelectedSums<'a, T>, inner: &'a mut [T], outer: &'a mut [T]) = SelectedSums::contract;

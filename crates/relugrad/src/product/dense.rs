@@ -11,11 +11,11 @@ use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder, s};
 
 use super::dots::{FEW, dots};
 use super::lanes::{Lanes, lanes};
-use super::panels::{Right, fill, lines, pack, pack_here, room, transpose};
+use super::panels::{Rhs, fill, lines, pack, pack_here, room, transpose};
 use super::scratch::Scratch;
-use super::tiles::{Block, Left, Panels, VECTORS, tile_rows};
+use super::tiles::{Block, Lhs, Panels, VECTORS, tile_rows};
 use crate::buffer::Kept;
-use crate::parallel::{for_each_chunk, pieces, worthwhile};
+use crate::parallel::{for_each_chunk, pieces, should_parallelize};
 
 /// Rows of the left factor that are packed at a time: they stay in the second cache.
 const ROWS: usize = 128;
@@ -27,15 +27,15 @@ struct Product<'a, T> {
     shape: (usize, usize, usize),
     alpha: T,
     /// `Aᵀ: [k, n]`, so that both factors are packed by the same functions.
-    a: Right<'a, T>,
-    b: Right<'a, T>,
+    a: Rhs<'a, T>,
+    b: Rhs<'a, T>,
     accumulate: bool,
     /// Whether only what is on and below the diagonal of `C` is wanted.
     lower: bool,
 }
 
 impl<T: Lanes> Product<'_, T> {
-    /// Computes it, on several threads if `parallel` and worthwhile.
+    /// Computes it, on several threads if `parallel` and should_parallelize.
     fn run(self, parallel: bool, c: &mut [T]) {
         let (n, k, m) = self.shape;
         if k == 0 && !self.accumulate {
@@ -58,11 +58,11 @@ impl<T: Lanes> Product<'_, T> {
         }
         let operations = if parallel { n * k * m } else { 0 };
         match (self.a, self.b) {
-            (Right::Transposed(a), Right::Transposed(b)) if n.min(m) <= FEW => {
+            (Rhs::Transposed(a), Rhs::Transposed(b)) if n.min(m) <= FEW => {
                 self.dots(a, b, operations, c);
             }
             _ if cfg!(feature = "matrixmultiply") => self.by_library(operations, c),
-            (Right::Transposed(_), Right::Transposed(_)) if self.is_less_across() => {
+            (Rhs::Transposed(_), Rhs::Transposed(_)) if self.is_less_across() => {
                 self.across(operations, c);
             }
             _ => self.tiles(operations, c),
@@ -133,7 +133,7 @@ impl<T: Lanes> Product<'_, T> {
         let (_, k, m) = self.shape;
         let width = m.div_ceil(lanes::<T>()).min(VECTORS) * lanes::<T>();
         match self.b {
-            Right::Plain(entries) | Right::Lower(entries) => {
+            Rhs::Plain(entries) | Rhs::Lower(entries) => {
                 let (step, stride) = (width, m);
                 self.share_out(
                     Panels {
@@ -145,7 +145,7 @@ impl<T: Lanes> Product<'_, T> {
                     c,
                 );
             }
-            Right::Transposed(_) => {
+            Rhs::Transposed(_) => {
                 let mut scratch = Kept::<Scratch<T>>::take();
                 let entries = match operations {
                     0 => pack_here(self.b, k, width, &mut scratch.panels),
@@ -167,7 +167,7 @@ impl<T: Lanes> Product<'_, T> {
 
     fn share_out(self, panels: Panels<T>, operations: usize, c: &mut [T]) {
         let (n, _, m) = self.shape;
-        if !worthwhile(operations) {
+        if !should_parallelize(operations) {
             return self.rows(0, panels, c);
         }
         let rows = n.div_ceil(pieces(n));
@@ -183,8 +183,8 @@ impl<T: Lanes> Product<'_, T> {
     /// Rows of `C` from the `first` on.
     fn rows(self, first: usize, panels: Panels<T>, c: &mut [T]) {
         let (_, k, m) = self.shape;
-        if let Right::Transposed(a) = self.a {
-            return self.block(Left::Rows(&a[first * k..]), first, panels, c);
+        if let Rhs::Transposed(a) = self.a {
+            return self.block(Lhs::Rows(&a[first * k..]), first, panels, c);
         }
         let (tile, mut scratch) = (tile_rows(), Kept::<Scratch<T>>::take());
         for (i, c) in c.chunks_mut(ROWS * m).enumerate() {
@@ -192,11 +192,11 @@ impl<T: Lanes> Product<'_, T> {
             let tiles = (c.len() / m).div_ceil(tile);
             let packed = scratch.sums.room(tiles * k * tile);
             fill(self.a, (k, first, tile), packed);
-            self.block(Left::Tiles(packed), first, panels, c);
+            self.block(Lhs::Tiles(packed), first, panels, c);
         }
     }
 
-    fn block(self, a: Left<T>, first: usize, panels: Panels<T>, c: &mut [T]) {
+    fn block(self, a: Lhs<T>, first: usize, panels: Panels<T>, c: &mut [T]) {
         let (_, k, m) = self.shape;
         Block {
             a,
@@ -212,10 +212,10 @@ impl<T: Lanes> Product<'_, T> {
 }
 
 /// A factor of depth `k` with `columns` columns.
-fn matrix<T>(factor: Right<'_, T>, k: usize, columns: usize) -> ArrayView2<'_, T> {
+fn matrix<T>(factor: Rhs<'_, T>, k: usize, columns: usize) -> ArrayView2<'_, T> {
     let (shape, entries) = match factor {
-        Right::Plain(entries) | Right::Lower(entries) => ((k, columns).set_f(false), entries),
-        Right::Transposed(entries) => ((k, columns).set_f(true), entries),
+        Rhs::Plain(entries) | Rhs::Lower(entries) => ((k, columns).set_f(false), entries),
+        Rhs::Transposed(entries) => ((k, columns).set_f(true), entries),
     };
     ArrayView2::from_shape(shape, entries).expect("factors are whole")
 }
@@ -228,7 +228,7 @@ pub(super) fn a_bt<T: Lanes>(
     accumulate: bool,
     c: &mut [T],
 ) {
-    let (a, b) = (Right::Transposed(a), Right::Transposed(b));
+    let (a, b) = (Rhs::Transposed(a), Rhs::Transposed(b));
     product((c.len() / m, k, m), a, b, accumulate).run(true, c);
 }
 
@@ -240,7 +240,7 @@ pub(super) fn a_b<T: Lanes>(
     accumulate: bool,
     c: &mut [T],
 ) {
-    let (a, b) = (Right::Transposed(a), Right::Plain(b));
+    let (a, b) = (Rhs::Transposed(a), Rhs::Plain(b));
     product((c.len() / k, m, k), a, b, accumulate).run(true, c);
 }
 
@@ -254,7 +254,7 @@ pub(super) fn at_b<T: Lanes>(
     c: &mut [T],
 ) {
     let shape = (m, a.len() / m, k);
-    let of_one = product(shape, Right::Plain(a), Right::Plain(b), accumulate);
+    let of_one = product(shape, Rhs::Plain(a), Rhs::Plain(b), accumulate);
     Product { alpha, ..of_one }.run(true, c);
 }
 
@@ -262,7 +262,7 @@ pub(super) fn at_b<T: Lanes>(
 pub(super) fn gram_of_rows<T: Lanes>(k: usize, a: &[T], c: &mut [T]) {
     let n = a.len() / k;
     lower_gram(T::ONE, (n, k), a, c);
-    mirror(n, c);
+    symmetrize_lower(n, c);
 }
 
 /// [`half_gram_of_rows`](super::half_gram_of_rows).
@@ -277,7 +277,7 @@ pub(super) fn half_gram_of_rows<T: Lanes>(k: usize, a: &[T], c: &mut [T]) {
 
 /// `C ← α A Aᵀ` on and below the diagonal; `a: [n, k]`.
 fn lower_gram<T: Lanes>(alpha: T, (n, k): (usize, usize), a: &[T], c: &mut [T]) {
-    let (a, lower) = (Right::Transposed(a), true);
+    let (a, lower) = (Rhs::Transposed(a), true);
     Product {
         alpha,
         lower,
@@ -289,7 +289,7 @@ fn lower_gram<T: Lanes>(alpha: T, (n, k): (usize, usize), a: &[T], c: &mut [T]) 
 /// `C ← α Aᵀ B + C` on and below the diagonal; `a, b: [depth, n]`, `c: [n, n]`.
 pub(super) fn at_b_lower<T: Lanes>(n: usize, alpha: T, a: &[T], b: &[T], c: &mut [T]) {
     let (shape, lower) = ((n, a.len() / n, n), true);
-    let of_one = product(shape, Right::Plain(a), Right::Plain(b), true);
+    let of_one = product(shape, Rhs::Plain(a), Rhs::Plain(b), true);
     Product {
         alpha,
         lower,
@@ -306,7 +306,7 @@ pub(super) fn a_b_serial<T: Lanes>(
     accumulate: bool,
     c: &mut [T],
 ) {
-    product((m, k, n), Right::Transposed(a), Right::Plain(b), accumulate).run(false, c);
+    product((m, k, n), Rhs::Transposed(a), Rhs::Plain(b), accumulate).run(false, c);
 }
 
 /// `C ← Aᵀ B`, or with `C` added, on this thread; `a: [m, k]`, `b: [m, n]`, `c: [k, n]`.
@@ -317,7 +317,7 @@ pub(super) fn at_b_serial<T: Lanes>(
     accumulate: bool,
     c: &mut [T],
 ) {
-    product((k, m, n), Right::Plain(a), Right::Plain(b), accumulate).run(false, c);
+    product((k, m, n), Rhs::Plain(a), Rhs::Plain(b), accumulate).run(false, c);
 }
 
 /// `C ← A Bᵀ`, or with `C` added, on this thread; `a: [m, k]`, `b: [n, k]`, `c: [m, n]`.
@@ -328,15 +328,15 @@ pub(super) fn a_bt_serial<T: Lanes>(
     accumulate: bool,
     c: &mut [T],
 ) {
-    let (a, b) = (Right::Transposed(a), Right::Transposed(b));
+    let (a, b) = (Rhs::Transposed(a), Rhs::Transposed(b));
     product((m, k, n), a, b, accumulate).run(false, c);
 }
 
 /// `C ← A B`, or with `C` added.
 fn product<'a, T: Lanes>(
     shape: (usize, usize, usize),
-    a: Right<'a, T>,
-    b: Right<'a, T>,
+    a: Rhs<'a, T>,
+    b: Rhs<'a, T>,
     accumulate: bool,
 ) -> Product<'a, T> {
     Product {
@@ -354,7 +354,7 @@ const BLOCK: usize = 16;
 
 /// Copies what is below the diagonal to its place above, in blocks of [`BLOCK`] rows and columns: whole lines of the cache
 /// are written at a time.
-pub(super) fn mirror<T: Lanes>(n: usize, c: &mut [T]) {
+pub(super) fn symmetrize_lower<T: Lanes>(n: usize, c: &mut [T]) {
     let mut block = [[T::ZERO; BLOCK]; BLOCK];
     for top in (0..n).step_by(BLOCK) {
         let rows = top..n.min(top + BLOCK);

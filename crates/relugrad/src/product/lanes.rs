@@ -28,7 +28,7 @@ pub(crate) trait Lanes: Scalar {
     fn plus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
 
     /// The sum of a vector's numbers.
-    fn total<S: Simd>(simd: S, a: Self::Vector<S>) -> Self;
+    fn horizontal_sum<S: Simd>(simd: S, a: Self::Vector<S>) -> Self;
 
     /// The numbers of a slice no longer than a vector, and zeros.
     fn load_part<S: Simd>(simd: S, values: &[Self]) -> Self::Vector<S>;
@@ -44,7 +44,7 @@ pub(crate) trait Lanes: Scalar {
 }
 
 macro_rules! lanes {
-    ($number:ty, $vector:ident, $lanes:ident, $splat:ident, $fused:ident, $add:ident, $total:ident, $load:ident, $store:ident, $slice:ident, $slice_mut:ident) => {
+    ($number:ty, $vector:ident, $lanes:ident, $splat:ident, $fused:ident, $add:ident, $sum:ident, $load:ident, $store:ident, $slice:ident, $slice_mut:ident) => {
         impl Lanes for $number {
             type Vector<S: Simd> = S::$vector;
 
@@ -74,8 +74,8 @@ macro_rules! lanes {
             }
 
             #[inline(always)]
-            fn total<S: Simd>(simd: S, a: S::$vector) -> Self {
-                simd.$total(a)
+            fn horizontal_sum<S: Simd>(simd: S, a: S::$vector) -> Self {
+                simd.$sum(a)
             }
 
             #[inline(always)]

@@ -2,24 +2,24 @@
 
 use super::dense;
 use super::lanes::{Lanes, registers};
-use super::left::Left;
-use super::panels::Right;
-use super::sparse_rows::{sparse_row, sparse_rows};
-use super::sparse_sum::sparse_sum;
+use super::lhs::MaskedLhs;
+use super::masked_gemm::{masked_gemm, masked_row};
+use super::masked_outer::masked_outer;
+use super::panels::Rhs;
 use crate::tuning::{
     DENSE_FROM, FEW_ROWS_DENSE_FROM, LISTING, MANY_ROWS, PACKING, ROW_SPEED, SINGLE_ROW, SUM_SPEED,
 };
 
 /// Whether products of so many rows for each sample take lists if such a share of columns is not zero, whatever else they are.
-pub(crate) fn takes_lists(rows: usize, activity: f64) -> bool {
+pub(crate) fn pays_to_mask(rows: usize, activity: f64) -> bool {
     rows >= MANY_ROWS && activity < DENSE_FROM
 }
 
 /// The least share of nonzero columns at which a dense product is faster, by rows of each sample.
-fn dense_from<T: Lanes>(a: Left<T>, k: usize, b: Right<T>) -> f64 {
+fn dense_from<T: Lanes>(a: MaskedLhs<T>, k: usize, b: Rhs<T>) -> f64 {
     let packing = match b {
-        Right::Plain(_) | Right::Lower(_) => PACKING.0,
-        Right::Transposed(_) => PACKING.1,
+        Rhs::Plain(_) | Rhs::Lower(_) => PACKING.0,
+        Rhs::Transposed(_) => PACKING.1,
     };
     match a.rows {
         1 => single_rows(ROW_SPEED, a, k, packing / a.samples as f64),
@@ -29,7 +29,7 @@ fn dense_from<T: Lanes>(a: Left<T>, k: usize, b: Right<T>) -> f64 {
 }
 
 /// The same for sums over samples.
-fn dense_sum_from<T: Lanes>(a: Left<T>, k: usize) -> f64 {
+fn dense_sum_from<T: Lanes>(a: MaskedLhs<T>, k: usize) -> f64 {
     if a.rows == 1 {
         let speed = if registers() < 32 {
             SUM_SPEED
@@ -44,38 +44,38 @@ fn dense_sum_from<T: Lanes>(a: Left<T>, k: usize) -> f64 {
 
 /// The same for one row and such a `speed`: each entry of a list takes as long as so many multiply-adds, more where zeros have to be
 /// found, and the right factor has to be packed.
-fn single_rows<T: Lanes>(speed: f64, a: Left<T>, k: usize, packing: f64) -> f64 {
+fn single_rows<T: Lanes>(speed: f64, a: MaskedLhs<T>, k: usize, packing: f64) -> f64 {
     let listing = if a.is_unknown() { LISTING.1 } else { LISTING.0 };
     speed * (1.0 - listing / k as f64 - packing)
 }
 
 /// [`rows_times`](super::rows_times).
 pub(super) fn rows_times<T: Lanes>(
-    a: Left<T>,
+    a: MaskedLhs<T>,
     k: usize,
-    b: Right<T>,
+    b: Rhs<T>,
     accumulate: bool,
     c: &mut [T],
 ) {
     let activity = a.activity();
     let Some(entries) = a.closed() else {
-        return sparse_rows(a, k, b, accumulate, c);
+        return masked_gemm(a, k, b, accumulate, c);
     };
     if entries.len() == a.columns && activity < SINGLE_ROW {
-        return sparse_row(entries, b, accumulate, c);
+        return masked_row(entries, b, accumulate, c);
     }
     if activity < dense_from(a, k, b) {
-        return sparse_rows(a, k, b, accumulate, c);
+        return masked_gemm(a, k, b, accumulate, c);
     }
     match b {
-        Right::Plain(b) | Right::Lower(b) => dense::a_b((a.columns, k), entries, b, accumulate, c),
-        Right::Transposed(b) => dense::a_bt((a.columns, k), entries, b, accumulate, c),
+        Rhs::Plain(b) | Rhs::Lower(b) => dense::a_b((a.columns, k), entries, b, accumulate, c),
+        Rhs::Transposed(b) => dense::a_bt((a.columns, k), entries, b, accumulate, c),
     }
 }
 
 /// [`sum_of_products`](super::sum_of_products).
 pub(super) fn sum_of_products<T: Lanes>(
-    a: Left<T>,
+    a: MaskedLhs<T>,
     k: usize,
     alpha: T,
     b: &[T],
@@ -88,16 +88,16 @@ pub(super) fn sum_of_products<T: Lanes>(
     if !accumulate {
         c.fill(T::ZERO);
     }
-    sparse_sum(a, k, alpha, b, false, c);
+    masked_outer(a, k, alpha, b, false, c);
 }
 
 /// [`symmetric_sum`](super::symmetric_sum).
-pub(super) fn symmetric_sum<T: Lanes>(a: Left<T>, alpha: T, b: &[T], c: &mut [T]) {
+pub(super) fn symmetric_sum<T: Lanes>(a: MaskedLhs<T>, alpha: T, b: &[T], c: &mut [T]) {
     let n = a.columns;
     if a.activity() < dense_sum_from(a, n) {
-        sparse_sum(a, n, alpha, b, true, c);
+        masked_outer(a, n, alpha, b, true, c);
     } else {
         dense::at_b_lower(n, alpha, a.entries(), b, c);
     }
-    dense::mirror(n, c);
+    dense::symmetrize_lower(n, c);
 }

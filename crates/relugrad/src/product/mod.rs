@@ -1,26 +1,26 @@
 //! The matrix products that every sweep is made of.
 //!
 //! All matrices are row-major slices. Products are dense ([`dense`]), or skip the many zeros that are left by gates
-//! ([`sparse_rows`], [`sparse_sum`]), or select from tables if the gates' zeros and ones are a factor of their own
-//! ([`subset_sums`]). Which of them is taken depends on the numbers alone, and every entry sums in one order, so the bits do
+//! ([`masked_gemm`], [`masked_outer`]), or select from tables if the gates' zeros and ones are a factor of their own
+//! ([`four_russians`]). Which of them is taken depends on the numbers alone, and every entry sums in one order, so the bits do
 //! not depend on the number of threads.
 
 #[macro_use]
 mod constant;
 
+mod active_columns;
 mod compiled;
 mod convolution;
 mod dense;
 mod dots;
+mod four_russians;
 mod lanes;
-mod left;
-mod lists;
+mod lhs;
 mod masked;
+mod masked_gemm;
+mod masked_outer;
 mod panels;
 mod scratch;
-mod sparse_rows;
-mod sparse_sum;
-mod subset_sums;
 mod tiles;
 
 pub(crate) use compiled::{
@@ -29,15 +29,15 @@ pub(crate) use compiled::{
     sum_of_products, symmetric_sum,
 };
 pub(crate) use convolution::Convolution;
-pub(crate) use left::Left;
-pub(crate) use masked::takes_lists;
-pub(crate) use panels::Right;
-pub(crate) use subset_sums::{SelectedSums, subset_sums_cost, subset_tables};
+pub(crate) use four_russians::{SelectedSums, four_russians_cost, four_russians_tables};
+pub(crate) use lhs::MaskedLhs;
+pub(crate) use masked::pays_to_mask;
+pub(crate) use panels::Rhs;
 
 #[cfg(test)]
 mod tests {
-    use super::sparse_rows::{sparse_row, sparse_rows};
-    use super::sparse_sum::sparse_sum;
+    use super::masked_gemm::{masked_gemm, masked_row};
+    use super::masked_outer::masked_outer;
     use super::*;
     use crate::pattern::{LayerView, WORD};
 
@@ -74,20 +74,20 @@ mod tests {
             .collect()
     }
 
-    fn check_sparse_rows((samples, rows, m, k): (usize, usize, usize, usize)) {
+    fn check_masked_gemm((samples, rows, m, k): (usize, usize, usize, usize)) {
         let (a, b) = (gated(samples, rows, m), integers(m * k, 5));
         let expected = product(&a, |l, j| b[l * k + j], m, k);
         let mut c = vec![1.0; samples * rows * k];
-        sparse_rows(Left::of(&a, rows, m), k, Right::Plain(&b), true, &mut c);
+        masked_gemm(MaskedLhs::of(&a, rows, m), k, Rhs::Plain(&b), true, &mut c);
         assert!(
             c.iter().zip(&expected).all(|(c, e)| *c == e + 1.0),
             "{rows} rows of {m}"
         );
         let expected = product(&a, |l, j| b[j * m + l], m, k);
-        sparse_rows(
-            Left::of(&a, rows, m),
+        masked_gemm(
+            MaskedLhs::of(&a, rows, m),
             k,
-            Right::Transposed(&b),
+            Rhs::Transposed(&b),
             false,
             &mut c,
         );
@@ -95,12 +95,12 @@ mod tests {
     }
 
     #[test]
-    fn sparse_rows_equal_the_definition_for_every_number_of_rows() {
-        (1..=13).for_each(|rows| check_sparse_rows((9, rows, 37, 71)));
+    fn masked_products_equal_the_definition_for_every_number_of_rows() {
+        (1..=13).for_each(|rows| check_masked_gemm((9, rows, 37, 71)));
     }
 
     #[test]
-    fn sparse_rows_skip_the_zeros_above_a_diagonal() {
+    fn masked_products_skip_the_zeros_above_a_diagonal() {
         for (rows, m) in [(1, 37), (3, 71), (5, 300), (9, 600)] {
             let (a, mut b) = (gated(5, rows, m), integers(m * m, 5));
             for l in 0..m {
@@ -108,24 +108,24 @@ mod tests {
             }
             let expected = product(&a, |l, j| b[l * m + j], m, m);
             let mut c = vec![1.0; 5 * rows * m];
-            let left = Left::of(&a, rows, m);
-            sparse_rows(left, m, Right::Lower(&b), false, &mut c);
+            let left = MaskedLhs::of(&a, rows, m);
+            masked_gemm(left, m, Rhs::Lower(&b), false, &mut c);
             assert_eq!(c, expected, "{rows} rows of {m}");
-            sparse_rows(left, m, Right::Lower(&b), true, &mut c);
+            masked_gemm(left, m, Rhs::Lower(&b), true, &mut c);
             assert!(c.iter().zip(&expected).all(|(c, e)| *c == 2.0 * e));
         }
     }
 
     #[test]
-    fn sparse_rows_of_several_passes_equal_the_definition() {
-        (1..=13).for_each(|rows| check_sparse_rows((5, rows, 600, 71)));
+    fn masked_products_of_several_passes_equal_the_definition() {
+        (1..=13).for_each(|rows| check_masked_gemm((5, rows, 600, 71)));
     }
 
     #[test]
-    fn sparse_rows_equal_the_definition_for_every_width_of_a_panel() {
+    fn masked_products_equal_the_definition_for_every_width_of_a_panel() {
         for k in 1..=40 {
-            check_sparse_rows((5, 3, 37, k));
-            check_sparse_rows((5, 5, 37, k));
+            check_masked_gemm((5, 3, 37, k));
+            check_masked_gemm((5, 5, 37, k));
         }
     }
 
@@ -149,15 +149,15 @@ mod tests {
             let mut c = vec![1.0; samples * rows * k];
             let mut check = |left, zeroed: &[f64]| {
                 let expected = product(zeroed, |l, j| b[l * k + j], m, k);
-                rows_times(left, k, Right::Plain(&b), false, &mut c);
+                rows_times(left, k, Rhs::Plain(&b), false, &mut c);
                 assert_eq!(c, expected, "{rows} rows of {m}");
             };
             let (all, zeroed) = (integers(samples * rows * m, 3), gated(samples, rows, m));
-            check(Left::of(&zeroed, rows, m).behind(Some(gates)), &zeroed);
-            check(Left::before(gates, &all, rows), &zeroed);
+            check(MaskedLhs::of(&zeroed, rows, m).behind(Some(gates)), &zeroed);
+            check(MaskedLhs::before(gates, &all, rows), &zeroed);
             let one = &all[..rows * m];
             let same = closed(one.repeat(samples), rows, m);
-            check(Left::before(gates, one, rows), &same);
+            check(MaskedLhs::before(gates, one, rows), &same);
         }
     }
 
@@ -168,7 +168,7 @@ mod tests {
             let bits = open(samples, m);
             let gates = LayerView::new(m, 1, &bits, &[]);
             let (mut found, mut told) = (vec![1.0; m * k], vec![1.0; m * k]);
-            let left = Left::of(&a, rows, m);
+            let left = MaskedLhs::of(&a, rows, m);
             sum_of_products(left, k, 2.0, &b, true, &mut found);
             sum_of_products(left.behind(Some(gates)), k, 2.0, &b, true, &mut told);
             assert_eq!(found, told);
@@ -180,15 +180,15 @@ mod tests {
         let (m, k) = (37, 71);
         let (a, b) = (gated(1, 1, m), integers(m * k, 5));
         let mut c = vec![1.0; k];
-        sparse_row(&a, Right::Plain(&b), true, &mut c);
+        masked_row(&a, Rhs::Plain(&b), true, &mut c);
         let expected = product(&a, |l, j| b[l * k + j], m, k);
         assert!(c.iter().zip(&expected).all(|(c, e)| *c == e + 1.0));
-        sparse_row(&a, Right::Transposed(&b), false, &mut c);
+        masked_row(&a, Rhs::Transposed(&b), false, &mut c);
         assert_eq!(c, product(&a, |l, j| b[j * m + l], m, k));
     }
 
     #[test]
-    fn sparse_sums_equal_the_definition() {
+    fn masked_sums_equal_the_definition() {
         for (samples, rows, m, k) in [
             (1, 1, 2, 3),
             (40, 3, 37, 71),
@@ -197,7 +197,7 @@ mod tests {
         ] {
             let (a, b) = (gated(samples, rows, m), integers(samples * rows * k, 5));
             let mut c = vec![1.0; m * k];
-            sparse_sum(Left::of(&a, rows, m), k, 2.0, &b, false, &mut c);
+            masked_outer(MaskedLhs::of(&a, rows, m), k, 2.0, &b, false, &mut c);
             let entry = |i: usize, j: usize| {
                 (0..samples * rows)
                     .map(|l| a[l * m + i] * b[l * k + j])
@@ -212,7 +212,7 @@ mod tests {
         for (rows, n) in [(3, 70), (5, 300)] {
             for a in [gated(20, rows, n), integers(20 * rows * n, 3)] {
                 let mut c = vec![0.0; n * n];
-                symmetric_sum(Left::of(&a, rows, n), 0.5, &a, &mut c);
+                symmetric_sum(MaskedLhs::of(&a, rows, n), 0.5, &a, &mut c);
                 let entry = |i: usize, j: usize| {
                     (0..20 * rows)
                         .map(|l| a[l * n + i] * a[l * n + j])

@@ -8,7 +8,7 @@ use crate::parallel::{for_each_chunk, pieces};
 
 /// The right factor `B: [m, k]` of a product.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Right<'a, T> {
+pub(crate) enum Rhs<'a, T> {
     /// Row by row; `[m, k]`.
     Plain(&'a [T]),
     /// The same with zeros above the diagonal; `[m, m]`.
@@ -45,7 +45,7 @@ pub(super) fn lines<T: Lanes>(buffer: &mut Vec<T>, length: usize) -> &mut [T] {
 
 /// `B` as `[panels, m, width]`, padded with zeros.
 pub(super) fn pack<'p, T: Lanes>(
-    b: Right<T>,
+    b: Rhs<T>,
     m: usize,
     width: usize,
     panels: &'p mut Aligned<T>,
@@ -61,7 +61,7 @@ pub(super) fn pack<'p, T: Lanes>(
 
 /// The same on this thread.
 pub(super) fn pack_here<'p, T: Lanes>(
-    b: Right<T>,
+    b: Rhs<T>,
     m: usize,
     width: usize,
     panels: &'p mut Aligned<T>,
@@ -73,13 +73,13 @@ pub(super) fn pack_here<'p, T: Lanes>(
 
 /// Writes panels of the columns from the `first` on.
 pub(super) fn fill<T: Lanes>(
-    b: Right<T>,
+    b: Rhs<T>,
     (m, first, width): (usize, usize, usize),
     panels: &mut [T],
 ) {
     let b = match b {
-        Right::Plain(b) | Right::Lower(b) => b,
-        Right::Transposed(b) => return fill_from_columns(b, (m, first, width), panels),
+        Rhs::Plain(b) | Rhs::Lower(b) => b,
+        Rhs::Transposed(b) => return fill_from_columns(b, (m, first, width), panels),
     };
     // One to four vectors of up to 16 numbers, or eight of up to eight.
     with_constant!(width, W in [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48; 64] => {
@@ -111,9 +111,9 @@ fn fill_from_rows<T: Lanes, const W: usize>(b: &[T], m: usize, first: usize, pan
     }
 }
 
-fn columns<T>(b: Right<T>, m: usize) -> usize {
+fn columns<T>(b: Rhs<T>, m: usize) -> usize {
     match b {
-        Right::Plain(b) | Right::Lower(b) | Right::Transposed(b) => b.len() / m,
+        Rhs::Plain(b) | Rhs::Lower(b) | Rhs::Transposed(b) => b.len() / m,
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) fn tile_rows() -> usize {
 
 /// Some rows of the left factor.
 #[derive(Clone, Copy)]
-pub(super) enum Left<'a, T> {
+pub(super) enum Lhs<'a, T> {
     /// As they lie; `[rows, k]`.
     Rows(&'a [T]),
     /// Packed; `[tiles, k, rows of a tile]`.
@@ -36,7 +36,7 @@ pub(super) struct Panels<'a, T> {
 
 /// Some rows of a product.
 pub(super) struct Block<'a, T> {
-    pub(super) a: Left<'a, T>,
+    pub(super) a: Lhs<'a, T>,
     pub(super) panels: Panels<'a, T>,
     pub(super) shape: (usize, usize, usize),
     pub(super) alpha: T,
@@ -84,8 +84,8 @@ impl<T: Lanes, const R: usize> WithSimd for Tiled<'_, T, R> {
                 for tile in above..rows.div_ceil(R) {
                     let sums = Sums {
                         a: match a {
-                            Left::Rows(a) => Left::Rows(&a[tile * R * k + start..]),
-                            Left::Tiles(a) => Left::Tiles(&a[(tile * k + start) * R..]),
+                            Lhs::Rows(a) => Lhs::Rows(&a[tile * R * k + start..]),
+                            Lhs::Tiles(a) => Lhs::Tiles(&a[(tile * k + start) * R..]),
                         },
                         depth: (depth, k),
                         panel,
@@ -104,7 +104,7 @@ impl<T: Lanes, const R: usize> WithSimd for Tiled<'_, T, R> {
 
 /// The product of a tile and a panel.
 struct Sums<'a, T> {
-    a: Left<'a, T>,
+    a: Lhs<'a, T>,
     /// Of the product, and numbers from a row of the left factor to the next where it is not packed.
     depth: (usize, usize),
     panel: &'a [T],
@@ -156,7 +156,7 @@ impl<T: Lanes> Sums<'_, T> {
         let panel = self.panel.chunks(self.stride).take(depth);
         // A panic in a loop would keep the sums out of the registers; rows of a panel are never too short.
         match self.a {
-            Left::Rows(a) => {
+            Lhs::Rows(a) => {
                 let rows: [&[T]; U] = std::array::from_fn(|r| &a[r * line..][..depth]);
                 for (l, b) in panel.enumerate() {
                     let Some(b) = load::<T, S, V, WHOLE>(simd, b, columns).filter(|_| l < depth)
@@ -167,7 +167,7 @@ impl<T: Lanes> Sums<'_, T> {
                     add_products::<T, S, U, V>(simd, a, b, &mut sums);
                 }
             }
-            Left::Tiles(a) => {
+            Lhs::Tiles(a) => {
                 for (a, b) in a.as_chunks::<R>().0.iter().zip(panel) {
                     let Some(b) = load::<T, S, V, WHOLE>(simd, b, columns) else {
                         break;

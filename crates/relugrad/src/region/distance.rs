@@ -18,7 +18,7 @@ use crate::norm::Norm;
 use crate::pattern::ActivationPattern;
 use crate::scalar::Scalar;
 use crate::squares::Squares;
-use crate::sweep::{Gated, Rows, Source};
+use crate::sweep::{LinearizedBatch, RowBatch, Source};
 
 /// How far a sample is from its nearest kink: the largest balls around it in which no gate switches; infinite without
 /// gates that the input reaches.
@@ -125,7 +125,7 @@ impl Distances {
         let mut sweep = Sweep {
             network,
             pattern,
-            rows: Rows::default(),
+            rows: RowBatch::default(),
         };
         if sweep.backward_costs() <= sweep.forward_costs() {
             sweep.backward(&mut all);
@@ -250,7 +250,7 @@ impl Distances {
 struct Sweep<'n, T> {
     network: &'n Network<T>,
     pattern: &'n ActivationPattern,
-    rows: Rows<T>,
+    rows: RowBatch<T>,
 }
 
 impl<T: Scalar> Sweep<'_, T> {
@@ -278,8 +278,8 @@ impl<T: Scalar> Sweep<'_, T> {
         nodes.map(|node| node.multiply_adds()).sum::<usize>() * self.network.inputs()
     }
 
-    fn gated(&self, samples: Range<usize>) -> Gated<'_, T> {
-        Gated {
+    fn linearized(&self, samples: Range<usize>) -> LinearizedBatch<'_, T> {
+        LinearizedBatch {
             network: self.network,
             pattern: self.pattern,
             samples,
@@ -294,7 +294,7 @@ impl<T: Scalar> Sweep<'_, T> {
     /// The unit vectors of one sample, in blocks.
     fn forward(&mut self, sample: usize, to: &mut Distances) {
         let (d, mut rows) = (self.network.inputs(), std::mem::take(&mut self.rows));
-        let (gated, view_of) = (self.gated(sample..sample + 1), self.pattern);
+        let (linearized, view_of) = (self.linearized(sample..sample + 1), self.pattern);
         let gates: Vec<_> = self.network.gate_layers().collect();
         let fit = self.fit(1);
         for start in (0..d).step_by(fit) {
@@ -303,7 +303,7 @@ impl<T: Scalar> Sweep<'_, T> {
             let diagonal = units[start..].iter_mut().step_by(d + 1);
             diagonal.for_each(|entry| *entry = T::ONE);
             let mut rates = Vec::new();
-            rows.forward_seen(&gated, count, &units, |layer, arriving| {
+            rows.forward_seen(&linearized, count, &units, |layer, arriving| {
                 let view = view_of.view(layer, &(sample..sample + 1));
                 let sizes = &mut to.sizes[to.starts[layer]..to.starts[layer + 1]];
                 for row in arriving.chunks_exact(arriving.len() / count) {
@@ -353,7 +353,7 @@ impl<T: Scalar> Sweep<'_, T> {
         let mut rows = std::mem::take(&mut self.rows);
         for start in (0..all.len()).step_by(fit) {
             let samples = start..(start + fit).min(all.len());
-            rows.backward_units(&self.gated(samples.clone()), arrives);
+            rows.backward_units(&self.linearized(samples.clone()), arrives);
             let gradients = rows.at_input().chunks_exact(width * d);
             for (distances, gradients) in all[samples].iter_mut().zip(gradients) {
                 let range = distances.starts[layer]..distances.starts[layer + 1];
@@ -385,7 +385,7 @@ impl<T: Scalar> Sweep<'_, T> {
                     source.entries.extend(seeds.entries);
                 }
                 rows.backward_from(
-                    &self.gated(sample..sample + 1),
+                    &self.linearized(sample..sample + 1),
                     sizes.len(),
                     &[source],
                     true,

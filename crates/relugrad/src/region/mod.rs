@@ -21,7 +21,7 @@ use crate::network::Network;
 use crate::norm::Norm;
 use crate::pattern::ActivationPattern;
 use crate::scalar::Scalar;
-use crate::sweep::{Gated, Rows, Source};
+use crate::sweep::{LinearizedBatch, RowBatch, Source};
 use crate::trace::Trace;
 
 pub(crate) use distance::Distances;
@@ -204,15 +204,15 @@ impl<T: Scalar> Region<'_, T> {
                 expected: "less than the number of hyperplanes",
             });
         }
-        let (network, mut rows) = (self.trace.network(), Rows::default());
+        let (network, mut rows) = (self.trace.network(), RowBatch::default());
         for block in numbers.chunks(fit) {
             let faces: Vec<Face> = block.iter().map(|&number| self.face(number)).collect();
             let seeds = |(row, face): (usize, &Face)| {
                 face.seeds(row, network.nodes[face.arrives].width, 1.0)
             };
             let sources: Vec<Source<T>> = faces.iter().enumerate().map(seeds).collect();
-            let gated = Gated::all(network, &self.trace.record);
-            rows.backward_from(&gated, block.len(), &sources, true);
+            let linearized = LinearizedBatch::all(network, &self.trace.state);
+            rows.backward_from(&linearized, block.len(), &sources, true);
             let normals = rows.at_input().chunks_exact(network.inputs());
             for ((normal, face), &number) in normals.zip(&faces).zip(block) {
                 check_finite("the normal of a hyperplane", normal.len(), normal)?;

@@ -15,7 +15,7 @@ use crate::network::Network;
 use crate::network::map::{GateKind, GateMap};
 use crate::pattern::{ActivationPattern, LayerView};
 use crate::scalar::Scalar;
-use crate::sweep::{Gated, Rows, Seeds};
+use crate::sweep::{LinearizedBatch, RowBatch, Seeds};
 
 /// Crossings after which everything is evaluated afresh, so that rounding errors do not add up.
 const REFRESH: usize = 64;
@@ -83,7 +83,7 @@ pub struct Walk<'n, T> {
     last: Option<(Face, Array1<T>)>,
     jacobian: Option<Array2<T>>,
     since_refresh: usize,
-    rows: Rows<T>,
+    rows: RowBatch<T>,
 }
 
 /// What overflows, in errors.
@@ -115,7 +115,7 @@ impl<T: Scalar> Network<T> {
             x: x.to_owned(),
             z: z.to_owned(),
             length,
-            pattern: trace.record.pattern,
+            pattern: trace.state.pattern,
             origin: Pass::default(),
             slope: Pass::default(),
             start: 0.0,
@@ -125,7 +125,7 @@ impl<T: Scalar> Network<T> {
             last: None,
             jacobian: None,
             since_refresh: 0,
-            rows: Rows::default(),
+            rows: RowBatch::default(),
         };
         walk.refresh()?;
         walk.check(0)?;
@@ -245,7 +245,7 @@ impl<T: Scalar> Walk<'_, T> {
         };
         let mut rows = std::mem::take(&mut self.rows);
         let width = self.network.nodes[face.arrives].width;
-        rows.backward_from(&self.gated(), 1, &[face.seeds(0, width, 1.0)], true);
+        rows.backward_from(&self.linearized(), 1, &[face.seeds(0, width, 1.0)], true);
         let normal = Array1::from_vec(rows.at_input().to_vec());
         self.rows = rows;
         for part in [&output, &normal] {
@@ -254,8 +254,8 @@ impl<T: Scalar> Walk<'_, T> {
         Ok(Some(Jump { output, normal }))
     }
 
-    fn gated(&self) -> Gated<'_, T> {
-        Gated {
+    fn linearized(&self) -> LinearizedBatch<'_, T> {
+        LinearizedBatch {
             network: self.network,
             pattern: &self.pattern,
             samples: 0..1,
@@ -293,7 +293,7 @@ impl<T: Scalar> Walk<'_, T> {
     pub(super) fn fresh_jacobian(&mut self) -> Result<Array2<T>> {
         let mut rows = std::mem::take(&mut self.rows);
         let (k, d) = (self.network.outputs(), self.network.inputs());
-        rows.backward(&self.gated(), Seeds::identity(k), 0..1);
+        rows.backward(&self.linearized(), Seeds::identity(k), 0..1);
         let entries = rows.at_input().to_vec();
         self.rows = rows;
         check_finite(JACOBIAN, d, &entries)?;
@@ -307,17 +307,22 @@ impl<T: Scalar> Walk<'_, T> {
         let layer = face.kink.layer;
         let origin = face.margin(&self.origin.arriving[layer], true);
         let slope = face.margin(&self.slope.arriving[layer], false);
-        let gated = Gated {
+        let linearized = LinearizedBatch {
             network: self.network,
             pattern: &self.pattern,
             samples: 0..1,
         };
         let (at_origin, along) = (&mut self.origin, &mut self.slope);
         let from = (face.gate, face.kink.unit);
-        rows.forward_unit(&gated, from, T::from_f64(face.change), |layer, change| {
-            add(origin, change, &mut at_origin.arriving[layer]);
-            add(slope, change, &mut along.arriving[layer]);
-        });
+        rows.forward_unit(
+            &linearized,
+            from,
+            T::from_f64(face.change),
+            |layer, change| {
+                add(origin, change, &mut at_origin.arriving[layer]);
+                add(slope, change, &mut along.arriving[layer]);
+            },
+        );
         let output = Array1::from_vec(rows.at_output(self.network).to_vec());
         add(origin, rows.at_output(self.network), &mut at_origin.logits);
         add(slope, rows.at_output(self.network), &mut along.logits);

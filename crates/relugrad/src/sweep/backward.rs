@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::Seeds;
-use super::rows::{Gated, Rows, repeat};
+use super::rows::{LinearizedBatch, RowBatch, repeat};
 use crate::buffer::Buffer;
 use crate::network::map::{AffineMap, Dense, Given};
 use crate::network::{Network, Node};
 use crate::parallel::on_pool;
 use crate::pattern::LayerView;
-use crate::product::{Left, takes_lists};
+use crate::product::{MaskedLhs, pays_to_mask};
 use crate::scalar::Scalar;
 
 /// Where cotangents start: entries of a node's rows, `[samples, R, width]`, by their place.
@@ -39,16 +39,21 @@ impl<T: Scalar> Source<T> {
 /// A slot and the rows of each sample in it, `[R, width]`, where they are the same for all samples and not written there.
 type Shared<T> = Option<(usize, Buffer<T>)>;
 
-impl<T: Scalar> Rows<T> {
+impl<T: Scalar> RowBatch<T> {
     /// Carries cotangents from the logits backward, as far as the nodes whose rows are `wanted`. Others may hold anything.
-    pub(crate) fn backward(&mut self, gated: &Gated<T>, seeds: Seeds<T>, wanted: Range<usize>) {
-        let network = gated.network;
-        self.begin((gated.samples.len(), seeds.rows()), wanted);
+    pub(crate) fn backward(
+        &mut self,
+        linearized: &LinearizedBatch<T>,
+        seeds: Seeds<T>,
+        wanted: Range<usize>,
+    ) {
+        let network = linearized.network;
+        self.begin((linearized.samples.len(), seeds.rows()), wanted);
         let (rest, shared) = match seeds {
             Seeds::Shared(seeds) => {
                 let seeds = Buffer::of(seeds.iter().copied());
                 self.shared_seeds(
-                    gated,
+                    linearized,
                     |to| repeat(&seeds, to),
                     |dense, parameters, to| {
                         let given = Given::new(parameters, seeds.len() / dense.outputs);
@@ -65,7 +70,7 @@ impl<T: Scalar> Rows<T> {
                         entries.take(count).for_each(|entry| *entry = T::ONE);
                     }
                 };
-                self.shared_seeds(gated, write, |dense, parameters, to| {
+                self.shared_seeds(linearized, write, |dense, parameters, to| {
                     to.copy_from_slice(
                         &parameters[dense.weight + first * dense.inputs..][..to.len()],
                     );
@@ -76,12 +81,12 @@ impl<T: Scalar> Rows<T> {
                 let seeds = seeds.as_standard_layout();
                 let seeds = seeds.as_slice().expect("standard layout");
                 self.slots[network.output().slot].copy_from_slice(seeds);
-                (gated.nodes(), None)
+                (linearized.nodes(), None)
             }
         };
         on_pool(self.operations(network), || {
             let nodes = rest.rev();
-            nodes.for_each(|node| self.node_backward(gated, node, &shared));
+            nodes.for_each(|node| self.node_backward(linearized, node, &shared));
         });
     }
 
@@ -90,13 +95,13 @@ impl<T: Scalar> Rows<T> {
     /// through which nodes cotangents are still to be carried, and what is not written.
     fn shared_seeds(
         &mut self,
-        gated: &Gated<T>,
+        linearized: &LinearizedBatch<T>,
         write: impl FnOnce(&mut [T]),
         times: impl FnOnce(&Dense, &[T], &mut [T]),
     ) -> (Range<usize>, Shared<T>) {
-        let (network, nodes) = (gated.network, gated.nodes());
+        let (network, nodes) = (linearized.network, linearized.nodes());
         let output = network.output();
-        let unwritten = self.unwritten(gated);
+        let unwritten = self.unwritten(linearized);
         self.make_room_backward(network, unwritten);
         write(&mut self.slots[output.slot]);
         let Some(dense) = whole_dense(output) else {
@@ -116,15 +121,15 @@ impl<T: Scalar> Rows<T> {
     }
 
     /// The slot in front of a dense output where cotangents of shared seeds need not be written for every sample.
-    fn unwritten(&self, gated: &Gated<T>) -> Option<usize> {
-        let (network, output) = (gated.network, gated.network.output());
+    fn unwritten(&self, linearized: &LinearizedBatch<T>) -> Option<usize> {
+        let (network, output) = (linearized.network, linearized.network.output());
         whole_dense(output)?;
         let input = &network.nodes[output.inputs[0]];
         let first = network
             .nodes
             .iter()
             .position(|node| node.slot == input.slot)?;
-        let is_closed_later = self.closing_later(gated, first).is_some();
+        let is_closed_later = self.closing_later(linearized, first).is_some();
         (is_closed_later && self.is_carried_to(input)).then_some(input.slot)
     }
 
@@ -145,28 +150,32 @@ impl<T: Scalar> Rows<T> {
 
     /// The gates behind a dense layer whose rows are not wanted, if its product with them lists the columns that are open, so that
     /// the others need not be closed.
-    fn closing_later<'a>(&self, gated: &Gated<'a, T>, node: usize) -> Option<LayerView<'a>> {
-        let (nodes, at) = (&gated.network.nodes, &gated.network.nodes[node]);
-        if !self.gated || node < self.wanted.end || whole_dense(at).is_none() {
+    fn closing_later<'a>(
+        &self,
+        linearized: &LinearizedBatch<'a, T>,
+        node: usize,
+    ) -> Option<LayerView<'a>> {
+        let (nodes, at) = (&linearized.network.nodes, &linearized.network.nodes[node]);
+        if !self.through_gates || node < self.wanted.end || whole_dense(at).is_none() {
             return None;
         }
         let in_slot = nodes[node..].iter().filter(|other| other.slot == at.slot);
         let layers = in_slot.filter(|other| other.map.gate().is_some()).count();
-        let gates = gated.closing(at.slot).filter(|_| layers == 1)?;
-        takes_lists(self.rows, gates.active_share()).then_some(gates)
+        let gates = linearized.closing(at.slot).filter(|_| layers == 1)?;
+        pays_to_mask(self.rows, gates.active_share()).then_some(gates)
     }
 
     /// Carries cotangents backward that start at several nodes, down to the input only if `to_input`.
     pub(crate) fn backward_from(
         &mut self,
-        gated: &Gated<T>,
+        linearized: &LinearizedBatch<T>,
         rows: usize,
         sources: &[Source<T>],
         to_input: bool,
     ) {
-        let network = gated.network;
+        let network = linearized.network;
         let wanted = usize::from(!to_input)..network.nodes.len();
-        self.begin((gated.samples.len(), rows), wanted);
+        self.begin((linearized.samples.len(), rows), wanted);
         self.make_room_backward(network, None);
         self.clear();
         let last = sources.iter().map(|source| source.node).max();
@@ -175,22 +184,22 @@ impl<T: Scalar> Rows<T> {
                 let slot = &mut self.slots[network.nodes[i].slot];
                 source.entries.iter().for_each(|&(at, c)| slot[at] += c);
             }
-            self.node_backward(gated, i, &None);
+            self.node_backward(linearized, i, &None);
         }
     }
 
     /// Carries the derivatives of every value of one node back to the input: `[samples, width, D]` arrive there.
     ///
     /// Those of a dense layer begin with its weight, which is the same for every sample.
-    pub(crate) fn backward_units(&mut self, gated: &Gated<T>, node: usize) {
-        let (network, samples) = (gated.network, gated.samples.len());
+    pub(crate) fn backward_units(&mut self, linearized: &LinearizedBatch<T>, node: usize) {
+        let (network, samples) = (linearized.network, linearized.samples.len());
         let (at, width) = (&network.nodes[node], network.nodes[node].width);
         let Some(dense) = at.map.dense().filter(|dense| dense.outputs == width) else {
             let one = |i: usize| (i * width + i % width, T::ONE);
             let entries = (0..samples * width).map(one).collect();
-            return self.backward_from(gated, width, &[Source { node, entries }], true);
+            return self.backward_from(linearized, width, &[Source { node, entries }], true);
         };
-        self.begin((samples, width), gated.nodes());
+        self.begin((samples, width), linearized.nodes());
         self.make_room_backward(network, None);
         self.clear();
         let weight = dense.weight..dense.weight + width * dense.inputs;
@@ -198,27 +207,27 @@ impl<T: Scalar> Rows<T> {
         repeat(&network.parameters().values()[weight], below);
         (0..node)
             .rev()
-            .for_each(|below| self.node_backward(gated, below, &None));
+            .for_each(|below| self.node_backward(linearized, below, &None));
     }
 
     /// Sets all rows to 0, so that rows may start at any node, in front of its gates.
     pub(super) fn clear(&mut self) {
-        self.gated = false;
+        self.through_gates = false;
         let skipped = usize::from(self.wanted.start > 0);
         for slot in &mut self.slots[skipped..] {
             slot.fill(T::ZERO);
         }
     }
 
-    fn node_backward(&mut self, gated: &Gated<T>, i: usize, shared: &Shared<T>) {
-        let (network, rows) = (gated.network, self.rows);
+    fn node_backward(&mut self, linearized: &LinearizedBatch<T>, i: usize, shared: &Shared<T>) {
+        let (network, rows) = (linearized.network, self.rows);
         let (node, parameters) = (&network.nodes[i], network.parameters().values());
         if node.in_place(&network.nodes) {
             if let Some(gate) = node.map.gate()
-                && self.closing_later(gated, node.inputs[0]).is_none()
+                && self.closing_later(linearized, node.inputs[0]).is_none()
             {
                 let out = &mut self.slots[node.slot];
-                gate.tangent(parameters, &gated.layer(gate.layer), rows, None, out);
+                gate.tangent(parameters, &linearized.layer(gate.layer), rows, None, out);
             }
             return;
         }
@@ -231,17 +240,18 @@ impl<T: Scalar> Rows<T> {
             }
             let mut below = std::mem::take(&mut self.slots[input.slot]);
             if let Some(dense) = node.map.dense()
-                && let Some(gates) = self.closing_later(gated, i)
+                && let Some(gates) = self.closing_later(linearized, i)
             {
                 let shared = shared.as_ref().filter(|(slot, _)| *slot == node.slot);
                 let c = shared.map_or(&out[..], |(_, rows)| rows);
-                let c = Left::before(gates, c, rows);
+                let c = MaskedLhs::before(gates, c, rows);
                 dense.transpose_of(c, parameters, accumulate, &mut below);
             } else if let Some(map) = node.map.affine() {
-                let given = Given::new(parameters, rows).behind(self.closed_by(gated, node.slot));
+                let given =
+                    Given::new(parameters, rows).behind(self.closed_by(linearized, node.slot));
                 map.transpose(given, branch, &out, accumulate, &mut below);
             } else if let Some(gate) = node.map.gate() {
-                let layer = gated.layer(gate.layer);
+                let layer = linearized.layer(gate.layer);
                 gate.cotangent(parameters, &layer, rows, &out, accumulate, &mut below);
             }
             self.slots[input.slot] = below;
@@ -296,12 +306,12 @@ mod tests {
         for network in networks {
             let inputs = Array2::from_shape_fn((9, 6), |(i, j)| ((i * 6 + j) as f64).sin());
             let trace = network.trace(inputs.view()).unwrap();
-            let gated = trace.part(trace.all());
+            let linearized = trace.part(trace.all());
             let seeds = Array2::from_shape_fn((5, 5), |(i, j)| ((i * 5 + j) as f64).cos());
-            let (mut all, mut some) = (Rows::default(), Rows::default());
-            all.backward(&gated, Seeds::Shared(seeds.view()), gated.nodes());
-            for end in 1..=gated.nodes().end {
-                some.backward(&gated, Seeds::Shared(seeds.view()), 0..end);
+            let (mut all, mut some) = (RowBatch::default(), RowBatch::default());
+            all.backward(&linearized, Seeds::Shared(seeds.view()), linearized.nodes());
+            for end in 1..=linearized.nodes().end {
+                some.backward(&linearized, Seeds::Shared(seeds.view()), 0..end);
                 for node in &network.nodes[..end] {
                     let (all, some) = (&all.slots[node.slot], &some.slots[node.slot]);
                     assert_eq!(all, some, "{} of {end} nodes", node.name);

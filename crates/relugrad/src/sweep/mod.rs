@@ -1,4 +1,4 @@
-//! The three sweeps through the gated linear network, which are the whole differentiation engine.
+//! The three sweeps through the linearized linear network, which are the whole differentiation engine.
 //!
 //! With its pattern fixed a network is linear in its inputs up to an offset. A sweep carries `R` rows per
 //! sample through that linear network: *cotangents* from the logits back to the input, *tangents* from the
@@ -19,7 +19,7 @@ use crate::scalar::Scalar;
 use crate::trace::Trace;
 
 pub(crate) use backward::Source;
-pub(crate) use rows::{Gated, Rows, multiple_of_identity, weight_gradient};
+pub(crate) use rows::{LinearizedBatch, RowBatch, multiple_of_identity, weight_gradient};
 
 /// Where the rows of a backward sweep start, at the logits.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +79,7 @@ impl<T: Scalar> Seeds<'_, T> {
 /// Cotangents `V J` of a batch at every node, with `R` rows per sample. Buffers are reused by
 /// [`Trace::cotangents_into`].
 #[derive(Clone, Debug, Default)]
-pub struct Cotangents<T>(Rows<T>);
+pub struct Cotangents<T>(RowBatch<T>);
 
 impl<T: Scalar> Cotangents<T> {
     /// The rows at the input, `V J`; `[B, R, D]`.
@@ -92,7 +92,7 @@ impl<T: Scalar> Cotangents<T> {
 /// [`Trace::tangents_into`].
 #[derive(Clone, Debug, Default)]
 pub struct Tangents<T> {
-    rows: Rows<T>,
+    rows: RowBatch<T>,
     output: usize,
 }
 
@@ -103,7 +103,7 @@ impl<T: Scalar> Tangents<T> {
     }
 }
 
-fn at<T>(rows: &Rows<T>, slot: usize) -> ArrayView3<'_, T> {
+fn at<T>(rows: &RowBatch<T>, slot: usize) -> ArrayView3<'_, T> {
     let data: &[T] = rows.slots.get(slot).map_or(&[], |slot| slot);
     let width = data
         .len()
@@ -113,19 +113,19 @@ fn at<T>(rows: &Rows<T>, slot: usize) -> ArrayView3<'_, T> {
 }
 
 /// Refuses rows that have overflown in a slot, and forgets them.
-fn checked<T: Scalar>(what: &str, slot: usize, rows: &mut Rows<T>) -> Result<()> {
+fn checked<T: Scalar>(what: &str, slot: usize, rows: &mut RowBatch<T>) -> Result<()> {
     let found = at(rows, slot);
     let values = found.as_slice().expect("standard layout");
     let result = check_array(what, found.shape(), values);
     if result.is_err() {
-        *rows = Rows::default();
+        *rows = RowBatch::default();
     }
     result
 }
 
 impl<T: Scalar> Trace<'_, T> {
-    fn gated(&self) -> Gated<'_, T> {
-        Gated::all(self.network, &self.record)
+    fn linearized(&self) -> LinearizedBatch<'_, T> {
+        LinearizedBatch::all(self.network, &self.state)
     }
 
     /// Backward sweep: carries the rows `V` of `seeds` from the logits to the input.
@@ -146,8 +146,8 @@ impl<T: Scalar> Trace<'_, T> {
     /// As for [`cotangents`](Self::cotangents).
     pub fn cotangents_into(&self, seeds: Seeds<T>, into: &mut Cotangents<T>) -> Result<()> {
         seeds.check(self.samples(), self.network.outputs())?;
-        let gated = self.gated();
-        into.0.backward(&gated, seeds, gated.nodes());
+        let linearized = self.linearized();
+        into.0.backward(&linearized, seeds, linearized.nodes());
         checked("V J", 0, &mut into.0)
     }
 
@@ -174,7 +174,7 @@ impl<T: Scalar> Trace<'_, T> {
         into.output = self.network.output().slot;
         let rows = rows.as_standard_layout();
         let rows = rows.as_slice().expect("standard layout");
-        into.rows.forward(&self.gated(), count, rows);
+        into.rows.forward(&self.linearized(), count, rows);
         checked("A Jᵀ", into.output, &mut into.rows)
     }
 
@@ -191,15 +191,15 @@ impl<T: Scalar> Trace<'_, T> {
         cotangents: &Cotangents<T>,
         tangents: &Tangents<T>,
     ) -> Result<Parameters<T>> {
-        let lengths = |rows: &Rows<T>| rows.slots.iter().map(Vec::len).collect::<Vec<_>>();
+        let lengths = |rows: &RowBatch<T>| rows.slots.iter().map(Vec::len).collect::<Vec<_>>();
         let scale = self.samples() * cotangents.0.rows;
         let expected: Vec<usize> = self.network.slots.iter().map(|w| w * scale).collect();
         check_shape("cotangents", &expected, &lengths(&cotangents.0))?;
         check_shape("tangents", &expected, &lengths(&tangents.rows))?;
         let mut gradient = self.parameters().zeros_like();
         let (c, t) = (&cotangents.0, &tangents.rows.slots);
-        let (gated, share) = (self.gated(), Share::linear(T::ONE));
-        weight_gradient(&gated, c, t, share, gated.nodes(), &mut gradient);
+        let (linearized, share) = (self.linearized(), Share::linear(T::ONE));
+        weight_gradient(&linearized, c, t, share, linearized.nodes(), &mut gradient);
         gradient.check("the weight gradient")?;
         Ok(gradient)
     }
@@ -233,17 +233,17 @@ impl<T: Scalar> Trace<'_, T> {
 
     /// `A Jᵀ` for rows `A: [B, R, D]` of each sample; `[B, R, K]`.
     pub(crate) fn carry_forward(&self, rows: ArrayView3<T>) -> Vec<T> {
-        let mut sweep = Kept::<Rows<T>>::take();
+        let mut sweep = Kept::<RowBatch<T>>::take();
         let (count, rows) = (rows.shape()[1], rows.as_standard_layout());
         let rows = rows.as_slice().expect("standard layout");
-        sweep.forward(&self.gated(), count, rows);
+        sweep.forward(&self.linearized(), count, rows);
         sweep.at_output(self.network).to_vec()
     }
 
     /// `V J` for rows `V: [B, R, K]` of each sample; `[B, R, D]`.
     pub(crate) fn carry_backward(&self, seeds: ArrayView3<T>) -> Vec<T> {
-        let mut sweep = Kept::<Rows<T>>::take();
-        sweep.backward(&self.gated(), Seeds::PerSample(seeds), 0..1);
+        let mut sweep = Kept::<RowBatch<T>>::take();
+        sweep.backward(&self.linearized(), Seeds::PerSample(seeds), 0..1);
         sweep.at_input().to_vec()
     }
 
@@ -254,16 +254,16 @@ impl<T: Scalar> Trace<'_, T> {
     pub fn parameter_vjp(&self, cotangent: ArrayView2<T>) -> Result<Parameters<T>> {
         let expected = [self.samples(), self.network.outputs()];
         check_shape("cotangent", &expected, cotangent.shape())?;
-        let (gated, mut rows) = (self.gated(), Rows::default());
+        let (linearized, mut rows) = (self.linearized(), RowBatch::default());
         let seeds = Seeds::PerSample(cotangent.insert_axis(Axis(1)));
-        rows.backward(&gated, seeds, gated.behind_input());
+        rows.backward(&linearized, seeds, linearized.behind_input());
         let mut gradient = self.parameters().zeros_like();
         weight_gradient(
-            &gated,
+            &linearized,
             &rows,
-            &self.record.slots,
+            &self.state.slots,
             Share::affine(),
-            gated.nodes(),
+            linearized.nodes(),
             &mut gradient,
         );
         gradient.check("the parameter gradient")?;

@@ -9,35 +9,38 @@ use crate::parameters::Parameters;
 use crate::pattern::{ActivationPattern, LayerView};
 use crate::product::mix_rows;
 use crate::scalar::Scalar;
-use crate::trace::{Record, resize_slots};
+use crate::trace::{ForwardState, resize_slots};
 
 /// `R` rows per sample at every node of a network; `[samples, R, width]` for each slot.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Rows<T> {
+pub(crate) struct RowBatch<T> {
     pub(crate) samples: usize,
     pub(crate) rows: usize,
     pub(crate) slots: Vec<Vec<T>>,
     /// The nodes whose rows are complete; others hold anything, or nothing.
     pub(super) wanted: Range<usize>,
     /// Whether all rows have come through gates, where gates share their slot.
-    pub(super) gated: bool,
+    pub(super) through_gates: bool,
 }
 
 /// The pattern of some samples of a batch: which linear network each of them sees.
 #[derive(Clone)]
-pub(crate) struct Gated<'a, T> {
+pub(crate) struct LinearizedBatch<'a, T> {
     pub(crate) network: &'a Network<T>,
     pub(crate) pattern: &'a ActivationPattern,
     pub(crate) samples: Range<usize>,
 }
 
-impl<'a, T: Scalar> Gated<'a, T> {
+impl<'a, T: Scalar> LinearizedBatch<'a, T> {
     /// All samples of a batch.
-    pub(crate) fn all(network: &'a Network<T>, record: &'a Record<T>) -> Gated<'a, T> {
-        Gated {
+    pub(crate) fn all(
+        network: &'a Network<T>,
+        state: &'a ForwardState<T>,
+    ) -> LinearizedBatch<'a, T> {
+        LinearizedBatch {
             network,
-            pattern: &record.pattern,
-            samples: 0..record.samples,
+            pattern: &state.pattern,
+            samples: 0..state.samples,
         }
     }
 
@@ -68,10 +71,10 @@ impl<'a, T: Scalar> Gated<'a, T> {
     }
 }
 
-impl<T: Scalar> Rows<T> {
+impl<T: Scalar> RowBatch<T> {
     /// Begins a sweep of so many `(samples, rows)`.
     pub(super) fn begin(&mut self, size: (usize, usize), wanted: Range<usize>) {
-        (self.samples, self.rows, self.gated) = (size.0, size.1, true);
+        (self.samples, self.rows, self.through_gates) = (size.0, size.1, true);
         self.wanted = wanted;
     }
 
@@ -88,13 +91,17 @@ impl<T: Scalar> Rows<T> {
     }
 
     /// The gates that all rows of a slot have come through.
-    pub(crate) fn closed_by<'a>(&self, gated: &Gated<'a, T>, slot: usize) -> Option<LayerView<'a>> {
-        gated.closing(slot).filter(|_| self.gated)
+    pub(crate) fn closed_by<'a>(
+        &self,
+        linearized: &LinearizedBatch<'a, T>,
+        slot: usize,
+    ) -> Option<LayerView<'a>> {
+        linearized.closing(slot).filter(|_| self.through_gates)
     }
 
     /// Whether the rows of a slot are complete.
-    pub(crate) fn are_whole(&self, gated: &Gated<T>, slot: usize) -> bool {
-        let nodes = &gated.network.nodes[self.wanted.clone()];
+    pub(crate) fn are_whole(&self, linearized: &LinearizedBatch<T>, slot: usize) -> bool {
+        let nodes = &linearized.network.nodes[self.wanted.clone()];
         nodes.iter().any(|node| node.slot == slot)
     }
 
@@ -114,63 +121,84 @@ impl<T: Scalar> Rows<T> {
     }
 
     /// Carries tangents from the input forward; `input: [samples, R, D]` is copied.
-    pub(crate) fn forward(&mut self, gated: &Gated<T>, rows: usize, input: &[T]) {
-        self.begin_forward(gated.network, (gated.samples.len(), rows), gated.nodes());
+    pub(crate) fn forward(&mut self, linearized: &LinearizedBatch<T>, rows: usize, input: &[T]) {
+        self.begin_forward(
+            linearized.network,
+            (linearized.samples.len(), rows),
+            linearized.nodes(),
+        );
         self.slots[0].copy_from_slice(input);
-        self.carry(gated, gated.nodes().end);
+        self.carry(linearized, linearized.nodes().end);
     }
 
     /// Carries the unit vectors of the input forward: the columns of the Jacobian arrive at the
     /// logits, `[samples, D, K]`.
-    pub(crate) fn forward_units(&mut self, gated: &Gated<T>) {
-        let d = gated.network.inputs();
-        self.begin_forward(gated.network, (gated.samples.len(), d), gated.nodes());
+    pub(crate) fn forward_units(&mut self, linearized: &LinearizedBatch<T>) {
+        let d = linearized.network.inputs();
+        self.begin_forward(
+            linearized.network,
+            (linearized.samples.len(), d),
+            linearized.nodes(),
+        );
         self.slots[0].fill(T::ZERO);
         for units in self.slots[0].chunks_exact_mut(d * d) {
             let diagonal = units.iter_mut().step_by(d + 1);
             diagonal.for_each(|entry| *entry = T::ONE);
         }
-        self.carry(gated, gated.nodes().end);
+        self.carry(linearized, linearized.nodes().end);
     }
 
     /// Like [`forward`](Self::forward) from the rows that `from` has at the input, which it gives away, through the nodes
     /// before `end`.
-    pub(crate) fn forward_from(&mut self, gated: &Gated<T>, from: &mut Rows<T>, end: usize) {
-        self.begin_forward(gated.network, (gated.samples.len(), from.rows), 0..end);
+    pub(crate) fn forward_from(
+        &mut self,
+        linearized: &LinearizedBatch<T>,
+        from: &mut RowBatch<T>,
+        end: usize,
+    ) {
+        self.begin_forward(
+            linearized.network,
+            (linearized.samples.len(), from.rows),
+            0..end,
+        );
         std::mem::swap(&mut self.slots[0], &mut from.slots[0]);
-        self.carry(gated, end);
+        self.carry(linearized, end);
     }
 
     /// Carries tangents forward from those of the first of some nodes, a dense layer that reads the input and through which
     /// all paths go, through the others; `tangents` writes them, `[samples, R, width]`.
     pub(crate) fn forward_behind(
         &mut self,
-        gated: &Gated<T>,
+        linearized: &LinearizedBatch<T>,
         nodes: Range<usize>,
         rows: usize,
         tangents: impl FnOnce(&mut [T]),
     ) {
-        let network = gated.network;
-        self.begin_forward(network, (gated.samples.len(), rows), nodes.clone());
+        let network = linearized.network;
+        self.begin_forward(network, (linearized.samples.len(), rows), nodes.clone());
         tangents(&mut self.slots[network.nodes[nodes.start].slot]);
         for node in network.nodes[nodes].iter().skip(1) {
-            self.node_forward(gated, node);
+            self.node_forward(linearized, node);
         }
     }
 
     /// Like [`forward`](Self::forward); `visit` is shown what arrives at each layer of gates, `[samples, R, width]`.
     pub(crate) fn forward_seen(
         &mut self,
-        gated: &Gated<T>,
+        linearized: &LinearizedBatch<T>,
         rows: usize,
         input: &[T],
         mut visit: impl FnMut(usize, &[T]),
     ) {
-        self.begin_forward(gated.network, (gated.samples.len(), rows), gated.nodes());
+        self.begin_forward(
+            linearized.network,
+            (linearized.samples.len(), rows),
+            linearized.nodes(),
+        );
         self.slots[0].copy_from_slice(input);
-        for node in &gated.network.nodes {
-            self.show(gated.network, node, &mut visit);
-            self.node_forward(gated, node);
+        for node in &linearized.network.nodes {
+            self.show(linearized.network, node, &mut visit);
+            self.node_forward(linearized, node);
         }
     }
 
@@ -178,13 +206,13 @@ impl<T: Scalar> Rows<T> {
     /// is shown what arrives at each layer of gates that it reaches.
     pub(crate) fn forward_unit(
         &mut self,
-        gated: &Gated<T>,
+        linearized: &LinearizedBatch<T>,
         (from, unit): (usize, usize),
         value: T,
         mut visit: impl FnMut(usize, &[T]),
     ) {
-        let network = gated.network;
-        self.begin_forward(network, (1, 1), gated.nodes());
+        let network = linearized.network;
+        self.begin_forward(network, (1, 1), linearized.nodes());
         self.clear();
         self.slots[network.nodes[from].slot][unit] = value;
         let mut reached = vec![false; network.nodes.len()];
@@ -195,7 +223,7 @@ impl<T: Scalar> Rows<T> {
             }
             reached[i] = true;
             self.show(network, node, &mut visit);
-            self.node_forward(gated, node);
+            self.node_forward(linearized, node);
         }
     }
 
@@ -207,23 +235,23 @@ impl<T: Scalar> Rows<T> {
         }
     }
 
-    fn carry(&mut self, gated: &Gated<T>, end: usize) {
-        on_pool(self.operations(gated.network), || {
-            for node in &gated.network.nodes[..end] {
-                self.node_forward(gated, node);
+    fn carry(&mut self, linearized: &LinearizedBatch<T>, end: usize) {
+        on_pool(self.operations(linearized.network), || {
+            for node in &linearized.network.nodes[..end] {
+                self.node_forward(linearized, node);
             }
         });
     }
 
-    fn node_forward(&mut self, gated: &Gated<T>, node: &Node) {
-        let nodes = &gated.network.nodes;
-        let parameters = gated.network.parameters().values();
+    fn node_forward(&mut self, linearized: &LinearizedBatch<T>, node: &Node) {
+        let nodes = &linearized.network.nodes;
+        let parameters = linearized.network.parameters().values();
         let in_place = node.in_place(nodes);
         let mut out = std::mem::take(&mut self.slots[node.slot]);
         let below = |input: usize| &self.slots[nodes[input].slot][..];
         if let Some(gate) = node.map.gate() {
             let input = (!in_place).then(|| below(node.inputs[0]));
-            let layer = gated.layer(gate.layer);
+            let layer = linearized.layer(gate.layer);
             gate.tangent(parameters, &layer, self.rows, input, &mut out);
         } else if let Some(map) = node.map.affine::<T>()
             && !in_place
@@ -231,7 +259,7 @@ impl<T: Scalar> Rows<T> {
             let given = Given::new(parameters, self.rows);
             // Nearly all have one input, for which nothing need be allocated.
             if let [input] = node.inputs[..] {
-                let given = given.behind(self.closed_by(gated, nodes[input].slot));
+                let given = given.behind(self.closed_by(linearized, nodes[input].slot));
                 map.apply(given, &[below(input)], false, &mut out);
             } else {
                 let inputs: Vec<&[T]> = node.inputs.iter().map(|&input| below(input)).collect();
@@ -280,28 +308,28 @@ pub(crate) fn multiple_of_identity<T: Scalar>(matrix: &[T], rows: usize) -> Opti
 /// activations instead of tangents and the derivative of `⟨V, f⟩`, which biases have a part in), of the parameters of some
 /// nodes.
 pub(crate) fn weight_gradient<T: Scalar>(
-    gated: &Gated<T>,
-    cotangents: &Rows<T>,
+    linearized: &LinearizedBatch<T>,
+    cotangents: &RowBatch<T>,
     tangents: &[Vec<T>],
     share: Share<T>,
     nodes: Range<usize>,
     gradient: &mut Parameters<T>,
 ) {
-    let parameters = gated.network.parameters().values();
+    let parameters = linearized.network.parameters().values();
     let gradient = gradient.values_mut();
-    let nodes = gated.network.nodes[nodes].iter();
+    let nodes = linearized.network.nodes[nodes].iter();
     for node in nodes.filter(|node| node.map.has_parameters()) {
-        debug_assert!(cotangents.are_whole(gated, node.slot), "{}", node.name);
+        debug_assert!(cotangents.are_whole(linearized, node.slot), "{}", node.name);
         let c = &cotangents.slots[node.slot];
-        let t = &tangents[gated.network.nodes[node.inputs[0]].slot];
+        let t = &tangents[linearized.network.nodes[node.inputs[0]].slot];
         if let Some(map) = node.map.affine() {
             let given = Given::new(parameters, cotangents.rows);
-            let given = given.behind(cotangents.closed_by(gated, node.slot));
+            let given = given.behind(cotangents.closed_by(linearized, node.slot));
             map.gradient(given, c, t, share, gradient);
         } else if let Some(gate) = node.map.gate()
             && let GateKind::Slope(slopes) = &gate.kind
         {
-            let layer = gated.layer(gate.layer);
+            let layer = linearized.layer(gate.layer);
             slopes.slope_gradient(&layer, cotangents.rows, (c, t), share.scale, gradient);
         }
     }

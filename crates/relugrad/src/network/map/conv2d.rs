@@ -107,7 +107,7 @@ impl Conv2d {
     /// The same if cotangents are worth it.
     fn sparse<T: Scalar>(&self, c: &[T], rows: usize) -> Option<Convolution> {
         self.convolution()
-            .filter(|convolution| convolution.pays(c, rows))
+            .filter(|convolution| convolution.is_profitable(c, rows))
     }
 
     /// Unfolds one group of one row into `[taps, positions]`.
@@ -301,7 +301,9 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
     fn apply(&self, given: Given<T>, inputs: &[&[T]], offset: bool, out: &mut [T]) {
         let parameters = given.parameters;
         let (n, p, weights) = (self.inputs(), self.positions(), self.weights(parameters));
-        let direct = self.convolution().filter(Convolution::pays_forward::<T>);
+        let direct = self
+            .convolution()
+            .filter(Convolution::is_profitable_forward::<T>);
         if let Some(direct) = direct {
             let start = self.bias.filter(|_| offset);
             let bias = start.map(|start| &parameters[start..start + self.output[0]]);

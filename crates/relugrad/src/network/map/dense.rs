@@ -12,7 +12,7 @@ use crate::error::{Result, check_shape};
 use crate::network::builder::{Builder, New, attribute};
 use crate::network::{NodeId, Operation};
 use crate::parallel::for_each_chunk;
-use crate::product::{Left, Right, rows_times, sum_of_products};
+use crate::product::{MaskedLhs, Rhs, rows_times, sum_of_products};
 use crate::scalar::Scalar;
 
 /// A dense layer; its weight is `[outputs, inputs]`. Parameters are slices of the flat vector.
@@ -34,12 +34,12 @@ impl Dense {
     /// `c W`, added to `below` if `accumulate`.
     pub(crate) fn transpose_of<T: Scalar>(
         &self,
-        c: Left<T>,
+        c: MaskedLhs<T>,
         parameters: &[T],
         accumulate: bool,
         below: &mut [T],
     ) {
-        let weight = Right::Plain(self.weight(parameters));
+        let weight = Rhs::Plain(self.weight(parameters));
         rows_times(c, self.inputs, weight, accumulate, below);
     }
 }
@@ -67,20 +67,20 @@ impl<T: Scalar> AffineMap<T> for Dense {
             });
             accumulate = true;
         }
-        let weight = Right::Transposed(self.weight(parameters));
-        let rows = Left::of(inputs[0], given.rows, self.inputs).behind(given.gates);
+        let weight = Rhs::Transposed(self.weight(parameters));
+        let rows = MaskedLhs::of(inputs[0], given.rows, self.inputs).behind(given.gates);
         rows_times(rows, self.outputs, weight, accumulate, out);
     }
 
     fn transpose(&self, given: Given<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
-        let rows = Left::of(c, given.rows, self.outputs).behind(given.gates);
+        let rows = MaskedLhs::of(c, given.rows, self.outputs).behind(given.gates);
         self.transpose_of(rows, given.parameters, accumulate, below);
     }
 
     /// `∂/∂W += scale Σ_i c_i t_iᵀ` over all rows, and `∂/∂b += scale Σ_i c_i`.
     fn gradient(&self, given: Given<T>, c: &[T], t: &[T], share: Share<T>, gradient: &mut [T]) {
         let range = self.weight..self.weight + self.inputs * self.outputs;
-        let rows = Left::of(c, given.rows, self.outputs).behind(given.gates);
+        let rows = MaskedLhs::of(c, given.rows, self.outputs).behind(given.gates);
         let weight = &mut gradient[range];
         sum_of_products(rows, self.inputs, share.scale, t, !share.replace, weight);
         if let Some(start) = self.bias.filter(|_| share.offset) {

@@ -16,7 +16,7 @@ use crate::objective::forward::{Adjoint, Context};
 use crate::penalty::Hinge;
 use crate::region::{Distances, Face, Rival, rivals};
 use crate::scalar::Scalar;
-use crate::sweep::{Gated, Seeds, Source, weight_gradient};
+use crate::sweep::{LinearizedBatch, Seeds, Source, weight_gradient};
 
 /// A hyperplane within the radius, at a sample.
 struct Close {
@@ -38,10 +38,10 @@ impl<T: Scalar> GeometricStage<T> {
         values: &mut [f64],
         adjoint: Option<&mut Adjoint<T>>,
     ) -> Result<()> {
-        let (network, record) = (at.network, &at.forward.record);
-        let inputs = ArrayView2::from_shape((values.len(), network.inputs()), &record.slots[0]);
+        let (network, state) = (at.network, &at.forward.state);
+        let inputs = ArrayView2::from_shape((values.len(), network.inputs()), &state.slots[0]);
         let inputs = inputs.expect("slot 0 holds the inputs");
-        let all = Distances::of(network, inputs, &record.pattern)?;
+        let all = Distances::of(network, inputs, &state.pattern)?;
         let mut close = Vec::new();
         for (sample, (distances, value)) in all.iter().zip(values).enumerate() {
             let weight = at.forward.share(lambda, sample);
@@ -54,7 +54,7 @@ impl<T: Scalar> GeometricStage<T> {
                 .filter(|(_, distance)| *distance < hinge.radius);
             close.extend(within.map(|&(number, _)| Close {
                 sample,
-                face: network.face(&record.pattern, sample, distances.place(number)),
+                face: network.face(&state.pattern, sample, distances.place(number)),
                 weight: -weight / (hinge.radius * count),
                 margin: distances.margins[number],
                 size: distances.size(number, hinge.norm),
@@ -75,8 +75,8 @@ impl<T: Scalar> GeometricStage<T> {
         hinge: &Hinge,
         adjoint: &mut Adjoint<T>,
     ) {
-        let (network, record, d) = (at.network, &at.forward.record, at.network.inputs());
-        let samples = record.samples;
+        let (network, state, d) = (at.network, &at.forward.state, at.network.inputs());
+        let samples = state.samples;
         let per_sample = |sample| close.iter().filter(|c| c.sample == sample).count();
         let count = (0..samples).map(per_sample).max().unwrap_or(0);
         let (mut normals, mut margins) = (Vec::new(), Vec::new());
@@ -89,10 +89,11 @@ impl<T: Scalar> GeometricStage<T> {
             normals.push(c.face.seeds(row, width, 1.0));
             margins.push(c.face.seeds(c.sample, width, c.weight / c.size));
         }
-        let gated = Gated::all(network, record);
+        let linearized = LinearizedBatch::all(network, state);
         let (normals, margins) = (Source::together(normals), Source::together(margins));
         let (pair, gradient) = (&mut self.pair, &mut adjoint.parameters);
-        pair.cotangents.backward_from(&gated, count, &normals, true);
+        pair.cotangents
+            .backward_from(&linearized, count, &normals, true);
         let mut a = vec![T::ZERO; samples * count * d];
         for (c, row) in close.iter().zip(places) {
             let row = row * d..(row + 1) * d;
@@ -101,12 +102,27 @@ impl<T: Scalar> GeometricStage<T> {
             let scale = -c.weight * (c.margin / c.size) / c.size;
             add_dual_derivative(hinge.norm, normal, c.size, scale, &mut a[row]);
         }
-        pair.tangents.forward(&gated, count, &a);
+        pair.tangents.forward(&linearized, count, &a);
         let (c, t) = (&pair.cotangents, &pair.tangents.slots);
-        weight_gradient(&gated, c, t, Share::linear(T::ONE), gated.nodes(), gradient);
-        pair.cotangents.backward_from(&gated, 1, &margins, false);
-        let (c, values) = (&pair.cotangents, &record.slots);
-        weight_gradient(&gated, c, values, Share::affine(), gated.nodes(), gradient);
+        weight_gradient(
+            &linearized,
+            c,
+            t,
+            Share::linear(T::ONE),
+            linearized.nodes(),
+            gradient,
+        );
+        pair.cotangents
+            .backward_from(&linearized, 1, &margins, false);
+        let (c, values) = (&pair.cotangents, &state.slots);
+        weight_gradient(
+            &linearized,
+            c,
+            values,
+            Share::affine(),
+            linearized.nodes(),
+            gradient,
+        );
     }
 
     /// `decision-boundary`: adds the values and, with an adjoint, its derivatives.
@@ -125,9 +141,9 @@ impl<T: Scalar> GeometricStage<T> {
                 problem: "has one logit here; a decision boundary is between two".into(),
             });
         }
-        let gated = Gated::all(network, &forward.record);
+        let linearized = LinearizedBatch::all(network, &forward.state);
         let cotangents = &mut self.pair.cotangents;
-        cotangents.backward(&gated, Seeds::identity(k), gated.nodes());
+        cotangents.backward(&linearized, Seeds::identity(k), linearized.nodes());
         check_finite("the Jacobian", k * d, cotangents.at_input())?;
         let length = if adjoint.is_some() {
             values.len() * k * d
@@ -135,7 +151,7 @@ impl<T: Scalar> GeometricStage<T> {
             0
         };
         let mut a = vec![T::ZERO; length];
-        let logits = forward.record.logits(network).chunks_exact(k);
+        let logits = forward.state.logits(network).chunks_exact(k);
         for (sample, (logits, value)) in logits.zip(values).enumerate() {
             let class = at.point(sample).label();
             let jacobian = &cotangents.at_input()[sample * k * d..(sample + 1) * k * d];
@@ -151,17 +167,24 @@ impl<T: Scalar> GeometricStage<T> {
             };
             let slope = -forward.share(lambda, sample) / (hinge.radius * count);
             for rival in nearest.iter().filter(|rival| rival.distance < hinge.radius) {
-                let f_bar = &mut adjoint.logits[sample * k..(sample + 1) * k];
+                let logit_adjoint = &mut adjoint.logits[sample * k..(sample + 1) * k];
                 let a = &mut a[sample * k * d..(sample + 1) * k * d];
-                pull_rival_back(hinge.norm, (class, rival), slope, jacobian, f_bar, a);
+                pull_rival_back(
+                    hinge.norm,
+                    (class, rival),
+                    slope,
+                    jacobian,
+                    logit_adjoint,
+                    a,
+                );
             }
         }
         if let Some(adjoint) = adjoint {
             let pair = &mut self.pair;
-            pair.tangents.forward(&gated, k, &a);
+            pair.tangents.forward(&linearized, k, &a);
             let (c, t) = (&pair.cotangents, &pair.tangents.slots);
             let (share, gradient) = (Share::linear(T::ONE), &mut adjoint.parameters);
-            weight_gradient(&gated, c, t, share, gated.nodes(), gradient);
+            weight_gradient(&linearized, c, t, share, linearized.nodes(), gradient);
         }
         Ok(())
     }
@@ -173,16 +196,16 @@ fn pull_rival_back<T: Scalar>(
     (class, rival): (usize, &Rival),
     slope: f64,
     jacobian: &[T],
-    f_bar: &mut [f64],
+    logit_adjoint: &mut [f64],
     a: &mut [T],
 ) {
-    let d = jacobian.len() / f_bar.len();
+    let d = jacobian.len() / logit_adjoint.len();
     let row = |c: usize| c * d..(c + 1) * d;
     let pairs = jacobian[row(class)].iter().zip(&jacobian[row(rival.class)]);
     let normal: Vec<T> = pairs.map(|(&own, &other)| own - other).collect();
     let size = norm.dual_norm(normal.iter().map(|n| n.into_f64()));
-    f_bar[class] += slope / size;
-    f_bar[rival.class] -= slope / size;
+    logit_adjoint[class] += slope / size;
+    logit_adjoint[rival.class] -= slope / size;
     let mut bar = vec![T::ZERO; d];
     let scale = -slope * rival.distance / size;
     add_dual_derivative(norm, &normal, size, scale, &mut bar);

@@ -23,13 +23,13 @@ use crate::pattern::ActivationPattern;
 use crate::penalty::Direction;
 use crate::region::{Face, Pass};
 use crate::scalar::Scalar;
-use crate::sweep::{Gated, Rows, Seeds, Source, weight_gradient};
+use crate::sweep::{LinearizedBatch, RowBatch, Seeds, Source, weight_gradient};
 
 /// Pieces that are swept together.
 const BLOCK: usize = 256;
 
 /// The walk of one sample from `x` to `x + h z`.
-struct Way<T> {
+struct SegmentPath<T> {
     steps: Vec<Step<T>>,
     /// `k`; `[D]`.
     kinks: Array1<T>,
@@ -65,7 +65,7 @@ struct Row<T> {
 }
 
 /// The rows of one sample's way.
-struct Pulled<T> {
+struct PathAdjoint<T> {
     pieces: Vec<Row<T>>,
     crossings: Vec<Row<T>>,
 }
@@ -85,10 +85,10 @@ impl<T: Scalar> GeometricStage<T> {
         self.magnified
             .fill(function, &forward.loss, &forward.targets);
         let (residuals, cotangents) = (&self.magnified.residuals, &mut self.pair.cotangents);
-        residual_row(network, &forward.record, residuals, cotangents);
+        residual_row(network, &forward.state, residuals, cotangents);
         let g = cotangents.at_input();
         check_finite("the input gradient", d, g)?;
-        let x = &forward.record.slots[0];
+        let x = &forward.state.slots[0];
         let mut z = vec![T::ZERO; g.len()];
         for (g, z) in g.chunks_exact(d).zip(z.chunks_exact_mut(d)) {
             direction.write(g, z);
@@ -97,15 +97,15 @@ impl<T: Scalar> GeometricStage<T> {
             .par_chunks(d)
             .zip(z.par_chunks(d))
             .zip(forward.targets.par_chunks(k));
-        let ways: Vec<Way<T>> = ways
-            .map(|((x, z), target)| Way::walk(network, (x, z), step, (function, target)))
+        let ways: Vec<SegmentPath<T>> = ways
+            .map(|((x, z), target)| SegmentPath::walk(network, (x, z), step, (function, target)))
             .collect::<Result<_>>()?;
         for (value, way) in values.iter_mut().zip(&ways) {
             *value = squared_length(way.kinks.as_slice().expect("one row"));
         }
         if let Some(adjoint) = adjoint {
             let ends = x.par_chunks(d).zip(z.par_chunks(d)).zip(&ways);
-            let rows: Vec<Pulled<T>> = ends
+            let rows: Vec<PathAdjoint<T>> = ends
                 .enumerate()
                 .map(|(sample, ((x, z), way))| {
                     let weight = forward.share(lambda, sample);
@@ -141,30 +141,30 @@ impl<T: Scalar> GeometricStage<T> {
             let (z, z_bar) = (&z[sample.clone()], &z_bar[sample.clone()]);
             direction.pull_back(&g[sample], z, z_bar, a);
         }
-        let gated = Gated::all(network, &forward.record);
-        tangents.forward(&gated, 1, &a);
+        let linearized = LinearizedBatch::all(network, &forward.state);
+        tangents.forward(&linearized, 1, &a);
         let (u, function) = (tangents.at_output(network), &*at.objective.function);
         let magnified = Some(&self.magnified);
         add_hessian_times(function, &forward.loss, magnified, u, &mut adjoint.logits);
         let (share, gradient) = (Share::linear(T::ONE), &mut adjoint.parameters);
         weight_gradient(
-            &gated,
+            &linearized,
             cotangents,
             &tangents.slots,
             share,
-            gated.nodes(),
+            linearized.nodes(),
             gradient,
         );
     }
 }
 
-impl<T: Scalar> Way<T> {
+impl<T: Scalar> SegmentPath<T> {
     fn walk(
         network: &Network<T>,
         (x, z): (&[T], &[T]),
         length: f64,
         (loss, target): (&dyn LossFunction, &[f64]),
-    ) -> Result<Way<T>> {
+    ) -> Result<SegmentPath<T>> {
         let mut walk = network.walk(ArrayView1::from(x), ArrayView1::from(z), length)?;
         let (mut batch, mut steps) = (LossBatch::default(), Vec::new());
         let mut kinks = Array1::zeros(x.len());
@@ -172,7 +172,7 @@ impl<T: Scalar> Way<T> {
             let (pattern, rates) = (walk.pattern().clone(), walk.logit_rates().to_owned());
             let logits = walk.logits(walk.end())?;
             let Some(crossing) = walk.cross()? else {
-                return Ok(Way {
+                return Ok(SegmentPath {
                     steps,
                     kinks,
                     last: pattern,
@@ -204,9 +204,9 @@ impl<T: Scalar> Way<T> {
         loss: &dyn LossFunction,
         (x, z): (&[T], &[T]),
         scale: f64,
-    ) -> Pulled<T> {
+    ) -> PathAdjoint<T> {
         if self.steps.is_empty() {
-            return Pulled {
+            return PathAdjoint {
                 pieces: Vec::new(),
                 crossings: Vec::new(),
             };
@@ -233,7 +233,7 @@ impl<T: Scalar> Way<T> {
             .steps
             .iter()
             .map(|step| step.row(network, loss, (x, z), &a));
-        Pulled {
+        PathAdjoint {
             pieces: pieces.collect(),
             crossings: crossings.collect(),
         }
@@ -282,8 +282,8 @@ impl<T: Scalar> Step<T> {
 /// Adds the parameter gradient of all rows, in blocks; the result is the derivative in the directions, `[B, D]`.
 fn sweep_all<T: Scalar>(
     network: &Network<T>,
-    ways: &[Way<T>],
-    rows: &[Pulled<T>],
+    ways: &[SegmentPath<T>],
+    rows: &[PathAdjoint<T>],
     gradient: &mut Parameters<T>,
 ) -> Vec<T> {
     let mut pair = SweepPair::default();
@@ -326,35 +326,45 @@ fn sweep_pieces<T: Scalar>(
     gradient: &mut Parameters<T>,
 ) {
     let pattern = patterns(rows.iter().copied());
-    let gated = Gated {
+    let linearized = LinearizedBatch {
         network,
         pattern: &pattern,
         samples: 0..rows.len(),
     };
     let seeds: Vec<T> = rows.iter().flat_map(|row| &row.seed).copied().collect();
     let seeds: ArrayView3<T> = per_sample(&seeds, 1, network.outputs());
-    pair.cotangents
-        .backward(&gated, Seeds::PerSample(seeds), gated.behind_input());
+    pair.cotangents.backward(
+        &linearized,
+        Seeds::PerSample(seeds),
+        linearized.behind_input(),
+    );
     let inputs: Vec<T> = rows
         .iter()
         .flat_map(|row| &row.values[0])
         .copied()
         .collect();
-    pair.tangents.forward(&gated, 1, &inputs);
+    pair.tangents.forward(&linearized, 1, &inputs);
     let (c, t) = (&pair.cotangents, &pair.tangents.slots);
-    weight_gradient(&gated, c, t, Share::linear(T::ONE), gated.nodes(), gradient);
+    weight_gradient(
+        &linearized,
+        c,
+        t,
+        Share::linear(T::ONE),
+        linearized.nodes(),
+        gradient,
+    );
 }
 
 /// The parts of the logits and margins at the crossings, with the cotangents at the input.
 fn sweep_crossings<T: Scalar>(
     network: &Network<T>,
     rows: &[(usize, f64, &Row<T>)],
-    cotangents: &mut Rows<T>,
+    cotangents: &mut RowBatch<T>,
     gradient: &mut Parameters<T>,
 ) {
     let rows: Vec<&Row<T>> = rows.iter().map(|(_, _, row)| *row).collect();
     let pattern = patterns(rows.iter().copied());
-    let gated = Gated {
+    let linearized = LinearizedBatch {
         network,
         pattern: &pattern,
         samples: 0..rows.len(),
@@ -371,18 +381,18 @@ fn sweep_crossings<T: Scalar>(
             sources.push(face.seeds(i, network.nodes[face.arrives].width, weight));
         }
     }
-    cotangents.backward_from(&gated, 1, &Source::together(sources), true);
+    cotangents.backward_from(&linearized, 1, &Source::together(sources), true);
     let slots = (0..network.slots.len()).map(|slot| {
         let values = rows.iter().flat_map(|row| &row.values[slot]);
         values.copied().collect()
     });
     let values: Vec<Vec<T>> = slots.collect();
     weight_gradient(
-        &gated,
+        &linearized,
         cotangents,
         &values,
         Share::affine(),
-        gated.nodes(),
+        linearized.nodes(),
         gradient,
     );
 }

@@ -13,9 +13,11 @@ use crate::buffer::Buffer;
 use crate::gram::{active_share, products_of_rows, sparse_cost};
 use crate::network::Network;
 use crate::network::map::{Dense, GateKind, Map};
-use crate::product::{SelectedSums, a_b_serial, at_b, contract, subset_sums_cost, subset_tables};
+use crate::product::{
+    SelectedSums, a_b_serial, at_b, contract, four_russians_cost, four_russians_tables,
+};
 use crate::scalar::Scalar;
-use crate::sweep::{Gated, Rows};
+use crate::sweep::{LinearizedBatch, RowBatch};
 
 /// The two dense layers in which a network ends, with gates between them that open or close.
 #[derive(Clone, Copy, Debug)]
@@ -71,13 +73,13 @@ impl<'n, T: Scalar> LastLayers<'n, T> {
     }
 
     /// Multiply-adds of a step with `rows` rows for each sample: of this order, and of tangents and two weight gradients.
-    pub(super) fn costs(&self, gated: &Gated<T>, rows: usize) -> (f64, f64) {
-        let samples = gated.samples.len();
+    pub(super) fn costs(&self, linearized: &LinearizedBatch<T>, rows: usize) -> (f64, f64) {
+        let samples = linearized.samples.len();
         let (m, k) = (self.inner.outputs as f64, self.inner.inputs as f64);
         let (all, rows) = ((samples * rows) as f64, rows as f64);
-        let here = rows * k * subset_sums_cost(samples, self.inner.outputs) + all * rows * k;
-        let gates = gated.pattern.view(self.gates, &gated.samples);
-        let (before, behind) = (active_share(gated, self.slot), gates.active_share());
+        let here = rows * k * four_russians_cost(samples, self.inner.outputs) + all * rows * k;
+        let gates = linearized.pattern.view(self.gates, &linearized.samples);
+        let (before, behind) = (active_share(linearized, self.slot), gates.active_share());
         let there = all * m * k * (sparse_cost(before) + sparse_cost(behind));
         (here, there)
     }
@@ -85,13 +87,13 @@ impl<'n, T: Scalar> LastLayers<'n, T> {
     /// Multiply-adds of a step in this order, each selected sum as one.
     pub(in crate::objective) fn multiply_adds(&self, samples: usize, rows: usize) -> u64 {
         let (m, k) = (self.inner.outputs as u64, self.inner.inputs as u64);
-        let tables = subset_tables(samples) as u64;
+        let tables = four_russians_tables(samples) as u64;
         let (samples, rows) = (samples as u64, rows as u64);
         rows * m * k * (tables + 2) + samples * rows * rows * k
     }
 
     /// Writes the Gram matrices of the cotangents' rows; `grams: [samples, R, R]`.
-    pub(super) fn grams(&self, c: &Rows<T>, t: &Rows<T>, grams: &mut [T]) {
+    pub(super) fn grams(&self, c: &RowBatch<T>, t: &RowBatch<T>, grams: &mut [T]) {
         // At the input cotangents have become tangents.
         let c_rows = if self.slot == 0 {
             &t.slots[0]
@@ -103,7 +105,7 @@ impl<'n, T: Scalar> LastLayers<'n, T> {
     }
 
     /// Replaces the tangents that arrive by what one `R×R` matrix for each sample makes of their rows.
-    pub(super) fn mix(&self, t: &mut Rows<T>, matrices: &[T]) {
+    pub(super) fn mix(&self, t: &mut RowBatch<T>, matrices: &[T]) {
         t.mix_slot((self.slot, self.inner.inputs), matrices);
     }
 
@@ -111,9 +113,9 @@ impl<'n, T: Scalar> LastLayers<'n, T> {
     /// memory that is used again.
     pub(super) fn add_gradient(
         &self,
-        gated: &Gated<T>,
+        linearized: &LinearizedBatch<T>,
         seeds: ArrayView2<T>,
-        t: &Rows<T>,
+        t: &RowBatch<T>,
         scale: T,
         selected: &mut Vec<u64>,
         gradient: &mut [T],
@@ -130,9 +132,9 @@ impl<'n, T: Scalar> LastLayers<'n, T> {
             &mut outer,
         );
         outer.iter_mut().for_each(|entry| *entry *= scale);
-        gated
+        linearized
             .pattern
-            .view(self.gates, &gated.samples)
+            .view(self.gates, &linearized.samples)
             .samples_of_units(selected);
         let sums = SelectedSums {
             shape: (r, m, k),

@@ -11,7 +11,7 @@ mod penalties;
 use ndarray::Array2;
 
 use super::forward::{Adjoint, Context};
-use super::plan::{Route, SeedBasis, SharedSeeds};
+use super::plan::{SeedBasis, SharedSeeds, SweepStrategy};
 use super::workspace::{Evaluation, SweepPair, per_sample, to_scalar};
 use crate::buffer::Buffer;
 use crate::error::Result;
@@ -23,10 +23,10 @@ use crate::parameters::Parameters;
 use crate::penalty::{Needs, random_rows};
 use crate::product::a_bt_serial;
 use crate::scalar::Scalar;
-use crate::sweep::{Gated, Seeds, multiple_of_identity, weight_gradient};
+use crate::sweep::{LinearizedBatch, Seeds, multiple_of_identity, weight_gradient};
 use penalties::GramTerms;
 
-pub(super) use order::Order;
+pub(super) use order::ContractionOrder;
 
 /// Buffers of the stage.
 #[derive(Clone, Debug, Default)]
@@ -65,21 +65,27 @@ impl<T: Scalar> GramStage<T> {
         let GramStage { seeds, pair } = self;
         let network = at.network;
         seeds.fill(at.plan.basis, network.outputs());
-        let gated = Gated::all(network, &at.forward.record);
+        let linearized = LinearizedBatch::all(network, &at.forward.state);
         let rows = seeds.exact.nrows();
-        let order = Order::of(at.objective, network, &gated, rows);
-        let mut entries = Buffer::with_room(gated.samples.len() * rows * rows);
+        let order = ContractionOrder::of(at.objective, network, &linearized, rows);
+        let mut entries = Buffer::with_room(linearized.samples.len() * rows * rows);
         if adjoint.is_some() {
-            pair.sweep(&gated, &order, seeds, &mut entries);
+            pair.sweep(&linearized, &order, seeds, &mut entries);
         } else {
-            let first = match at.objective.route {
-                Route::Fewest | Route::SubsetSums => FirstLayer::for_values(&gated, rows),
-                Route::AllRows => None,
-                Route::FirstLayerGram => FirstLayer::of(network),
+            let first = match at.objective.strategy {
+                SweepStrategy::Fewest | SweepStrategy::FourRussians => {
+                    FirstLayer::for_values(&linearized, rows)
+                }
+                SweepStrategy::AllRows => None,
+                SweepStrategy::FirstLayerGram => FirstLayer::of(network),
             };
             let grams_into =
-                |rounded: &mut [T]| grams(&gated, seeds.rounded.view(), first, rounded);
-            exact(gated.samples.len() * rows * rows, grams_into, &mut entries);
+                |rounded: &mut [T]| grams(&linearized, seeds.rounded.view(), first, rounded);
+            exact(
+                linearized.samples.len() * rows * rows,
+                grams_into,
+                &mut entries,
+            );
         }
         let gram_terms = GramTerms::new(at, terms, &seeds.exact);
         let logits = adjoint.is_some();
@@ -92,7 +98,7 @@ impl<T: Scalar> GramStage<T> {
         if let Some(adjoint) = adjoint {
             let pairs = adjoint.logits.iter_mut().zip(&*f_bars);
             pairs.for_each(|(f, &bar)| *f += bar);
-            pair.add_gradient(&gated, &order, seeds, &bars, &mut adjoint.parameters);
+            pair.add_gradient(&linearized, &order, seeds, &bars, &mut adjoint.parameters);
         }
         Ok(())
     }
@@ -110,23 +116,30 @@ impl<T: Scalar> GramStage<T> {
         let projection = to_scalar::<T>(&random_rows(needs, at.objective.draw, samples, k));
         let rows = needs.random_rows;
         let scale = k as f64 / rows as f64;
-        let gated = Gated::all(network, &forward.record);
+        let linearized = LinearizedBatch::all(network, &forward.state);
         let SweepPair {
             cotangents,
             tangents,
         } = &mut self.pair.rows;
         let seeds = Seeds::PerSample(per_sample(&projection, rows, k));
-        cotangents.backward(&gated, seeds, gated.nodes());
+        cotangents.backward(&linearized, seeds, linearized.nodes());
         let at_input = cotangents.at_input().chunks_exact(rows * network.inputs());
         for (value, rows) in evaluation.term_mut(term).iter_mut().zip(at_input) {
             *value = scale * squared_length(rows);
         }
         if let Some(adjoint) = adjoint {
-            tangents.forward_from(&gated, cotangents, gated.nodes().end);
+            tangents.forward_from(&linearized, cotangents, linearized.nodes().end);
             let weight = T::from_f64(2.0 * scale * at.lambda(term) / samples as f64);
-            let (share, nodes) = (Share::linear(weight), gated.nodes());
+            let (share, nodes) = (Share::linear(weight), linearized.nodes());
             let gradient = &mut adjoint.parameters;
-            weight_gradient(&gated, cotangents, &tangents.slots, share, nodes, gradient);
+            weight_gradient(
+                &linearized,
+                cotangents,
+                &tangents.slots,
+                share,
+                nodes,
+                gradient,
+            );
         }
     }
 }
@@ -136,8 +149,8 @@ impl<T: Scalar> GramPair<T> {
     /// those at the input, `[B, R, R]`.
     fn sweep(
         &mut self,
-        gated: &Gated<T>,
-        order: &Order<T>,
+        linearized: &LinearizedBatch<T>,
+        order: &ContractionOrder<T>,
         seeds: &SharedSeeds<T>,
         entries: &mut Buffer<f64>,
     ) {
@@ -146,31 +159,35 @@ impl<T: Scalar> GramPair<T> {
             tangents,
         } = &mut self.rows;
         let buffers = &mut self.first;
-        let (rows, end) = (seeds.exact.nrows(), order.others(gated.network).end);
+        let (rows, end) = (seeds.exact.nrows(), order.others(linearized.network).end);
         let shared = Seeds::Shared(seeds.rounded.view());
         let start = usize::from(order.first.is_some());
-        cotangents.backward(gated, shared, start..end);
+        cotangents.backward(linearized, shared, start..end);
         if let Some(first) = &order.first {
-            tangents.forward_behind(gated, first.node..end, rows, |tangents| {
-                first.tangents(gated, cotangents, buffers, tangents);
+            tangents.forward_behind(linearized, first.node..end, rows, |tangents| {
+                first.tangents(linearized, cotangents, buffers, tangents);
             });
         } else {
-            tangents.forward_from(gated, cotangents, end);
+            tangents.forward_from(linearized, cotangents, end);
         }
         match &order.last {
             Some(last) => {
                 let grams = |rounded: &mut [T]| last.grams(cotangents, tangents, rounded);
-                exact(gated.samples.len() * rows * rows, grams, entries);
+                exact(linearized.samples.len() * rows * rows, grams, entries);
             }
-            None => grams_from_tangents(tangents.at_output(gated.network), &seeds.exact, entries),
+            None => grams_from_tangents(
+                tangents.at_output(linearized.network),
+                &seeds.exact,
+                entries,
+            ),
         }
     }
 
     /// Adds the penalties' part of the gradient, with `bars: V Ḡ Vᵀ`.
     fn add_gradient(
         &mut self,
-        gated: &Gated<T>,
-        order: &Order<T>,
+        linearized: &LinearizedBatch<T>,
+        order: &ContractionOrder<T>,
         seeds: &SharedSeeds<T>,
         bars: &[f64],
         gradient: &mut Parameters<T>,
@@ -178,7 +195,7 @@ impl<T: Scalar> GramPair<T> {
         let rows = seeds.exact.nrows();
         let common = common_multiple_of_identity(bars, rows);
         let scale = T::from_f64(2.0 * common.unwrap_or(1.0));
-        let nodes = order.others(gated.network);
+        let nodes = order.others(linearized.network);
         if common.is_none() {
             if let Some(first) = &order.first {
                 self.first.keep(&self.rows.cotangents.slots[first.slot]);
@@ -186,21 +203,28 @@ impl<T: Scalar> GramPair<T> {
             let matrices = to_scalar::<T>(bars);
             self.rows
                 .cotangents
-                .mix(&gated.network.nodes[..nodes.end], &matrices);
+                .mix(&linearized.network.nodes[..nodes.end], &matrices);
             if let Some(last) = &order.last {
                 last.mix(&mut self.rows.tangents, &matrices);
             }
         }
         let (c, t) = (&self.rows.cotangents, &self.rows.tangents.slots);
-        weight_gradient(gated, c, t, Share::linear(scale), nodes, gradient);
+        weight_gradient(linearized, c, t, Share::linear(scale), nodes, gradient);
         let gradient = gradient.values_mut();
         if let Some(first) = &order.first {
             let mixed = (c, common.is_some());
-            first.add_gradient(gated, mixed, scale, &mut self.first, gradient);
+            first.add_gradient(linearized, mixed, scale, &mut self.first, gradient);
         }
         if let Some(last) = &order.last {
             let (seeds, selected) = (seeds.rounded.view(), &mut self.selected);
-            last.add_gradient(gated, seeds, &self.rows.tangents, scale, selected, gradient);
+            last.add_gradient(
+                linearized,
+                seeds,
+                &self.rows.tangents,
+                scale,
+                selected,
+                gradient,
+            );
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::eigen::EigenSolver;
 use crate::error::Result;
 use crate::objective::forward::Context;
 use crate::objective::sample::{GramTools, check_fault};
-use crate::parallel::worthwhile;
+use crate::parallel::should_parallelize;
 use crate::penalty::{GramAdjoint, GramPenalty, GramPoint, GramSums, Shared, random_rows};
 use crate::product::{a_b_serial, a_bt_serial, at_b_serial};
 use crate::scalar::Scalar;
@@ -74,7 +74,11 @@ impl<'a, T: Scalar> GramTerms<'a, T> {
         let mut f_bars = Buffer::zeros(samples * k);
         // A term takes a few products of K×K matrices, or an eigenproblem.
         let operations = 8 * samples * k * k * k * count;
-        let together = if worthwhile(operations) { 1 } else { samples };
+        let together = if should_parallelize(operations) {
+            1
+        } else {
+            samples
+        };
         let parts = values
             .par_chunks_mut(count)
             .zip(bars.par_chunks_mut(r * r))
@@ -84,7 +88,7 @@ impl<'a, T: Scalar> GramTerms<'a, T> {
             .with_min_len(together);
         parts.try_for_each_init(
             || GramTools::kept(k),
-            |tools, (sample, (((values, bar), f_bar), gram))| {
+            |tools, (sample, (((values, bar), logit_adjoint), gram))| {
                 let mut full = Buffer::with_room(if r == k { 0 } else { k * k });
                 let gram = if r == k {
                     gram
@@ -98,7 +102,7 @@ impl<'a, T: Scalar> GramTerms<'a, T> {
                 let wanted = derivatives.then_some(&mut *sums);
                 self.sample((sample, gram), solver, values, wanted)?;
                 if derivatives {
-                    self.finish(sample, sums, bar, f_bar);
+                    self.finish(sample, sums, bar, logit_adjoint);
                 }
                 Ok(())
             },
@@ -154,7 +158,7 @@ impl<'a, T: Scalar> GramTerms<'a, T> {
     }
 
     /// Writes `V Ḡ Vᵀ` and the derivative in the logits.
-    fn finish(&self, sample: usize, sums: &GramSums, out: &mut [f64], f_bar: &mut [f64]) {
+    fn finish(&self, sample: usize, sums: &GramSums, out: &mut [f64], logit_adjoint: &mut [f64]) {
         let (r, k) = self.seeds.dim();
         if r == k {
             out.copy_from_slice(&sums.g);
@@ -165,6 +169,6 @@ impl<'a, T: Scalar> GramTerms<'a, T> {
             clean(out, r);
         }
         let logit = self.at.point(sample);
-        sums.logit.add_to(logit.loss, logit.state, f_bar);
+        sums.logit.add_to(logit.loss, logit.state, logit_adjoint);
     }
 }

@@ -83,7 +83,7 @@ impl Convolution {
     }
 
     /// Whether the convolution is faster this way than as a product with an unfolded input.
-    pub(crate) fn pays_forward<T: Scalar>(&self) -> bool {
+    pub(crate) fn is_profitable_forward<T: Scalar>(&self) -> bool {
         let (outputs, (most, lost)) = (self.output[0], tuning::DIRECT);
         let sums = outputs.next_multiple_of(OUTPUTS) * Positions::of::<T>(self).sums();
         lanes::<T>() >= 4

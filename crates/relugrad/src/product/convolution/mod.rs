@@ -16,7 +16,7 @@ use pulp::Arch;
 use self::kernels::{Scatter, Sums};
 use self::runs::Runs;
 use super::lanes::{Lanes, lanes};
-use super::left::Left;
+use super::lhs::MaskedLhs;
 use super::panels::{lines, room};
 use super::scratch::Scratch;
 use crate::buffer::Kept;
@@ -86,12 +86,12 @@ impl Convolution {
     }
 
     /// Whether sums of runs are faster than products with an unfolded input for these cotangents.
-    pub(crate) fn pays<T: Scalar>(&self, c: &[T], rows: usize) -> bool {
+    pub(crate) fn is_profitable<T: Scalar>(&self, c: &[T], rows: usize) -> bool {
         if lanes::<T>() < 4 {
             return false;
         }
         let lost = Runs::of::<T>(self).padded() as f64 / self.run() as f64;
-        Left::of(c, rows, self.outputs()).activity() * lost < tuning::RUNS
+        MaskedLhs::of(c, rows, self.outputs()).activity() * lost < tuning::RUNS
     }
 
     /// `below ← Σ_o c[o] W[o]` at every position, or with `below` added; `c: [samples, rows, outputs]`.
@@ -132,7 +132,7 @@ impl Convolution {
             }
             let maps = maps.chunks_exact(self.map::<T>());
             for (map, below) in maps.zip(below.chunks_exact_mut(n)) {
-                self.take_from(map, accumulate, below);
+                self.from_channels_last(map, accumulate, below);
             }
         });
     }
@@ -165,7 +165,7 @@ impl Convolution {
                 own.taps.by_channel(self, c);
                 for row in 0..rows {
                     let t = &t[(sample * rows + row) * n..][..n];
-                    self.lay_out(t, map);
+                    self.to_channels_last(t, map);
                     let c = &c[row * m..(row + 1) * m];
                     for (block, sums) in runs.blocks_mut(sums, self.output[0]) {
                         let taps = &own.taps;
@@ -198,7 +198,7 @@ impl Convolution {
     }
 
     /// Writes a row of the input into the padded one, channels last.
-    fn lay_out<T: Lanes>(&self, t: &[T], map: &mut [T]) {
+    fn to_channels_last<T: Lanes>(&self, t: &[T], map: &mut [T]) {
         let [channels, _, width] = self.input;
         self.for_each_row(|from, to| {
             let to = map[to..].iter_mut().step_by(channels);
@@ -207,7 +207,7 @@ impl Convolution {
     }
 
     /// The reverse.
-    fn take_from<T: Lanes>(&self, map: &[T], accumulate: bool, below: &mut [T]) {
+    fn from_channels_last<T: Lanes>(&self, map: &[T], accumulate: bool, below: &mut [T]) {
         let [channels, _, width] = self.input;
         self.for_each_row(|to, from| {
             let pairs = below[to..to + width]

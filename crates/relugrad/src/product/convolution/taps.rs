@@ -1,7 +1,7 @@
-//! Lists of the cotangents that are not zero.
+//! ActiveColumns of the cotangents that are not zero.
 
 use super::Convolution;
-use crate::product::lists::find;
+use crate::product::active_columns::find;
 use crate::scalar::Scalar;
 
 /// A cotangent: where it is in a row, and its partner.

@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::lists::find;
+use super::active_columns::find;
 use crate::pattern::{LayerView, WORD};
 use crate::scalar::Scalar;
 
 /// The left factor `A: [samples, rows, columns]` of a product; all rows of a sample have the same zero columns.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Left<'a, T> {
+pub(crate) struct MaskedLhs<'a, T> {
     entries: &'a [T],
     pub(super) samples: usize,
     pub(crate) rows: usize,
@@ -21,10 +21,10 @@ pub(crate) struct Left<'a, T> {
     closed: bool,
 }
 
-impl<'a, T: Scalar> Left<'a, T> {
+impl<'a, T: Scalar> MaskedLhs<'a, T> {
     /// Rows whose zeros have to be found; `[samples, rows, columns]`.
-    pub(crate) fn of(entries: &'a [T], rows: usize, columns: usize) -> Left<'a, T> {
-        Left {
+    pub(crate) fn of(entries: &'a [T], rows: usize, columns: usize) -> MaskedLhs<'a, T> {
+        MaskedLhs {
             entries,
             samples: entries.len() / (rows * columns),
             rows,
@@ -35,14 +35,14 @@ impl<'a, T: Scalar> Left<'a, T> {
     }
 
     /// The same rows, whose zeros are the columns that `gates` have closed, if there are gates and each of them has a column.
-    pub(crate) fn behind(self, gates: Option<LayerView<'a>>) -> Left<'a, T> {
+    pub(crate) fn behind(self, gates: Option<LayerView<'a>>) -> MaskedLhs<'a, T> {
         let gates = gates.filter(|gates| gates.units() == self.columns);
-        Left { gates, ..self }
+        MaskedLhs { gates, ..self }
     }
 
     /// Rows of which `gates` are still to close columns; `[samples, rows, columns]`, or the same `[rows, columns]` for all samples.
-    pub(crate) fn before(gates: LayerView<'a>, entries: &'a [T], rows: usize) -> Left<'a, T> {
-        Left {
+    pub(crate) fn before(gates: LayerView<'a>, entries: &'a [T], rows: usize) -> MaskedLhs<'a, T> {
+        MaskedLhs {
             entries,
             samples: gates.samples(),
             rows,

@@ -12,11 +12,11 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::lanes::{Lanes, lanes};
-use super::panels::{Right, pack};
+use super::masked_gemm::write;
+use super::panels::{Rhs, pack};
 use super::scratch::Scratch;
-use super::sparse_rows::write;
 use crate::buffer::{Buffer, Kept};
-use crate::parallel::worthwhile;
+use crate::parallel::should_parallelize;
 use crate::pattern::WORD;
 use crate::tuning;
 
@@ -59,13 +59,13 @@ pub(crate) struct SelectedSums<'a, T> {
 }
 
 /// The tables that so many samples take for each row and column.
-pub(crate) fn subset_tables(samples: usize) -> usize {
+pub(crate) fn four_russians_tables(samples: usize) -> usize {
     samples.div_ceil(GROUP)
 }
 
 /// What the contractions cost in dense multiply-adds for each row and each column.
-pub(crate) fn subset_sums_cost(samples: usize, units: usize) -> f64 {
-    let (tables, units) = (subset_tables(samples) as f64, units as f64);
+pub(crate) fn four_russians_cost(samples: usize, units: usize) -> f64 {
+    let (tables, units) = (four_russians_tables(samples) as f64, units as f64);
     let (selection, table, contraction) = tuning::SUBSETS;
     let contractions = contraction * units * samples.div_ceil(WORD) as f64;
     tables * (selection * units + table) + contractions
@@ -81,18 +81,18 @@ impl<T: Lanes> SelectedSums<'_, T> {
         let mut weights = Kept::<Scratch<T>>::take();
         let packed = Packed {
             rows: pack(
-                Right::Plain(self.rows),
+                Rhs::Plain(self.rows),
                 self.rows.len() / k,
                 width,
                 &mut rows.panels,
             ),
-            inner: pack(Right::Plain(self.inner), m, width, &mut weights.panels),
+            inner: pack(Rhs::Plain(self.inner), m, width, &mut weights.panels),
             width,
         };
         let tasks = k.div_ceil(PANELS * width);
         let mut parts = Buffer::zeros(tasks * r * m);
         let mut inner = ArrayViewMut2::from_shape((m, k), inner).expect("as many columns as W has");
-        let least = if worthwhile(self.rows.len() * m) {
+        let least = if should_parallelize(self.rows.len() * m) {
             1
         } else {
             tasks
@@ -290,7 +290,7 @@ impl<T: Lanes, S: Simd> Units<'_, T, S> {
                 inner_sum[v] = T::multiply_add(simd, outer, sum[v], inner_sum[v]);
                 product = T::multiply_add(simd, weights[v], sum[v], product);
             }
-            *outer_sum += T::total(simd, product);
+            *outer_sum += T::horizontal_sum(simd, product);
         }
     }
 }

@@ -9,10 +9,10 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::active_columns::ActiveColumns;
 use super::lanes::{Lanes, MOST_LANES, lanes, registers};
-use super::left::Left;
-use super::lists::Lists;
-use super::panels::{Right, pack, pack_here};
+use super::lhs::MaskedLhs;
+use super::panels::{Rhs, pack, pack_here};
 use super::scratch::Scratch;
 use crate::buffer::Kept;
 use crate::parallel::{for_each_chunk, pieces};
@@ -89,10 +89,10 @@ impl Cut {
 
 /// `C ← A B`, or `C ← A B + C` if `accumulate`; `a: [samples, rows, m]`, `b: [m, k]`, `c: [samples, rows, k]`. Of a lower
 /// triangle the zeros above the diagonal are left out.
-pub(super) fn sparse_rows<T: Lanes>(
-    a: Left<T>,
+pub(super) fn masked_gemm<T: Lanes>(
+    a: MaskedLhs<T>,
     k: usize,
-    b: Right<T>,
+    b: Rhs<T>,
     accumulate: bool,
     c: &mut [T],
 ) {
@@ -112,7 +112,7 @@ pub(super) fn sparse_rows<T: Lanes>(
             shape: (rows, m, k),
             cut,
             lower: None,
-            triangular: matches!(b, Right::Lower(_)),
+            triangular: matches!(b, Rhs::Lower(_)),
             accumulate,
             c,
         }
@@ -129,19 +129,19 @@ fn chunk(samples: usize, bytes: usize) -> usize {
 }
 
 /// The same for a single row with few entries that are not zero: not worth packing `B`.
-pub(super) fn sparse_row<T: Lanes>(a: &[T], b: Right<T>, accumulate: bool, c: &mut [T]) {
+pub(super) fn masked_row<T: Lanes>(a: &[T], b: Rhs<T>, accumulate: bool, c: &mut [T]) {
     if !accumulate {
         c.fill(T::ZERO);
     }
     let found = a.iter().enumerate().filter(|(_, a)| **a != T::ZERO);
     match b {
-        Right::Plain(b) | Right::Lower(b) => {
+        Rhs::Plain(b) | Rhs::Lower(b) => {
             for (l, &a) in found {
                 let row = &b[l * c.len()..(l + 1) * c.len()];
                 c.iter_mut().zip(row).for_each(|(c, &b)| *c += a * b);
             }
         }
-        Right::Transposed(b) => {
+        Rhs::Transposed(b) => {
             let found: Vec<(usize, T)> = found.map(|(l, &a)| (l, a)).collect();
             for (c, row) in c.iter_mut().zip(b.chunks_exact(a.len())) {
                 found.iter().for_each(|&(l, a)| *c += a * row[l]);
@@ -155,8 +155,13 @@ pub(super) fn mix_rows<T: Lanes>(rows: usize, k: usize, m: &[T], c: &mut [T]) {
     let cut = Cut::of::<T>(rows, rows, k);
     let mut own = Kept::<Scratch<T>>::take();
     let Scratch { panels, lists, .. } = &mut *own;
-    let panels = pack_here(Right::Plain(c), rows, cut.width::<T>(), panels);
-    lists.fill(&Left::of(m, rows, rows), 0..1, cut.size, cut.pass::<T>());
+    let panels = pack_here(Rhs::Plain(c), rows, cut.width::<T>(), panels);
+    lists.fill(
+        &MaskedLhs::of(m, rows, rows),
+        0..1,
+        cut.size,
+        cut.pass::<T>(),
+    );
     Product {
         lists,
         panels,
@@ -183,12 +188,7 @@ pub(super) fn sums<T: Lanes>(
     let depth = a.len() / m;
     let mut scratch = Kept::<Scratch<T>>::take();
     let cut = Cut::of::<T>(1, depth, k);
-    let panels = pack(
-        Right::Plain(b),
-        depth,
-        cut.width::<T>(),
-        &mut scratch.panels,
-    );
+    let panels = pack(Rhs::Plain(b), depth, cut.width::<T>(), &mut scratch.panels);
     let chunk = m.div_ceil(pieces(m));
     let operations = c.len() * depth;
     for_each_chunk(c, chunk * k, operations, |i, c| {
@@ -212,7 +212,7 @@ pub(super) fn sums<T: Lanes>(
 
 /// The product of some groups of rows.
 struct Product<'a, T> {
-    lists: &'a Lists<T>,
+    lists: &'a ActiveColumns<T>,
     panels: &'a [T],
     shape: (usize, usize, usize),
     cut: Cut,

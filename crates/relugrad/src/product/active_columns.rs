@@ -1,10 +1,10 @@
-//! Lists of what is not zero in the left factor of a product.
+//! ActiveColumns of what is not zero in the left factor of a product.
 
 use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::left::Left;
+use super::lhs::MaskedLhs;
 use crate::scalar::Scalar;
 
 /// Rows in groups, and the columns that are not zero in one of the rows of a sample, with their entries in each group.
@@ -12,7 +12,7 @@ use crate::scalar::Scalar;
 /// A list is cut into passes of equally many columns, so that what they select of the right factor stays in the first
 /// cache.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lists<T> {
+pub(crate) struct ActiveColumns<T> {
     /// Columns of a pass, and passes of each list.
     pass: usize,
     passes: usize,
@@ -32,7 +32,7 @@ pub(crate) struct Lists<T> {
 /// Columns that are transposed at a time, and rows: for the sake of the cache.
 const BLOCK: usize = 32;
 
-impl<T: Scalar> Lists<T> {
+impl<T: Scalar> ActiveColumns<T> {
     fn start(&mut self, columns: usize, pass: usize, shared: usize) {
         self.shared = shared;
         self.pass = pass.min(columns);
@@ -44,7 +44,13 @@ impl<T: Scalar> Lists<T> {
     }
 
     /// The lists of some samples of `A` in groups of `size` rows.
-    pub(super) fn fill(&mut self, a: &Left<T>, samples: Range<usize>, size: usize, pass: usize) {
+    pub(super) fn fill(
+        &mut self,
+        a: &MaskedLhs<T>,
+        samples: Range<usize>,
+        size: usize,
+        pass: usize,
+    ) {
         if size == 1 && a.is_unknown() {
             self.start(a.columns, pass, 1);
             let rows = samples.flat_map(|sample| a.sample(sample).chunks_exact(a.columns));
@@ -107,7 +113,7 @@ impl<T: Scalar> Lists<T> {
     }
 
     /// Adds the rows of a sample in groups of `size`, of which the last may be smaller.
-    fn push(&mut self, a: &Left<T>, sample: usize, size: usize) {
+    fn push(&mut self, a: &MaskedLhs<T>, sample: usize, size: usize) {
         let mut start = self.columns.len();
         let columns = a.columns;
         a.list(sample, 0..columns, &mut self.found, &mut self.columns);

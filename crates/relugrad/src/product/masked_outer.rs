@@ -4,17 +4,17 @@
 //! units at a time in registers; the part of `C` that a panel of `B` meets stays in the first cache. Groups that a sample
 //! does not fill are filled up with a unit that nobody reads, so that all are computed alike. The samples come in their
 //! order, so the bits depend on nothing but `A` and `B`. With few rows to a sample that is more loading and storing
-//! than computing, so there the sums run along the list of a unit instead, as in [`sparse_rows`](super::sparse_rows).
+//! than computing, so there the sums run along the list of a unit instead, as in [`masked_gemm`](super::masked_gemm).
 
 use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
 use super::lanes::{Lanes, lanes, registers};
-use super::left::Left;
-use super::panels::{Aligned, Right, pack};
+use super::lhs::MaskedLhs;
+use super::masked_gemm::{sums, write};
+use super::panels::{Aligned, Rhs, pack};
 use super::scratch::Scratch;
-use super::sparse_rows::{sums, write};
 use crate::buffer::Kept;
 use crate::parallel::{for_each_chunk, pieces};
 use crate::tuning::{LEAST_ROWS, MOST_UNITS};
@@ -29,8 +29,8 @@ const fn vectors(registers: usize) -> usize {
 
 /// `C ← α Aᵀ B + C`; `a: [samples, rows, m]`, `b: [samples, rows, k]`, `c: [m, k]`; if `lower`, at least what is on and
 /// below the diagonal.
-pub(super) fn sparse_sum<T: Lanes>(
-    a: Left<T>,
+pub(super) fn masked_outer<T: Lanes>(
+    a: MaskedLhs<T>,
     k: usize,
     alpha: T,
     b: &[T],
@@ -43,7 +43,7 @@ pub(super) fn sparse_sum<T: Lanes>(
     }
     let width = vectors(registers()) * lanes::<T>();
     let mut scratch = Kept::<Scratch<T>>::take();
-    let panels = pack(Right::Plain(b), b.len() / k, width, &mut scratch.panels);
+    let panels = pack(Rhs::Plain(b), b.len() / k, width, &mut scratch.panels);
     // The parts of a lower triangle are of unequal size, so there are more of them.
     let count = if lower { 2 * pieces(m) } else { pieces(m) };
     let chunk = m.div_ceil(count).min(MOST_UNITS);
@@ -82,8 +82,8 @@ pub(crate) struct Units<T> {
 }
 
 impl<T: Lanes> Units<T> {
-    /// Lists the columns `units` of `α A`, counted from the first of them.
-    fn fill(&mut self, alpha: T, a: &Left<T>, units: Range<usize>) {
+    /// ActiveColumns the columns `units` of `α A`, counted from the first of them.
+    fn fill(&mut self, alpha: T, a: &MaskedLhs<T>, units: Range<usize>) {
         self.starts.clear();
         self.groups.clear();
         self.entries.clear();
