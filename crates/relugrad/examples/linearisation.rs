@@ -1,8 +1,9 @@
-//! Control: the exact linearisation of a network model at a state, how far it holds, and a regulator made of it.
+//! Control: the exact linearisation of a network model at a state, how far it holds, and a
+//! regulator made of it.
 //!
-//! A network `ẋ = f(x, u)` models a system. In the activation region of an operating point it *is* `ẋ = A x + B u + c`: no
-//! remainder, until a unit switches; and where that happens is known. Run it by
-//! `cargo run --release -p relugrad --example linearisation`.
+//! A network `ẋ = f(x, u)` models a system. In the activation region of an operating point it *is*
+//! `ẋ = A x + B u + c`: no remainder, until a unit switches; and where that happens is known. Run
+//! it by `cargo run --release -p relugrad --example linearisation`.
 
 use ndarray::{Array1, Array2, Axis, array, s};
 use relugrad::{Loss, Mlp, Network, Norm, Objective, Result, Targets};
@@ -10,7 +11,8 @@ use relugrad::{Loss, Mlp, Network, Norm, Objective, Result, Targets};
 /// Seconds of a step.
 const STEP: f64 = 0.1;
 
-/// Rates of angle and angular velocity of a pendulum near its upper equilibrium, at these and a torque.
+/// Rates of angle and angular velocity of a pendulum near its upper equilibrium, at these and a
+/// torque.
 fn pendulum(angle: f64, velocity: f64, torque: f64) -> [f64; 2] {
     [velocity, angle.sin() - 0.1 * velocity + torque]
 }
@@ -41,7 +43,8 @@ fn model() -> Result<Network<f64>> {
     Ok(network)
 }
 
-/// The gain `K` of `u = −K x` that is optimal for `Σ ‖x‖² + 0.1 u²`, by iteration of Riccati's equation.
+/// The gain `K` of `u = −K x` that is optimal for `Σ ‖x‖² + 0.1 u²`, by iteration of Riccati's
+/// equation.
 fn regulator(a: &Array2<f64>, b: &Array2<f64>) -> Array2<f64> {
     let mut p: Array2<f64> = Array2::eye(2);
     let mut gain = Array2::zeros((1, 2));
@@ -75,7 +78,8 @@ fn main() -> Result<()> {
             .all(|e| e.abs() < 1e-12)
     );
 
-    // Along the way of the regulator `next_crossing` would tell when to linearise anew; here the first one does.
+    // Along the way of the regulator `next_crossing` would tell when to linearise anew; here the
+    // first one does.
     let gain = regulator(&(Array2::eye(2) + STEP * &a), &(STEP * &b));
     println!("u = −K x with K = {gain:.2}");
     let mut state = array![0.3, 0.0];

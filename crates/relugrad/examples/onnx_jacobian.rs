@@ -1,7 +1,8 @@
 //! Exact Jacobians of a network in an ONNX file.
 //!
-//! `cargo run --release -p relugrad --example onnx_jacobian -- model.onnx` reads any model of affine maps and piecewise linear
-//! gates; without a file one is made. Inputs are random numbers here; `relugrad derive` does the same from the command line.
+//! `cargo run --release -p relugrad --example onnx_jacobian -- model.onnx` reads any model of
+//! affine maps and piecewise linear gates; without a file one is made. Inputs are random numbers
+//! here; `relugrad derive` does the same from the command line.
 
 use std::error::Error;
 
@@ -37,7 +38,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         );
     }
 
-    // Models are affine between kinks: a small step changes the logits by J times the step, without any error but rounding.
+    // Models are affine between kinks: a small step changes the logits by J times the step, without
+    // any error but rounding.
     let delta = Array2::from_shape_fn((4, d), |(i, j)| 1e-7 * wave((j, i)));
     let moved = network.forward((&inputs + &delta).view())?;
     for sample in 0..4 {

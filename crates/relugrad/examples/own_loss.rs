@@ -1,8 +1,9 @@
 //! A loss of one's own: counts that a network predicts, by Poisson's likelihood.
 //!
-//! The network gives the logarithm `f` of a rate, so that up to a constant of the data the loss is `ℓ = Σ_k e^{f_k} − y_k f_k`, with
-//! `r = e^f − y` and `S = diag(e^f)`. With these every penalty has an exact gradient; here the trace of the Hessian of the loss
-//! in the input keeps the rate smooth. Run it by `cargo run --release -p relugrad --example own_loss`.
+//! The network gives the logarithm `f` of a rate, so that up to a constant of the data the loss is
+//! `ℓ = Σ_k e^{f_k} − y_k f_k`, with `r = e^f − y` and `S = diag(e^f)`. With these every penalty
+//! has an exact gradient; here the trace of the Hessian of the loss in the input keeps the rate
+//! smooth. Run it by `cargo run --release -p relugrad --example own_loss`.
 
 use ndarray::{Array2, Axis};
 use relugrad::loss::{LossFunction, TargetKind};

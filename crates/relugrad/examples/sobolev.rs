@@ -1,9 +1,10 @@
 //! Regression with derivatives: a network that fits values of a function and its gradients.
 //!
-//! The objective is `mean ½ (f − y)² + ½ λ ‖∇f − ∇y‖²` (Czarnecki et al. 2017, *Sobolev training for neural networks*). The
-//! gradients of the target are data, one for each sample, so this is not a penalty of a sample's own Jacobian; but the sweeps
-//! under all penalties are public. With `A = ∂φ/∂J` the weight gradient of the pair of cotangents and tangents of `A` is all
-//! there is to it, since `J` depends on no bias. Run it by `cargo run --release -p relugrad --example sobolev`.
+//! The objective is `mean ½ (f − y)² + ½ λ ‖∇f − ∇y‖²` (Czarnecki et al. 2017, *Sobolev training
+//! for neural networks*). The gradients of the target are data, one for each sample, so this is not
+//! a penalty of a sample's own Jacobian; but the sweeps under all penalties are public. With
+//! `A = ∂φ/∂J` the weight gradient of the pair of cotangents and tangents of `A` is all there is to
+//! it, since `J` depends on no bias. Run it by `cargo run --release -p relugrad --example sobolev`.
 
 use ndarray::{Array2, ArrayView2, Axis};
 use relugrad::{Mlp, Network, Result, Seeds};
@@ -21,7 +22,8 @@ fn target(x: ArrayView2<f64>) -> (Array2<f64>, Array2<f64>) {
     (values, gradients)
 }
 
-/// Mean squared errors of values and gradients, and the derivative of the objective with respect to the parameters.
+/// Mean squared errors of values and gradients, and the derivative of the objective with respect to
+/// the parameters.
 fn step(network: &Network<f64>, x: ArrayView2<f64>, lambda: f64) -> Result<(f64, f64, Vec<f64>)> {
     let (values, gradients) = target(x);
     let (trace, samples) = (network.trace(x)?, x.nrows() as f64);

@@ -9,7 +9,8 @@ use crate::network::Network;
 use crate::region::{GradientChange, gradient_change};
 use crate::scalar::Scalar;
 
-/// A finite difference of the loss and of its input gradient along a direction, beside the exact derivatives.
+/// A finite difference of the loss and of its input gradient along a direction, beside the exact
+/// derivatives.
 #[derive(Clone, Debug)]
 pub struct Audit<T> {
     /// The difference quotient of the loss.
@@ -22,8 +23,8 @@ pub struct Audit<T> {
     pub exact_hvp: Array1<T>,
     /// How many gates switch between the points of the difference.
     pub kinks: usize,
-    /// The part of `reported_hvp` that the loss's curvature inside the regions explains, and the part of the kinks; `[D]`
-    /// each. They sum to it.
+    /// The part of `reported_hvp` that the loss's curvature inside the regions explains, and the
+    /// part of the kinks; `[D]` each. They sum to it.
     pub parts: GradientChange<T>,
     /// The largest step of this scheme that stays in the sample's region; infinite if any does.
     pub largest_step: f64,
@@ -35,8 +36,8 @@ impl FiniteDifference {
     /// Cost: a [`walk`](Network::walk) between the points with its Jacobian, and a few passes.
     ///
     /// # Errors
-    /// Those of [`Network::walk`] and of the targets, and [`Error::NotFinite`](crate::Error::NotFinite) for a quotient or a
-    /// derivative that overflows.
+    /// Those of [`Network::walk`] and of the targets, and
+    /// [`Error::NotFinite`](crate::Error::NotFinite) for a quotient or a derivative that overflows.
     pub fn audit<T: Scalar>(
         &self,
         network: &Network<T>,
@@ -97,7 +98,8 @@ impl FiniteDifference {
         Ok(audit)
     }
 
-    /// The largest step of this scheme along `z` whose points lie in the region of `x`; infinite if all do. `x, z: [D]`.
+    /// The largest step of this scheme along `z` whose points lie in the region of `x`; infinite if
+    /// all do. `x, z: [D]`.
     ///
     /// # Errors
     /// Those of [`Network::walk`].

@@ -1,4 +1,5 @@
-//! Memory that each thread keeps from one use to the next, so that a training step allocates nothing once it is warm.
+//! Memory that each thread keeps from one use to the next, so that a training step allocates
+//! nothing once it is warm.
 
 use std::any::Any;
 use std::cell::RefCell;

@@ -1,8 +1,8 @@
-//! The Hessian of a loss in the input, `H = ∇²ₓℓ = Jᵀ S J`, kept in factored form.
+//! The Hessian of a loss with respect to the input, `H = ∇²ₓℓ = Jᵀ S J`, kept in factored form.
 //!
-//! With `S = L Lᵀ` the nonzero eigenvalues of the `D×D` matrix `H` are those of the `K×K` matrix `Lᵀ G L`, and if
-//! `Lᵀ G L u = λ u` with `‖u‖ = 1` then `Jᵀ L u / √λ` is a unit eigenvector of `H` ([theory](crate::theory)). Whichever of the
-//! two matrices is smaller is formed.
+//! With `S = L Lᵀ` the nonzero eigenvalues of the `D×D` matrix `H` are those of the `K×K` matrix
+//! `Lᵀ G L`, and if `Lᵀ G L u = λ u` with `‖u‖ = 1` then `Jᵀ L u / √λ` is a unit eigenvector of `H`
+//! ([theory](crate::theory)). Whichever of the two matrices is smaller is formed.
 
 use std::sync::OnceLock;
 
@@ -23,16 +23,18 @@ use crate::scalar::Scalar;
 use crate::sweep::Seeds;
 use crate::trace::Trace;
 
-/// The input Hessian `H = Jᵀ S J` of the loss of every sample of a trace, exact off the region boundaries.
+/// The input Hessian `H = Jᵀ S J` of the loss of every sample of a trace, exact off the region
+/// boundaries.
 ///
-/// No `D×D` matrix is formed except by [`to_dense`](Self::to_dense) or where `D < K`. Numbers per sample are `f64`
-/// whatever the network's precision; their accuracy is that of the network's.
+/// No `D×D` matrix is formed except by [`to_dense`](Self::to_dense) or where `D < K`. Numbers per
+/// sample are `f64` whatever the network's precision; their accuracy is that of the network's.
 #[derive(Clone, Debug)]
 pub struct Curvature<'t, 'n, T> {
     trace: &'t Trace<'n, T>,
     function: Function,
     batch: LossBatch,
-    /// `Lᵀ G L`, or `H` where `D < K`; `[B, m, m]` with `m = min(K, D)`, computed when it is first needed.
+    /// `Lᵀ G L`, or `H` where `D < K`; `[B, m, m]` with `m = min(K, D)`, computed when it is first
+    /// needed.
     reduced: OnceLock<Vec<f64>>,
 }
 
@@ -49,12 +51,13 @@ pub struct Eigenpairs<T> {
 const CURVATURE: &str = "the input Hessian";
 
 impl<'n, T: Scalar> Trace<'n, T> {
-    /// The factored input Hessian of a loss whose Hessian depends on the logits alone, as that of every built-in one, so that no
-    /// targets are needed.
+    /// The factored input Hessian of a loss whose Hessian depends on the logits alone, as that of
+    /// every built-in one, so that no targets are needed.
     ///
-    /// Cost: nothing but the loss at the logits. The first norm, trace or eigenvalue costs what [`gram`](Self::gram)
-    /// does, with `K − 1` rows if the loss sees differences of logits only, or, where `D < K`, what
-    /// [`jacobian`](Self::jacobian) does and `K D²` per sample; products with vectors don't.
+    /// Cost: nothing but the loss at the logits. The first norm, trace or eigenvalue costs what
+    /// [`gram`](Self::gram) does, with `K − 1` rows if the loss sees differences of logits only,
+    /// or, where `D < K`, what [`jacobian`](Self::jacobian) does and `K D²` per sample; products
+    /// with vectors don't.
     ///
     /// # Errors
     /// [`Error::Loss`](crate::Error::Loss) if the loss does not fit the number of logits, or needs
@@ -89,9 +92,11 @@ impl<'n, T: Scalar> Trace<'n, T> {
     /// `∇ₓℓ = Jᵀ r` for each sample; `[B, D]`.
     ///
     /// # Errors
-    /// Those of the targets: [`Error::Label`](crate::Error::Label), [`Error::Shape`](crate::Error::Shape),
-    /// [`Error::TargetProbabilities`](crate::Error::TargetProbabilities), [`Error::Loss`](crate::Error::Loss); and
-    /// [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
+    /// Those of the targets: [`Error::Label`](crate::Error::Label),
+    /// [`Error::Shape`](crate::Error::Shape),
+    /// [`Error::TargetProbabilities`](crate::Error::TargetProbabilities),
+    /// [`Error::Loss`](crate::Error::Loss); and [`Error::NotFinite`](crate::Error::NotFinite) if it
+    /// overflows.
     pub fn input_gradient(&self, loss: &Loss, targets: &Targets<T>) -> Result<Array2<T>> {
         let (batch, shape) = (self.loss_batch(loss, targets)?, self.logits().dim());
         let residuals = batch.residuals.iter().map(|&r| T::from_f64(r)).collect();
@@ -133,9 +138,11 @@ impl<T: Scalar> Curvature<'_, '_, T> {
         self.outputs().min(self.trace.network.inputs())
     }
 
-    /// `Lᵀ G L` with `S = L Lᵀ` of each sample, or `H` where that is smaller, computed when it is first asked for.
+    /// `Lᵀ G L` with `S = L Lᵀ` of each sample, or `H` where that is smaller, computed when it is
+    /// first asked for.
     ///
-    /// Not while the cell is locked: a thread that waits for parts of the work may take up another task that asks for it.
+    /// Not while the cell is locked: a thread that waits for parts of the work may take up another
+    /// task that asks for it.
     fn reduced(&self) -> Result<impl Iterator<Item = &[f64]>> {
         let size = self.size();
         let reduced = match self.reduced.get() {
@@ -159,7 +166,8 @@ impl<T: Scalar> Curvature<'_, '_, T> {
         checked.collect()
     }
 
-    /// `H = A Aᵀ` with `A = (Lᵀ J)ᵀ: [D, K]`, exactly symmetric. Memory: that of one Jacobian beside the sweeps.
+    /// `H = A Aᵀ` with `A = (Lᵀ J)ᵀ: [D, K]`, exactly symmetric. Memory: that of one Jacobian
+    /// beside the sweeps.
     fn compute_hessians(&self) -> Result<Vec<f64>> {
         let (k, d) = (self.outputs(), self.size());
         let mut hessians = vec![0.0; self.trace.samples() * d * d];
@@ -185,8 +193,8 @@ impl<T: Scalar> Curvature<'_, '_, T> {
         Ok(hessians)
     }
 
-    /// If the loss sees differences of logits only, `1ᵀ L = 0`, then `J` may be replaced by `J − 1 J_K` with the last row
-    /// `J_K` of `J`, whose own last row is 0.
+    /// If the loss sees differences of logits only, `1ᵀ L = 0`, then `J` may be replaced by
+    /// `J − 1 J_K` with the last row `J_K` of `J`, whose own last row is 0.
     fn compute_reduced(&self) -> Vec<f64> {
         let (samples, k) = (self.trace.samples(), self.outputs());
         let differences = k > 1 && self.function.sees_only_differences();
@@ -214,12 +222,14 @@ impl<T: Scalar> Curvature<'_, '_, T> {
         reduced
     }
 
-    /// `H v = Jᵀ S (J v)` for each sample; `v: [B, D]`, result `[B, D]`. For several vectors see [`LinearOperator`].
+    /// `H v = Jᵀ S (J v)` for each sample; `v: [B, D]`, result `[B, D]`. For several vectors see
+    /// [`LinearOperator`].
     ///
     /// Cost: one tangent and one cotangent row per sample.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
+    /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if
+    /// it overflows.
     pub fn apply(&self, v: ArrayView2<T>) -> Result<Array2<T>> {
         LinearOperator::apply(self, v)
     }
@@ -243,7 +253,8 @@ impl<T: Scalar> Curvature<'_, '_, T> {
     /// `‖H‖₂`, the largest eigenvalue (`H` is positive semidefinite), of each sample; `[B]`.
     ///
     /// # Errors
-    /// [`Error::NotFinite`](crate::Error::NotFinite) if it overflows, [`Error::Eigenvalues`](crate::Error::Eigenvalues).
+    /// [`Error::NotFinite`](crate::Error::NotFinite) if it overflows,
+    /// [`Error::Eigenvalues`](crate::Error::Eigenvalues).
     pub fn spectral_norm(&self) -> Result<Array1<f64>> {
         let mut solver = EigenSolver::new(self.size());
         // A NaN is not swallowed by the maximum.
@@ -252,8 +263,8 @@ impl<T: Scalar> Curvature<'_, '_, T> {
         })
     }
 
-    /// The eigenvalues that can differ from 0, and their eigenvectors, from an `m×m` problem per sample with
-    /// `m = min(K, D)`.
+    /// The eigenvalues that can differ from 0, and their eigenvectors, from an `m×m` problem per
+    /// sample with `m = min(K, D)`.
     ///
     /// Cost: that of these problems and, unless `D < K`, one backward sweep with `B·K` rows.
     ///

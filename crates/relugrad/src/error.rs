@@ -102,7 +102,8 @@ pub enum Error {
     NotFinite {
         /// Which array, or which node of the network.
         what: String,
-        /// Where in it, as far as known: `[sample]`, `[sample, feature]`, `[sample, logit, feature]` or `[row, column]`.
+        /// Where in it, as far as known: `[sample]`, `[sample, feature]`,
+        /// `[sample, logit, feature]` or `[row, column]`.
         index: Vec<usize>,
     },
 
@@ -242,7 +243,8 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// What is not finite, if that is the reason: a number of a network or a training that has grown beyond its type.
+    /// What is not finite, if that is the reason: a number of a network or a training that has
+    /// grown beyond its type.
     pub fn not_finite(&self) -> Option<String> {
         match self {
             Error::NotFinite { what, .. } => Some(what.clone()),
@@ -260,7 +262,8 @@ impl Error {
         }
     }
 
-    /// The same error of a sample that has another number elsewhere, as one of a batch has in its data set.
+    /// The same error of a sample that has another number elsewhere, as one of a batch has in its
+    /// data set.
     pub fn renumbered(mut self, number: impl Fn(usize) -> usize) -> Error {
         match &mut self {
             Error::Gradient {

@@ -1,8 +1,9 @@
-//! Forward and central differences of everything that the engine computes exactly: an independent check, and
-//! what one would otherwise use.
+//! Forward and central differences of everything that the engine computes exactly: an independent
+//! check, and what one would otherwise use.
 //!
-//! A difference quotient of step `h` carries an error of order `h` (forward) or `h²` (central) plus rounding of
-//! order `ε/h`, and is wrong altogether where the step crosses a kink. Costs are given in forward passes.
+//! A difference quotient of step `h` carries an error of order `h` (forward) or `h²` (central) plus
+//! rounding of order `ε/h`, and is wrong altogether where the step crosses a kink. Costs are given
+//! in forward passes.
 
 use ndarray::{Array1, Array2, Array3, ArrayView2, Axis};
 
@@ -108,12 +109,13 @@ impl FiniteDifference {
         Ok(jacobian)
     }
 
-    /// The gradient of the loss in the input of every sample; `[B, D]`.
+    /// The gradient of the loss with respect to the input of every sample; `[B, D]`.
     ///
     /// Cost: `2D` forward passes.
     ///
     /// # Errors
-    /// Those of [`Network::trace`] and of the targets, and [`Error::NotFinite`] for a quotient that overflows.
+    /// Those of [`Network::trace`] and of the targets, and [`Error::NotFinite`] for a quotient that
+    /// overflows.
     pub fn input_gradient<T: Scalar>(
         &self,
         network: &Network<T>,
@@ -133,13 +135,14 @@ impl FiniteDifference {
         Ok(gradient)
     }
 
-    /// `H v` of every sample as a difference of exact input gradients; `v: [B, D]`, result `[B, D]`.
+    /// `H v` of every sample as a difference of exact input gradients; `v: [B, D]`, result
+    /// `[B, D]`.
     ///
     /// Cost: 2 forward and 2 backward passes.
     ///
     /// # Errors
-    /// Those of [`Network::trace`] and of the targets, [`Error::NotFinite`] for a quotient that overflows; [`Error::Shape`] for
-    /// `v`.
+    /// Those of [`Network::trace`] and of the targets, [`Error::NotFinite`] for a quotient that
+    /// overflows; [`Error::Shape`] for `v`.
     pub fn hvp<T: Scalar>(
         &self,
         network: &Network<T>,
@@ -160,7 +163,8 @@ impl FiniteDifference {
     /// Cost: `2D` forward and `2D` backward passes.
     ///
     /// # Errors
-    /// Those of [`Network::trace`] and of the targets, and [`Error::NotFinite`] for a quotient that overflows.
+    /// Those of [`Network::trace`] and of the targets, and [`Error::NotFinite`] for a quotient that
+    /// overflows.
     pub fn hessian<T: Scalar>(
         &self,
         network: &Network<T>,
@@ -211,7 +215,8 @@ impl FiniteDifference {
     /// Cost: 2 evaluations of the objective.
     ///
     /// # Errors
-    /// Those of [`Objective::value`], [`Error::NotFinite`] for a quotient that overflows; [`Error::Shape`] for the direction.
+    /// Those of [`Objective::value`], [`Error::NotFinite`] for a quotient that overflows;
+    /// [`Error::Shape`] for the direction.
     pub fn along<T: Scalar>(
         &self,
         objective: &Objective,
@@ -238,7 +243,8 @@ impl FiniteDifference {
         Ok(slope[(0, 0)])
     }
 
-    /// Calls `f(j, moved)` for every feature `j`, `moved(t)` being the inputs with `t` added to that feature.
+    /// Calls `f(j, moved)` for every feature `j`, `moved(t)` being the inputs with `t` added to
+    /// that feature.
     fn columns<T: Scalar>(
         &self,
         inputs: ArrayView2<T>,

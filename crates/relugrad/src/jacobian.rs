@@ -103,20 +103,21 @@ impl<'n, T: Scalar> Trace<'n, T> {
         *jacobian = Array3::from_shape_vec(shape, rows).expect("K rows of D for each sample");
     }
 
-    /// The Jacobian `J: [K, D]` of each sample as a [`LinearOperator`], which is never formed. Cost: one row of a sweep for each
-    /// product.
+    /// The Jacobian `J: [K, D]` of each sample as a [`LinearOperator`], which is never formed.
+    /// Cost: one row of a sweep for each product.
     pub fn jacobian_operator(&self) -> JacobianOperator<'_, 'n, T> {
         JacobianOperator(self)
     }
 
-    /// Calls `visit` with the Jacobians in blocks, in order, using at most `memory` bytes of sweep buffers.
+    /// Calls `visit` with the Jacobians in blocks, in order, using at most `memory` bytes of sweep
+    /// buffers.
     ///
     /// A block holds all rows of as many samples as fit, or some rows of one sample if not all of
     /// them do. Where `D < K` the `D` columns are swept forward instead, if those of a sample fit.
     ///
     /// # Errors
-    /// [`Error::MemoryBound`] if `memory` is less than [`row_bytes`](Self::row_bytes), and [`Error::NotFinite`] before a block
-    /// is visited that overflows.
+    /// [`Error::MemoryBound`] if `memory` is less than [`row_bytes`](Self::row_bytes), and
+    /// [`Error::NotFinite`] before a block is visited that overflows.
     pub fn for_each_jacobian_block(
         &self,
         memory: usize,

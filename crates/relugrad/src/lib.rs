@@ -2,8 +2,8 @@
 //!
 //! # Vocabulary
 //!
-//! Arrays are row-major. `B` is the number of samples of a batch, `D` of inputs, `K` of logits, `R` of rows that a
-//! sweep carries for each sample.
+//! Arrays are row-major. `B` is the number of samples of a batch, `D` of inputs, `K` of logits, `R`
+//! of rows that a sweep carries for each sample.
 //!
 //! | term | meaning |
 //! | --- | --- |
@@ -13,31 +13,34 @@
 //! | activation region | the inputs that share a pattern: a convex polyhedron on which `f` is affine |
 //! | Jacobian `J` | `∂f/∂x`; `[B, K, D]`; Gram matrix `G = J Jᵀ`; `[B, K, K]` |
 //! | tangent, JVP | `J v`, carried forward; cotangent, VJP: `Jᵀ u`, carried backward |
-//! | residual `r`, logit Hessian `S` | first and second derivative of the loss in the logits |
-//! | input gradient `g = Jᵀ r`, curvature `H = Jᵀ S J` | first and second derivative of the loss in the input |
+//! | residual `r`, logit Hessian `S` | first and second derivative of the loss with respect to the logits |
+//! | input gradient `g = Jᵀ r`, curvature `H = Jᵀ S J` | first and second derivative of the loss with respect to the input |
 //!
 //! # Conventions
 //!
-//! A unit is active iff its pre-activation is positive, so ReLU'(0) = 0; a leaky gate has its inactive slope at 0.
-//! Samples with a pre-activation exactly at 0 are counted ([`Trace::kinks`]). Derivatives are exact everywhere else, up
-//! to rounding. Penalties are means over the batch of unscaled per-sample values. NaN, infinity and overflow are
-//! errors, never results.
+//! A unit is active iff its pre-activation is positive, so ReLU'(0) = 0; a leaky gate has its
+//! inactive slope at 0. Samples with a pre-activation exactly at 0 are counted ([`Trace::kinks`]).
+//! Derivatives are exact everywhere else, up to rounding. Penalties are means over the batch of
+//! unscaled per-sample values. NaN, infinity and overflow are errors, never results.
 //!
-//! Sums have a fixed order: equal inputs give equal bits for any number of threads. Work is done in the current
-//! [rayon] thread pool.
+//! Sums have a fixed order: equal inputs give equal bits for any number of threads. Work is done in
+//! the current [rayon] thread pool.
 //!
 //! # Map
 //!
 //! - A [`Network`] is made by a [`Builder`] or an [`Mlp`].
-//! - [`Network::trace`] runs a batch; a [`Trace`] answers for logits, [`ActivationPattern`], Jacobian, JVP, VJP, Gram
-//!   matrix, input gradient, and [`Curvature`].
+//! - [`Network::trace`] runs a batch; a [`Trace`] answers for logits, [`ActivationPattern`],
+//!   Jacobian, JVP, VJP, Gram matrix, input gradient, and [`Curvature`].
 //! - The Jacobian and the [`Curvature`] are [`LinearOperator`]s too, for iterative solvers.
 //! - [`Cotangents`] and [`Tangents`] are the sweeps under it all, for derivatives of one's own.
-//! - An [`Objective`] is a [`Loss`] with weighted [`Penalty`]s: values and exact parameter gradients.
-//! - A [`Region`] is the polyhedron around a sample on which the network is affine: its map, hyperplanes, distances. A
-//!   [`Walk`] passes along a segment from region to region; [`Network::slice`] finds all regions in a plane.
-//! - [`Network::pieces`] collects a walk; [`gradient_change`] splits a finite difference of gradients into smooth part and
-//!   kinks, and [`FiniteDifference::audit`] tells what any finite difference straddled.
+//! - An [`Objective`] is a [`Loss`] with weighted [`Penalty`]s: values and exact parameter
+//!   gradients.
+//! - A [`Region`] is the polyhedron around a sample on which the network is affine: its map,
+//!   hyperplanes, distances. A [`Walk`] passes along a segment from region to region;
+//!   [`Network::slice`] finds all regions in a plane.
+//! - [`Network::pieces`] collects a walk; [`gradient_change`] splits a finite difference of
+//!   gradients into smooth part and kinks, and [`FiniteDifference::audit`] tells what any finite
+//!   difference straddled.
 //! - [`FiniteDifference`] estimates the same numbers independently.
 //!
 //! Every formula is proved in [theory](crate::theory).

@@ -64,8 +64,8 @@ pub(crate) fn transpose<T: Scalar>(matrix: &mut [T], size: usize) {
     for_each_pair(size, |below, above| matrix.swap(below, above));
 }
 
-/// Calls `f` with the places of each entry below the diagonal and of its mirror image, block by block for the sake of the
-/// cache.
+/// Calls `f` with the places of each entry below the diagonal and of its mirror image, block by
+/// block for the sake of the cache.
 fn for_each_pair(size: usize, mut f: impl FnMut(usize, usize)) {
     const BLOCK: usize = 16;
     for top in (0..size).step_by(BLOCK) {

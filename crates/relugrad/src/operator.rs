@@ -9,8 +9,9 @@ use crate::scalar::Scalar;
 ///
 /// It is what an iterative solver asks for: Lanczos, conjugate gradients, randomised range finders.
 /// [`Trace::jacobian_operator`](crate::Trace::jacobian_operator) is the Jacobian `J: [K, D]`, and
-/// [`Curvature`](crate::Curvature) the Hessian `H = Jᵀ S J: [D, D]` of a loss. All samples are multiplied at a time, each by its
-/// own matrix: to a solver that knows of no samples they are one block-diagonal matrix.
+/// [`Curvature`](crate::Curvature) the Hessian `H = Jᵀ S J: [D, D]` of a loss. All samples are
+/// multiplied at a time, each by its own matrix: to a solver that knows of no samples they are one
+/// block-diagonal matrix.
 ///
 /// ```
 /// use ndarray::{Array2, Axis, array};
@@ -72,7 +73,8 @@ pub trait LinearOperator<T: Scalar> {
     /// `A v` for `R` vectors `v` of each sample; `v: [B, R, n]`, result `[B, R, m]`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
+    /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if
+    /// it overflows.
     fn apply_block(&self, v: ArrayView3<T>) -> Result<Array3<T>>;
 
     /// `Aᵀ u` for `R` vectors `u` of each sample; `u: [B, R, m]`, result `[B, R, n]`.

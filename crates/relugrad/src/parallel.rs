@@ -1,7 +1,7 @@
 //! Work split over threads in pieces that do not depend on how many threads there are.
 //!
-//! Every piece writes its own part of the result and sums in its own fixed order, so equal inputs give
-//! equal bits for any number of threads.
+//! Every piece writes its own part of the result and sums in its own fixed order, so equal inputs
+//! give equal bits for any number of threads.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +13,9 @@ use crate::tuning::SERIAL_BELOW;
 
 /// Asked in the midst of long work, from any thread, whether to go on.
 ///
-/// Work that is told not to ends at its next question: with [`Error::Stopped`](crate::Error::Stopped), or with what is
-/// finished where its documentation says so. The question must be cheap; a flag that someone else sets is enough.
+/// Work that is told not to ends at its next question: with
+/// [`Error::Stopped`](crate::Error::Stopped), or with what is finished where its documentation says
+/// so. The question must be cheap; a flag that someone else sets is enough.
 pub type GoOn<'a> = &'a (dyn Fn() -> bool + Sync);
 
 /// Whether `operations` scalar operations are worth more than one thread.
@@ -22,8 +23,8 @@ pub(crate) fn should_parallelize(operations: usize) -> bool {
     operations >= SERIAL_BELOW && rayon::current_num_threads() > 1
 }
 
-/// Runs `f`, whose parallel parts take so many scalar operations together, on a thread of the pool if that is should_parallelize: from
-/// outside each part would have to wake a thread and wait for it.
+/// Runs `f`, whose parallel parts take `operations` scalar operations together, on a thread of the
+/// pool if that is worthwhile: from outside each part would have to wake a thread and wait for it.
 pub(crate) fn on_pool<R: Send>(operations: usize, f: impl FnOnce() -> R + Send) -> R {
     if rayon::current_thread_index().is_none() && should_parallelize(operations) {
         rayon::scope(|_| f())
@@ -93,7 +94,8 @@ pub(crate) fn blocks(total: usize, length: usize) -> impl Iterator<Item = Range<
         .map(move |start| start..(start + length).min(total))
 }
 
-/// Into how many pieces work on `items` independent items is cut, for those whose bits do not depend on it.
+/// Into how many pieces work on `items` independent items is cut, for those whose bits do not
+/// depend on it.
 pub(crate) fn pieces(items: usize) -> usize {
     (2 * rayon::current_num_threads()).clamp(1, items.max(1))
 }

@@ -52,7 +52,8 @@ impl ParameterInfo {
     }
 }
 
-/// All parameters of a network as one flat vector, or a vector of the same layout such as a gradient.
+/// All parameters of a network as one flat vector, or a vector of the same layout such as a
+/// gradient.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameters<T> {
     layout: Arc<[ParameterInfo]>,
@@ -168,7 +169,8 @@ impl<T: Scalar> Parameters<T> {
     /// The same vector in another precision, every entry rounded to the nearest number that it has.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] for an entry that is beyond the other precision's range, or that is not finite itself.
+    /// [`Error::NotFinite`] for an entry that is beyond the other precision's range, or that is not
+    /// finite itself.
     pub fn cast<U: Scalar>(&self) -> Result<Parameters<U>> {
         let cast: Parameters<U> = self.rounded();
         match cast.values.iter().position(|value| !value.is_finite()) {

@@ -7,17 +7,17 @@ pub(crate) const WORD: usize = u64::BITS as usize;
 
 /// The activation pattern of a batch: what every gate selects.
 ///
-/// A gate with two slopes has one bit, set where the unit is active (`z > 0`); a clip has two; a maximum has the place
-/// of its winner. Inputs with the same pattern lie in the same activation region, a convex polyhedron on which the
-/// network is affine.
+/// A gate with two slopes has one bit, set where the unit is active (`z > 0`); a clip has two; a
+/// maximum has the place of its winner. Inputs with the same pattern lie in the same activation
+/// region, a convex polyhedron on which the network is affine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ActivationPattern {
     samples: usize,
     layers: Vec<Layer>,
 }
 
-/// The pattern of one layer of gates: `[samples, planes, words]` bits, unit `j` in bit `j mod 64` of word `j / 64`, or
-/// `[samples, units]` winners.
+/// The pattern of one layer of gates: `[samples, planes, words]` bits, unit `j` in bit `j mod 64`
+/// of word `j / 64`, or `[samples, units]` winners.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Layer {
     units: usize,
@@ -91,7 +91,8 @@ impl<'a> LayerView<'a> {
         self.bits.len() / (self.planes * self.words())
     }
 
-    /// The bits of the active units in word `word` of a sample: of a clip, those that are not beyond the upper bound.
+    /// The bits of the active units in word `word` of a sample: of a clip, those that are not
+    /// beyond the upper bound.
     pub(crate) fn active(&self, sample: usize, word: usize) -> u64 {
         let start = sample * self.planes * self.words() + word;
         match self.planes {
@@ -100,7 +101,8 @@ impl<'a> LayerView<'a> {
         }
     }
 
-    /// At which samples each unit is active: `[words, units]`, sample `b` in bit `b mod 64` of word `b / 64`.
+    /// At which samples each unit is active: `[words, units]`, sample `b` in bit `b mod 64` of word
+    /// `b / 64`.
     pub(crate) fn samples_of_units(&self, to: &mut Vec<u64>) {
         let samples = self.samples();
         to.clear();
@@ -164,8 +166,8 @@ impl ActivationPattern {
         self.layers[layer].units
     }
 
-    /// What a unit selects: 0 inactive or 1 active; for a clip 0 below, 1 between and 2 above its bounds; for a maximum
-    /// the place of the winner in its window.
+    /// What a unit selects: 0 inactive or 1 active; for a clip 0 below, 1 between and 2 above its
+    /// bounds; for a maximum the place of the winner in its window.
     ///
     /// # Panics
     /// If there is no such sample, layer or unit.
@@ -221,7 +223,8 @@ impl ActivationPattern {
         (0..self.layers()).map(count).sum()
     }
 
-    /// Whether two samples, possibly of two batches through one network, lie in the same activation region.
+    /// Whether two samples, possibly of two batches through one network, lie in the same activation
+    /// region.
     ///
     /// # Panics
     /// If there is no such sample.

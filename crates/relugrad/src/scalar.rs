@@ -27,8 +27,8 @@ pub trait Scalar: NdFloat + Default + sealed::Sealed {
     /// The same number in double precision.
     fn into_f64(self) -> f64;
 
-    /// Calls that of two functions which is for this type. So what is generic outside of the engine calls code that was compiled
-    /// in it, once for each type.
+    /// Calls that of two functions which is for this type. So what is generic outside of the engine
+    /// calls code that was compiled in it, once for each type.
     #[doc(hidden)]
     fn choose<S: Signature>(
         takes: S::Takes<Self>,

@@ -1,7 +1,8 @@
 //! Sums of squares that neither overflow nor underflow as long as their root does not.
 
-/// `Σ x²` of numbers of any size: the very small and the very large ones are scaled by powers of two before they are squared
-/// (Blue 1978, *A portable Fortran program to find the Euclidean norm of a vector*).
+/// `Σ x²` of numbers of any size: the very small and the very large ones are scaled by powers of
+/// two before they are squared (Blue 1978, *A portable Fortran program to find the Euclidean norm
+/// of a vector*).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Squares {
     small: f64,

@@ -13,7 +13,8 @@ use crate::parameters::Parameters;
 use crate::pattern::ActivationPattern;
 use crate::scalar::Scalar;
 
-/// What one forward pass leaves behind: the values of all nodes and the pattern. Buffers are reused.
+/// What one forward pass leaves behind: the values of all nodes and the pattern. Buffers are
+/// reused.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ForwardState<T> {
     pub(crate) samples: usize,
@@ -175,8 +176,9 @@ impl<T: Scalar> Network<T> {
     /// Runs a batch through the network; `inputs: [B, D]`.
     ///
     /// # Errors
-    /// [`Error::EmptyBatch`], [`Error::Shape`], and [`Error::NotFinite`] for an input, or for a pre-activation or
-    /// logit that is NaN or has overflowed (a parameter that is not finite shows itself there).
+    /// [`Error::EmptyBatch`], [`Error::Shape`], and [`Error::NotFinite`] for an input, or for a
+    /// pre-activation or logit that is NaN or has overflowed (a parameter that is not finite shows
+    /// itself there).
     pub fn trace(&self, inputs: ArrayView2<T>) -> Result<Trace<'_, T>> {
         let mut state = ForwardState::default();
         let operations = inputs.nrows() * self.parameters().len();
@@ -224,12 +226,12 @@ impl<'n, T: Scalar> Trace<'n, T> {
         &self.state.pattern
     }
 
-    /// Number of units of each sample that are exactly on a kink: pre-activations that are zero or a bound of a clip, and
-    /// maxima that are tied.
+    /// Number of units of each sample that are exactly on a kink: pre-activations that are zero or
+    /// a bound of a clip, and maxima that are tied.
     ///
-    /// There the network is not differentiable, and all derivatives follow the convention that the unit is inactive, or
-    /// that the first of the tied entries wins. A tie of inactive ReLU units, all of them 0 in the whole region, is no
-    /// kink and is not counted.
+    /// There the network is not differentiable, and all derivatives follow the convention that the
+    /// unit is inactive, or that the first of the tied entries wins. A tie of inactive ReLU units,
+    /// all of them 0 in the whole region, is no kink and is not counted.
     pub fn kinks(&self) -> &[u32] {
         &self.state.kinks
     }

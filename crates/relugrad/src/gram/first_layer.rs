@@ -1,10 +1,11 @@
 //! The Gram stage without the Jacobian.
 //!
-//! Where all paths from the input pass through one dense layer with weight `W` (`[n, D]`), `J = c W` with the cotangents
-//! `c` at that layer. With `M = W Wᵀ` the tangents of `J` at the layer are `J Wᵀ = c M`, and the layer's part of the
-//! gradient, `2 Σ (Ḡ c)ᵀ J = 2 (Σ (Ḡ c)ᵀ c) W`, needs one `n×n` sum over the batch. For `D` larger than `n` that is less
-//! work than three products with `J` ([theory](crate::theory), T12). Values alone need `G = c M cᵀ`, for which half of `M` is
-//! enough.
+//! Where all paths from the input pass through one dense layer with weight `W` (`[n, D]`),
+//! `J = c W` with the cotangents `c` at that layer. With `M = W Wᵀ` the tangents of `J` at the
+//! layer are `J Wᵀ = c M`, and the layer's part of the gradient, `2 Σ (Ḡ c)ᵀ J = 2 (Σ (Ḡ c)ᵀ c) W`,
+//! needs one `n×n` sum over the batch. For `D` larger than `n` that is less work than three
+//! products with `J` ([theory](crate::theory), T12). Values alone need `G = c M cᵀ`, for which half
+//! of `M` is enough.
 
 use super::{active_share, products_of_rows, sparse_cost};
 use crate::buffer::Buffer;
@@ -73,7 +74,8 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
         })
     }
 
-    /// Multiply-adds of a step with `rows` rows for each sample: of this order, and of the one through `J`.
+    /// Multiply-adds of a step with `rows` rows for each sample: of this order, and of the one
+    /// through `J`.
     pub(crate) fn costs(&self, linearized: &LinearizedBatch<T>, rows: usize) -> (f64, f64) {
         let (n, d) = (self.dense.outputs as f64, self.dense.inputs as f64);
         let rows = (linearized.samples.len() * rows) as f64;
@@ -104,8 +106,8 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
         sparse_cost(active_share(linearized, self.slot))
     }
 
-    /// Writes `c W Wᵀ cᵀ` of each sample from the cotangents `c` at the layer, with `half` of `W Wᵀ` from
-    /// [`half_gram`](Self::half_gram); `grams: [samples, rows, rows]`.
+    /// Writes `c W Wᵀ cᵀ` of each sample from the cotangents `c` at the layer, with `half` of
+    /// `W Wᵀ` from [`half_gram`](Self::half_gram); `grams: [samples, rows, rows]`.
     pub(crate) fn grams(
         &self,
         linearized: &LinearizedBatch<T>,
@@ -169,8 +171,8 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
         rows_times(c, n, Rhs::Plain(&buffers.gram), false, tangents);
     }
 
-    /// Adds `scale (Σ (Ḡ c)ᵀ c) W` to the gradient, from `mixed: Ḡ c` and the `c` that the buffers keep, or from `c` twice
-    /// if it is `unmixed`.
+    /// Adds `scale (Σ (Ḡ c)ᵀ c) W` to the gradient, from `mixed: Ḡ c` and the `c` that the buffers
+    /// keep, or from `c` twice if it is `unmixed`.
     pub(crate) fn add_gradient(
         &self,
         linearized: &LinearizedBatch<T>,

@@ -20,9 +20,10 @@ pub(crate) use first_layer::{FirstLayer, FirstLayerBuffers, first_affine};
 impl<T: Scalar> Trace<'_, T> {
     /// The Gram matrix `G = J Jᵀ` of every sample; `[B, K, K]`, exactly symmetric.
     ///
-    /// Cost: that of [`jacobian`](Self::jacobian) and `K² D` per sample, or, where it is less, `W Wᵀ` of a dense first layer
-    /// with `n` outputs, `K n²/2` and `K² n` per sample instead of what the first layer costs. The Jacobian is not kept.
-    /// Memory: the result and at most [`SWEEP_MEMORY`] bytes, or one sample's Jacobian if it needs more.
+    /// Cost: that of [`jacobian`](Self::jacobian) and `K² D` per sample, or, where it is less,
+    /// `W Wᵀ` of a dense first layer with `n` outputs, `K n²/2` and `K² n` per sample instead of
+    /// what the first layer costs. The Jacobian is not kept. Memory: the result and at most
+    /// [`SWEEP_MEMORY`] bytes, or one sample's Jacobian if it needs more.
     ///
     /// # Errors
     /// [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
@@ -76,7 +77,8 @@ pub(crate) fn grams<T: Scalar>(
     }
 }
 
-/// Writes `V J Jᵀ Vᵀ` of every sample from the columns of `J`; `seeds: [R, K]`, `grams: [samples, R, R]`.
+/// Writes `V J Jᵀ Vᵀ` of every sample from the columns of `J`; `seeds: [R, K]`,
+/// `grams: [samples, R, R]`.
 fn products_of_columns<T: Scalar>(
     linearized: &LinearizedBatch<T>,
     seeds: ArrayView2<T>,
@@ -110,7 +112,8 @@ fn collected<T: Scalar>(
     all
 }
 
-/// Writes `A Bᵀ` of every sample, which is known to be symmetric; `a, b: [samples, R, width]`, `grams: [samples, R, R]`.
+/// Writes `A Bᵀ` of every sample, which is known to be symmetric; `a, b: [samples, R, width]`,
+/// `grams: [samples, R, R]`.
 pub(crate) fn products_of_rows<T: Scalar>(
     (r, width): (usize, usize),
     a: &[T],
@@ -124,13 +127,14 @@ pub(crate) fn products_of_rows<T: Scalar>(
     });
 }
 
-/// What a product with units as columns costs beside a dense one: as much as the share of them that are active, and a little
-/// more.
+/// What a product with units as columns costs beside a dense one: as much as the share of them that
+/// are active, and a little more.
 pub(crate) fn sparse_cost(active: f64) -> f64 {
     (SPARSE * active).min(1.0)
 }
 
-/// The share of a buffer's units that are active behind gates that close the others; 1 behind any others.
+/// The share of a buffer's units that are active behind gates that close the others; 1 behind any
+/// others.
 pub(crate) fn active_share<T: Scalar>(linearized: &LinearizedBatch<T>, slot: usize) -> f64 {
     let gates = linearized.closing(slot);
     gates.map_or(1.0, |gates| gates.active_share())

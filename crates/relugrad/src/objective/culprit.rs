@@ -16,10 +16,11 @@ use crate::scalar::Scalar;
 type Batch<'a, 't, T> = (&'a Network<T>, ArrayView2<'a, T>, &'a Targets<'t, T>);
 
 impl Objective {
-    /// Refuses a gradient with an entry that does not fit; the error names the term, the parameter and the sample.
+    /// Refuses a gradient with an entry that does not fit; the error names the term, the parameter
+    /// and the sample.
     ///
-    /// Cost: nothing but a look at all entries, unless one does not fit. Then terms are evaluated by themselves, and halves of
-    /// the batch down to a sample.
+    /// Cost: nothing but a look at all entries, unless one does not fit. Then terms are evaluated
+    /// by themselves, and halves of the batch down to a sample.
     pub(super) fn check_gradient<T: Scalar>(
         &self,
         batch: Batch<T>,

@@ -1,4 +1,5 @@
-//! What the stages of an evaluation share: the forward pass, which they read, and the derivatives, to which they add.
+//! What the stages of an evaluation share: the forward pass, which they read, and the derivatives,
+//! to which they add.
 
 use super::Objective;
 use super::plan::StagePlan;

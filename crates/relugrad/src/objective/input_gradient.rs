@@ -1,8 +1,9 @@
-//! The stage of penalties that are functions of the input gradient `g`, and of those that compare it with a second one.
+//! The stage of penalties that are functions of the input gradient `g`, and of those that compare
+//! it with a second one.
 //!
-//! With `A = ∂φ/∂g`, one forward sweep of `A` gives tangents `t` and `u = J A` at the logits. The part of the
-//! parameter gradient is `Σ δ_l t_{l−1}ᵀ` with the cotangents `δ` of `r`, and `∂φ/∂r = u` adds `S u` to the
-//! derivative in the logits.
+//! With `A = ∂φ/∂g`, one forward sweep of `A` gives tangents `t` and `u = J A` at the logits. The
+//! part of the parameter gradient is `Σ δ_l t_{l−1}ᵀ` with the cotangents `δ` of `r`, and
+//! `∂φ/∂r = u` adds `S u` to the derivative with respect to the logits.
 
 use rayon::prelude::*;
 
@@ -111,8 +112,8 @@ impl<T: Scalar> InputGradientStage<T> {
     }
 }
 
-/// The values of a penalty of the input gradient at all samples; with sums, its derivatives: those in the magnified gradient go to
-/// the first, those in the logits to the second.
+/// The values of a penalty of the input gradient at all samples; with sums, its derivatives: those
+/// in the magnified gradient go to the first, those with respect to the logits to the second.
 fn gradient_term<T: Scalar>(
     at: &Context<T>,
     (term, penalty): (usize, &dyn InputGradientPenalty),

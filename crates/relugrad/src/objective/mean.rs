@@ -18,13 +18,14 @@ const HALVINGS: usize = 24;
 impl<T: Scalar> Network<T> {
     /// The mean of a penalty over `x + t z` for `t` from 0 to `length`, piece by piece.
     ///
-    /// Penalties of the Jacobian alone are constant on each piece, so their mean is exact. The others are smooth there and
-    /// are integrated by Gauss's rule, halving a piece until the two halves agree with the whole to 1e-12 of the sum.
-    /// Cost: that of a [`walk`](Self::walk), and of the penalty at one or more points of each piece.
+    /// Penalties of the Jacobian alone are constant on each piece, so their mean is exact. The
+    /// others are smooth there and are integrated by Gauss's rule, halving a piece until the two
+    /// halves agree with the whole to 1e-12 of the sum. Cost: that of a [`walk`](Self::walk), and
+    /// of the penalty at one or more points of each piece.
     ///
     /// # Errors
-    /// Those of [`walk`](Self::walk), [`Walk::cross`](crate::Walk::cross) and [`Objective::value`]; [`Error::NotFinite`](crate::Error::NotFinite) if the
-    /// mean overflows.
+    /// Those of [`walk`](Self::walk), [`Walk::cross`](crate::Walk::cross) and [`Objective::value`];
+    /// [`Error::NotFinite`](crate::Error::NotFinite) if the mean overflows.
     pub fn mean_penalty(
         &self,
         x: ArrayView1<T>,
@@ -59,7 +60,8 @@ impl<T: Scalar> Network<T> {
     }
 }
 
-/// Nodes on [−1, 1] and weights of Gauss's rule with six points (Abramowitz & Stegun 1964, table 25.4).
+/// Nodes on [−1, 1] and weights of Gauss's rule with six points (Abramowitz & Stegun 1964, table
+/// 25.4).
 const GAUSS: [(f64, f64); 3] = [
     (0.238_619_186_083_196_9, 0.467_913_934_572_691_05),
     (0.661_209_386_466_264_5, 0.360_761_573_048_138_6),
@@ -76,7 +78,8 @@ fn gauss(f: &impl Fn(f64) -> Result<f64>, start: f64, end: f64) -> Result<f64> {
     Ok(half * sum)
 }
 
-/// The integral by halves until they agree with the whole, to the accuracy of a sum that is `before` so far.
+/// The integral by halves until they agree with the whole, to the accuracy of a sum that is
+/// `before` so far.
 fn halved(
     f: &impl Fn(f64) -> Result<f64>,
     (start, end): (f64, f64),

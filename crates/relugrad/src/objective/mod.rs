@@ -44,18 +44,19 @@ pub struct Term {
 
 /// The objective `mean_b ℓ + Σ_i λ_i mean_b penalty_i` of a batch.
 ///
-/// The parameter gradient is exact (off the region boundaries) and needs no second-order differentiation: the
-/// penalties' part comes from one backward and one forward sweep with a few rows per sample, and joins the loss
-/// in one ordinary backward pass ([theory](crate::theory), section 3). All penalties that are functions of the Gram
-/// matrix share one pair of sweeps, and all that are functions of the input gradient another.
+/// The parameter gradient is exact (off the region boundaries) and needs no second-order
+/// differentiation: the penalties' part comes from one backward and one forward sweep with a few
+/// rows per sample, and joins the loss in one ordinary backward pass ([theory](crate::theory),
+/// section 3). All penalties that are functions of the Gram matrix share one pair of sweeps, and
+/// all that are functions of the input gradient another.
 ///
 /// | option | default | purpose |
 /// | --- | --- | --- |
 /// | `loss` | | the loss `ℓ` on the logits |
 /// | [`with`](Self::with) | no penalty | adds a penalty with weight `λ ≥ 0` |
 /// | [`penalties_only`](Self::penalties_only) | no | leaves the loss out |
-/// | [`strategy`](Self::strategy) | [`SweepStrategy::Fewest`] | how rows are chosen |
-/// | [`set_draw`](Self::set_draw) | 0 | which draw of their random rows projected penalties use |
+/// | [`with_strategy`](Self::with_strategy) | [`SweepStrategy::Fewest`] | how sweeps are evaluated |
+/// | [`set_draw`](Self::set_draw) | 0 | the random stream of projected penalties |
 ///
 /// ```
 /// use ndarray::array;
@@ -127,8 +128,8 @@ impl Objective {
     /// Adds `lambda · penalty`.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`](crate::Error::OutOfRange) for a negative or non-finite `lambda`, or an option of the
-    /// penalty that is out of range.
+    /// [`Error::OutOfRange`](crate::Error::OutOfRange) for a negative or non-finite `lambda`, or an
+    /// option of the penalty that is out of range.
     pub fn with(mut self, penalty: Penalty, lambda: f64) -> Result<Objective> {
         penalty.check()?;
         check_non_negative(&format!("lambda of {penalty}"), lambda)?;
@@ -150,13 +151,14 @@ impl Objective {
         }
     }
 
-    /// Chooses how rows are chosen; the results are the same up to rounding.
+    /// Selects the evaluation strategy; the results are the same up to rounding.
     pub fn with_strategy(mut self, strategy: SweepStrategy) -> Objective {
         self.strategy = strategy;
         self
     }
 
-    /// Leaves the loss out of the sum, so that value and gradient are those of `Σ λ_i penalty_i` alone.
+    /// Leaves the loss out of the sum, so that value and gradient are those of `Σ λ_i penalty_i`
+    /// alone.
     pub fn penalties_only(mut self) -> Objective {
         self.penalties_only = true;
         self
@@ -166,15 +168,14 @@ impl Objective {
         if self.penalties_only { 0.0 } else { 1.0 }
     }
 
-    /// Chooses among the draws of the random rows of projected penalties, such as the number of the training
-    /// step.
+    /// Sets the random stream of projected penalties, such as the index of the training step.
     pub fn set_draw(&mut self, draw: u64) {
         self.draw = draw;
     }
 
-    /// Gives each sample `b` of the following batches a weight `w_b ≥ 0`: means over the batch become
-    /// `Σ_b w_b φ_b / Σ_b w_b`, of the loss and of every penalty. Values at single samples stay as they are. Without weights,
-    /// or with equal ones, all samples count alike.
+    /// Gives each sample `b` of the following batches a weight `w_b ≥ 0`: means over the batch
+    /// become `Σ_b w_b φ_b / Σ_b w_b`, of the loss and of every penalty. Values at single samples
+    /// stay as they are. Without weights, or with equal ones, all samples count alike.
     ///
     /// # Errors
     /// [`Error::SampleWeights`] if one is negative or not finite, or if all are 0.
@@ -203,7 +204,8 @@ impl Objective {
     /// Changes the weight of the `index`-th term.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`](crate::Error::OutOfRange) for a negative or non-finite weight or no such term.
+    /// [`Error::OutOfRange`](crate::Error::OutOfRange) for a negative or non-finite weight or no
+    /// such term.
     pub fn set_lambda(&mut self, index: usize, lambda: f64) -> Result<()> {
         let missing = Error::OutOfRange {
             option: "index of the term".into(),
@@ -230,8 +232,10 @@ impl Objective {
     ///
     /// # Errors
     /// Those of [`Network::trace`] and of the targets, [`Error::Loss`](crate::Error::Loss),
-    /// [`Error::Eigenvalues`](crate::Error::Eigenvalues), [`Error::NotFinite`](crate::Error::NotFinite) if a
-    /// term overflows, and [`Error::Underflow`](crate::Error::Underflow) if the network's scale is below what `f64` holds.
+    /// [`Error::Eigenvalues`](crate::Error::Eigenvalues),
+    /// [`Error::NotFinite`](crate::Error::NotFinite) if a term overflows, and
+    /// [`Error::Underflow`](crate::Error::Underflow) if the network's scale is below what `f64`
+    /// holds.
     pub fn value<T: Scalar>(
         &self,
         network: &Network<T>,
@@ -246,7 +250,8 @@ impl Objective {
     /// The objective, each of its terms, and its parameter gradient; `inputs: [B, D]`.
     ///
     /// # Errors
-    /// As for [`value`](Self::value), and [`Error::Gradient`](crate::Error::Gradient) for an entry that is not finite.
+    /// As for [`value`](Self::value), and [`Error::Gradient`](crate::Error::Gradient) for an entry
+    /// that is not finite.
     pub fn gradient<T: Scalar>(
         &self,
         network: &Network<T>,

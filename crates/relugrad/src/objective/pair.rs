@@ -1,11 +1,13 @@
 //! Penalties of two points, `x` and `x' = x + δ`.
 //!
-//! With `A' = ∂φ/∂g'` the second point has a gradient stage of its own, and `∂φ/∂x'`, which is also `∂φ/∂δ`, is what its backward
-//! pass leaves at the input. `A = ∂φ/∂g` joins the stage of the first point, with what `∂φ/∂δ` means for `g`.
+//! With `A' = ∂φ/∂g'` the second point has a gradient stage of its own, and `∂φ/∂x'`, which is also
+//! `∂φ/∂δ`, is what its backward pass leaves at the input. `A = ∂φ/∂g` joins the stage of the first
+//! point, with what `∂φ/∂δ` means for `g`.
 //!
-//! If the only such term is a function of `g' − g`, as CURE is, the tangents at the two points, of `A'` and of `−A'`, are opposite
-//! up to the first gates. So the layer with weight `W` that all paths from the input pass multiplies `A'` once, and its part of the
-//! gradient is one product, `Σ (c' − c) A'ᵀ` with the cotangents `c'` and `c` that arrive at it from the two points.
+//! If the only such term is a function of `g' − g`, as CURE is, the tangents at the two points, of
+//! `A'` and of `−A'`, are opposite up to the first gates. So the layer with weight `W` that all
+//! paths from the input pass multiplies `A'` once, and its part of the gradient is one product,
+//! `Σ (c' − c) A'ᵀ` with the cotangents `c'` and `c` that arrive at it from the two points.
 
 use ndarray::ArrayView2;
 use rayon::prelude::*;
@@ -47,7 +49,8 @@ fn write_each<T: Scalar>(to: &mut [T], (a, b): (&[T], &[T]), f: impl Fn(T, T) ->
     });
 }
 
-/// Calls `f` with `2^−n`, the place and each entry of the rows of the samples whose residuals are magnified by `2^n`.
+/// Calls `f` with `2^−n`, the place and each entry of the rows of the samples whose residuals are
+/// magnified by `2^n`.
 fn for_each_magnified<T: Scalar>(
     magnified: &Magnified,
     to: &mut [T],
@@ -100,7 +103,8 @@ pub(super) struct SecondPoint<T> {
 }
 
 impl Objective {
-    /// The first layer, where the derivative in `g` is that of one term that is a function of `g' − g` with `δ` held.
+    /// The first layer, where the derivative with respect to `g` is that of one term that is a
+    /// function of `g' − g` with `δ` held.
     pub(super) fn shared_first<T: Scalar>(
         &self,
         plan: StagePlan,
@@ -199,8 +203,9 @@ impl<T: Scalar> Second<T> {
 }
 
 impl<T: Scalar> SecondPoint<T> {
-    /// The values of a term; with sums, also its part of the parameter gradient at the second point and, added to the first sum,
-    /// its derivative in the magnified `g`. A shared first layer leaves that out.
+    /// The values of a term; with sums, also its part of the parameter gradient at the second point
+    /// and, added to the first sum, its derivative in the magnified `g`. A shared first layer
+    /// leaves that out.
     pub(super) fn run(
         &mut self,
         at: &Context<T>,
@@ -239,7 +244,7 @@ impl<T: Scalar> SecondPoint<T> {
         Ok(())
     }
 
-    /// Values and derivatives: `A'`, `a` and those in the logits of both points.
+    /// Values and derivatives: `A'`, `a` and those with respect to the logits of both points.
     fn evaluate(
         &mut self,
         at: &Context<T>,
@@ -292,8 +297,9 @@ impl<T: Scalar> SecondPoint<T> {
         )
     }
 
-    /// Adds the parameter gradient at this point to `gradient`; if `exact`, leaves the derivative in the point itself at the
-    /// input of `loss_rows`. The part of a `shared` first layer in the derivative of `g'` is left out.
+    /// Adds the parameter gradient at this point to `gradient`; if `exact`, leaves the derivative
+    /// with respect to the point itself at the input of `loss_rows`. The part of a `shared` first
+    /// layer in the derivative of `g'` is left out.
     fn pull_back(
         &mut self,
         at: &Context<T>,
@@ -329,7 +335,8 @@ impl<T: Scalar> SecondPoint<T> {
         weight_gradient(&linearized, c, values, Share::affine(), nodes, gradient);
     }
 
-    /// Adds to `a` what the derivative in `δ`, which the backward pass has left at the input, means for `g`.
+    /// Adds to `a` what the derivative with respect to `δ`, which the backward pass has left at the
+    /// input, means for `g`.
     fn turn(
         &self,
         at: &Context<T>,
@@ -363,13 +370,15 @@ impl<T: Scalar> SecondPoint<T> {
         )
     }
 
-    /// Writes the tangents of `−A'` at the shared first layer, of `−2^−n A'` where `g` is magnified.
+    /// Writes the tangents of `−A'` at the shared first layer, of `−2^−n A'` where `g` is
+    /// magnified.
     pub(super) fn opposite_tangents(&self, magnified: &Magnified, tangents: &mut [T]) {
         write_each(tangents, (&self.first, &self.first), |first, _| -first);
         for_each_magnified(magnified, tangents, |power, _, t| *t *= power);
     }
 
-    /// Adds the shared first layer's part of the derivatives in `g'` and `g`, where `cotangents` are those of `g`, magnified.
+    /// Adds the shared first layer's part of the derivatives with respect to `g'` and `g`, where
+    /// `cotangents` are those of `g`, magnified.
     pub(super) fn first_gradient(
         &self,
         network: &Network<T>,

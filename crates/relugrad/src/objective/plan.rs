@@ -13,19 +13,21 @@ use crate::scalar::Scalar;
 /// How an [`Objective`] chooses the rows of its sweeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SweepStrategy {
-    /// The least work. The fewest rows: one for penalties of the input gradient alone, `m` for the projected Jacobian alone, and
-    /// `K − 1` where only differences of logits matter. No Jacobian where the first layer's own Gram matrix is less work, and
-    /// no tangents behind the last hidden layer where sums over subsets of samples are.
+    /// The least work. The fewest rows: one for penalties of the input gradient alone, `m` for the
+    /// projected Jacobian alone, and `K − 1` where only differences of logits matter. No Jacobian
+    /// where the first layer's own Gram matrix is less work, and no tangents behind the last hidden
+    /// layer where sums over subsets of samples are.
     #[default]
     Fewest,
-    /// `K` rows for every penalty that is a function of the Gram matrix, and the Jacobian itself. CURE's two points share
-    /// nothing.
+    /// `K` rows for every penalty that is a function of the Gram matrix, and the Jacobian itself.
+    /// CURE's two points share nothing.
     AllRows,
-    /// The fewest rows, and no Jacobian for penalties of the Gram matrix wherever all paths pass through a dense first
-    /// layer, even if that is more work.
+    /// The fewest rows, and no Jacobian for penalties of the Gram matrix wherever all paths pass
+    /// through a dense first layer, even if that is more work.
     FirstLayerGram,
-    /// The fewest rows, and for penalties of the Gram matrix the last two layers through sums over subsets of samples wherever
-    /// a network ends in dense layers with ReLUs or clips between them, even if that is more work.
+    /// The fewest rows, and for penalties of the Gram matrix the last two layers through sums over
+    /// subsets of samples wherever a network ends in dense layers with ReLUs or clips between them,
+    /// even if that is more work.
     FourRussians,
 }
 
@@ -153,7 +155,8 @@ impl SeedBasis {
     }
 }
 
-/// Seeds of the Gram matrix's sweeps, `[R, K]`, in the precision of its entries and in the network's.
+/// Seeds of the Gram matrix's sweeps, `[R, K]`, in the precision of its entries and in the
+/// network's.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SharedSeeds<T> {
     pub(crate) exact: Array2<f64>,
@@ -172,7 +175,8 @@ impl<T: Scalar> SharedSeeds<T> {
 }
 
 /// Seeds of the Gram matrix's sweeps: the identity, or the `K − 1` rows
-/// `(1, …, 1, −i, 0, …, 0)/√(i(i+1))` with `i` ones, which are orthonormal and orthogonal to `1` (Helmert).
+/// `(1, …, 1, −i, 0, …, 0)/√(i(i+1))` with `i` ones, which are orthonormal and orthogonal to `1`
+/// (Helmert).
 fn shared_seeds<T: Scalar>(basis: SeedBasis, outputs: usize) -> Array2<T> {
     if basis != SeedBasis::Centred {
         return Array2::eye(outputs);

@@ -1,7 +1,8 @@
 //! The stage of penalties that are functions of the rows of the Jacobian.
 //!
-//! With `A = ∂φ/∂J` the part of the parameter gradient is `Σ c_l t_{l−1}ᵀ` with the cotangents `c` of all `K` unit rows and the
-//! tangents `t` of `A`. Samples are taken in blocks, one after the other, so that memory is that of a few Jacobians.
+//! With `A = ∂φ/∂J` the part of the parameter gradient is `Σ c_l t_{l−1}ᵀ` with the cotangents `c`
+//! of all `K` unit rows and the tangents `t` of `A`. Samples are taken in blocks, one after the
+//! other, so that memory is that of a few Jacobians.
 
 use ndarray::ArrayView2;
 use rayon::prelude::*;
@@ -77,8 +78,8 @@ impl<T: Scalar> RowsStage<T> {
         Ok(())
     }
 
-    /// The values of a term at a block of samples, of which the first has the number `start`; its derivatives are added to `a` and
-    /// to those in the logits, if these are wanted.
+    /// The values of a term at a block of samples, of which the first has the number `start`; its
+    /// derivatives are added to `a` and to those with respect to the logits, if these are wanted.
     fn term(
         &mut self,
         at: &Context<T>,

@@ -13,7 +13,8 @@ pub(super) struct PointTools {
     pub(super) second: LogitSums,
 }
 
-/// Sums of derivatives in the Gram matrix of a sample, and a solver of its eigenproblems.
+/// Sums of derivatives with respect to the Gram matrix of a sample, and a solver of its
+/// eigenproblems.
 pub(super) struct GramTools {
     pub(super) sums: GramSums,
     pub(super) solver: RefCell<EigenSolver>,

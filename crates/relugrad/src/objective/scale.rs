@@ -1,9 +1,10 @@
 //! Evaluations whose numbers would leave the range of `f32` are carried out in `f64`.
 //!
-//! Sweeps multiply layers. With weights of `2^−100` and `2^100` in turn every result may be of ordinary size while what is
-//! carried is not: activations that underflow close gates, a Gram matrix that underflows has no eigenvectors. The root mean
-//! square of a layer's weights, times the root of the number of terms, tells how much it enlarges what it carries; products
-//! over layers in a row tell what a sweep meets.
+//! Sweeps multiply layers. With weights of `2^−100` and `2^100` in turn every result may be of
+//! ordinary size while what is carried is not: activations that underflow close gates, a Gram
+//! matrix that underflows has no eigenvectors. The root mean square of a layer's weights, times the
+//! root of the number of terms, tells how much it enlarges what it carries; products over layers in
+//! a row tell what a sweep meets.
 
 use ndarray::ArrayView2;
 
@@ -24,7 +25,8 @@ const BLOCK: usize = 16;
 /// How many powers of two a layer may add without being extreme.
 const PER_LAYER: f64 = 2.0;
 
-/// Logarithms to base 2 of the smallest and the largest product of layers in a row, the first being the input.
+/// Logarithms to base 2 of the smallest and the largest product of layers in a row, the first being
+/// the input.
 pub(super) struct Scale {
     low: f64,
     /// The node where the smallest product ends.
@@ -74,14 +76,16 @@ impl Scale {
         PER_LAYER * self.layers as f64
     }
 
-    /// Whether no product of layers leaves the range of `T`, nor, with penalties, its fourth power, of which the derivatives of
-    /// `‖H‖_F²` are. Upward there is slack, because what overflows is noticed; what underflows is not.
+    /// Whether no product of layers leaves the range of `T`, nor, with penalties, its fourth power,
+    /// of which the derivatives of `‖H‖_F²` are. Upward there is slack, because what overflows is
+    /// noticed; what underflows is not.
     pub(super) fn fits<T: Scalar>(&self, penalties: bool) -> bool {
         let limit = limit::<T>(if penalties { 4.0 } else { 1.0 });
         -self.low <= limit && self.high <= limit + self.slack()
     }
 
-    /// Refuses products whose squares underflow in the widest type; where only the products themselves count, those that do.
+    /// Refuses products whose squares underflow in the widest type; where only the products
+    /// themselves count, those that do.
     pub(super) fn check<T: Scalar>(&self, network: &Network<T>, squares: bool) -> Result<()> {
         let limit = limit::<T>(if squares { 2.0 } else { 1.0 }) + self.slack();
         if -self.low <= limit {
@@ -95,13 +99,15 @@ impl Scale {
     }
 }
 
-/// How far products may go from 1, in powers of two, for their powers up to this one to be numbers of full accuracy.
+/// How far products may go from 1, in powers of two, for their powers up to this one to be numbers
+/// of full accuracy.
 fn limit<T: Scalar>(power: f64) -> f64 {
     let digits = -T::EPSILON.into_f64().log2();
     (T::EXPONENTS - digits) / power
 }
 
-/// How much larger, as a logarithm to base 2, a node's values are than what it reads; 0 if it only moves, adds or selects.
+/// How much larger, as a logarithm to base 2, a node's values are than what it reads; 0 if it only
+/// moves, adds or selects.
 fn gain<T: Scalar>(node: &Node, parameters: &[T]) -> f64 {
     let affine = node.map.affine::<T>();
     let factors = affine.map_or_else(Default::default, |map| map.factors(parameters));
@@ -117,7 +123,8 @@ fn gain_of_inputs<T: Scalar>(inputs: &ArrayView2<T>) -> f64 {
     size(inputs.len(), |i| inputs[(i / d, i % d)].into_f64())
 }
 
-/// The logarithm of the root mean square of some of `count` numbers; 0 if those are all 0 or one is not finite.
+/// The logarithm of the root mean square of some of `count` numbers; 0 if those are all 0 or one is
+/// not finite.
 fn size(count: usize, at: impl Fn(usize) -> f64) -> f64 {
     let stride = (count * BLOCK).div_ceil(LOOKED_AT).max(BLOCK);
     let (mut squares, mut looked_at) = (Squares::default(), 0);

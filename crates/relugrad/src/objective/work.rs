@@ -20,12 +20,13 @@ pub struct Stage {
 }
 
 impl Objective {
-    /// The parts of a value with its parameter gradient on the batch of a trace, in the order in which they run.
+    /// The parts of a value with its parameter gradient on the batch of a trace, in the order in
+    /// which they run.
     ///
-    /// The multiply-adds are those of dense layers and convolutions in the order that is taken, which depends on the share of
-    /// active units, but counted as if all were active; gates that are off spare some of them. Gates, losses and `K×K`
-    /// matrices are not counted, nor are penalties on
-    /// hyperplanes, whose work depends on where the samples are.
+    /// The multiply-adds are those of dense layers and convolutions in the order that is taken,
+    /// which depends on the share of active units, but counted as if all were active; gates that
+    /// are off spare some of them. Gates, losses and `K×K` matrices are not counted, nor are
+    /// penalties on hyperplanes, whose work depends on where the samples are.
     pub fn work<T: Scalar>(&self, trace: &Trace<T>) -> Vec<Stage> {
         let (network, samples) = (trace.network(), trace.samples());
         let linearized = trace.part(trace.all());
@@ -121,8 +122,8 @@ impl Objective {
 }
 
 impl<T: Scalar> Trace<'_, T> {
-    /// The parts of Gram matrices `V J Jᵀ Vᵀ` of `rows` shared rows, as [`gram`](Self::gram) takes them, counted like
-    /// [`Objective::work`].
+    /// The parts of Gram matrices `V J Jᵀ Vᵀ` of `rows` shared rows, as [`gram`](Self::gram) takes
+    /// them, counted like [`Objective::work`].
     pub fn gram_work(&self, rows: usize) -> Vec<Stage> {
         let samples = self.samples();
         let (all, first_layer, last) = network_costs(self.network());
@@ -155,7 +156,8 @@ impl<T: Scalar> Trace<'_, T> {
     }
 }
 
-/// Multiply-adds of a row: in all layers, in those that read the input, in the last one if it is dense.
+/// Multiply-adds of a row: in all layers, in those that read the input, in the last one if it is
+/// dense.
 fn network_costs<T: Scalar>(network: &Network<T>) -> (u64, u64, u64) {
     let nodes = network.nodes();
     let all = nodes.iter().map(|node| node.multiply_adds() as u64).sum();

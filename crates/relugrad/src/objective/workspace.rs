@@ -36,9 +36,10 @@ pub struct Evaluation {
 
 /// Buffers for [`Objective::value_into`] and [`Objective::gradient_into`], and their results.
 ///
-/// They grow to what the largest evaluation so far needed and are reused. In units of `B·W` entries, `W` being
-/// the sum of the layers' widths, a gradient takes 2 (trace and cotangents of the loss), 2 more for penalties of
-/// the input gradient, `2R` more for Gram penalties swept with `R` rows, and 4 more for CURE.
+/// They grow to what the largest evaluation so far needed and are reused. In units of `B·W`
+/// entries, `W` being the sum of the layers' widths, a gradient takes 2 (trace and cotangents of
+/// the loss), 2 more for penalties of the input gradient, `2R` more for Gram penalties swept with
+/// `R` rows, and 4 more for CURE.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace<T> {
     pub(super) forward: Forward<T>,
@@ -104,7 +105,8 @@ impl<T: Scalar> Workspace<T> {
         (self.done != Done::Nothing).then_some(&self.evaluation)
     }
 
-    /// The parameter gradient of the last evaluation; `None` unless that was a [`Objective::gradient_into`] that succeeded.
+    /// The parameter gradient of the last evaluation; `None` unless that was a
+    /// [`Objective::gradient_into`] that succeeded.
     pub fn gradient(&self) -> Option<&Parameters<T>> {
         let adjoint = self.adjoint.as_ref();
         let adjoint = adjoint.filter(|_| self.done == Done::Gradient);
@@ -145,7 +147,8 @@ impl<T: Scalar> Workspace<T> {
         };
     }
 
-    /// Takes the results of an evaluation of the same network in `f64`, rounded; what must be finite was checked.
+    /// Takes the results of an evaluation of the same network in `f64`, rounded; what must be
+    /// finite was checked.
     ///
     /// # Errors
     /// [`Error::NotFinite`] for logits that `T` cannot hold.
@@ -167,7 +170,8 @@ impl<T: Scalar> Workspace<T> {
         Ok(())
     }
 
-    /// Forward pass, loss, and a gradient of zero, though without terms the places of dense weights keep what they hold.
+    /// Forward pass, loss, and a gradient of zero, though without terms the places of dense weights
+    /// keep what they hold.
     pub(super) fn start(
         &mut self,
         objective: &Objective,
@@ -201,8 +205,8 @@ impl<T: Scalar> Workspace<T> {
         Ok(())
     }
 
-    /// Sends the derivative in the logits back through the network; if it `is_all`, it replaces dense weights' parts of the
-    /// gradient.
+    /// Sends the derivative with respect to the logits back through the network; if it `is_all`, it
+    /// replaces dense weights' parts of the gradient.
     pub(super) fn finish_gradient(&mut self, network: &Network<T>, is_all: bool) {
         let Some(adjoint) = &mut self.adjoint else {
             return;

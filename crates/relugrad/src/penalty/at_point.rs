@@ -12,8 +12,8 @@ use crate::error::{Result, check_shape};
 use crate::loss::{Loss, LossBatch, Targets};
 
 impl Penalty {
-    /// The value at a sample with given logits, `[K]`, and a given Jacobian, `[K, D]`; `targets` of one sample. Nothing for a
-    /// penalty that sees more than these: a second point, or hyperplanes.
+    /// The value at a sample with given logits, `[K]`, and a given Jacobian, `[K, D]`; `targets` of
+    /// one sample. Nothing for a penalty that sees more than these: a second point, or hyperplanes.
     ///
     /// # Errors
     /// Those of the targets, of the shapes, and of the penalty.

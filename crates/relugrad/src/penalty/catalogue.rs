@@ -1,5 +1,5 @@
-//! The catalogue: everything that is said about a built-in penalty, once. Help texts, glossaries, configurations and default
-//! weights are read from here.
+//! The catalogue: everything that is said about a built-in penalty, once. Help texts, glossaries,
+//! configurations and default weights are read from here.
 
 use std::str::FromStr;
 
@@ -18,7 +18,8 @@ pub struct CatalogueEntry {
     pub formula: &'static str,
     /// What it measures, in words.
     pub meaning: &'static str,
-    /// The weight λ that is a good start for inputs in `[0, 1]`; `docs/results.md` tells how it was found.
+    /// The weight λ that is a good start for inputs in `[0, 1]`; `docs/results.md` tells how it was
+    /// found.
     pub weight: f64,
     /// Its options.
     pub options: &'static [PenaltyOption],
@@ -96,7 +97,8 @@ impl CatalogueEntry {
     /// The penalty with some options and the defaults of the others.
     ///
     /// # Errors
-    /// [`Error::PenaltyOption`] for an option that it does not have, or a value that is no such option's or out of range.
+    /// [`Error::PenaltyOption`] for an option that it does not have, or a value that is no such
+    /// option's or out of range.
     pub fn with_options(&'static self, given: &[(&str, OptionValue)]) -> Result<Penalty> {
         for (name, value) in given {
             let problem = match self.options.iter().find(|option| option.name == *name) {
@@ -148,8 +150,8 @@ impl Penalty {
         AT_SAMPLE.iter().map(|entry| entry.penalty()).collect()
     }
 
-    /// Every built-in penalty on the hyperplanes around a sample, with its default options. They cost much more than the others,
-    /// and are in no list of all.
+    /// Every built-in penalty on the hyperplanes around a sample, with its default options. They
+    /// cost much more than the others, and are in no list of all.
     pub fn geometric() -> Vec<Penalty> {
         GEOMETRIC.iter().map(|entry| entry.penalty()).collect()
     }
@@ -191,9 +193,10 @@ fn find(name: &str) -> Result<&'static CatalogueEntry> {
 impl FromStr for Penalty {
     type Err = Error;
 
-    /// The built-in penalty of that name with its default options: `m = 1` and seed 0 for `jacobian-projected`, `h = 1.5`
-    /// for `cure` and `cure-kinks` (`z = sign(g)/‖sign(g)‖`) and `cure-gradient` and `cure-gradient-kinks` (`z = g/‖g‖`),
-    /// the 50 nearest hyperplanes and a radius of 2 in ℓ1, 0.5 in ℓ2 and 0.1 in ℓ∞ for boundaries and the margin.
+    /// The built-in penalty of that name with its default options: `m = 1` and seed 0 for
+    /// `jacobian-projected`, `h = 1.5` for `cure` and `cure-kinks` (`z = sign(g)/‖sign(g)‖`) and
+    /// `cure-gradient` and `cure-gradient-kinks` (`z = g/‖g‖`), the 50 nearest hyperplanes and a
+    /// radius of 2 in ℓ1, 0.5 in ℓ2 and 0.1 in ℓ∞ for boundaries and the margin.
     fn from_str(name: &str) -> Result<Penalty> {
         Ok(find(name)?.penalty())
     }

@@ -130,8 +130,8 @@ pub enum Direction {
     Sign,
     /// `z = g/‖g‖₂`.
     Gradient {
-        /// Whether the parameter gradient takes `z` for a constant, as published codes do, instead of being the
-        /// exact derivative of the penalty.
+        /// Whether the parameter gradient takes `z` for a constant, as published codes do, instead
+        /// of being the exact derivative of the penalty.
         held: bool,
     },
 }
@@ -161,8 +161,8 @@ impl Direction {
         }
     }
 
-    /// Adds to `bar` what a derivative `z_bar` in `z` means for `g`: `(I − z zᵀ) z̄ / ‖g‖` for `z = g/‖g‖` unless
-    /// it is held, otherwise 0.
+    /// Adds to `bar` what a derivative `z_bar` in `z` means for `g`: `(I − z zᵀ) z̄ / ‖g‖` for
+    /// `z = g/‖g‖` unless it is held, otherwise 0.
     pub(crate) fn pull_back<T: Scalar>(self, g: &[T], z: &[T], z_bar: &[T], bar: &mut [T]) {
         let norm = Norm::L2.of(g);
         if self.is_constant() || norm == 0.0 {

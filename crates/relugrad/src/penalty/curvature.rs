@@ -88,8 +88,8 @@ pub(super) static SPECTRAL: CatalogueEntry = CatalogueEntry {
     make: |_| Penalty::CurvatureSpectral,
 };
 
-/// `‖H‖₂ = λ_max(Lᵀ G L)`, `S = L Lᵀ`. With its unit eigenvector `u` and `q = L u`: `∂/∂G = q qᵀ` and
-/// `∂/∂S = (G q)(G q)ᵀ / λ`.
+/// `‖H‖₂ = λ_max(Lᵀ G L)`, `S = L Lᵀ`. With its unit eigenvector `u` and `q = L u`: `∂/∂G = q qᵀ`
+/// and `∂/∂S = (G q)(G q)ᵀ / λ`.
 #[derive(Debug)]
 pub(super) struct Spectral;
 
@@ -131,11 +131,12 @@ pub(super) static DIRECTIONAL: CatalogueEntry = CatalogueEntry {
     make: |_| Penalty::CurvatureDirectional,
 };
 
-/// `‖H z‖² = N/D` along `z = g/‖g‖`, with `a = G r`, `b = S a`, `c = G b`, `d = S c`, `N = bᵀc`, `D = rᵀa`.
+/// `‖H z‖² = N/D` along `z = g/‖g‖`, with `a = G r`, `b = S a`, `c = G b`, `d = S c`, `N = bᵀc`,
+/// `D = rᵀa`.
 ///
-/// `N` has the derivatives `b bᵀ + d rᵀ + r dᵀ` in `G`, `2 G d` in `r` and `a cᵀ + c aᵀ` in `S`; `D` has `r rᵀ` in
-/// `G` and `2 a` in `r`. Everything is computed from `r/√D`, because `N` underflows long before `N/D`, and so does `D` of a
-/// saturated sample unless `r` is scaled first.
+/// `N` has the derivatives `b bᵀ + d rᵀ + r dᵀ` in `G`, `2 G d` in `r` and `a cᵀ + c aᵀ` in `S`;
+/// `D` has `r rᵀ` in `G` and `2 a` in `r`. Everything is computed from `r/√D`, because `N`
+/// underflows long before `N/D`, and so does `D` of a saturated sample unless `r` is scaled first.
 #[derive(Debug)]
 pub(super) struct Directional;
 

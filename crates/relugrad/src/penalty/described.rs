@@ -10,7 +10,8 @@ pub trait Described: fmt::Debug + Send + Sync {
     /// Its name in messages, tables and files, in small letters with hyphens.
     fn name(&self) -> &str;
 
-    /// Its options with their values. With the name they are its identity: two penalties are the same if both agree.
+    /// Its options with their values. With the name they are its identity: two penalties are the
+    /// same if both agree.
     fn options(&self) -> Vec<(&'static str, OptionValue)> {
         Vec::new()
     }
@@ -29,14 +30,15 @@ pub trait Described: fmt::Debug + Send + Sync {
     /// Whether its options are in range.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`](crate::Error::OutOfRange) or whatever tells which option is not, and what it may be.
+    /// [`Error::OutOfRange`](crate::Error::OutOfRange) or whatever tells which option is not, and
+    /// what it may be.
     fn check(&self) -> Result<()> {
         Ok(())
     }
 }
 
-/// What the author of a penalty `φ(f, y, J)` promises about it, so that less work is enough. `relugrad verify` refutes promises
-/// that are not kept.
+/// What the author of a penalty `φ(f, y, J)` promises about it, so that less work is enough.
+/// `relugrad verify` refutes promises that are not kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Promises {
     /// Under which changes of all logits together its value stays the same.
@@ -53,8 +55,8 @@ pub enum Invariance {
     /// None that is known: all `K` rows of the Jacobian are swept.
     #[default]
     None,
-    /// `φ(f + c 1, y, J + 1 vᵀ) = φ(f, y, J)` for all `c` and `v`, if the loss sees only differences of logits too: `K − 1` centred
-    /// rows are enough.
+    /// `φ(f + c 1, y, J + 1 vᵀ) = φ(f, y, J)` for all `c` and `v`, if the loss sees only
+    /// differences of logits too: `K − 1` centred rows are enough.
     LogitDifferences,
 }
 

@@ -1,5 +1,5 @@
-//! Penalties on the hyperplanes where gates switch, around the sample or on the way from it. They have a stage of their own in the
-//! engine, since hyperplanes are more than a sample's derivatives.
+//! Penalties on the hyperplanes where gates switch, around the sample or on the way from it. They
+//! have a stage of their own in the engine, since hyperplanes are more than a sample's derivatives.
 
 use super::catalogue::{CatalogueEntry, PenaltyOption};
 use super::cure::{HELD, STEP, step_options};

@@ -1,4 +1,5 @@
-//! The door of penalties that are functions of the Gram matrix `G = J Jᵀ`. All `K×K` matrices are row-major slices.
+//! The door of penalties that are functions of the Gram matrix `G = J Jᵀ`. All `K×K` matrices are
+//! row-major slices.
 
 use std::cell::{OnceCell, RefCell};
 use std::ops::{Deref, DerefMut};
@@ -22,8 +23,9 @@ const SYMMETRY: f64 = 1e-8;
 
 /// A penalty `φ(f, y, G)` that sees a sample's Jacobian only through its Gram matrix.
 ///
-/// All of them in an objective share one pair of sweeps with `K` rows a sample (or fewer, by [promise](Described::promises)),
-/// whose exact parameter gradient is `∂φ/∂G` made into one ([theory](crate::theory), section 3). Cost per sample: what `evaluate` does.
+/// All of them in an objective share one pair of sweeps with `K` rows a sample (or fewer, by
+/// [promise](Described::promises)), whose exact parameter gradient is `∂φ/∂G` made into one
+/// ([theory](crate::theory), section 3). Cost per sample: what `evaluate` does.
 ///
 /// ```
 /// use ndarray::array;
@@ -63,7 +65,8 @@ const SYMMETRY: f64 = 1e-8;
 /// # Ok::<(), relugrad::Error>(())
 /// ```
 pub trait GramPenalty: Described {
-    /// Its value at a sample. With an adjoint it also adds its derivatives with respect to `G`, `r`, `S` and `f` there.
+    /// Its value at a sample. With an adjoint it also adds its derivatives with respect to `G`,
+    /// `r`, `S` and `f` there.
     ///
     /// # Errors
     /// Whatever the author sees; a value that is not finite need not be reported.
@@ -74,7 +77,8 @@ pub trait GramPenalty: Described {
         Needs::default()
     }
 
-    /// How it is computed with less work where it is the only penalty of the Gram matrix in an objective.
+    /// How it is computed with less work where it is the only penalty of the Gram matrix in an
+    /// objective.
     fn alone(&self) -> Alone<'_> {
         Alone::Gram
     }
@@ -87,7 +91,8 @@ pub struct Needs {
     pub all_eigenpairs: bool,
     /// `m` random unit vectors in the space of the logits for each sample.
     pub random_rows: usize,
-    /// The seed of these; [`Objective::set_draw`](crate::Objective::set_draw) chooses among its draws.
+    /// The seed of these; [`Objective::set_draw`](crate::Objective::set_draw) chooses among its
+    /// draws.
     pub seed: u64,
 }
 
@@ -114,7 +119,8 @@ pub enum Alone<'a> {
     Gram,
     /// It is a function of the input gradient `g = Jᵀ r` too: one row a sample.
     InputGradient(&'a dyn InputGradientPenalty),
-    /// It is `(K/m) Σ_i ‖Jᵀ v_i‖²` with its random rows `v_i`: `m` rows a sample, if these are fewer than `K`.
+    /// It is `(K/m) Σ_i ‖Jᵀ v_i‖²` with its random rows `v_i`: `m` rows a sample, if these are
+    /// fewer than `K`.
     RandomRows,
 }
 
@@ -153,7 +159,8 @@ impl<'a> Deref for GramPoint<'a> {
 }
 
 impl GramPoint<'_> {
-    /// `G = J Jᵀ`, or `C G C` with `C = I − 11ᵀ/K` where all penalties promise to see only differences of logits; `[K, K]`.
+    /// `G = J Jᵀ`, or `C G C` with `C = I − 11ᵀ/K` where all penalties promise to see only
+    /// differences of logits; `[K, K]`.
     pub fn gram(&self) -> &[f64] {
         self.g
     }
@@ -194,12 +201,12 @@ impl GramPoint<'_> {
         self.random_rows
     }
 
-    /// The eigenvalues of `G` that differ from 0 by more than rounding, largest first, and their unit eigenvectors, one after
-    /// another.
+    /// The eigenvalues of `G` that differ from 0 by more than rounding, largest first, and their
+    /// unit eigenvectors, one after another.
     ///
     /// # Errors
-    /// [`Error::Eigenvalues`](crate::Error::Eigenvalues), and [`Error::NotFinite`](crate::Error::NotFinite) for a matrix that
-    /// is not.
+    /// [`Error::Eigenvalues`](crate::Error::Eigenvalues), and
+    /// [`Error::NotFinite`](crate::Error::NotFinite) for a matrix that is not.
     pub fn eigenpairs(&self) -> Result<(&[f64], &[f64])> {
         let eigen = self.eigen()?;
         let count = eigen.nonzero(self.rank, self.epsilon);
@@ -228,7 +235,8 @@ impl GramPoint<'_> {
         Ok(f(value, vector))
     }
 
-    /// Calls `f` with the largest eigenvalue of `Lᵀ G L`, `S = L Lᵀ`, which is that of `H = Jᵀ S J`, and its unit eigenvector.
+    /// Calls `f` with the largest eigenvalue of `Lᵀ G L`, `S = L Lᵀ`, which is that of
+    /// `H = Jᵀ S J`, and its unit eigenvector.
     ///
     /// # Errors
     /// As for [`eigenpairs`](Self::eigenpairs).
@@ -355,7 +363,8 @@ impl GramAdjoint<'_> {
     }
 }
 
-/// Whether entries and their mirror images agree up to rounding. Numbers that are not finite are found elsewhere.
+/// Whether entries and their mirror images agree up to rounding. Numbers that are not finite are
+/// found elsewhere.
 fn is_symmetric(m: &[f64], size: usize) -> bool {
     let largest = m.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
     let differ = |i: usize, j: usize| (m[i * size + j] - m[j * size + i]).abs();

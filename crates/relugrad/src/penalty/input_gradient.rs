@@ -13,11 +13,12 @@ use crate::norm::{Norm, sign};
 
 /// A penalty `φ(f, y, g)` of the gradient `g = ∂ℓ/∂x = Jᵀ r` of the loss with respect to the input.
 ///
-/// One row a sample is swept back and forth, whatever the number of logits: with `ḡ = ∂φ/∂g`, the tangents of `ḡ` give the
-/// parameter gradient, and `S (J ḡ)` joins the derivative in the logits, which is done for the author.
+/// One row a sample is swept back and forth, whatever the number of logits: with `ḡ = ∂φ/∂g`, the
+/// tangents of `ḡ` give the parameter gradient, and `S (J ḡ)` joins the derivative with respect to
+/// the logits, which is done for the author.
 pub trait InputGradientPenalty: Described {
-    /// Its value at a sample. With an adjoint it also adds its derivatives with respect to `g` there, and those with respect to
-    /// the logits that do not come through `g`.
+    /// Its value at a sample. With an adjoint it also adds its derivatives with respect to `g`
+    /// there, and those with respect to the logits that do not come through `g`.
     ///
     /// # Errors
     /// Whatever the author sees; a value that is not finite need not be reported.
@@ -52,14 +53,16 @@ impl GradientPoint<'_> {
         self.power.powi(2) * self.magnified.squared_length()
     }
 
-    /// `ĝ` and `q` with `g = q ĝ`: where the loss of a sample is nearly certain, `g` may be too small to be a number while `ĝ`
-    /// still has its direction, and `q` is a power of two, or 0 if that underflows as well. Elsewhere `q = 1`.
+    /// `ĝ` and `q` with `g = q ĝ`: where the loss of a sample is nearly certain, `g` may be too
+    /// small to be a number while `ĝ` still has its direction, and `q` is a power of two, or 0 if
+    /// that underflows as well. Elsewhere `q = 1`.
     pub fn magnified(&self) -> (&[f64], f64) {
         (self.magnified.get(), self.power)
     }
 }
 
-/// Where a penalty of the input gradient puts its derivatives, each multiplied by its weight here. It is a [`LogitAdjoint`] too.
+/// Where a penalty of the input gradient puts its derivatives, each multiplied by its weight here.
+/// It is a [`LogitAdjoint`] too.
 #[derive(Debug)]
 pub struct GradientAdjoint<'a> {
     pub(crate) logit: LogitAdjoint<'a>,
@@ -88,7 +91,8 @@ impl GradientAdjoint<'_> {
         self.add_magnified(scale * self.power, v);
     }
 
-    /// Adds `scale · v` to `∂φ/∂ĝ`, the derivative in what [`GradientPoint::magnified`] gives; `v: [D]`.
+    /// Adds `scale · v` to `∂φ/∂ĝ`, the derivative in what [`GradientPoint::magnified`] gives;
+    /// `v: [D]`.
     pub fn add_magnified(&mut self, scale: f64, v: &[f64]) {
         let d = self.a.len();
         if v.len() != d {

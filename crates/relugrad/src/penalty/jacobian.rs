@@ -91,8 +91,8 @@ pub(super) static NUCLEAR: CatalogueEntry = CatalogueEntry {
     make: |_| Penalty::JacobianNuclear,
 };
 
-/// `‖J‖_* = Σ √λ_i(G)`; `∂/∂G = ½ Σ λ_i^{−½} u_i u_iᵀ` over the eigenvalues that are not 0 to rounding:
-/// singular values below about `√(K ε) ‖J‖₂` count as 0.
+/// `‖J‖_* = Σ √λ_i(G)`; `∂/∂G = ½ Σ λ_i^{−½} u_i u_iᵀ` over the eigenvalues that are not 0 to
+/// rounding: singular values below about `√(K ε) ‖J‖₂` count as 0.
 #[derive(Debug)]
 pub(super) struct Nuclear;
 

@@ -1,12 +1,14 @@
 //! Penalties on the derivatives of a network, and how to add one's own.
 //!
-//! Per sample, `f` are the logits, `J = ∂f/∂x`, `G = J Jᵀ`, `r = ∂ℓ/∂f`, `S = ∂²ℓ/∂f²`, `g = ∇ₓℓ = Jᵀ r` and
-//! `H = ∇²ₓℓ = Jᵀ S J`. Every penalty is reported unscaled, per sample or as the mean over a batch.
+//! Per sample, `f` are the logits, `J = ∂f/∂x`, `G = J Jᵀ`, `r = ∂ℓ/∂f`, `S = ∂²ℓ/∂f²`,
+//! `g = ∇ₓℓ = Jᵀ r` and `H = ∇²ₓℓ = Jᵀ S J`. Every penalty is reported unscaled, per sample or as
+//! the mean over a batch.
 //!
 //! # A penalty of one's own
 //!
-//! A penalty is a function of a sample's derivatives together with its own derivatives in these; the engine makes of them the exact
-//! parameter gradient. There are four doors, each a trait with an example. Take the first that fits:
+//! A penalty is a function of a sample's derivatives together with its own derivatives in these;
+//! the engine makes of them the exact parameter gradient. There are four doors, each a trait with
+//! an example. Take the first that fits:
 //!
 //! | door | the penalty sees | rows a sample that are swept |
 //! | --- | --- | --- |
@@ -15,13 +17,14 @@
 //! | [`JacobianPenalty`] | `f, y, J` | `K` |
 //! | [`PairPenalty`] | `f, y, g` and `f', g'` at `x + δ` | 1 at each point, and a second forward pass |
 //!
-//! [`Described`] gives it a name, options and promises. [`Penalty::gram`], [`Penalty::rows`], [`Penalty::input_gradient`] and
-//! [`Penalty::pair`] make a [`Penalty`] of it, which can do whatever a built-in one can: the built-in ones come through the same
-//! doors. Loss functions of one's own are the matter of [`loss`](crate::loss).
+//! [`Described`] gives it a name, options and promises. [`Penalty::gram`], [`Penalty::rows`],
+//! [`Penalty::input_gradient`] and [`Penalty::pair`] make a [`Penalty`] of it, which can do
+//! whatever a built-in one can: the built-in ones come through the same doors. Loss functions of
+//! one's own are the matter of [`loss`](crate::loss).
 //!
-//! A derivative is handed to an *adjoint*, which multiplies it by the weight `λ` of the penalty and the share of the sample. Where a
-//! penalty is not differentiable its author says what is taken: 0 for a norm at 0, the first of tied maxima, one eigenvector of a
-//! repeated eigenvalue.
+//! A derivative is handed to an *adjoint*, which multiplies it by the weight `λ` of the penalty and
+//! the share of the sample. Where a penalty is not differentiable its author says what is taken: 0
+//! for a norm at 0, the first of tied maxima, one eigenvector of a repeated eigenvalue.
 
 mod at_point;
 mod catalogue;
@@ -59,7 +62,8 @@ pub use rows::{JacobianAdjoint, JacobianPenalty, JacobianPoint};
 
 /// A function of the derivatives of a network at a sample, to be made small in training.
 ///
-/// The definitions are per sample and unscaled; published codes differ by factors, which [theory](crate::theory) lists.
+/// The definitions are per sample and unscaled; published codes differ by factors, which
+/// [theory](crate::theory) lists.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Penalty {
     /// `‖g‖²`, *double backpropagation* (Drucker & LeCun 1992; Ross & Doshi-Velez 2018).
@@ -68,7 +72,8 @@ pub enum Penalty {
     InputGradientL2,
     /// `‖g‖₁`, to first order the growth of the loss under an ℓ∞ perturbation.
     InputGradientL1,
-    /// `‖g‖_∞`, to first order the growth of the loss under an ℓ1 perturbation. The first largest entry counts.
+    /// `‖g‖_∞`, to first order the growth of the loss under an ℓ1 perturbation. The first largest
+    /// entry counts.
     InputGradientLinf,
     /// `‖J‖_F² = tr G` (Jakubovitz & Giryes 2018 use its root, Hoffman et al. 2019 half of it).
     Jacobian,
@@ -76,60 +81,65 @@ pub enum Penalty {
     JacobianSpectral,
     /// `‖J‖_* = Σ_i √λ_i(G)`. Eigenvalues that are 0 to rounding contribute no derivative.
     JacobianNuclear,
-    /// `(K/m) Σ_i ‖Jᵀ v_i‖²` with `m` random unit vectors `v_i` for each sample: an unbiased estimate of
-    /// `‖J‖_F²` (Hoffman et al. 2019, algorithm 1).
+    /// `(K/m) Σ_i ‖Jᵀ v_i‖²` with `m` random unit vectors `v_i` for each sample: an unbiased
+    /// estimate of `‖J‖_F²` (Hoffman et al. 2019, algorithm 1).
     JacobianProjected {
         /// Number `m` of random vectors, from 1 to 65 536.
         rows: usize,
-        /// Seed of the vectors; [`Objective::set_draw`](crate::Objective::set_draw) chooses among its draws.
+        /// Seed of the vectors; [`Objective::set_draw`](crate::Objective::set_draw) chooses among
+        /// its draws.
         seed: u64,
     },
     /// `‖S J‖_F² = tr(S G S)`; for softmax, `S J` is the Jacobian of the probabilities.
     JacobianProbabilities,
-    /// `Σ_{j,k} ‖J_j − J_k‖² = 2K tr(C G)` over ordered pairs of logits (Hein & Andriushchenko 2017 divide it by
-    /// `K²`).
+    /// `Σ_{j,k} ‖J_j − J_k‖² = 2K tr(C G)` over ordered pairs of logits (Hein & Andriushchenko 2017
+    /// divide it by `K²`).
     CrossLipschitz,
     /// `tr H = tr(S G)`.
     CurvatureTrace,
     /// `‖H‖_F² = tr(S G S G)`.
     CurvatureFrobenius,
-    /// `‖H‖₂ = λ_max(S^½ G S^½)`. At a repeated eigenvalue the derivative follows one of its eigenvectors.
+    /// `‖H‖₂ = λ_max(S^½ G S^½)`. At a repeated eigenvalue the derivative follows one of its
+    /// eigenvectors.
     CurvatureSpectral,
     /// `‖H z‖²` along `z = g/‖g‖`. At `g = 0` it and its derivative are 0.
     CurvatureDirectional,
-    /// `‖∇ₓℓ(x + h z) − ∇ₓℓ(x)‖²` (Moosavi-Dezfooli et al. 2019, *Robustness via curvature regularization*). It
-    /// is not divided by `h²`. At `g = 0`, `z = 0`.
+    /// `‖∇ₓℓ(x + h z) − ∇ₓℓ(x)‖²` (Moosavi-Dezfooli et al. 2019, *Robustness via curvature
+    /// regularization*). It is not divided by `h²`. At `g = 0`, `z = 0`.
     Cure {
         /// The step `h ≥ 0`, in input units.
         step: f64,
         /// How `z` follows from `g`.
         direction: Direction,
     },
-    /// The part of CURE that jumps at the kinks, `‖Σ_i (J_{i+1} − J_i)ᵀ r(t_i)‖²` over all gates that switch between `x`
-    /// and `x + h z`, at `t_i` (T54). At `g = 0` it is 0.
+    /// The part of CURE that jumps at the kinks, `‖Σ_i (J_{i+1} − J_i)ᵀ r(t_i)‖²` over all gates
+    /// that switch between `x` and `x + h z`, at `t_i` (T54). At `g = 0` it is 0.
     ///
-    /// Its derivative moves the crossings with the parameters. It jumps itself where a kink enters or leaves the segment.
+    /// Its derivative moves the crossings with the parameters. It jumps itself where a kink enters
+    /// or leaves the segment.
     CureKinks {
         /// The step `h ≥ 0`, in input units.
         step: f64,
         /// How `z` follows from `g`.
         direction: Direction,
     },
-    /// `(1/k) Σ_j max(0, 1 − d_j/γ)` over the `k` nearest hyperplanes of the region, at distances `d_j`: the first half of
-    /// the maximum margin regularizer (Croce, Andriushchenko & Hein 2019, *Provable robustness of ReLU networks via
-    /// maximization of linear regions*, equation 7).
+    /// `(1/k) Σ_j max(0, 1 − d_j/γ)` over the `k` nearest hyperplanes of the region, at distances
+    /// `d_j`: the first half of the maximum margin regularizer (Croce, Andriushchenko & Hein 2019,
+    /// *Provable robustness of ReLU networks via maximization of linear regions*, equation 7).
     RegionBoundary(Hinge),
-    /// The same with the signed distances `(f_y − f_c)/‖J_y − J_c‖` to the `k` nearest of the hyperplanes where the
-    /// region's affine map decides between the target `y` and another class: the second half.
+    /// The same with the signed distances `(f_y − f_c)/‖J_y − J_c‖` to the `k` nearest of the
+    /// hyperplanes where the region's affine map decides between the target `y` and another class:
+    /// the second half.
     DecisionBoundary(Hinge),
     /// The sum of both, the maximum margin regularizer.
     MaximumMargin(Hinge),
-    /// A penalty from outside this crate, made by [`Penalty::gram`], [`Penalty::rows`], [`Penalty::input_gradient`] or
-    /// [`Penalty::pair`].
+    /// A penalty from outside this crate, made by [`Penalty::gram`], [`Penalty::rows`],
+    /// [`Penalty::input_gradient`] or [`Penalty::pair`].
     Own(OwnPenalty),
 }
 
-/// A penalty from outside this crate, behind its door. Two are equal if their names and options are.
+/// A penalty from outside this crate, behind its door. Two are equal if their names and options
+/// are.
 #[derive(Clone)]
 pub struct OwnPenalty(Door);
 
@@ -171,7 +181,8 @@ impl Door {
         }
     }
 
-    /// Whether the author promises that the penalty sees only differences of logits where the loss does.
+    /// Whether the author promises that the penalty sees only differences of logits where the loss
+    /// does.
     pub(crate) fn sees_only_differences(&self) -> bool {
         self.described().promises().invariance == Invariance::LogitDifferences
     }
@@ -274,25 +285,27 @@ impl Penalty {
         self.door().described().promises()
     }
 
-    /// What to take in its place where there are no classes to compare (values to regress to, or a single logit), if it compares
-    /// classes.
+    /// What to take in its place where there are no classes to compare (values to regress to, or a
+    /// single logit), if it compares classes.
     pub fn instead_of_classes(&self) -> Option<&'static str> {
         self.door().described().instead_of_classes()
     }
 
-    /// Whether it comes through the Gram matrix `J Jᵀ` of each sample. All such penalties of an objective share one pair of
-    /// sweeps.
+    /// Whether it comes through the Gram matrix `J Jᵀ` of each sample. All such penalties of an
+    /// objective share one pair of sweeps.
     pub fn is_function_of_gram(&self) -> bool {
         matches!(self.door(), Door::Gram(_))
     }
 
-    /// Whether it sees the hyperplanes where gates switch, and not only the derivatives at the sample. Its cost for each
-    /// sample is that of a [`Region`](crate::Region) or a [`Walk`](crate::Walk).
+    /// Whether it sees the hyperplanes where gates switch, and not only the derivatives at the
+    /// sample. Its cost for each sample is that of a [`Region`](crate::Region) or a
+    /// [`Walk`](crate::Walk).
     pub fn is_geometric(&self) -> bool {
         matches!(self.door(), Door::Geometric(_))
     }
 
-    /// Whether it is a function of the Jacobian alone, so that it is constant in every activation region.
+    /// Whether it is a function of the Jacobian alone, so that it is constant in every activation
+    /// region.
     pub fn is_function_of_jacobian(&self) -> bool {
         self.promises().function_of_jacobian
     }

@@ -6,8 +6,9 @@ use crate::error::Result;
 
 /// A penalty `φ(f, y, g; f', g')` of logits and input gradients at `x` and at `x' = x + δ`.
 ///
-/// Two forward passes; at each point one row a sample is swept back and forth. The displacement `δ` is a function of the first
-/// point. Either it counts as a constant, or its author carries the derivative in `δ` back to `g`.
+/// Two forward passes; at each point one row a sample is swept back and forth. The displacement `δ`
+/// is a function of the first point. Either it counts as a constant, or its author carries the
+/// derivative with respect to `δ` back to `g`.
 ///
 /// ```
 /// use ndarray::array;
@@ -63,18 +64,21 @@ pub trait PairPenalty: Described {
     /// Whatever the author sees; a value that is not finite need not be reported.
     fn evaluate(&self, at: &PairPoint, adjoint: Option<&mut PairAdjoint>) -> Result<f64>;
 
-    /// Whether `δ` counts as a constant in the parameter gradient, which is exact where it is locally constant or a maximiser.
+    /// Whether `δ` counts as a constant in the parameter gradient, which is exact where it is
+    /// locally constant or a maximiser.
     fn is_held(&self) -> bool {
         true
     }
 
-    /// Where `δ` is not held: adds to the derivative in `g` what the derivative `∂φ/∂δ` of the objective means for it.
+    /// Where `δ` is not held: adds to the derivative with respect to `g` what the derivative
+    /// `∂φ/∂δ` of the objective means for it.
     fn pull_back(&self, at: &GradientPoint, derivative: &[f64], adjoint: &mut GradientAdjoint) {
         let _ = (at, derivative, adjoint);
     }
 
-    /// Whether it is a function of `g' − g` and the target alone, so that the two points share the work of the first layer. It is
-    /// a promise: its derivatives then go through [`PairAdjoint::add_change`] only.
+    /// Whether it is a function of `g' − g` and the target alone, so that the two points share the
+    /// work of the first layer. It is a promise: its derivatives then go through
+    /// [`PairAdjoint::add_change`] only.
     fn is_function_of_change(&self) -> bool {
         false
     }
@@ -155,7 +159,8 @@ impl<'a> PairAdjoint<'a> {
         }
     }
 
-    /// Adds `scale · (g' − g)` to `∂φ/∂g'` and its negative to `∂φ/∂g`, where these are those of the sample.
+    /// Adds `scale · (g' − g)` to `∂φ/∂g'` and its negative to `∂φ/∂g`, where these are those of
+    /// the sample.
     pub fn add_own_change(&mut self, scale: f64, at: &PairPoint) {
         let weight = self.first_logits.weight * scale;
         self.second.a.add_numbers(weight, &at.change);

@@ -4,7 +4,8 @@ use crate::buffer::Buffer;
 use crate::linalg::{add, add_outer};
 use crate::loss::LossFunction;
 
-/// A sample at its logits: `f`, the target, and the loss with its derivatives `r = ∂ℓ/∂f` and `S = ∂²ℓ/∂f²`.
+/// A sample at its logits: `f`, the target, and the loss with its derivatives `r = ∂ℓ/∂f` and
+/// `S = ∂²ℓ/∂f²`.
 #[derive(Clone, Copy, Debug)]
 pub struct LogitPoint<'a> {
     pub(crate) logits: &'a [f64],
@@ -26,12 +27,14 @@ impl<'a> LogitPoint<'a> {
         self.logits
     }
 
-    /// The target `y`: probabilities of the classes, the unit vector of a label, or the values to regress to; `[K]`.
+    /// The target `y`: probabilities of the classes, the unit vector of a label, or the values to
+    /// regress to; `[K]`.
     pub fn target(&self) -> &'a [f64] {
         self.target
     }
 
-    /// The class of the target: its first largest entry. Of a single logit's target, 0 or 1 by what is nearer.
+    /// The class of the target: its first largest entry. Of a single logit's target, 0 or 1 by what
+    /// is nearer.
     pub fn label(&self) -> usize {
         if let [target] = self.target {
             return usize::from(*target > 0.5);
@@ -78,7 +81,8 @@ pub(crate) struct LogitSums {
     f: Vec<f64>,
     /// `∂/∂r` with `S` constant.
     pub(crate) r: Vec<f64>,
-    /// `∂/∂S` with `r` constant, symmetric; empty if there is none, for it would be the largest of all.
+    /// `∂/∂S` with `r` constant, symmetric; empty if there is none, for it would be the largest of
+    /// all.
     s: Vec<f64>,
     /// Whether there are any.
     touched: bool,
@@ -116,7 +120,7 @@ impl LogitSums {
         &mut self.s
     }
 
-    /// Adds the derivative in the logits, `f̄ + S r̄ + ∂⟨S̄, S⟩/∂f`.
+    /// Adds the derivative with respect to the logits, `f̄ + S r̄ + ∂⟨S̄, S⟩/∂f`.
     pub(crate) fn add_to(&self, loss: &dyn LossFunction, state: &[f64], logit_adjoint: &mut [f64]) {
         if !self.touched {
             return;
@@ -132,7 +136,8 @@ impl LogitSums {
     }
 }
 
-/// Where a penalty puts its derivatives at the logits. Each is multiplied by the penalty's weight here, not by its author.
+/// Where a penalty puts its derivatives at the logits. Each is multiplied by the penalty's weight
+/// here, not by its author.
 #[derive(Debug)]
 pub struct LogitAdjoint<'a> {
     pub(crate) weight: f64,
@@ -140,7 +145,8 @@ pub struct LogitAdjoint<'a> {
 }
 
 impl LogitAdjoint<'_> {
-    /// Adds `scale · v` to `∂φ/∂f`, for what does not come through `r`, `S` or the Jacobian; `v: [K]`.
+    /// Adds `scale · v` to `∂φ/∂f`, for what does not come through `r`, `S` or the Jacobian;
+    /// `v: [K]`.
     pub fn add_logits(&mut self, scale: f64, v: &[f64]) {
         if self.fits("the derivative with respect to the logits", v, 1) {
             add(&mut self.sums.f, self.weight * scale, v);
@@ -166,7 +172,8 @@ impl LogitAdjoint<'_> {
         }
     }
 
-    /// Adds `scale · M` to `∂φ/∂S`; `M: [K, K]`, row-major. Of a matrix that is not symmetric give half and its transpose half.
+    /// Adds `scale · M` to `∂φ/∂S`; `M: [K, K]`, row-major. Of a matrix that is not symmetric give
+    /// half and its transpose half.
     pub fn add_hessian(&mut self, scale: f64, m: &[f64]) {
         let k = self.sums.outputs();
         if self.fits("the derivative with respect to S", m, k) {

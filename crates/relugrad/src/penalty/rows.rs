@@ -8,11 +8,13 @@ use super::numbers::RawMut;
 use super::{Described, LogitAdjoint, LogitPoint};
 use crate::error::Result;
 
-/// A penalty `φ(f, y, J)` that sees the rows of a sample's Jacobian `J` themselves, one for each logit.
+/// A penalty `φ(f, y, J)` that sees the rows of a sample's Jacobian `J` themselves, one for each
+/// logit.
 ///
-/// With `A = ∂φ/∂J` the parameter gradient is one pair of sweeps with `K` rows a sample. Samples go through in blocks, in order, so
-/// that memory is that of a few Jacobians, whatever the batch. A function of `J Jᵀ` costs less as a
-/// [`GramPenalty`](super::GramPenalty), one of `Jᵀ r` as an [`InputGradientPenalty`](super::InputGradientPenalty).
+/// With `A = ∂φ/∂J` the parameter gradient is one pair of sweeps with `K` rows a sample. Samples go
+/// through in blocks, in order, so that memory is that of a few Jacobians, whatever the batch. A
+/// function of `J Jᵀ` costs less as a [`GramPenalty`](super::GramPenalty), one of `Jᵀ r` as an
+/// [`InputGradientPenalty`](super::InputGradientPenalty).
 ///
 /// ```
 /// use ndarray::{Axis, array};
@@ -56,7 +58,8 @@ use crate::error::Result;
 /// # Ok::<(), relugrad::Error>(())
 /// ```
 pub trait JacobianPenalty: Described {
-    /// Its value at a sample. With an adjoint it also adds its derivatives with respect to `J`, `f`, `r` and `S` there.
+    /// Its value at a sample. With an adjoint it also adds its derivatives with respect to `J`,
+    /// `f`, `r` and `S` there.
     ///
     /// # Errors
     /// Whatever the author sees; a value that is not finite need not be reported.
@@ -90,7 +93,8 @@ impl<'a> Deref for JacobianPoint<'a> {
     }
 }
 
-/// Where a penalty of the rows puts its derivatives, each multiplied by its weight here. It is a [`LogitAdjoint`] too.
+/// Where a penalty of the rows puts its derivatives, each multiplied by its weight here. It is a
+/// [`LogitAdjoint`] too.
 #[derive(Debug)]
 pub struct JacobianAdjoint<'a> {
     pub(crate) logit: LogitAdjoint<'a>,
@@ -131,7 +135,8 @@ impl JacobianAdjoint<'_> {
         }
     }
 
-    /// Adds `scale · v` to `∂φ/∂J_k`, the derivative with respect to the gradient of one logit; `v: [D]`.
+    /// Adds `scale · v` to `∂φ/∂J_k`, the derivative with respect to the gradient of one logit;
+    /// `v: [D]`.
     pub fn add_row(&mut self, scale: f64, k: usize, v: &[f64]) {
         let rows = self.sums.outputs();
         let d = self.a.len() / rows;

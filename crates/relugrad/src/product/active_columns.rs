@@ -1,4 +1,4 @@
-//! ActiveColumns of what is not zero in the left factor of a product.
+//! Lists of what is not zero in the left factor of a product.
 
 use std::ops::Range;
 
@@ -7,10 +7,11 @@ use pulp::{Arch, Simd, WithSimd};
 use super::lhs::MaskedLhs;
 use crate::scalar::Scalar;
 
-/// Rows in groups, and the columns that are not zero in one of the rows of a sample, with their entries in each group.
+/// Rows in groups, and the columns that are not zero in one of the rows of a sample, with their
+/// entries in each group.
 ///
-/// A list is cut into passes of equally many columns, so that what they select of the right factor stays in the first
-/// cache.
+/// A list is cut into passes of equally many columns, so that what they select of the right factor
+/// stays in the first cache.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ActiveColumns<T> {
     /// Columns of a pass, and passes of each list.
@@ -21,7 +22,8 @@ pub(crate) struct ActiveColumns<T> {
     /// Where each pass of each list starts, and where the last ends.
     starts: Vec<usize>,
     columns: Vec<u32>,
-    /// For each pass of a list and each of its groups, as many entries as a group has rows for each column.
+    /// For each pass of a list and each of its groups, as many entries as a group has rows for each
+    /// column.
     entries: Vec<T>,
     /// Which columns of the present sample are not zero.
     found: Vec<bool>,

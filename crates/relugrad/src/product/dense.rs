@@ -1,10 +1,11 @@
 //! Dense products. Matrices are row-major slices.
 //!
-//! The sums of a few rows and a few vectors of columns stay in registers while both factors are read from end to end
-//! ([`tiles`](super::tiles)); a factor that lies across that direction is packed first (Goto and van de Geijn, *Anatomy of
-//! High-Performance Matrix Multiplication*, 2008). Every entry sums in the order of the depth with fused multiply-adds, in
-//! blocks of [`DEPTH`](super::tiles::DEPTH), so its bits depend neither on the number of threads nor on how wide the
-//! processor's vectors are.
+//! The sums of a few rows and a few vectors of columns stay in registers while both factors are
+//! read from end to end ([`tiles`](super::tiles)); a factor that lies across that direction is
+//! packed first (Goto and van de Geijn, *Anatomy of High-Performance Matrix Multiplication*, 2008).
+//! Every entry sums in the order of the depth with fused multiply-adds, in blocks of
+//! [`DEPTH`](super::tiles::DEPTH), so its bits depend neither on the number of threads nor on how
+//! wide the processor's vectors are.
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder, s};
@@ -35,7 +36,7 @@ struct Product<'a, T> {
 }
 
 impl<T: Lanes> Product<'_, T> {
-    /// Computes it, on several threads if `parallel` and should_parallelize.
+    /// Computes it, on several threads if `parallel` and worthwhile.
     fn run(self, parallel: bool, c: &mut [T]) {
         let (n, k, m) = self.shape;
         if k == 0 && !self.accumulate {
@@ -102,7 +103,8 @@ impl<T: Lanes> Product<'_, T> {
         });
     }
 
-    /// Whether fewer numbers are moved if `A` is packed instead of `B`, both of which lie across, and `C` transposed.
+    /// Whether fewer numbers are moved if `A` is packed instead of `B`, both of which lie across,
+    /// and `C` transposed.
     fn is_less_across(&self) -> bool {
         let (n, k, m) = self.shape;
         let passes = if self.accumulate { 2 } else { 1 };
@@ -352,8 +354,8 @@ fn product<'a, T: Lanes>(
 /// Rows and columns that are mirrored at a time.
 const BLOCK: usize = 16;
 
-/// Copies what is below the diagonal to its place above, in blocks of [`BLOCK`] rows and columns: whole lines of the cache
-/// are written at a time.
+/// Copies what is below the diagonal to its place above, in blocks of [`BLOCK`] rows and columns:
+/// whole lines of the cache are written at a time.
 pub(super) fn symmetrize_lower<T: Lanes>(n: usize, c: &mut [T]) {
     let mut block = [[T::ZERO; BLOCK]; BLOCK];
     for top in (0..n).step_by(BLOCK) {

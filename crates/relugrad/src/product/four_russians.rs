@@ -1,11 +1,12 @@
-//! Sums `S_r = Zᵀ T_r` over samples with a matrix `Z` of zeros and ones, for many `r`, of which two contractions are wanted
-//! but not the sums themselves.
+//! Sums `S_r = Zᵀ T_r` over samples with a matrix `Z` of zeros and ones, for many `r`, of which two
+//! contractions are wanted but not the sums themselves.
 //!
-//! For any four samples there are only 16 sums of their rows: a table holds them, and a unit's four bits in `Z` select one, so
-//! four samples take one addition however many of them are selected (Arlazarov, Dinic, Kronrod and Faradzhev, *On economical
-//! construction of the transitive closure of a directed graph*, 1970). A panel of `T` and a word of samples make tables that
-//! stay in the first cache while all units select from them. Every entry adds word by word in the order of samples, so its
-//! bits depend on nothing but the factors.
+//! For any four samples there are only 16 sums of their rows: a table holds them, and a unit's four
+//! bits in `Z` select one, so four samples take one addition however many of them are selected
+//! (Arlazarov, Dinic, Kronrod and Faradzhev, *On economical construction of the transitive closure
+//! of a directed graph*, 1970). A panel of `T` and a word of samples make tables that stay in the
+//! first cache while all units select from them. Every entry adds word by word in the order of
+//! samples, so its bits depend on nothing but the factors.
 
 use ndarray::{ArrayViewMut2, Axis};
 use pulp::{Arch, Simd, WithSimd};
@@ -32,7 +33,8 @@ const BLOCK: usize = 4;
 /// Vectors in a panel's width.
 const VECTORS: usize = 2;
 
-/// Units that select at the same time: with the panel's vectors as many additions as the processor can work on at once.
+/// Units that select at the same time: with the panel's vectors as many additions as the processor
+/// can work on at once.
 const UNITS: usize = 4;
 
 /// Panels that a task takes one after the other.
@@ -48,7 +50,8 @@ type Block<T, S> = [[Vectors<T, S>; SUBSETS]; BLOCK];
 pub(crate) struct SelectedSums<'a, T> {
     /// Rows `R` of each sample, units `m`, columns `k`.
     pub(crate) shape: (usize, usize, usize),
-    /// At which samples each unit is selected; `[words, m]`, sample `b` in bit `b mod 64` of word `b / 64`.
+    /// At which samples each unit is selected; `[words, m]`, sample `b` in bit `b mod 64` of word
+    /// `b / 64`.
     pub(crate) selected: &'a [u64],
     /// `T: [samples, R, k]`.
     pub(crate) rows: &'a [T],
@@ -72,8 +75,8 @@ pub(crate) fn four_russians_cost(samples: usize, units: usize) -> f64 {
 }
 
 impl<T: Lanes> SelectedSums<'_, T> {
-    /// `∂/∂W` and `∂/∂U` of `Σ_r,j,i U_rj W_ji S_rji`: adds `Σ_r U_rj S_rji` to `inner: [m, k]`, writes `Σ_i W_ji S_rji` to
-    /// `outer: [R, m]`.
+    /// `∂/∂W` and `∂/∂U` of `Σ_r,j,i U_rj W_ji S_rji`: adds `Σ_r U_rj S_rji` to `inner: [m, k]`,
+    /// writes `Σ_i W_ji S_rji` to `outer: [R, m]`.
     pub(super) fn contract(self, inner: &mut [T], outer: &mut [T]) {
         let (r, m, k) = self.shape;
         let width = VECTORS * lanes::<T>();
@@ -189,7 +192,8 @@ impl<T: Lanes> WithSimd for Panel<'_, '_, '_, T> {
     }
 }
 
-/// Makes the tables of the rows of up to a word of samples, with zeros for those that fill up the last block.
+/// Makes the tables of the rows of up to a word of samples, with zeros for those that fill up the
+/// last block.
 #[inline(always)]
 fn fill<'t, 'r, T: Lanes, S: Simd>(
     simd: S,

@@ -4,8 +4,8 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::scalar::Scalar;
 
-/// A number type with its vectors. Nearly every method compiles to one instruction where there are vectors, and to plain
-/// arithmetic where there are none.
+/// A number type with its vectors. Nearly every method compiles to one instruction where there are
+/// vectors, and to plain arithmetic where there are none.
 pub(crate) trait Lanes: Scalar {
     /// A vector register.
     type Vector<S: Simd>: Copy;

@@ -8,7 +8,8 @@ use super::active_columns::find;
 use crate::pattern::{LayerView, WORD};
 use crate::scalar::Scalar;
 
-/// The left factor `A: [samples, rows, columns]` of a product; all rows of a sample have the same zero columns.
+/// The left factor `A: [samples, rows, columns]` of a product; all rows of a sample have the same
+/// zero columns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MaskedLhs<'a, T> {
     entries: &'a [T],
@@ -34,13 +35,15 @@ impl<'a, T: Scalar> MaskedLhs<'a, T> {
         }
     }
 
-    /// The same rows, whose zeros are the columns that `gates` have closed, if there are gates and each of them has a column.
+    /// The same rows, whose zeros are the columns that `gates` have closed, if there are gates and
+    /// each of them has a column.
     pub(crate) fn behind(self, gates: Option<LayerView<'a>>) -> MaskedLhs<'a, T> {
         let gates = gates.filter(|gates| gates.units() == self.columns);
         MaskedLhs { gates, ..self }
     }
 
-    /// Rows of which `gates` are still to close columns; `[samples, rows, columns]`, or the same `[rows, columns]` for all samples.
+    /// Rows of which `gates` are still to close columns; `[samples, rows, columns]`, or the same
+    /// `[rows, columns]` for all samples.
     pub(crate) fn before(gates: LayerView<'a>, entries: &'a [T], rows: usize) -> MaskedLhs<'a, T> {
         MaskedLhs {
             entries,
@@ -75,7 +78,8 @@ impl<'a, T: Scalar> MaskedLhs<'a, T> {
         self.gates.is_none()
     }
 
-    /// Appends the columns of a range that are not zero at a sample, counted from its start, in order; `found` is memory.
+    /// Appends the columns of a range that are not zero at a sample, counted from its start, in
+    /// order; `found` is memory.
     #[inline]
     pub(super) fn list(
         &self,
@@ -105,7 +109,8 @@ impl<'a, T: Scalar> MaskedLhs<'a, T> {
         }
     }
 
-    /// The share of all columns of all samples that are not zero; without gates it is that of the first rows of a few samples.
+    /// The share of all columns of all samples that are not zero; without gates it is that of the
+    /// first rows of a few samples.
     pub(super) fn activity(&self) -> f64 {
         if let Some(gates) = self.gates {
             return gates.active_share();

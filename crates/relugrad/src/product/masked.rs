@@ -1,4 +1,5 @@
-//! Products with a left factor of which gates have closed some columns: dense, or with lists of the others, whichever is faster.
+//! Products with a left factor of which gates have closed some columns: dense, or with lists of the
+//! others, whichever is faster.
 
 use super::dense;
 use super::lanes::{Lanes, registers};
@@ -10,7 +11,8 @@ use crate::tuning::{
     DENSE_FROM, FEW_ROWS_DENSE_FROM, LISTING, MANY_ROWS, PACKING, ROW_SPEED, SINGLE_ROW, SUM_SPEED,
 };
 
-/// Whether products of so many rows for each sample take lists if such a share of columns is not zero, whatever else they are.
+/// Whether products with `rows` rows for each sample skip inactive columns, whatever else they are,
+/// if the share `activity` of columns is active.
 pub(crate) fn pays_to_mask(rows: usize, activity: f64) -> bool {
     rows >= MANY_ROWS && activity < DENSE_FROM
 }
@@ -42,8 +44,8 @@ fn dense_sum_from<T: Lanes>(a: MaskedLhs<T>, k: usize) -> f64 {
     }
 }
 
-/// The same for one row and such a `speed`: each entry of a list takes as long as so many multiply-adds, more where zeros have to be
-/// found, and the right factor has to be packed.
+/// The same for one row and such a `speed`: each entry of a list takes as long as so many
+/// multiply-adds, more where zeros have to be found, and the right factor has to be packed.
 fn single_rows<T: Lanes>(speed: f64, a: MaskedLhs<T>, k: usize, packing: f64) -> f64 {
     let listing = if a.is_unknown() { LISTING.1 } else { LISTING.0 };
     speed * (1.0 - listing / k as f64 - packing)

@@ -1,9 +1,10 @@
 //! `C = A B` where all rows of a sample in `A` have the same zero columns, as behind a ReLU.
 //!
-//! The rows of a sample are taken in groups of up to six, or ten at a time. Of each group the columns that are not zero
-//! are listed with their entries; the kernel adds up the rows of `B` that the list selects, of which a panel's part
-//! stays in the cache for all samples, and keeps the sums in registers. Every entry of `C` sums pass by pass in the
-//! order of the columns of `A`, so its bits depend on nothing but `A` and `B`.
+//! The rows of a sample are taken in groups of up to six, or ten at a time. Of each group the
+//! columns that are not zero are listed with their entries; the kernel adds up the rows of `B` that
+//! the list selects, of which a panel's part stays in the cache for all samples, and keeps the sums
+//! in registers. Every entry of `C` sums pass by pass in the order of the columns of `A`, so its
+//! bits depend on nothing but `A` and `B`.
 
 use std::ops::Range;
 
@@ -21,14 +22,16 @@ use crate::tuning::{GROUP_PASS, LISTED, PASS};
 /// The most rows in a group, but for those of [`TEN`].
 const MOST_ROWS: usize = 6;
 
-/// With 32 registers a group of so many rows reads the panel and the lists less often, if there are many columns.
+/// With 32 registers a group of so many rows reads the panel and the lists less often, if there are
+/// many columns.
 const TEN: usize = 10;
 
-/// Sums that a processor can work on at once: two multiply-adds begin in every cycle and each takes four.
+/// Sums that a processor can work on at once: two multiply-adds begin in every cycle and each takes
+/// four.
 const AT_ONCE: usize = 8;
 
-/// The most vectors in a panel's width: as many as the registers hold sums of a group, for a single row as many as can be worked on
-/// at once.
+/// The most vectors in a panel's width: as many as the registers hold sums of a group, for a single
+/// row as many as can be worked on at once.
 fn most_vectors(size: usize) -> usize {
     match (size, registers()) {
         (1, ..32) => AT_ONCE,
@@ -38,8 +41,8 @@ fn most_vectors(size: usize) -> usize {
     }
 }
 
-/// Rows in a group: the number that takes the least time, in which rows that fill up the last group count, and sums that are
-/// fewer than the processor can work on at once count as so many.
+/// Rows in a group: the number that takes the least time, in which rows that fill up the last group
+/// count, and sums that are fewer than the processor can work on at once count as so many.
 fn group_size(rows: usize, columns: usize) -> usize {
     if rows.is_multiple_of(TEN) && columns >= GROUP_PASS && registers() >= 32 {
         return TEN;
@@ -77,8 +80,9 @@ impl Cut {
         self.vectors * lanes::<T>()
     }
 
-    /// Columns of a pass: what it goes through of a panel stays in the first cache, beside the lists. Each vector serves
-    /// every row of a group, so a single row needs them nearest, and a few rows bear a panel of many vectors.
+    /// Columns of a pass: what it goes through of a panel stays in the first cache, beside the
+    /// lists. Each vector serves every row of a group, so a single row needs them nearest, and a
+    /// few rows bear a panel of many vectors.
     fn pass<T: Lanes>(self) -> usize {
         if self.size > 1 {
             return GROUP_PASS;
@@ -87,8 +91,8 @@ impl Cut {
     }
 }
 
-/// `C ← A B`, or `C ← A B + C` if `accumulate`; `a: [samples, rows, m]`, `b: [m, k]`, `c: [samples, rows, k]`. Of a lower
-/// triangle the zeros above the diagonal are left out.
+/// `C ← A B`, or `C ← A B + C` if `accumulate`; `a: [samples, rows, m]`, `b: [m, k]`,
+/// `c: [samples, rows, k]`. Of a lower triangle the zeros above the diagonal are left out.
 pub(super) fn masked_gemm<T: Lanes>(
     a: MaskedLhs<T>,
     k: usize,
@@ -120,8 +124,8 @@ pub(super) fn masked_gemm<T: Lanes>(
     });
 }
 
-/// Samples of a chunk: few enough that their lists stay in the second cache, if each has so many `bytes`, and as many in
-/// each chunk that all threads end together.
+/// Samples of a chunk: few enough that their lists stay in the second cache, if each has so many
+/// `bytes`, and as many in each chunk that all threads end together.
 fn chunk(samples: usize, bytes: usize) -> usize {
     let near = (LISTED / bytes).max(1);
     let pieces = pieces(samples);
@@ -175,8 +179,8 @@ pub(super) fn mix_rows<T: Lanes>(rows: usize, k: usize, m: &[T], c: &mut [T]) {
     .run();
 }
 
-/// Sums along the lists of the columns of `A`: `C ← α Aᵀ B + C`; `a: [depth, m]`, `b: [depth, k]`, `c: [m, k]`; if
-/// `lower`, at least what is on and below the diagonal.
+/// Sums along the lists of the columns of `A`: `C ← α Aᵀ B + C`; `a: [depth, m]`, `b: [depth, k]`,
+/// `c: [m, k]`; if `lower`, at least what is on and below the diagonal.
 pub(super) fn sums<T: Lanes>(
     (m, k): (usize, usize),
     alpha: T,

@@ -1,10 +1,13 @@
-//! `C += α Aᵀ B` where a unit, a column of `A`, is zero in all rows of some samples, as behind a ReLU.
+//! `C += α Aᵀ B` where a unit, a column of `A`, is zero in all rows of some samples, as behind a
+//! ReLU.
 //!
-//! Sample after sample, the rows of `C` that belong to active units take up the products of the sample's rows, a few
-//! units at a time in registers; the part of `C` that a panel of `B` meets stays in the first cache. Groups that a sample
-//! does not fill are filled up with a unit that nobody reads, so that all are computed alike. The samples come in their
-//! order, so the bits depend on nothing but `A` and `B`. With few rows to a sample that is more loading and storing
-//! than computing, so there the sums run along the list of a unit instead, as in [`masked_gemm`](super::masked_gemm).
+//! Sample after sample, the rows of `C` that belong to active units take up the products of the
+//! sample's rows, a few units at a time in registers; the part of `C` that a panel of `B` meets
+//! stays in the first cache. Groups that a sample does not fill are filled up with a unit that
+//! nobody reads, so that all are computed alike. The samples come in their order, so the bits
+//! depend on nothing but `A` and `B`. With few rows to a sample that is more loading and storing
+//! than computing, so there the sums run along the list of a unit instead, as in
+//! [`masked_gemm`](super::masked_gemm).
 
 use std::ops::Range;
 
@@ -27,8 +30,8 @@ const fn vectors(registers: usize) -> usize {
     if registers < 32 { 2 } else { 4 }
 }
 
-/// `C ← α Aᵀ B + C`; `a: [samples, rows, m]`, `b: [samples, rows, k]`, `c: [m, k]`; if `lower`, at least what is on and
-/// below the diagonal.
+/// `C ← α Aᵀ B + C`; `a: [samples, rows, m]`, `b: [samples, rows, k]`, `c: [m, k]`; if `lower`, at
+/// least what is on and below the diagonal.
 pub(super) fn masked_outer<T: Lanes>(
     a: MaskedLhs<T>,
     k: usize,
@@ -82,7 +85,7 @@ pub(crate) struct Units<T> {
 }
 
 impl<T: Lanes> Units<T> {
-    /// ActiveColumns the columns `units` of `α A`, counted from the first of them.
+    /// Lists the columns `units` of `α A`, counted from the first of them.
     fn fill(&mut self, alpha: T, a: &MaskedLhs<T>, units: Range<usize>) {
         self.starts.clear();
         self.groups.clear();
@@ -160,7 +163,8 @@ impl<T: Lanes> Sum<'_, T> {
 }
 
 impl<T: Lanes> Units<T> {
-    /// Adds one sample's products with `b`, the sample's part of a panel, to those of all groups but some of the first.
+    /// Adds one sample's products with `b`, the sample's part of a panel, to those of all groups
+    /// but some of the first.
     #[inline(always)]
     fn add<S: Simd, const V: usize>(
         &self,
@@ -178,7 +182,8 @@ impl<T: Lanes> Units<T> {
         for (units, entries) in self.groups[groups].iter().zip(entries) {
             let sums = products(simd, entries, b);
             for u in 0..UNITS {
-                // A panic here would keep the sums out of the registers; there is room for every unit.
+                // A panic here would keep the sums out of the registers; there is room for every
+                // unit.
                 let Some(c) = c.get_mut(units[u] as usize) else {
                     break;
                 };

@@ -1,9 +1,10 @@
 //! The matrix products that every sweep is made of.
 //!
-//! All matrices are row-major slices. Products are dense ([`dense`]), or skip the many zeros that are left by gates
-//! ([`masked_gemm`], [`masked_outer`]), or select from tables if the gates' zeros and ones are a factor of their own
-//! ([`four_russians`]). Which of them is taken depends on the numbers alone, and every entry sums in one order, so the bits do
-//! not depend on the number of threads.
+//! All matrices are row-major slices. Products are dense ([`dense`]), or skip the many zeros that
+//! are left by gates ([`masked_gemm`], [`masked_outer`]), or select from tables if the gates' zeros
+//! and ones are a factor of their own ([`four_russians`]). Which of them is taken depends on the
+//! numbers alone, and every entry sums in one order, so the bits do not depend on the number of
+//! threads.
 
 #[macro_use]
 mod constant;

@@ -25,7 +25,7 @@ const LINE: usize = 64;
 pub(super) struct Aligned<T>(Vec<T>);
 
 impl<T: Lanes> Aligned<T> {
-    /// So many numbers, whichever they are.
+    /// Room for `length` numbers, which hold anything.
     pub(super) fn room(&mut self, length: usize) -> &mut [T] {
         lines(&mut self.0, length)
     }
@@ -87,8 +87,8 @@ pub(super) fn fill<T: Lanes>(
     });
 }
 
-/// Rows of the right factor that are copied to all panels before the next: a panel alone would take a line of the cache
-/// from each of rows that lie far apart.
+/// Rows of the right factor that are copied to all panels before the next: a panel alone would take
+/// a line of the cache from each of rows that lie far apart.
 const ROWS: usize = 8;
 
 /// The same for a factor that lies row by row and panels of `W` columns.

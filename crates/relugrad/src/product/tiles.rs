@@ -105,7 +105,8 @@ impl<T: Lanes, const R: usize> WithSimd for Tiled<'_, T, R> {
 /// The product of a tile and a panel.
 struct Sums<'a, T> {
     a: Lhs<'a, T>,
-    /// Of the product, and numbers from a row of the left factor to the next where it is not packed.
+    /// Of the product, and numbers from a row of the left factor to the next where it is not
+    /// packed.
     depth: (usize, usize),
     panel: &'a [T],
     stride: usize,
@@ -154,7 +155,8 @@ impl<T: Lanes> Sums<'_, T> {
         let (depth, line) = self.depth;
         let (rows, stride, columns) = self.shape;
         let panel = self.panel.chunks(self.stride).take(depth);
-        // A panic in a loop would keep the sums out of the registers; rows of a panel are never too short.
+        // A panic in a loop would keep the sums out of the registers; rows of a panel are never too
+        // short.
         match self.a {
             Lhs::Rows(a) => {
                 let rows: [&[T]; U] = std::array::from_fn(|r| &a[r * line..][..depth]);
@@ -198,7 +200,8 @@ impl<T: Lanes> Sums<'_, T> {
     }
 }
 
-/// The first `columns` numbers in vectors, of which the last may not be `WHOLE`; nothing if there are fewer.
+/// The first `columns` numbers in vectors, of which the last may not be `WHOLE`; nothing if there
+/// are fewer.
 #[inline(always)]
 fn load<T: Lanes, S: Simd, const V: usize, const WHOLE: bool>(
     simd: S,

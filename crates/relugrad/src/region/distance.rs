@@ -1,8 +1,8 @@
 //! Distances of samples to all hyperplanes of their regions.
 //!
-//! The distance to the hyperplane of a margin `m` is `m/‖∇m‖` in the dual norm. The gradients of all margins come row by
-//! row, by one backward sweep from each layer of gates, or column by column, by one forward sweep of the unit vectors;
-//! only their norms are kept.
+//! The distance to the hyperplane of a margin `m` is `m/‖∇m‖` in the dual norm. The gradients of
+//! all margins come row by row, by one backward sweep from each layer of gates, or column by
+//! column, by one forward sweep of the unit vectors; only their norms are kept.
 
 use std::ops::Range;
 
@@ -20,8 +20,8 @@ use crate::scalar::Scalar;
 use crate::squares::Squares;
 use crate::sweep::{LinearizedBatch, RowBatch, Source};
 
-/// How far a sample is from its nearest kink: the largest balls around it in which no gate switches; infinite without
-/// gates that the input reaches.
+/// How far a sample is from its nearest kink: the largest balls around it in which no gate
+/// switches; infinite without gates that the input reaches.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KinkDistances {
     /// In ℓ1.
@@ -52,7 +52,8 @@ pub(crate) struct Distances {
     starts: Vec<usize>,
 }
 
-/// The largest entry of a gradient, the sum of squares, and the sum: what the dual norms are made of.
+/// The largest entry of a gradient, the sum of squares, and the sum: what the dual norms are made
+/// of.
 #[derive(Clone, Copy, Debug, Default)]
 struct Size {
     largest: f64,
@@ -195,8 +196,8 @@ impl Distances {
         }
     }
 
-    /// The distances to the nearest hyperplane less what rounding explains: a margin may be wrong by `rounding` times the
-    /// largest margin of its layer and those before.
+    /// The distances to the nearest hyperplane less what rounding explains: a margin may be wrong
+    /// by `rounding` times the largest margin of its layer and those before.
     pub(crate) fn nearest_at_least(&self, rounding: f64) -> KinkDistances {
         let least = |norm| self.least_in(norm, rounding);
         KinkDistances {
@@ -222,8 +223,8 @@ impl Distances {
         least
     }
 
-    /// The numbers and distances of the `count` nearest hyperplanes at a finite distance, nearest first, and of equal ones
-    /// the first first.
+    /// The numbers and distances of the `count` nearest hyperplanes at a finite distance, nearest
+    /// first, and of equal ones the first first.
     pub(crate) fn smallest(&self, count: usize, norm: Norm) -> Vec<(usize, f64)> {
         let finite = self
             .in_norm(norm)

@@ -19,8 +19,8 @@ pub struct Kink {
     pub to: usize,
 }
 
-/// A kink with the affine function that falls through 0 there: the *margin*, a signed sum of one or two values that
-/// arrive at the layer.
+/// A kink with the affine function that falls through 0 there: the *margin*, a signed sum of one or
+/// two values that arrive at the layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Face {
     pub(crate) kink: Kink,
@@ -59,9 +59,10 @@ impl Face {
     }
 }
 
-/// The margins of a layer at the first sample of `view`, in the order of its faces: one for each unit of a gate with two
-/// slopes, for a clip one for each bound (all lower bounds first), for a maximum one for each entry of its window that
-/// has not won. Margins are not negative where the pattern is the right one.
+/// The margins of a layer at the first sample of `view`, in the order of its faces: one for each
+/// unit of a gate with two slopes, for a clip one for each bound (all lower bounds first), for a
+/// maximum one for each entry of its window that has not won. Margins are not negative where the
+/// pattern is the right one.
 pub(crate) fn write_margins<T: Scalar>(
     gate: &GateMap,
     view: &LayerView,
@@ -104,7 +105,8 @@ fn bounds(clip: Option<(f64, f64)>) -> impl Iterator<Item = f64> {
     [lower].into_iter().chain(upper)
 }
 
-/// Crosses a face of the region of a pattern's first sample, by its number in the order of [`write_margins`].
+/// Crosses a face of the region of a pattern's first sample, by its number in the order of
+/// [`write_margins`].
 pub(super) fn cross(pattern: &mut ActivationPattern, gate: &GateMap, face: usize) {
     match &gate.kind {
         GateKind::Slope(slope) => {

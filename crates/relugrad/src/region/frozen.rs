@@ -1,4 +1,5 @@
-//! The frozen network of a pattern: every gate keeps its piece, whatever arrives at it ([theory](crate::theory), section 1.2).
+//! The frozen network of a pattern: every gate keeps its piece, whatever arrives at it
+//! ([theory](crate::theory), section 1.2).
 
 use ndarray::ArrayView1;
 

@@ -9,15 +9,16 @@ use crate::norm::Norm;
 use crate::scalar::Scalar;
 
 impl<T: Scalar> Network<T> {
-    /// Integrated gradients of a logit, `(x − x') ⊙ ∫₀¹ ∇f_c(x' + t (x − x')) dt`, without sampling; `x, baseline: [D]`,
-    /// result `[D]`. Its entries sum to `f_c(x) − f_c(x')`.
+    /// Integrated gradients of a logit, `(x − x') ⊙ ∫₀¹ ∇f_c(x' + t (x − x')) dt`, without
+    /// sampling; `x, baseline: [D]`, result `[D]`. Its entries sum to `f_c(x) − f_c(x')`.
     ///
-    /// Sundararajan, Taly & Yan 2017, *Axiomatic attribution for deep networks*, equation 1. The gradient is constant
-    /// between crossings, so the integral is a sum. Cost: that of a [`walk`](Self::walk) with one backward row a crossing.
+    /// Sundararajan, Taly & Yan 2017, *Axiomatic attribution for deep networks*, equation 1. The
+    /// gradient is constant between crossings, so the integral is a sum. Cost: that of a
+    /// [`walk`](Self::walk) with one backward row a crossing.
     ///
     /// # Errors
-    /// Those of [`walk`](Self::walk) and [`Walk::cross`](crate::Walk::cross); [`Error::Label`] if there is no such class;
-    /// [`Error::Shape`]; [`Error::NotFinite`] if the integral overflows.
+    /// Those of [`walk`](Self::walk) and [`Walk::cross`](crate::Walk::cross); [`Error::Label`] if
+    /// there is no such class; [`Error::Shape`]; [`Error::NotFinite`] if the integral overflows.
     pub fn integrated_gradients(
         &self,
         x: ArrayView1<T>,
@@ -56,13 +57,14 @@ impl<T: Scalar> Network<T> {
         }
     }
 
-    /// The kink curvature along `x + t z` for `t` from 0 to `length`: `Σ_i ‖(J_{i+1} − J_i)ᵀ r(t_i)‖₂ / length` over all
-    /// crossings, with the residual `r = ∂ℓ/∂f`. It is what the jumps of the input gradient amount to per unit of `t`,
-    /// beside `‖H z‖` for its smooth change. 0 for a length of 0.
+    /// The kink curvature along `x + t z` for `t` from 0 to `length`:
+    /// `Σ_i ‖(J_{i+1} − J_i)ᵀ r(t_i)‖₂ / length` over all crossings, with the residual `r = ∂ℓ/∂f`.
+    /// It is what the jumps of the input gradient amount to per unit of `t`, beside `‖H z‖` for its
+    /// smooth change. 0 for a length of 0.
     ///
     /// # Errors
-    /// Those of [`walk`](Self::walk), [`Walk::cross`](crate::Walk::cross) and of the targets, which are those of one sample;
-    /// [`Error::NotFinite`] if it overflows.
+    /// Those of [`walk`](Self::walk), [`Walk::cross`](crate::Walk::cross) and of the targets, which
+    /// are those of one sample; [`Error::NotFinite`] if it overflows.
     pub fn kink_curvature(
         &self,
         x: ArrayView1<T>,

@@ -12,21 +12,22 @@ use crate::scalar::Scalar;
 
 /// The margins of all gates at a sample, in the order of layers and units.
 ///
-/// A margin is `|z|` for the pre-activation `z` of a unit, continued affinely: it is positive in the region, 0 at the
-/// unit's kink and negative beyond (section 1.1 of [theory](crate::theory)). A clip has one for each of its bounds, the lower
-/// bounds of a layer first; a maximum one for each entry of its window that has not won, the distance to the winner. A
-/// margin whose gradient is 0 is nowhere crossed.
+/// A margin is `|z|` for the pre-activation `z` of a unit, continued affinely: it is positive in
+/// the region, 0 at the unit's kink and negative beyond (section 1.1 of [theory](crate::theory)). A
+/// clip has one for each of its bounds, the lower bounds of a layer first; a maximum one for each
+/// entry of its window that has not won, the distance to the winner. A margin whose gradient is 0
+/// is nowhere crossed.
 #[derive(Clone, Debug)]
 pub struct Margins<T> {
     /// `|z_j|` at the sample, or the other distances; `[N]`.
     pub values: Array1<T>,
-    /// Their gradients in the input; `[N, D]`.
+    /// Their gradients with respect to the input; `[N, D]`.
     pub gradients: Array2<T>,
 }
 
 impl<T: Scalar> Network<T> {
-    /// What rounding explains of a difference between values of the network, relative to their size: `8 √n ε` with the number
-    /// `n` of terms that the values on the way are sums of.
+    /// What rounding explains of a difference between values of the network, relative to their
+    /// size: `8 √n ε` with the number `n` of terms that the values on the way are sums of.
     pub fn rounding(&self) -> f64 {
         let terms: usize = self.nodes().iter().map(|node| node.terms()).sum();
         8.0 * (terms as f64).sqrt() * T::EPSILON.into_f64()
@@ -34,12 +35,14 @@ impl<T: Scalar> Network<T> {
 
     /// How many gates of each sample are within rounding of a kink; `inputs: [B, D]`.
     ///
-    /// A margin `m` counts if it changes with the input at all and `|m| ≤ 8 √n ε max |m'|`, the maximum over the gate's
-    /// layer and `n` the number of terms that the values on the way are sums of. Whether it changes is told by its
-    /// derivative in a random direction. Cost: two forward rows besides the trace.
+    /// A margin `m` counts if it changes with the input at all and `|m| ≤ 8 √n ε max |m'|`, the
+    /// maximum over the gate's layer and `n` the number of terms that the values on the way are
+    /// sums of. Whether it changes is told by its derivative in a random direction. Cost: two
+    /// forward rows besides the trace.
     ///
     /// # Errors
-    /// Those of [`trace`](Self::trace), and [`Error::NotFinite`](crate::Error::NotFinite) for a margin that overflows.
+    /// Those of [`trace`](Self::trace), and [`Error::NotFinite`](crate::Error::NotFinite) for a
+    /// margin that overflows.
     pub fn near_kinks(&self, inputs: ArrayView2<T>) -> Result<Vec<usize>> {
         let mut random = ChaCha8Rng::seed_from_u64(0);
         let mut direction = || T::from_f64(random.sample(StandardNormal));
@@ -70,14 +73,14 @@ impl<T: Scalar> Network<T> {
 
     /// All `N` margins at one sample; `x: [D]`.
     ///
-    /// `min_j values_j / ‖gradients_j‖` in the dual norm is the distance to the nearest kink (T61), and
-    /// `values_j / −⟨gradients_j, v⟩` the step along `v` to that of unit `j` (T2).
+    /// `min_j values_j / ‖gradients_j‖` in the dual norm is the distance to the nearest kink (T61),
+    /// and `values_j / −⟨gradients_j, v⟩` the step along `v` to that of unit `j` (T2).
     ///
     /// Cost: `D` forward rows, and memory for `N·D` numbers.
     ///
     /// # Errors
-    /// Those of [`trace`](Self::trace), and [`Error::NotFinite`](crate::Error::NotFinite) for a margin or a gradient that
-    /// overflows.
+    /// Those of [`trace`](Self::trace), and [`Error::NotFinite`](crate::Error::NotFinite) for a
+    /// margin or a gradient that overflows.
     pub fn margins(&self, x: ArrayView1<T>) -> Result<Margins<T>> {
         let trace = self.trace(x.insert_axis(Axis(0)))?;
         let pattern = trace.pattern();
@@ -115,7 +118,8 @@ mod tests {
 
     #[test]
     fn margins_by_hand() {
-        // z = (x1 − 1, 2 x1 + x2) at (3, −8): the first is active, the second is not; then z = 5 · 2 − 1.
+        // z = (x1 − 1, 2 x1 + x2) at (3, −8): the first is active, the second is not; then z = 5 ·
+        // 2 − 1.
         let mut builder = Builder::<f64>::new();
         let x = builder.input(2).unwrap();
         let weight = array![[1.0, 0.0], [2.0, 1.0]];

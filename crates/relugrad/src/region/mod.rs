@@ -1,5 +1,5 @@
-//! The geometry of activation regions: their affine maps, hyperplanes and distances, and what lies along a segment or in
-//! a plane (section 1 of [theory](crate::theory)).
+//! The geometry of activation regions: their affine maps, hyperplanes and distances, and what lies
+//! along a segment or in a plane (section 1 of [theory](crate::theory)).
 
 mod distance;
 mod face;
@@ -60,7 +60,8 @@ pub struct Region<'n, T> {
 pub struct Hyperplane<T> {
     /// The gate that switches there.
     pub kink: Kink,
-    /// The margin `m` of the sample: how far its gate is from switching, in units of what arrives there; not negative.
+    /// The margin `m` of the sample: how far its gate is from switching, in units of what arrives
+    /// there; not negative.
     pub margin: T,
     /// `∇m`, whose hyperplane is `m + ⟨∇m, δ⟩ = 0` for the step `δ` from the sample; `[D]`.
     pub normal: Array1<T>,
@@ -82,25 +83,28 @@ pub struct NearKink {
 pub struct Rival {
     /// The other class.
     pub class: usize,
-    /// `(f_c − f_class)/‖J_c − J_class‖` in the dual norm: the signed distance to the hyperplane between the two, negative
-    /// if the other class is ahead; infinite if the two never meet.
+    /// `(f_c − f_class)/‖J_c − J_class‖` in the dual norm: the signed distance to the hyperplane
+    /// between the two, negative if the other class is ahead; infinite if the two never meet.
     pub distance: f64,
 }
 
 impl<T: Scalar> Network<T> {
     /// The activation region of a sample; `x: [D]`.
     ///
-    /// Cost: the distances to all hyperplanes, by one backward row for each gate or `D` forward rows, whichever is less.
+    /// Cost: the distances to all hyperplanes, by one backward row for each gate or `D` forward
+    /// rows, whichever is less.
     ///
     /// # Errors
-    /// Those of [`trace`](Self::trace), and [`Error::NotFinite`] for a distance whose numbers overflow.
+    /// Those of [`trace`](Self::trace), and [`Error::NotFinite`] for a distance whose numbers
+    /// overflow.
     pub fn region(&self, x: ArrayView1<T>) -> Result<Region<'_, T>> {
         let trace = self.trace(x.insert_axis(Axis(0)))?;
         let distances = Distances::of(self, x.insert_axis(Axis(0)), trace.pattern())?.remove(0);
         Ok(Region { trace, distances })
     }
 
-    /// How far one sample is from its nearest kink (T61); `x: [D]`. Cost and errors are those of [`region`](Self::region).
+    /// How far one sample is from its nearest kink (T61); `x: [D]`. Cost and errors are those of
+    /// [`region`](Self::region).
     ///
     /// # Errors
     /// Those of [`region`](Self::region).
@@ -137,14 +141,15 @@ impl<T: Scalar> Region<'_, T> {
         Ok((jacobian, offset))
     }
 
-    /// Number of hyperplanes: one for each unit of a gate with two slopes, two for a clip, and one for each entry of a
-    /// maximum that has not won.
+    /// Number of hyperplanes: one for each unit of a gate with two slopes, two for a clip, and one
+    /// for each entry of a maximum that has not won.
     pub fn hyperplanes(&self) -> usize {
         self.distances.margins.len()
     }
 
-    /// The distances to all hyperplanes, in order; infinite for a gate that the input does not reach, and for the bound of
-    /// a clip that lies beyond the other, but for no other: one beyond the range of `f64` is its largest number. `[N]`
+    /// The distances to all hyperplanes, in order; infinite for a gate that the input does not
+    /// reach, and for the bound of a clip that lies beyond the other, but for no other: one beyond
+    /// the range of `f64` is its largest number. `[N]`
     pub fn distances(&self, norm: Norm) -> Vec<f64> {
         self.distances.in_norm(norm).collect()
     }
@@ -154,14 +159,16 @@ impl<T: Scalar> Region<'_, T> {
         self.distances.nearest()
     }
 
-    /// The same rounded down by what rounding explains, `8 √n ε` of the largest margins, so that the balls are free of kinks in
-    /// exact arithmetic as well; `n` is the number of terms that the values on the way are sums of.
+    /// The same rounded down by what rounding explains, `8 √n ε` of the largest margins, so that
+    /// the balls are free of kinks in exact arithmetic as well; `n` is the number of terms that the
+    /// values on the way are sums of.
     pub fn certain_kink_distances(&self) -> KinkDistances {
         let rounding = self.trace.network().rounding();
         self.distances.nearest_at_least(rounding)
     }
 
-    /// The `count` nearest hyperplanes that the input can reach, nearest first; fewer if there are fewer.
+    /// The `count` nearest hyperplanes that the input can reach, nearest first; fewer if there are
+    /// fewer.
     pub fn nearest(&self, count: usize, norm: Norm) -> Vec<NearKink> {
         let near = |(number, distance): (usize, f64)| NearKink {
             kink: self.face(number).kink,
@@ -177,12 +184,12 @@ impl<T: Scalar> Region<'_, T> {
         self.trace.network().face(self.pattern(), 0, place)
     }
 
-    /// Calls `visit` with the hyperplanes of the given numbers, in order, in blocks of backward rows of at most `memory`
-    /// bytes. Cost: one backward row each.
+    /// Calls `visit` with the hyperplanes of the given numbers, in order, in blocks of backward
+    /// rows of at most `memory` bytes. Cost: one backward row each.
     ///
     /// # Errors
-    /// [`Error::MemoryBound`] if `memory` is less than one row needs; [`Error::OutOfRange`] for a number that does not
-    /// exist; [`Error::NotFinite`] for a normal that overflows.
+    /// [`Error::MemoryBound`] if `memory` is less than one row needs; [`Error::OutOfRange`] for a
+    /// number that does not exist; [`Error::NotFinite`] for a normal that overflows.
     pub fn for_each_hyperplane(
         &self,
         numbers: impl IntoIterator<Item = usize>,
@@ -230,7 +237,8 @@ impl<T: Scalar> Region<'_, T> {
     /// class 1 beside 0 for class 0.
     ///
     /// # Errors
-    /// [`Error::Label`] if there is no such class, [`Error::NotFinite`] for a Jacobian or a distance whose numbers overflow.
+    /// [`Error::Label`] if there is no such class, [`Error::NotFinite`] for a Jacobian or a
+    /// distance whose numbers overflow.
     pub fn rivals(&self, class: usize, norm: Norm) -> Result<Vec<Rival>> {
         let classes = self.trace.network().outputs().max(2);
         if class >= classes {
@@ -254,8 +262,9 @@ impl<T: Scalar> Region<'_, T> {
         rivals(logits, jacobian.view(), class, norm)
     }
 
-    /// The largest radius within which, provably, every input has the class `class`: the distance to the decision boundary
-    /// in the region's affine map or to the nearest kink, whichever is less; 0 if the sample has another class.
+    /// The largest radius within which, provably, every input has the class `class`: the distance
+    /// to the decision boundary in the region's affine map or to the nearest kink, whichever is
+    /// less; 0 if the sample has another class.
     ///
     /// # Errors
     /// Those of [`rivals`](Self::rivals).
@@ -267,8 +276,9 @@ impl<T: Scalar> Region<'_, T> {
         Ok(boundary.min(self.kink_distances().get(norm)).max(0.0))
     }
 
-    /// The first crossing along a direction, with `at` in multiples of it; `None` if no gate ever switches. That is also
-    /// the largest step of a finite difference that stays in the region. `direction: [D]`
+    /// The first crossing along a direction, with `at` in multiples of it; `None` if no gate ever
+    /// switches. That is also the largest step of a finite difference that stays in the region.
+    /// `direction: [D]`
     ///
     /// # Errors
     /// [`Error::Shape`] and [`Error::NotFinite`].
@@ -281,7 +291,8 @@ impl<T: Scalar> Region<'_, T> {
     }
 }
 
-/// The other classes by their distance in an affine map, nearest first, and of equal ones the first first.
+/// The other classes by their distance in an affine map, nearest first, and of equal ones the first
+/// first.
 pub(crate) fn rivals<T: Scalar>(
     logits: ArrayView1<T>,
     jacobian: ArrayView2<T>,

@@ -1,9 +1,11 @@
-//! What rounding errors are proportional to: values, margins and Jacobian with all signs taken away.
+//! What rounding errors are proportional to: values, margins and Jacobian with all signs taken
+//! away.
 //!
-//! To first order in `ε` the rounding error of a value that is computed node by node is at most `n ε` times the sum of the
-//! absolute values of all products along all paths that lead to it, `n` being the number of roundings on the longest of them
-//! (Higham 2002, *Accuracy and Stability of Numerical Algorithms*, section 3.1; [theory](crate::theory), section 1.7). Where that sum
-//! is much larger than the value, digits have cancelled.
+//! To first order in `ε` the rounding error of a value that is computed node by node is at most
+//! `n ε` times the sum of the absolute values of all products along all paths that lead to it, `n`
+//! being the number of roundings on the longest of them (Higham 2002, *Accuracy and Stability of
+//! Numerical Algorithms*, section 3.1; [theory](crate::theory), section 1.7). Where that sum is
+//! much larger than the value, digits have cancelled.
 
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 
@@ -31,20 +33,23 @@ impl<T: Scalar> Network<T> {
     /// Cost: `D + 1` forward rows.
     ///
     /// # Errors
-    /// Those of [`trace`](Self::trace), and [`Error::NotFinite`](crate::Error::NotFinite) for a sum that overflows.
+    /// Those of [`trace`](Self::trace), and [`Error::NotFinite`](crate::Error::NotFinite) for a sum
+    /// that overflows.
     pub fn path_sums(&self, x: ArrayView1<T>) -> Result<PathSums> {
         let trace = self.trace(x.insert_axis(Axis(0)))?;
         let input: Vec<f64> = x.iter().map(|x| x.into_f64().abs()).collect();
         Absolute::of(&self.widened(), trace.pattern()).sums(&input)
     }
 
-    /// The path sums of all [`pieces`](Self::pieces) of `x + t z` for `t` from 0 to `length`, with the inputs `|x| + t |z|` at their
-    /// ends: what the rounding errors of a [`walk`](Self::walk) are proportional to.
+    /// The path sums of all [`pieces`](Self::pieces) of `x + t z` for `t` from 0 to `length`, with
+    /// the inputs `|x| + t |z|` at their ends: what the rounding errors of a [`walk`](Self::walk)
+    /// are proportional to.
     ///
     /// Cost: a walk, and `D + 1` forward rows a piece.
     ///
     /// # Errors
-    /// Those of [`pieces`](Self::pieces), and [`Error::NotFinite`](crate::Error::NotFinite) for a sum that overflows.
+    /// Those of [`pieces`](Self::pieces), and [`Error::NotFinite`](crate::Error::NotFinite) for a
+    /// sum that overflows.
     pub fn path_sums_along(
         &self,
         x: ArrayView1<T>,

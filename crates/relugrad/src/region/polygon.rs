@@ -37,7 +37,8 @@ impl Polygon {
         }
     }
 
-    /// Its area, which is finite for a polygon of a [`slice`](crate::Network::slice): a window whose area overflows is refused.
+    /// Its area, which is finite for a polygon of a [`slice`](crate::Network::slice): a window
+    /// whose area overflows is refused.
     pub fn area(&self) -> f64 {
         let [x0, y0] = self.corners[0];
         let pairs = self.corners[1..].windows(2);
@@ -48,7 +49,8 @@ impl Polygon {
         0.5 * doubled.sum::<f64>()
     }
 
-    /// The mean of its corners, a point inside; finite, as the corners are: no part of the sum is larger than the largest of them.
+    /// The mean of its corners, a point inside; finite, as the corners are: no part of the sum is
+    /// larger than the largest of them.
     pub fn middle(&self) -> [f64; 2] {
         let count = self.corners.len() as f64;
         let mean = |axis: usize| self.corners.iter().map(|c| c[axis] / count).sum::<f64>();
@@ -68,8 +70,8 @@ impl Polygon {
         self.corners[(i + 1) % self.corners.len()]
     }
 
-    /// The parts where an affine function is at most 0 and where it is positive; a part without inside is `None`, and if
-    /// the function is 0 everywhere all is the first.
+    /// The parts where an affine function is at most 0 and where it is positive; a part without
+    /// inside is `None`, and if the function is 0 everywhere all is the first.
     pub(super) fn cut(self, function: Affine, edge: Edge) -> (Option<Polygon>, Option<Polygon>) {
         let [c, a, b] = function;
         let value = |&[x, y]: &[f64; 2]| {
@@ -94,7 +96,8 @@ impl Polygon {
             for (part, side) in parts.iter_mut().zip([-1.0, 1.0]) {
                 if here * side >= 0.0 {
                     part.corners.push(self.corners[i]);
-                    // From the line on, the part goes along it unless the next corner is on its side too.
+                    // From the line on, the part goes along it unless the next corner is on its
+                    // side too.
                     let along = here == 0.0 && there * side < 0.0;
                     part.edges.push(if along { edge } else { self.edges[i] });
                 }

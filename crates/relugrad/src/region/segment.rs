@@ -1,5 +1,5 @@
-//! The exact pieces of a network along a segment of inputs, and a finite difference of input gradients split by them
-//! (T54 of [theory](crate::theory)).
+//! The exact pieces of a network along a segment of inputs, and a finite difference of input
+//! gradients split by them (T54 of [theory](crate::theory)).
 
 use ndarray::{Array1, Array2, ArrayView1};
 
@@ -23,19 +23,23 @@ pub struct Piece<T> {
     pub logits_end: Array1<T>,
 }
 
-/// The change of the input gradient over a segment, split exactly: `∇ℓ(x + h z) − ∇ℓ(x) = smooth + kinks`.
+/// The change of the input gradient over a segment, split exactly:
+/// `∇ℓ(x + h z) − ∇ℓ(x) = smooth + kinks`.
 #[derive(Clone, Debug)]
 pub struct GradientChange<T> {
-    /// `Σ_i J_iᵀ (r(t_{i+1}) − r(t_i))`: what the curvature of the loss inside the pieces adds up to; `[D]`.
+    /// `Σ_i J_iᵀ (r(t_{i+1}) − r(t_i))`: what the curvature of the loss inside the pieces adds up
+    /// to; `[D]`.
     pub smooth: Array1<T>,
     /// `Σ_i (J_{i+1} − J_i)ᵀ r(t_{i+1})`: the jumps at the crossings; `[D]`.
     pub kinks: Array1<T>,
 }
 
 impl<T: Scalar> Network<T> {
-    /// All pieces of the network along `x + t z` for `t` from 0 to `length`, in order; `x: [D]`, `z: [D]`.
+    /// All pieces of the network along `x + t z` for `t` from 0 to `length`, in order; `x: [D]`,
+    /// `z: [D]`.
     ///
-    /// Cost: that of a [`walk`](Self::walk) with its Jacobian, and memory for `K·D` numbers a piece.
+    /// Cost: that of a [`walk`](Self::walk) with its Jacobian, and memory for `K·D` numbers a
+    /// piece.
     ///
     /// # Errors
     /// Those of [`walk`](Self::walk) and [`Walk::cross`](crate::Walk::cross).
@@ -58,10 +62,12 @@ impl<T: Scalar> Network<T> {
     }
 }
 
-/// The change of the input gradient over `pieces`, which must not be empty; `targets` of one sample.
+/// The change of the input gradient over `pieces`, which must not be empty; `targets` of one
+/// sample.
 ///
 /// # Errors
-/// Those of the targets; [`Error::EmptyBatch`] without pieces; [`Error::NotFinite`] if it overflows.
+/// Those of the targets; [`Error::EmptyBatch`] without pieces; [`Error::NotFinite`] if it
+/// overflows.
 pub fn gradient_change<T: Scalar>(
     pieces: &[Piece<T>],
     loss: &Loss,
@@ -182,7 +188,8 @@ mod tests {
 
     #[test]
     fn maxima_pass_from_winner_to_winner() {
-        // max(−t, 0, t − 1, 2 t − 4, t − 1) along t from −1: kinks at 0, 1 and 3, the second of which two entries share.
+        // max(−t, 0, t − 1, 2 t − 4, t − 1) along t from −1: kinks at 0, 1 and 3, the second of
+        // which two entries share.
         let mut builder = Builder::<f64>::new();
         let x = builder.input(1).unwrap();
         let weight = array![[-1.0], [0.0], [1.0], [2.0], [1.0]];

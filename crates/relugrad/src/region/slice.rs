@@ -1,8 +1,9 @@
 //! The arrangement of regions in a two-dimensional slice of the input space, found by cutting.
 //!
-//! In the plane `o + a u + b v` every value is an affine function of `(a, b)` on each polygon. Layer by layer, every
-//! polygon is cut along the lines where its units switch, and its parts are carried on with the functions that they then
-//! have. The parts of a polygon share their corners, so they tile the window.
+//! In the plane `o + a u + b v` every value is an affine function of `(a, b)` on each polygon.
+//! Layer by layer, every polygon is cut along the lines where its units switch, and its parts are
+//! carried on with the functions that they then have. The parts of a polygon share their corners,
+//! so they tile the window.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -30,9 +31,9 @@ pub struct Plane<T> {
 }
 
 impl<T: Scalar> Plane<T> {
-    /// The plane through three points, the first at `(0, 0)` and the second on the first axis. The axes are orthonormal, so
-    /// lengths and angles in the plane are those of the input space. `None` if the points are on one line, or so far apart that
-    /// their distances overflow.
+    /// The plane through three points, the first at `(0, 0)` and the second on the first axis. The
+    /// axes are orthonormal, so lengths and angles in the plane are those of the input space.
+    /// `None` if the points are on one line, or so far apart that their distances overflow.
     pub fn through(points: [ArrayView1<T>; 3]) -> Option<Plane<T>> {
         let norm = |v: &Array1<T>| Squares::of(v.iter().map(|v| v.into_f64())).root();
         let along = &points[1] - &points[0];
@@ -129,15 +130,17 @@ fn difference(a: Affine, b: Affine) -> Affine {
 
 impl<T: Scalar> Network<T> {
     /// All activation regions in a window of a plane, each as a polygon, found exactly; `window` is
-    /// `[[a_min, a_max], [b_min, b_max]]`. Regions that touch the plane in a segment or a point have no polygon.
+    /// `[[a_min, a_max], [b_min, b_max]]`. Regions that touch the plane in a segment or a point
+    /// have no polygon.
     ///
-    /// The polygons tile the window. A corner within rounding of a line counts as on it. Cost: three forward rows for each
-    /// polygon and layer, and a comparison of each unit with each polygon before its layer.
+    /// The polygons tile the window. A corner within rounding of a line counts as on it. Cost:
+    /// three forward rows for each polygon and layer, and a comparison of each unit with each
+    /// polygon before its layer.
     ///
     /// # Errors
-    /// [`Error::Shape`], [`Error::NotFinite`] for a plane, or values in the window, that are not finite,
-    /// [`Error::OutOfRange`] for a window without area or one whose area overflows, and [`Error::TooManyRegions`] beyond `limit`
-    /// polygons.
+    /// [`Error::Shape`], [`Error::NotFinite`] for a plane, or values in the window, that are not
+    /// finite, [`Error::OutOfRange`] for a window without area or one whose area overflows, and
+    /// [`Error::TooManyRegions`] beyond `limit` polygons.
     pub fn slice(
         &self,
         plane: &Plane<T>,
@@ -151,8 +154,8 @@ impl<T: Scalar> Network<T> {
         }
     }
 
-    /// As much of [`slice`](Self::slice) as is finished when `go_on` says no, or when `limit` polygons are; which ones these are
-    /// is then left to the threads.
+    /// As much of [`slice`](Self::slice) as is finished when `go_on` says no, or when `limit`
+    /// polygons are; which ones these are is then left to the threads.
     ///
     /// # Errors
     /// As for [`slice`](Self::slice), but for [`Error::TooManyRegions`].
@@ -205,8 +208,8 @@ impl<T: Scalar> Network<T> {
     }
 }
 
-/// Refuses a window without area, or whose area is no number: that of a polygon in it is the sum of products that are together
-/// no more than four times as much.
+/// Refuses a window without area, or whose area is no number: that of a polygon in it is the sum of
+/// products that are together no more than four times as much.
 fn check_window(window: [[f64; 2]; 2]) -> Result<()> {
     let refused = |option: &str, value, expected| Error::OutOfRange {
         option: option.into(),
@@ -238,7 +241,7 @@ struct Group<T> {
     parts: Vec<Part>,
     /// Values at `(0, 0)`, by slot; `[parts, width]`.
     origin: Vec<Vec<T>>,
-    /// Their derivatives in `a` and `b`; `[parts, 2, width]`.
+    /// Their derivatives with respect to `a` and `b`; `[parts, 2, width]`.
     along: Vec<Vec<T>>,
 }
 
@@ -321,7 +324,8 @@ impl<T: Scalar> Arrangement<'_, T> {
         Ok(cells.collect())
     }
 
-    /// Refuses values of a slot that overflow in the window, or whose differences from each other or from a bound do.
+    /// Refuses values of a slot that overflow in the window, or whose differences from each other
+    /// or from a bound do.
     fn check(
         &self,
         what: &str,
@@ -459,8 +463,8 @@ impl<T: Scalar> Arrangement<'_, T> {
     }
 }
 
-/// A polygon cut by all gates of a layer; `value` gives what arrives at a unit. After each unit `go_on` may take parts away, or
-/// say no: then there is no result.
+/// A polygon cut by all gates of a layer; `value` gives what arrives at a unit. After each unit
+/// `go_on` may take parts away, or say no: then there is no result.
 fn cut_layer(
     gate: &GateMap,
     value: impl Fn(usize) -> Affine,

@@ -527,7 +527,8 @@ fn duplicate_units_cut_once() {
 
 #[test]
 fn bounds_of_a_clip_that_rounding_makes_one_are_crossed_in_order() {
-    // At 1e9 both bounds are 0 to f32, so that both are crossed at t = 1, from above and from below.
+    // At 1e9 both bounds are 0 to f32, so that both are crossed at t = 1, from above and from
+    // below.
     let mut builder = Builder::<f32>::new();
     let x = builder.input(1).unwrap();
     let (min, max) = (-1.0, 2.0);

@@ -1,10 +1,11 @@
 //! A walk along a segment from region to region.
 //!
-//! Along `x + t z` every margin is affine in `t` until some gate switches, so the next crossing is the least root of
-//! affine functions. A crossing flips one gate. What that changes behind the gate is one row, `u = ∂f/∂a` of its output
-//! `a`, times an affine function of `t`; and the Jacobian changes by the rank-one matrix `c u ⊗ ∇m`, with the gradient of
-//! the margin `m` that has fallen through 0 and the change `c` of the gate's slope. So a crossing costs less than one
-//! forward row, and with the Jacobian one backward row more.
+//! Along `x + t z` every margin is affine in `t` until some gate switches, so the next crossing is
+//! the least root of affine functions. A crossing flips one gate. What that changes behind the gate
+//! is one row, `u = ∂f/∂a` of its output `a`, times an affine function of `t`; and the Jacobian
+//! changes by the rank-one matrix `c u ⊗ ∇m`, with the gradient of the margin `m` that has fallen
+//! through 0 and the change `c` of the gate's slope. So a crossing costs less than one forward row,
+//! and with the Jacobian one backward row more.
 
 use ndarray::{Array1, Array2, ArrayView1, Axis, linalg::general_mat_mul};
 
@@ -40,13 +41,16 @@ pub struct Jump<T> {
 
 /// A walk along `x + t z` for `t` from 0 to a length, made by [`Network::walk`].
 ///
-/// It stands in one region at a time, and [`cross`](Self::cross) takes it to the next. Regions of length 0 lie between
-/// gates that switch at one point; they switch one by one, by layer and unit. A gate that is exactly at its kink at
-/// `t = 0` switches there if it moves to the other side. A direction inside a hyperplane never crosses it.
+/// It stands in one region at a time, and [`cross`](Self::cross) takes it to the next. Regions of
+/// length 0 lie between gates that switch at one point; they switch one by one, by layer and unit.
+/// A gate that is exactly at its kink at `t = 0` switches there if it moves to the other side. A
+/// direction inside a hyperplane never crosses it.
 ///
-/// After every 64 crossings all values are evaluated afresh, which bounds the drift of the incremental updates.
+/// After every 64 crossings all values are evaluated afresh, which bounds the drift of the
+/// incremental updates.
 ///
-/// What a walk gives without a `Result` is finite until one of its functions fails; then the walk is of no more use.
+/// What a walk gives without a `Result` is finite until one of its functions fails; then the walk
+/// is of no more use.
 ///
 /// ```
 /// use ndarray::array;
@@ -69,12 +73,14 @@ pub struct Walk<'n, T> {
     z: Array1<T>,
     length: f64,
     pattern: ActivationPattern,
-    /// What arrives at each layer of gates: the affine map of the region continued to `t = 0`, and its derivative in `t`.
+    /// What arrives at each layer of gates: the affine map of the region continued to `t = 0`, and
+    /// its derivative with respect to `t`.
     origin: Pass<T>,
     slope: Pass<T>,
     start: f64,
-    /// The kinks crossed where the present region begins. None of them is crossed there again: rounding can give the margin
-    /// of a gate a falling rate on both of its sides, and then it would switch back and forth for ever.
+    /// The kinks crossed where the present region begins. None of them is crossed there again:
+    /// rounding can give the margin of a gate a falling rate on both of its sides, and then it
+    /// would switch back and forth for ever.
     here: Vec<Kink>,
     /// The first crossing of each layer of gates, and which of its faces it is.
     candidates: Vec<Option<(f64, usize)>>,
@@ -98,8 +104,9 @@ impl<T: Scalar> Network<T> {
     /// Cost: three forward rows, and for each crossing what [`Walk::cross`] says.
     ///
     /// # Errors
-    /// Those of [`trace`](Self::trace), [`Error::Shape`], [`Error::NotFinite`] for a direction, or its image at a gate or a logit,
-    /// that is not finite, and [`Error::OutOfRange`] for a `length` that is negative or not finite.
+    /// Those of [`trace`](Self::trace), [`Error::Shape`], [`Error::NotFinite`] for a direction, or
+    /// its image at a gate or a logit, that is not finite, and [`Error::OutOfRange`] for a `length`
+    /// that is negative or not finite.
     pub fn walk(&self, x: ArrayView1<T>, z: ArrayView1<T>, length: f64) -> Result<Walk<'_, T>> {
         check_non_negative("length of the segment", length)?;
         check_shape("direction", &[self.inputs()], z.shape())?;
@@ -173,8 +180,8 @@ impl<T: Scalar> Walk<'_, T> {
         ArrayView1::from(&self.slope.logits)
     }
 
-    /// The Jacobian of the present region; `[K, D]`. From the first call on, every crossing updates it, for one backward
-    /// row and `K·D` operations.
+    /// The Jacobian of the present region; `[K, D]`. From the first call on, every crossing updates
+    /// it, for one backward row and `K·D` operations.
     ///
     /// # Errors
     /// [`Error::NotFinite`] if it overflows.
@@ -191,7 +198,8 @@ impl<T: Scalar> Walk<'_, T> {
     /// Cost: at most one forward row from the gate on, and one scan of all margins.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] if the affine map of the next region overflows at a gate or a logit, or its Jacobian if there is one.
+    /// [`Error::NotFinite`] if the affine map of the next region overflows at a gate or a logit, or
+    /// its Jacobian if there is one.
     pub fn cross(&mut self) -> Result<Option<Crossing>> {
         let Some((at, place)) = self.next else {
             return Ok(None);
@@ -235,7 +243,8 @@ impl<T: Scalar> Walk<'_, T> {
         }))
     }
 
-    /// What the last crossing added to the Jacobian; `None` before the first. Cost: one backward row from the gate on.
+    /// What the last crossing added to the Jacobian; `None` before the first. Cost: one backward
+    /// row from the gate on.
     ///
     /// # Errors
     /// [`Error::NotFinite`] if it overflows.
@@ -267,7 +276,8 @@ impl<T: Scalar> Walk<'_, T> {
         self.last.as_ref().map(|(face, _)| face)
     }
 
-    /// Refuses values that are not finite: of the logits, and of what arrives at the layers of gates from `changed` on.
+    /// Refuses values that are not finite: of the logits, and of what arrives at the layers of
+    /// gates from `changed` on.
     fn check(&self, changed: usize) -> Result<()> {
         for pass in [&self.origin, &self.slope] {
             for arriving in &pass.arriving[changed..] {
@@ -300,8 +310,8 @@ impl<T: Scalar> Walk<'_, T> {
         Ok(Array2::from_shape_vec((k, d), entries).expect("K rows of D"))
     }
 
-    /// Adds what the crossing of `face` changes to all that the gate leads to; the result is the change of its slope
-    /// times the derivative of the logits in its output.
+    /// Adds what the crossing of `face` changes to all that the gate leads to; the result is the
+    /// change of its slope times the derivative of the logits in its output.
     fn propagate(&mut self, face: &Face) -> Array1<T> {
         let mut rows = std::mem::take(&mut self.rows);
         let layer = face.kink.layer;
@@ -330,8 +340,8 @@ impl<T: Scalar> Walk<'_, T> {
         output
     }
 
-    /// Finds the first gate that switches at or after the present place. Only the layers from `changed` on are looked at
-    /// again: what arrives at the others is what it was.
+    /// Finds the first gate that switches at or after the present place. Only the layers from
+    /// `changed` on are looked at again: what arrives at the others is what it was.
     fn look_ahead(&mut self, changed: usize) {
         let (mut margins, mut rates) = (Vec::new(), Vec::new());
         self.candidates.resize(self.pattern.layers(), None);
@@ -359,8 +369,8 @@ impl<T: Scalar> Walk<'_, T> {
     }
 }
 
-/// Leaves out the bound of a clip that a unit can only reach after the other one: where rounding makes both one place, it
-/// would else be crossed first.
+/// Leaves out the bound of a clip that a unit can only reach after the other one: where rounding
+/// makes both one place, it would else be crossed first.
 fn keep_adjacent<T: Scalar>(gate: &GateMap, view: &LayerView, rates: &mut [T]) {
     if let GateKind::Slope(slope) = &gate.kind
         && slope.bounds().is_some()
@@ -376,8 +386,8 @@ fn keep_adjacent<T: Scalar>(gate: &GateMap, view: &LayerView, rates: &mut [T]) {
     }
 }
 
-/// The first face of a layer whose margin falls through 0 between two places, and where; at the first place not one that was
-/// `crossed` there.
+/// The first face of a layer whose margin falls through 0 between two places, and where; at the
+/// first place not one that was `crossed` there.
 fn first_root<T: Scalar>(
     margins: &[T],
     rates: &[T],

@@ -36,11 +36,13 @@ impl<T: Scalar> Source<T> {
     }
 }
 
-/// A slot and the rows of each sample in it, `[R, width]`, where they are the same for all samples and not written there.
+/// A slot and the rows of each sample in it, `[R, width]`, where they are the same for all samples
+/// and not written there.
 type Shared<T> = Option<(usize, Buffer<T>)>;
 
 impl<T: Scalar> RowBatch<T> {
-    /// Carries cotangents from the logits backward, as far as the nodes whose rows are `wanted`. Others may hold anything.
+    /// Carries cotangents from the logits backward, as far as the nodes whose rows are `wanted`.
+    /// Others may hold anything.
     pub(crate) fn backward(
         &mut self,
         linearized: &LinearizedBatch<T>,
@@ -90,9 +92,11 @@ impl<T: Scalar> RowBatch<T> {
         });
     }
 
-    /// Writes shared seeds at the output, for every sample, as `write` does. If that is a dense layer, their product with its
-    /// weight, which `times` writes, is the same for every sample, so it is formed once, and written for every sample only where it is wanted or gates have to close it at once. Returns
-    /// through which nodes cotangents are still to be carried, and what is not written.
+    /// Writes shared seeds at the output, for every sample, as `write` does. If that is a dense
+    /// layer, their product with its weight, which `times` writes, is the same for every sample, so
+    /// it is formed once, and written for every sample only where it is wanted or gates have to
+    /// close it at once. Returns through which nodes cotangents are still to be carried, and what
+    /// is not written.
     fn shared_seeds(
         &mut self,
         linearized: &LinearizedBatch<T>,
@@ -120,7 +124,8 @@ impl<T: Scalar> RowBatch<T> {
         (rest, None)
     }
 
-    /// The slot in front of a dense output where cotangents of shared seeds need not be written for every sample.
+    /// The slot in front of a dense output where cotangents of shared seeds need not be written for
+    /// every sample.
     fn unwritten(&self, linearized: &LinearizedBatch<T>) -> Option<usize> {
         let (network, output) = (linearized.network, linearized.network.output());
         whole_dense(output)?;
@@ -133,7 +138,8 @@ impl<T: Scalar> RowBatch<T> {
         (is_closed_later && self.is_carried_to(input)).then_some(input.slot)
     }
 
-    /// Makes room at every node, at the input only if that is wanted, and not in a slot that stays `unwritten`.
+    /// Makes room at every node, at the input only if that is wanted, and not in a slot that stays
+    /// `unwritten`.
     fn make_room_backward(&mut self, network: &Network<T>, unwritten: Option<usize>) {
         let input = network.nodes[0].slot;
         // Of a network without layers the input is also where seeds are put.
@@ -148,8 +154,8 @@ impl<T: Scalar> RowBatch<T> {
         self.wanted.start == 0 || node.depends_on_parameters
     }
 
-    /// The gates behind a dense layer whose rows are not wanted, if its product with them lists the columns that are open, so that
-    /// the others need not be closed.
+    /// The gates behind a dense layer whose rows are not wanted, if its product with them lists the
+    /// columns that are open, so that the others need not be closed.
     fn closing_later<'a>(
         &self,
         linearized: &LinearizedBatch<'a, T>,
@@ -165,7 +171,8 @@ impl<T: Scalar> RowBatch<T> {
         pays_to_mask(self.rows, gates.active_share()).then_some(gates)
     }
 
-    /// Carries cotangents backward that start at several nodes, down to the input only if `to_input`.
+    /// Carries cotangents backward that start at several nodes, down to the input only if
+    /// `to_input`.
     pub(crate) fn backward_from(
         &mut self,
         linearized: &LinearizedBatch<T>,
@@ -188,7 +195,8 @@ impl<T: Scalar> RowBatch<T> {
         }
     }
 
-    /// Carries the derivatives of every value of one node back to the input: `[samples, width, D]` arrive there.
+    /// Carries the derivatives of every value of one node back to the input: `[samples, width, D]`
+    /// arrive there.
     ///
     /// Those of a dense layer begin with its weight, which is the same for every sample.
     pub(crate) fn backward_units(&mut self, linearized: &LinearizedBatch<T>, node: usize) {

@@ -1,10 +1,10 @@
-//! The three sweeps through the linearized linear network, which are the whole differentiation engine.
+//! The three sweeps through the linearized network, which are the whole differentiation engine.
 //!
-//! With its pattern fixed a network is linear in its inputs up to an offset. A sweep carries `R` rows per
-//! sample through that linear network: *cotangents* from the logits back to the input, *tangents* from the
-//! input forward to the logits. One of each gives the gradient of the weights ([theory](crate::theory), section 3):
-//! if `c` are the cotangents of `V J` and `t` the tangents of `A`, then the derivative of `⟨A, V J⟩` with
-//! respect to `W_l` is `Σ c_l t_{l−1}ᵀ`.
+//! With its pattern fixed a network is linear in its inputs up to an offset. A sweep carries `R`
+//! rows per sample through that linear network: *cotangents* from the logits back to the input,
+//! *tangents* from the input forward to the logits. One of each gives the gradient of the weights
+//! ([theory](crate::theory), section 3): if `c` are the cotangents of `V J` and `t` the tangents of
+//! `A`, then the derivative of `⟨A, V J⟩` with respect to `W_l` is `Σ c_l t_{l−1}ᵀ`.
 
 mod backward;
 mod rows;
@@ -28,7 +28,8 @@ pub enum Seeds<'a, T> {
     Shared(ArrayView2<'a, T>),
     /// Each sample's own rows; `[B, R, K]`.
     PerSample(ArrayView3<'a, T>),
-    /// Rows of the identity, the same for every sample, so that rows of the Jacobian itself arrive at the input.
+    /// Rows of the identity, the same for every sample, so that rows of the Jacobian itself arrive
+    /// at the input.
     Unit {
         /// The logit of the first of them.
         first: usize,
@@ -133,14 +134,16 @@ impl<T: Scalar> Trace<'_, T> {
     /// Cost: one matrix product a layer with `B·R` rows. Memory: `R` times that of the trace.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if they overflow at the input.
+    /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if
+    /// they overflow at the input.
     pub fn cotangents(&self, seeds: Seeds<T>) -> Result<Cotangents<T>> {
         let mut cotangents = Cotangents::default();
         self.cotangents_into(seeds, &mut cotangents)?;
         Ok(cotangents)
     }
 
-    /// [`cotangents`](Self::cotangents) into buffers that are reused; after an error they hold no rows.
+    /// [`cotangents`](Self::cotangents) into buffers that are reused; after an error they hold no
+    /// rows.
     ///
     /// # Errors
     /// As for [`cotangents`](Self::cotangents).
@@ -156,7 +159,8 @@ impl<T: Scalar> Trace<'_, T> {
     /// Cost and memory as for [`cotangents`](Self::cotangents).
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if they overflow at the logits.
+    /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if
+    /// they overflow at the logits.
     pub fn tangents(&self, rows: ArrayView3<T>) -> Result<Tangents<T>> {
         let mut tangents = Tangents::default();
         self.tangents_into(rows, &mut tangents)?;
@@ -178,14 +182,15 @@ impl<T: Scalar> Trace<'_, T> {
         checked("A Jᵀ", into.output, &mut into.rows)
     }
 
-    /// Weight gradient of the pair: `Σ_samples ∂⟨A, V J⟩/∂θ`, with cotangents of seeds `V` and tangents of
-    /// rows `A` held constant. Its entries for biases are 0.
+    /// Weight gradient of the pair: `Σ_samples ∂⟨A, V J⟩/∂θ`, with cotangents of seeds `V` and
+    /// tangents of rows `A` held constant. Its entries for biases are 0.
     ///
     /// For a function `φ(J)` take `V = I` and `A = ∂φ/∂J`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) if the pair does not come from this trace's network and batch with
-    /// equal numbers of rows, and [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
+    /// [`Error::Shape`](crate::Error::Shape) if the pair does not come from this trace's network
+    /// and batch with equal numbers of rows, and [`Error::NotFinite`](crate::Error::NotFinite) if
+    /// it overflows.
     pub fn weight_gradient(
         &self,
         cotangents: &Cotangents<T>,
@@ -207,7 +212,8 @@ impl<T: Scalar> Trace<'_, T> {
     /// `J v` for each sample; `tangent: [B, D]`, result `[B, K]`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
+    /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if
+    /// it overflows.
     pub fn jvp(&self, tangent: ArrayView2<T>) -> Result<Array2<T>> {
         check_shape(
             "tangent",
@@ -222,7 +228,8 @@ impl<T: Scalar> Trace<'_, T> {
     /// `Jᵀ u` for each sample; `cotangent: [B, K]`, result `[B, D]`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
+    /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if
+    /// it overflows.
     pub fn vjp(&self, cotangent: ArrayView2<T>) -> Result<Array2<T>> {
         let expected = [self.samples(), self.network.outputs()];
         check_shape("cotangent", &expected, cotangent.shape())?;
@@ -250,7 +257,8 @@ impl<T: Scalar> Trace<'_, T> {
     /// `Σ_samples ∂⟨u, f(x)⟩/∂θ`, the ordinary backward pass; `cotangent: [B, K]`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if it overflows.
+    /// [`Error::Shape`](crate::Error::Shape), and [`Error::NotFinite`](crate::Error::NotFinite) if
+    /// it overflows.
     pub fn parameter_vjp(&self, cotangent: ArrayView2<T>) -> Result<Parameters<T>> {
         let expected = [self.samples(), self.network.outputs()];
         check_shape("cotangent", &expected, cotangent.shape())?;

@@ -58,8 +58,8 @@ impl<'a, T: Scalar> LinearizedBatch<'a, T> {
         self.pattern.view(layer, &self.samples)
     }
 
-    /// Gates that work in a slot and through which no derivative of an inactive unit passes, if there are any. Values are another
-    /// matter: a clipped unit has that of its bound.
+    /// Gates that work in a slot and through which no derivative of an inactive unit passes, if
+    /// there are any. Values are another matter: a clipped unit has that of its bound.
     pub(crate) fn closing(&self, slot: usize) -> Option<LayerView<'a>> {
         let nodes = self.network.nodes.iter().filter(|node| node.slot == slot);
         let mut gates = nodes.filter_map(|node| node.map.gate());
@@ -148,8 +148,8 @@ impl<T: Scalar> RowBatch<T> {
         self.carry(linearized, linearized.nodes().end);
     }
 
-    /// Like [`forward`](Self::forward) from the rows that `from` has at the input, which it gives away, through the nodes
-    /// before `end`.
+    /// Like [`forward`](Self::forward) from the rows that `from` has at the input, which it gives
+    /// away, through the nodes before `end`.
     pub(crate) fn forward_from(
         &mut self,
         linearized: &LinearizedBatch<T>,
@@ -165,8 +165,9 @@ impl<T: Scalar> RowBatch<T> {
         self.carry(linearized, end);
     }
 
-    /// Carries tangents forward from those of the first of some nodes, a dense layer that reads the input and through which
-    /// all paths go, through the others; `tangents` writes them, `[samples, R, width]`.
+    /// Carries tangents forward from those of the first of some nodes, a dense layer that reads the
+    /// input and through which all paths go, through the others; `tangents` writes them,
+    /// `[samples, R, width]`.
     pub(crate) fn forward_behind(
         &mut self,
         linearized: &LinearizedBatch<T>,
@@ -182,7 +183,8 @@ impl<T: Scalar> RowBatch<T> {
         }
     }
 
-    /// Like [`forward`](Self::forward); `visit` is shown what arrives at each layer of gates, `[samples, R, width]`.
+    /// Like [`forward`](Self::forward); `visit` is shown what arrives at each layer of gates,
+    /// `[samples, R, width]`.
     pub(crate) fn forward_seen(
         &mut self,
         linearized: &LinearizedBatch<T>,
@@ -202,8 +204,8 @@ impl<T: Scalar> RowBatch<T> {
         }
     }
 
-    /// Carries `value` at one unit of the node `from`, of one sample, forward through all nodes that read it; `visit`
-    /// is shown what arrives at each layer of gates that it reaches.
+    /// Carries `value` at one unit of the node `from`, of one sample, forward through all nodes
+    /// that read it; `visit` is shown what arrives at each layer of gates that it reaches.
     pub(crate) fn forward_unit(
         &mut self,
         linearized: &LinearizedBatch<T>,
@@ -269,8 +271,8 @@ impl<T: Scalar> RowBatch<T> {
         self.slots[node.slot] = out;
     }
 
-    /// Replaces the rows `c` of each sample by `M c`, with one `R×R` matrix per sample, at those of some nodes that
-    /// have parameters. `matrices: [samples, R, R]`.
+    /// Replaces the rows `c` of each sample by `M c`, with one `R×R` matrix per sample, at those of
+    /// some nodes that have parameters. `matrices: [samples, R, R]`.
     pub(crate) fn mix(&mut self, nodes: &[Node], matrices: &[T]) {
         for node in nodes.iter().filter(|node| node.map.has_parameters()) {
             self.mix_slot((node.slot, node.width), matrices);
@@ -304,9 +306,9 @@ pub(crate) fn multiple_of_identity<T: Scalar>(matrix: &[T], rows: usize) -> Opti
     matrix_rows.all(is_multiple).then_some(m)
 }
 
-/// Adds a share of `∂⟨A, V J⟩/∂θ` to the gradient, with cotangents of seeds `V` and tangents of `A` (or, with offsets,
-/// activations instead of tangents and the derivative of `⟨V, f⟩`, which biases have a part in), of the parameters of some
-/// nodes.
+/// Adds a share of `∂⟨A, V J⟩/∂θ` to the gradient, with cotangents of seeds `V` and tangents of `A`
+/// (or, with offsets, activations instead of tangents and the derivative of `⟨V, f⟩`, which biases
+/// have a part in), of the parameters of some nodes.
 pub(crate) fn weight_gradient<T: Scalar>(
     linearized: &LinearizedBatch<T>,
     cotangents: &RowBatch<T>,

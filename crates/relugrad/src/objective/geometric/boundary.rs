@@ -1,9 +1,11 @@
-//! Penalties on the distances to the hyperplanes of a sample's region: the maximum margin regularizer.
+//! Penalties on the distances to the hyperplanes of a sample's region: the maximum margin
+//! regularizer.
 //!
-//! A distance is `d = m/‖v‖` with a margin `m` and its gradient `v`, both functions of the parameters; `m` is a value in
-//! the network (or a difference of two) and `v` its cotangent at the input. So `∂d/∂m = 1/‖v‖` goes back through the network
-//! as any derivative in a value does, and `∂d/∂v = −(m/‖v‖²) ∂‖v‖/∂v` is the tangent that goes with the cotangents `v` into
-//! the weight gradient, as for the Jacobian.
+//! A distance is `d = m/‖v‖` with a margin `m` and its gradient `v`, both functions of the
+//! parameters; `m` is a value in the network (or a difference of two) and `v` its cotangent at the
+//! input. So `∂d/∂m = 1/‖v‖` goes back through the network as any derivative with respect to a
+//! value does, and `∂d/∂v = −(m/‖v‖²) ∂‖v‖/∂v` is the tangent that goes with the cotangents `v`
+//! into the weight gradient, as for the Jacobian.
 
 use ndarray::{ArrayView1, ArrayView2};
 
@@ -190,7 +192,8 @@ impl<T: Scalar> GeometricStage<T> {
     }
 }
 
-/// Adds `slope` times the derivative of the distance to a rival of `class`, in the logits and in the Jacobian `[K, D]`.
+/// Adds `slope` times the derivative of the distance to a rival of `class`, in the logits and in
+/// the Jacobian `[K, D]`.
 fn pull_rival_back<T: Scalar>(
     norm: Norm,
     (class, rival): (usize, &Rival),
@@ -217,8 +220,8 @@ fn pull_rival_back<T: Scalar>(
     add(&mut a[row(rival.class)], -T::ONE);
 }
 
-/// Adds `scale` times the derivative of the dual norm at `v`, which is `size` there. Where it is not differentiable, the
-/// first largest entry counts, and zero entries have none.
+/// Adds `scale` times the derivative of the dual norm at `v`, which is `size` there. Where it is
+/// not differentiable, the first largest entry counts, and zero entries have none.
 fn add_dual_derivative<T: Scalar>(norm: Norm, v: &[T], size: f64, scale: f64, bar: &mut [T]) {
     let factor = T::from_f64(scale);
     match norm {

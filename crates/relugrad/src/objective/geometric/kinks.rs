@@ -1,10 +1,12 @@
-//! The kink part of CURE, `φ = ‖k‖²` with `k = Σ_i (J_{i+1} − J_i)ᵀ r_i` over the crossings `t_i` between `x` and `x + h z`.
+//! The kink part of CURE, `φ = ‖k‖²` with `k = Σ_i (J_{i+1} − J_i)ᵀ r_i` over the crossings `t_i`
+//! between `x` and `x + h z`.
 //!
-//! With `A = ∂φ/∂k = 2k` the derivative of `⟨A, k⟩` has three parts ([theory](crate::theory), T67). The Jacobians: the `i`-th
-//! piece has the seed `r_{i−1} − r_i` and the tangent `A`. The residuals: `∂/∂r_i` is `(J_{i+1} − J_i) A`, so the logits
-//! at the crossing have the derivative `w_i = S_i (J_{i+1} − J_i) A`. And the crossing moves: where the margin `m` falls
-//! through 0 at the rate `ṁ = ⟨∇m, z⟩`, `∂t/∂m = −1/ṁ`, so the margin has the derivative `−⟨w_i, J_i z⟩/ṁ`. Both go back
-//! through the network of the piece before the crossing, with the values at the crossing.
+//! With `A = ∂φ/∂k = 2k` the derivative of `⟨A, k⟩` has three parts ([theory](crate::theory), T67).
+//! The Jacobians: the `i`-th piece has the seed `r_{i−1} − r_i` and the tangent `A`. The residuals:
+//! `∂/∂r_i` is `(J_{i+1} − J_i) A`, so the logits at the crossing have the derivative
+//! `w_i = S_i (J_{i+1} − J_i) A`. And the crossing moves: where the margin `m` falls through 0 at
+//! the rate `ṁ = ⟨∇m, z⟩`, `∂t/∂m = −1/ṁ`, so the margin has the derivative `−⟨w_i, J_i z⟩/ṁ`. Both
+//! go back through the network of the piece before the crossing, with the values at the crossing.
 
 use ndarray::{Array1, ArrayView1, ArrayView3};
 use rayon::prelude::*;
@@ -120,8 +122,8 @@ impl<T: Scalar> GeometricStage<T> {
         Ok(())
     }
 
-    /// Adds what a derivative in the directions means for the parameters; the stage has the cotangents of `g`, which are
-    /// magnified.
+    /// Adds what a derivative with respect to the directions means for the parameters; the stage
+    /// has the cotangents of `g`, which are magnified.
     fn turn(
         &mut self,
         at: &Context<T>,
@@ -241,8 +243,8 @@ impl<T: Scalar> SegmentPath<T> {
 }
 
 impl<T: Scalar> Step<T> {
-    /// The derivative in the margin, `−rate/ṁ`. A crossing that rounding alone makes of a margin that does not fall stays where
-    /// it is.
+    /// The derivative with respect to the margin, `−rate/ṁ`. A crossing that rounding alone makes
+    /// of a margin that does not fall stays where it is.
     fn pace(&self, rate: f64) -> f64 {
         if self.fall == 0.0 {
             return 0.0;
@@ -279,7 +281,8 @@ impl<T: Scalar> Step<T> {
     }
 }
 
-/// Adds the parameter gradient of all rows, in blocks; the result is the derivative in the directions, `[B, D]`.
+/// Adds the parameter gradient of all rows, in blocks; the result is the derivative with respect to
+/// the directions, `[B, D]`.
 fn sweep_all<T: Scalar>(
     network: &Network<T>,
     ways: &[SegmentPath<T>],

@@ -1,11 +1,13 @@
 //! The Gram stage without tangents and cotangents behind the last hidden layer.
 //!
-//! Where a network ends in `U ReLU(W h + b) + a`, the cotangents at its last hidden layer are `V U D` with the gates `D` of a
-//! sample, zeros and ones: the same rows for all samples but for what the gates close. With the tangents `t_r` that arrive
-//! at `W`, mixed by `Ḡ`, and the sums `S_r = Σ D t_r` over samples, one matrix for each row `r`, both layers' parts of the
-//! gradient are contractions of the same sums, `Σ_r (V U)_r S_r` and `Vᵀ ⟨W, S_r⟩` ([theory](crate::theory), T12). So no tangents
-//! are carried through `W`, and zeros and ones make the sums cheap ([`SelectedSums`]). The Gram matrix needs no tangents at
-//! the logits either: it is the product of cotangents and tangents at any place that all paths pass.
+//! Where a network ends in `U ReLU(W h + b) + a`, the cotangents at its last hidden layer are
+//! `V U D` with the gates `D` of a sample, zeros and ones: the same rows for all samples but for
+//! what the gates close. With the tangents `t_r` that arrive at `W`, mixed by `Ḡ`, and the sums
+//! `S_r = Σ D t_r` over samples, one matrix for each row `r`, both layers' parts of the gradient
+//! are contractions of the same sums, `Σ_r (V U)_r S_r` and `Vᵀ ⟨W, S_r⟩` ([theory](crate::theory),
+//! T12). So no tangents are carried through `W`, and zeros and ones make the sums cheap
+//! ([`SelectedSums`]). The Gram matrix needs no tangents at the logits either: it is the product of
+//! cotangents and tangents at any place that all paths pass.
 
 use ndarray::ArrayView2;
 
@@ -50,7 +52,8 @@ impl<'n, T: Scalar> LastLayers<'n, T> {
         };
         let chain =
             nodes[node + 1].inputs[..] == [node] && nodes[node + 2].inputs[..] == [node + 1];
-        // Gates in place apply to cotangents and to tangents; those that open or close may do so twice.
+        // Gates in place apply to cotangents and to tangents; those that open or close may do so
+        // twice.
         let slot = nodes[nodes[node].inputs[0]].slot;
         let mut in_front = nodes[..node].iter().filter(|node| node.slot == slot);
         let bends = |map: &Map| match map.gate().map(|gate| &gate.kind) {
@@ -72,7 +75,8 @@ impl<'n, T: Scalar> LastLayers<'n, T> {
         &self.parameters[dense.weight..dense.weight + dense.inputs * dense.outputs]
     }
 
-    /// Multiply-adds of a step with `rows` rows for each sample: of this order, and of tangents and two weight gradients.
+    /// Multiply-adds of a step with `rows` rows for each sample: of this order, and of tangents and
+    /// two weight gradients.
     pub(super) fn costs(&self, linearized: &LinearizedBatch<T>, rows: usize) -> (f64, f64) {
         let samples = linearized.samples.len();
         let (m, k) = (self.inner.outputs as f64, self.inner.inputs as f64);
@@ -104,13 +108,14 @@ impl<'n, T: Scalar> LastLayers<'n, T> {
         products_of_rows((t.rows, self.inner.inputs), c_rows, t_rows, grams);
     }
 
-    /// Replaces the tangents that arrive by what one `R×R` matrix for each sample makes of their rows.
+    /// Replaces the tangents that arrive by what one `R×R` matrix for each sample makes of their
+    /// rows.
     pub(super) fn mix(&self, t: &mut RowBatch<T>, matrices: &[T]) {
         t.mix_slot((self.slot, self.inner.inputs), matrices);
     }
 
-    /// Adds both layers' parts of the gradient, times `scale`, from tangents that are mixed; `seeds: [R, K]`; `selected` is
-    /// memory that is used again.
+    /// Adds both layers' parts of the gradient, times `scale`, from tangents that are mixed;
+    /// `seeds: [R, K]`; `selected` is memory that is used again.
     pub(super) fn add_gradient(
         &self,
         linearized: &LinearizedBatch<T>,

@@ -1,8 +1,9 @@
 //! The stage of penalties that are functions of the Gram matrix `G`.
 //!
-//! One backward sweep of seeds `V` gives the rows `V J`; one forward sweep of those rows gives `V G` at the
-//! logits. With the summed derivative `Ḡ` of all penalties the part of the parameter gradient is
-//! `2 Σ (V Ḡ Vᵀ c_l) t_{l−1}ᵀ`, and `r̄`, `S̄` join the derivative in the logits.
+//! One backward sweep of seeds `V` gives the rows `V J`; one forward sweep of those rows gives
+//! `V G` at the logits. With the summed derivative `Ḡ` of all penalties the part of the parameter
+//! gradient is `2 Σ (V Ḡ Vᵀ c_l) t_{l−1}ᵀ`, and `r̄`, `S̄` join the derivative with respect to the
+//! logits.
 
 mod last_layers;
 mod order;
@@ -103,7 +104,8 @@ impl<T: Scalar> GramStage<T> {
         Ok(())
     }
 
-    /// The projected Jacobian alone: its random rows are the seeds, and the derivative in `V J` is `2(K/m) V J`.
+    /// The projected Jacobian alone: its random rows are the seeds, and the derivative with respect
+    /// to `V J` is `2(K/m) V J`.
     fn run_random(
         &mut self,
         at: &Context<T>,
@@ -145,8 +147,8 @@ impl<T: Scalar> GramStage<T> {
 }
 
 impl<T: Scalar> GramPair<T> {
-    /// Carries the rows of all seeds backward and forward, as far as the `order` wants them, and appends the Gram matrices of
-    /// those at the input, `[B, R, R]`.
+    /// Carries the rows of all seeds backward and forward, as far as the `order` wants them, and
+    /// appends the Gram matrices of those at the input, `[B, R, R]`.
     fn sweep(
         &mut self,
         linearized: &LinearizedBatch<T>,

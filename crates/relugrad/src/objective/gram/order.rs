@@ -50,7 +50,8 @@ impl<'n, T: Scalar> ContractionOrder<'n, T> {
         ContractionOrder { first, last }
     }
 
-    /// The nodes behind the first layer and before the last ones, whose parts of the gradient come from cotangents and tangents.
+    /// The nodes behind the first layer and before the last ones, whose parts of the gradient come
+    /// from cotangents and tangents.
     pub(in crate::objective) fn others(&self, network: &Network<T>) -> Range<usize> {
         let start = self.first.map_or(0, |first| first.node + 1);
         start..self.last.map_or(network.nodes.len(), |last| last.node)

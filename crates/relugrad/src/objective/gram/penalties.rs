@@ -1,4 +1,5 @@
-//! What the Gram terms make of the Gram matrices of a batch, sample by sample: values, and derivatives in `G` and in the logits.
+//! What the Gram terms make of the Gram matrices of a batch, sample by sample: values, and
+//! derivatives with respect to `G` and the logits.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -27,7 +28,8 @@ pub(super) struct GramTerms<'a, T> {
     all_pairs: bool,
 }
 
-/// Makes a matrix that is a multiple of the identity up to rounding one exactly: most of the work with it is spared then.
+/// Makes a matrix that is a multiple of the identity up to rounding one exactly: most of the work
+/// with it is spared then.
 fn clean(matrix: &mut [f64], size: usize) {
     let m = matrix[0];
     let near = |(i, &entry): (usize, &f64)| {
@@ -65,7 +67,8 @@ impl<'a, T: Scalar> GramTerms<'a, T> {
         }
     }
 
-    /// Values `[B, terms]`, `V Ḡ Vᵀ` `[B, R, R]` and parts of `f̄` `[B, K]`, the last two zero without derivatives.
+    /// Values `[B, terms]`, `V Ḡ Vᵀ` `[B, R, R]` and parts of `f̄` `[B, K]`, the last two zero
+    /// without derivatives.
     pub(super) fn evaluate(&self, grams: &[f64], derivatives: bool) -> Result<[Buffer<f64>; 3]> {
         let (r, k) = self.seeds.dim();
         let (samples, count) = (grams.len() / (r * r), self.terms.len());
@@ -157,7 +160,7 @@ impl<'a, T: Scalar> GramTerms<'a, T> {
         Ok(())
     }
 
-    /// Writes `V Ḡ Vᵀ` and the derivative in the logits.
+    /// Writes `V Ḡ Vᵀ` and the derivative with respect to the logits.
     fn finish(&self, sample: usize, sums: &GramSums, out: &mut [f64], logit_adjoint: &mut [f64]) {
         let (r, k) = self.seeds.dim();
         if r == k {

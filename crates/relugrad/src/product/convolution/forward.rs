@@ -1,8 +1,9 @@
 //! The convolution itself, for windows that move by one entry.
 //!
-//! The sums of a few vectors of positions and of a few output channels are kept in registers; every tap adds the vectors
-//! of the input that lie under it, times its weights. Vectors run along rows of the output, or over the ends of rows where
-//! that takes fewer of them: what stands between two rows is computed and not used.
+//! The sums of a few vectors of positions and of a few output channels are kept in registers; every
+//! tap adds the vectors of the input that lie under it, times its weights. Vectors run along rows
+//! of the output, or over the ends of rows where that takes fewer of them: what stands between two
+//! rows is computed and not used.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -243,7 +244,8 @@ impl<T: Lanes> Group<'_, T> {
     }
 }
 
-/// The sums of the products of all taps, given by their places in the padded input and their weights.
+/// The sums of the products of all taps, given by their places in the padded input and their
+/// weights.
 #[inline(always)]
 fn products<T: Lanes, S: Simd, const V: usize>(
     simd: S,

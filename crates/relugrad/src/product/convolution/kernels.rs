@@ -20,7 +20,8 @@ pub(super) struct Scatter<'a, T> {
     pub(super) line: usize,
 }
 
-/// Adds `Σ c[o, p] t[under p]` for every output channel to sums: a block of the kernel, a row of a sample.
+/// Adds `Σ c[o, p] t[under p]` for every output channel to sums: a block of the kernel, a row of a
+/// sample.
 pub(super) struct Sums<'a, T> {
     pub(super) block: Block,
     pub(super) taps: &'a Taps,
@@ -132,7 +133,8 @@ impl<T: Lanes> Sums<'_, T> {
     }
 }
 
-/// `Σ c[tap] t[under its position]`, where the runs of a position begin at `start` and `line` apart.
+/// `Σ c[tap] t[under its position]`, where the runs of a position begin at `start` and `line`
+/// apart.
 #[inline(always)]
 fn under<T: Lanes, S: Simd, const D: usize, const V: usize>(
     simd: S,

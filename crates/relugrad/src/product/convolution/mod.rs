@@ -1,10 +1,13 @@
-//! Convolutions without an unfolded input; their cotangents meet weights and inputs without those that are zero.
+//! Convolutions without an unfolded input; their cotangents meet weights and inputs without those
+//! that are zero.
 //!
-//! Behind a max-pooling of 2×2 at most a quarter of the cotangents differs from zero, behind a ReLU about half. An entry
-//! `c[o, p]` at output channel `o` and position `p` meets the weight of `o` and the entries under the kernel at `p`. With
-//! channels last in memory these are one run of numbers for every row of the kernel, so both products are sums of scaled
-//! runs, which are kept in registers: those of a position, `Σ_o c[o, p] W[o]`, and those of an output channel,
-//! `Σ_p c[o, p] t[under p]`. Nothing is unfolded. Every sum runs in the order of channels, positions, rows and samples.
+//! Behind a max-pooling of 2×2 at most a quarter of the cotangents differs from zero, behind a ReLU
+//! about half. An entry `c[o, p]` at output channel `o` and position `p` meets the weight of `o`
+//! and the entries under the kernel at `p`. With channels last in memory these are one run of
+//! numbers for every row of the kernel, so both products are sums of scaled runs, which are kept in
+//! registers: those of a position, `Σ_o c[o, p] W[o]`, and those of an output channel,
+//! `Σ_p c[o, p] t[under p]`. Nothing is unfolded. Every sum runs in the order of channels,
+//! positions, rows and samples.
 
 mod forward;
 mod kernels;
@@ -41,7 +44,8 @@ pub(crate) struct Convolution {
     pub(crate) padding: [[usize; 2]; 2],
 }
 
-/// Pieces of the batch whose weight gradients are summed one after the other, whatever the number of threads.
+/// Pieces of the batch whose weight gradients are summed one after the other, whatever the number
+/// of threads.
 const PIECES: usize = 8;
 
 impl Convolution {
@@ -94,7 +98,8 @@ impl Convolution {
         MaskedLhs::of(c, rows, self.outputs()).activity() * lost < tuning::RUNS
     }
 
-    /// `below ← Σ_o c[o] W[o]` at every position, or with `below` added; `c: [samples, rows, outputs]`.
+    /// `below ← Σ_o c[o] W[o]` at every position, or with `below` added;
+    /// `c: [samples, rows, outputs]`.
     pub(in crate::product) fn transpose<T: Lanes>(
         &self,
         rows: usize,
@@ -132,7 +137,7 @@ impl Convolution {
             }
             let maps = maps.chunks_exact(self.map::<T>());
             for (map, below) in maps.zip(below.chunks_exact_mut(n)) {
-                self.from_channels_last(map, accumulate, below);
+                self.read_channels_last(map, accumulate, below);
             }
         });
     }
@@ -165,7 +170,7 @@ impl Convolution {
                 own.taps.by_channel(self, c);
                 for row in 0..rows {
                     let t = &t[(sample * rows + row) * n..][..n];
-                    self.to_channels_last(t, map);
+                    self.write_channels_last(t, map);
                     let c = &c[row * m..(row + 1) * m];
                     for (block, sums) in runs.blocks_mut(sums, self.output[0]) {
                         let taps = &own.taps;
@@ -186,7 +191,8 @@ impl Convolution {
         }
     }
 
-    /// Calls `f` with the place of every row of a channel and where its first entry is in the padded input.
+    /// Calls `f` with the place of every row of a channel and where its first entry is in the
+    /// padded input.
     fn for_each_row(&self, mut f: impl FnMut(usize, usize)) {
         let [channels, height, width] = self.input;
         for row in 0..height {
@@ -198,7 +204,7 @@ impl Convolution {
     }
 
     /// Writes a row of the input into the padded one, channels last.
-    fn to_channels_last<T: Lanes>(&self, t: &[T], map: &mut [T]) {
+    fn write_channels_last<T: Lanes>(&self, t: &[T], map: &mut [T]) {
         let [channels, _, width] = self.input;
         self.for_each_row(|from, to| {
             let to = map[to..].iter_mut().step_by(channels);
@@ -207,7 +213,7 @@ impl Convolution {
     }
 
     /// The reverse.
-    fn from_channels_last<T: Lanes>(&self, map: &[T], accumulate: bool, below: &mut [T]) {
+    fn read_channels_last<T: Lanes>(&self, map: &[T], accumulate: bool, below: &mut [T]) {
         let [channels, _, width] = self.input;
         self.for_each_row(|to, from| {
             let pairs = below[to..to + width]
@@ -250,7 +256,8 @@ mod tests {
             self
         }
 
-        /// Calls `f` with the places in a row of the output, in the weight and in a row of the input of all products.
+        /// Calls `f` with the places in a row of the output, in the weight and in a row of the
+        /// input of all products.
         fn products(&self, mut f: impl FnMut(usize, usize, usize)) {
             let ([channels, height, width], [outputs, rows, columns]) = (self.input, self.output);
             let [down, across] = self.kernel;

@@ -1,4 +1,4 @@
-//! ActiveColumns of the cotangents that are not zero.
+//! Lists of the cotangents that are not zero.
 
 use super::Convolution;
 use crate::product::active_columns::find;
