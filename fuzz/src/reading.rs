@@ -140,7 +140,9 @@ pub(crate) fn state(bytes: &[u8]) -> bool {
 
 /// What every set of samples holds.
 fn check(data: &Dataset) {
-    assert_eq!(data.labels().len(), data.images().nrows());
+    assert_eq!(data.truth().len(), data.images().nrows());
+    let values = data.values().into_iter().flatten();
+    assert!(values.chain(data.weights()).all(|value| value.is_finite()));
     assert_eq!(
         data.shape().iter().product::<usize>(),
         data.images().ncols()

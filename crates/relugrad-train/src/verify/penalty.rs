@@ -162,10 +162,16 @@ struct Subject<'a> {
 }
 
 impl Subject<'_> {
+    /// Whether it is promised that only differences of logits count: with a loss that sees more, nothing is.
+    fn invariant(&self) -> bool {
+        let promised = self.penalty.promises().invariance == Invariance::LogitDifferences;
+        promised && self.loss.sees_only_differences()
+    }
+
     fn statements(&self) -> Vec<&'static str> {
         let promises = self.penalty.promises();
         let mut statements = vec!["the parameter gradient agrees with differences"];
-        if promises.invariance == Invariance::LogitDifferences {
+        if self.invariant() {
             statements.push("a common function added to all logits changes nothing");
         }
         if promises.degree.is_some() {
@@ -193,7 +199,7 @@ impl Subject<'_> {
         let promises = self.penalty.promises();
         let size = (j.iter().map(|x| x * x).sum::<f64>() / j.len() as f64).sqrt();
         let mut normal = |size: f64| size * random.sample::<f64, _>(StandardNormal);
-        if promises.invariance == Invariance::LogitDifferences {
+        if self.invariant() {
             let shift = normal(1.0);
             let shifted: Vec<f64> = f.iter().map(|f| f + shift).collect();
             let row: Vec<f64> = (0..j.ncols()).map(|_| normal(size)).collect();

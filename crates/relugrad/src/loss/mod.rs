@@ -147,6 +147,13 @@ impl Loss {
         self.function().outputs(classes)
     }
 
+    /// Whether it promises to see only differences of logits, which [`Invariance::LogitDifferences`] of a penalty is about.
+    ///
+    /// [`Invariance::LogitDifferences`]: crate::penalty::Invariance::LogitDifferences
+    pub fn sees_only_differences(&self) -> bool {
+        self.function().sees_only_differences()
+    }
+
     /// Refuses options that are out of range, targets that it is not defined for, and a number of logits.
     ///
     /// # Errors
