@@ -1,9 +1,13 @@
 //! Sums, products with constants, gates, maxima of branches.
 
 use ndarray::{ArrayD, IxDyn};
+use relugrad::{Gate, NodeId};
 
-use super::*;
-use crate::onnx::values::{broadcast, broadcast_places};
+use crate::error::Result;
+use crate::onnx::attributes::Call;
+use crate::onnx::import::{Importer, array_dims};
+use crate::onnx::tensor::Tensor;
+use crate::onnx::values::{Activation, Value, broadcast, broadcast_places, sample_shape};
 
 /// From here on a bound is far away: `x − bound + bound` would lose the digits of `x`.
 const FAR: f64 = (1u32 << 20) as f64;

@@ -1,8 +1,15 @@
 //! Operators that put entries of values together in another way.
 
+use relugrad::NodeId;
+
 use super::constants::Part;
-use super::*;
-use crate::onnx::values::{broadcast, broadcast_places, slice_range, strides};
+use crate::error::Result;
+use crate::onnx::attributes::Call;
+use crate::onnx::import::{Importer, MOVED};
+use crate::onnx::tensor::Tensor;
+use crate::onnx::values::{
+    Activation, Value, broadcast, broadcast_places, sample_shape, slice_range, strides,
+};
 
 impl<'a> Importer<'a> {
     /// The axis of a Concat and the dimensions of its result.

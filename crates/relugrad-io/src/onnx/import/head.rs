@@ -1,13 +1,17 @@
 //! What may follow the logits: a final Softmax, LogSoftmax or Sigmoid, which is dropped.
 
-use super::*;
+use super::order::makers;
+use crate::error::Result;
+use crate::onnx::attributes::Call;
+use crate::onnx::import::Importer;
+use crate::onnx::values::Value;
 
 impl<'a> Importer<'a> {
     /// The last node of the graph, but for nodes that only give its values other dimensions, if it is one that may be
     /// dropped. The graph is known to have no cycle.
     pub(super) fn find_head(&self, output: &'a str) -> Result<Option<usize>> {
         let nodes = &self.graph.node;
-        let makers = order::makers(nodes)?;
+        let makers = makers(nodes)?;
         let mut name = output;
         while let Some(&i) = makers.get(name) {
             match nodes[i].op_type.as_str() {

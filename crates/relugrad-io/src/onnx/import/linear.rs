@@ -3,9 +3,12 @@
 use ndarray::{Array1, Array2, ArrayD, Ix4, IxDyn};
 use relugrad::{BatchNorm, NodeId, Window};
 
-use super::*;
+use crate::error::Result;
 use crate::formula::Term;
-use crate::onnx::values::broadcast;
+use crate::onnx::attributes::Call;
+use crate::onnx::import::Importer;
+use crate::onnx::tensor::Tensor;
+use crate::onnx::values::{Activation, Value, broadcast, sample_shape};
 
 impl<'a> Importer<'a> {
     /// `y = W x + b` along the last axis of a node; `weight: [outputs, inputs]`, `bias` of one entry or as many as outputs.

@@ -5,14 +5,14 @@ mod constants;
 mod entries;
 mod head;
 mod linear;
+mod operators;
 mod order;
 mod pooling;
 mod shape;
-mod versions;
 
 use std::collections::{HashMap, HashSet};
 
-use relugrad::{Builder, Gate, NodeId};
+use relugrad::{Builder, NodeId};
 
 use super::attributes::Call;
 use super::element::{Element, type_name};
@@ -91,12 +91,12 @@ impl<'a> Importer<'a> {
 
     pub(super) fn run(mut self) -> Result<Model> {
         let output = self.output()?;
-        versions::check_opset(self.opset)?;
+        operators::check_opset(self.opset)?;
         let order = self.sorted(output)?;
         let own = |node: &NodeProto| matches!(node.domain.as_str(), "" | "ai.onnx");
         for node in order.iter().map(|&i| &self.graph.node[i]) {
             if own(node) {
-                versions::check_attributes(Call { node }, self.opset)?;
+                operators::check_attributes(Call { node }, self.opset)?;
             }
         }
         self.head = self.find_head(output)?;
@@ -240,60 +240,6 @@ impl<'a> Importer<'a> {
             }
         }
         Ok(())
-    }
-
-    fn operator(&mut self, index: usize, call: Call<'a>) -> Result<Vec<Value>> {
-        if let Some(folded) = self.fold(call)? {
-            return Ok(folded);
-        }
-        let one = |value| vec![value];
-        match call.operator() {
-            "Gemm" => self.gemm(call).map(one),
-            "MatMul" => self.matmul(index, call).map(one),
-            "Conv" => self.conv(call).map(one),
-            "BatchNormalization" => self.batch_norm(call).map(one),
-            "Add" | "Sum" => self.add(call).map(one),
-            "Sub" => self.sub(call).map(one),
-            "Mul" => self.mul(call).map(one),
-            "Div" => self.div(call).map(one),
-            "Neg" => self.neg(call).map(one),
-            "Max" | "Min" => self.extremum(call).map(one),
-            "Clip" => self.clip(call).map(one),
-            "Relu" => self.gate(call, Gate::Relu).map(one),
-            "Abs" => self.gate(call, Gate::Abs).map(one),
-            "LeakyRelu" => {
-                let slope = call.float("alpha", 0.01)?;
-                self.gate(call, Gate::LeakyRelu { slope }).map(one)
-            }
-            "PRelu" => self.prelu(call).map(one),
-            "MaxPool" | "AveragePool" => self.pool(call).map(one),
-            "GlobalAveragePool" | "GlobalMaxPool" => self.global_pool(call).map(one),
-            "ReduceMean" | "ReduceSum" | "ReduceMax" => self.reduce(call).map(one),
-            "Where" => self.select(call).map(one),
-            "Identity" | "Dropout" | "Cast" | "CastLike" => self.identity(call).map(one),
-            "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" => self.reshape(call).map(one),
-            "Transpose" => self.transpose(call).map(one),
-            "Expand" => self.expand(call).map(one),
-            "Concat" => self.concat(call).map(one),
-            "Slice" => self.slice(call).map(one),
-            "Split" => self.split(call),
-            "Gather" => self.gather(call).map(one),
-            "Pad" => self.pad(call).map(one),
-            "Softmax" | "LogSoftmax" | "Sigmoid" if self.head == Some(index) => {
-                self.without_head(call).map(one)
-            }
-            "Softmax" | "LogSoftmax" | "Sigmoid" => Err(call.error(
-                "it is not piecewise linear; only as the last node, after the logits, it can be dropped",
-            )),
-            "Tanh" | "Gelu" | "Elu" | "Selu" | "Celu" | "Softplus" | "Softsign" | "Erf" | "Exp" | "Log"
-            | "Sqrt" | "Pow" | "Mish" | "HardSwish" | "Swish" | "Sin" | "Cos" | "Reciprocal"
-            | "LayerNormalization" | "InstanceNormalization" | "GroupNormalization"
-            | "RMSNormalization" | "LpNormalization" | "LRN" => Err(call.error(
-                "it is not piecewise linear, so no exact closed form exists; use a ReLU-like gate or frozen batch \
-                 normalisation instead",
-            )),
-            _ => Err(call.error("this operator is not supported; `relugrad convert --help` lists those that are")),
-        }
     }
 
     /// The value of an input that must be there.

@@ -1,9 +1,13 @@
 //! Which nodes lead to the output, and in which order they are read.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
-use super::*;
+use crate::error::Result;
+use crate::onnx::attributes::Call;
+use crate::onnx::graph_error;
+use crate::onnx::import::Importer;
+use crate::onnx::proto::NodeProto;
 
 impl<'a> Importer<'a> {
     /// The nodes that lead to `output`, each after those whose values it takes; of several that could be next, the first
@@ -88,7 +92,9 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
+    use crate::model::Model;
     use crate::onnx::onnx_from_bytes;
+    use crate::onnx::proto::TensorProto;
     use crate::onnx::tests::{floats, model, node};
 
     fn read(nodes: Vec<NodeProto>, tensors: Vec<TensorProto>) -> Result<Model> {

@@ -2,7 +2,10 @@
 
 use ndarray::{ArrayD, IxDyn};
 
-use super::*;
+use crate::error::Result;
+use crate::onnx::attributes::Call;
+use crate::onnx::import::Importer;
+use crate::onnx::values::{Activation, Value};
 
 impl<'a> Importer<'a> {
     pub(super) fn pool(&mut self, call: Call<'a>) -> Result<Value> {

@@ -1,8 +1,11 @@
 //! Operators that move values to other places and dimensions.
 
-use super::*;
-use crate::onnx::tensor::MOST_AXES;
-use crate::onnx::values::{axis, broadcast};
+use crate::error::Result;
+use crate::onnx::attributes::Call;
+use crate::onnx::element::{Element, type_name};
+use crate::onnx::import::Importer;
+use crate::onnx::tensor::{MOST_AXES, Tensor};
+use crate::onnx::values::{Value, axis, broadcast};
 
 impl<'a> Importer<'a> {
     pub(super) fn identity(&mut self, call: Call<'a>) -> Result<Value> {

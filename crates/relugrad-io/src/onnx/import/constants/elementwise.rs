@@ -1,9 +1,14 @@
 //! Functions of single entries of constants: casts, arithmetic, comparisons.
 
 use super::functions::{binary, comparison, logic, step, unary, whole};
-use super::*;
-use crate::onnx::tensor::Numbers;
-use crate::onnx::values::{broadcast, broadcast_places};
+use super::{not_together, wrong_type};
+use crate::error::Result;
+use crate::formula::{Formula, Places};
+use crate::onnx::attributes::Call;
+use crate::onnx::element::{Element, type_name};
+use crate::onnx::import::Importer;
+use crate::onnx::tensor::{Numbers, Tensor};
+use crate::onnx::values::{Value, broadcast, broadcast_places};
 
 /// For each entry of a result, the entries of both inputs that it is made of.
 struct Pairs {

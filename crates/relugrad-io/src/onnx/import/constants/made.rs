@@ -1,6 +1,11 @@
 //! Constants that a node makes itself.
 
-use super::*;
+use crate::error::Result;
+use crate::formula::Places;
+use crate::onnx::attributes::Call;
+use crate::onnx::element::Element;
+use crate::onnx::import::Importer;
+use crate::onnx::tensor::{Tensor, decode};
 
 impl<'a> Importer<'a> {
     /// What a Constant node holds. Numbers are an array of the file, called as its output.
@@ -18,7 +23,7 @@ impl<'a> Importer<'a> {
     fn held(&self, call: Call) -> Result<Tensor> {
         let wide = |v: &f32| f64::from(*v);
         if let Some(proto) = call.tensor("value")? {
-            return tensor::decode(proto, self.budget, self.external);
+            return decode(proto, self.budget, self.external);
         }
         if let Some(values) = call.floats("value_floats")? {
             let values = values.iter().map(wide);
@@ -60,7 +65,7 @@ impl<'a> Importer<'a> {
     /// ConstantOfShape.
     pub(super) fn filled(&mut self, call: Call) -> Result<Tensor> {
         let value = match call.tensor("value")? {
-            Some(proto) => tensor::decode(proto, self.budget, self.external)?,
+            Some(proto) => decode(proto, self.budget, self.external)?,
             None => Tensor::real(Element::Float, Vec::new(), [0.0]),
         };
         if value.len() != 1 {

@@ -12,10 +12,13 @@ mod reductions;
 
 pub(super) use moves::Part;
 
-use super::*;
+use crate::error::{Error, Result};
 use crate::formula::{Formula, Places, Rates, Rule, Term};
+use crate::onnx::attributes::Call;
 use crate::onnx::element::Element;
-use crate::onnx::tensor::MOST_AXES;
+use crate::onnx::import::Importer;
+use crate::onnx::tensor::{MOST_AXES, Tensor};
+use crate::onnx::values::Value;
 
 /// What an entry of a constant takes while it is made: its number, its place in a table, and the like.
 const ENTRY: usize = 24;

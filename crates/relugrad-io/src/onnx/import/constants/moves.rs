@@ -2,8 +2,13 @@
 
 use std::sync::Arc;
 
-use super::*;
-use crate::onnx::tensor::Numbers;
+use super::{not_together, table};
+use crate::error::Result;
+use crate::formula::Term;
+use crate::onnx::attributes::Call;
+use crate::onnx::element::Element;
+use crate::onnx::import::Importer;
+use crate::onnx::tensor::{Numbers, Tensor};
 use crate::onnx::values::{
     axis, broadcast, broadcast_places, strides, taken_places, transposed_places,
 };

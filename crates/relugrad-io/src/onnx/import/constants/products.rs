@@ -5,9 +5,13 @@ use std::sync::Arc;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2};
 
-use super::*;
-use crate::formula::{Product, Rule};
-use crate::onnx::tensor::Numbers;
+use super::{ENTRY, constant_of, not_together, wrong_type};
+use crate::error::Result;
+use crate::formula::{Product, Rule, Term};
+use crate::onnx::attributes::Call;
+use crate::onnx::element::Element;
+use crate::onnx::import::Importer;
+use crate::onnx::tensor::{Numbers, Tensor};
 use crate::onnx::values::{broadcast, broadcast_places};
 
 /// The matrices of two stacks that are multiplied.

@@ -1,8 +1,13 @@
 //! Reductions of constants over axes.
 
 use super::functions::sign;
-use super::*;
-use crate::onnx::tensor::Numbers;
+use super::{table, wrong_type};
+use crate::error::Result;
+use crate::formula::{Places, Term};
+use crate::onnx::attributes::Call;
+use crate::onnx::element::Element;
+use crate::onnx::import::Importer;
+use crate::onnx::tensor::{Numbers, Tensor};
 use crate::onnx::values::broadcast_places;
 
 /// Which entries of a constant go together.

@@ -1,6 +1,15 @@
-//! Which attributes an operator has in which versions of ONNX: one that it lacks would be passed over in silence.
+//! The operators: which attributes each has in which versions of ONNX, since one that it lacks would be passed over in
+//! silence, and what reads it.
 
-use super::*;
+use std::collections::HashSet;
+
+use relugrad::Gate;
+
+use crate::error::{Error, Result};
+use crate::onnx::attributes::Call;
+use crate::onnx::graph_error;
+use crate::onnx::import::Importer;
+use crate::onnx::values::Value;
 
 /// The newest version of ONNX's operators whose attributes are known here.
 const NEWEST: i64 = 28;
@@ -139,11 +148,11 @@ pub(super) fn check_opset(opset: i64) -> Result<()> {
     )))
 }
 
-/// Refuses attributes that an operator of this version does not have or that are there twice.
+/// Refuses operators that are not known, and attributes that one of this version does not have or that are there twice.
 pub(super) fn check_attributes(call: Call, opset: i64) -> Result<()> {
     let known = OPERATORS.binary_search_by_key(&call.operator(), |(name, ..)| name);
     let Ok(place) = known else {
-        return Ok(());
+        return Err(unsupported(call));
     };
     let (_, attributes) = OPERATORS[place];
     let mut seen = HashSet::new();
@@ -164,13 +173,74 @@ pub(super) fn check_attributes(call: Call, opset: i64) -> Result<()> {
     Ok(())
 }
 
+impl<'a> Importer<'a> {
+    /// What a node of the file gives that depends on the network's input.
+    pub(super) fn operator(&mut self, index: usize, call: Call<'a>) -> Result<Vec<Value>> {
+        if let Some(folded) = self.fold(call)? {
+            return Ok(folded);
+        }
+        let one = |value| vec![value];
+        match call.operator() {
+            "Gemm" => self.gemm(call).map(one),
+            "MatMul" => self.matmul(index, call).map(one),
+            "Conv" => self.conv(call).map(one),
+            "BatchNormalization" => self.batch_norm(call).map(one),
+            "Add" | "Sum" => self.add(call).map(one),
+            "Sub" => self.sub(call).map(one),
+            "Mul" => self.mul(call).map(one),
+            "Div" => self.div(call).map(one),
+            "Neg" => self.neg(call).map(one),
+            "Max" | "Min" => self.extremum(call).map(one),
+            "Clip" => self.clip(call).map(one),
+            "Relu" => self.gate(call, Gate::Relu).map(one),
+            "Abs" => self.gate(call, Gate::Abs).map(one),
+            "LeakyRelu" => {
+                let slope = call.float("alpha", 0.01)?;
+                self.gate(call, Gate::LeakyRelu { slope }).map(one)
+            }
+            "PRelu" => self.prelu(call).map(one),
+            "MaxPool" | "AveragePool" => self.pool(call).map(one),
+            "GlobalAveragePool" | "GlobalMaxPool" => self.global_pool(call).map(one),
+            "ReduceMean" | "ReduceSum" | "ReduceMax" => self.reduce(call).map(one),
+            "Where" => self.select(call).map(one),
+            "Identity" | "Dropout" | "Cast" | "CastLike" => self.identity(call).map(one),
+            "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" => self.reshape(call).map(one),
+            "Transpose" => self.transpose(call).map(one),
+            "Expand" => self.expand(call).map(one),
+            "Concat" => self.concat(call).map(one),
+            "Slice" => self.slice(call).map(one),
+            "Split" => self.split(call),
+            "Gather" => self.gather(call).map(one),
+            "Pad" => self.pad(call).map(one),
+            "Softmax" | "LogSoftmax" | "Sigmoid" if self.head == Some(index) => {
+                self.without_head(call).map(one)
+            }
+            "Softmax" | "LogSoftmax" | "Sigmoid" => Err(call.error(
+                "it is not piecewise linear; only as the last node, after the logits, it can be dropped",
+            )),
+            "Tanh" | "Gelu" | "Elu" | "Selu" | "Celu" | "Softplus" | "Softsign" | "Erf" | "Exp" | "Log"
+            | "Sqrt" | "Pow" | "Mish" | "HardSwish" | "Swish" | "Sin" | "Cos" | "Reciprocal"
+            | "LayerNormalization" | "InstanceNormalization" | "GroupNormalization"
+            | "RMSNormalization" | "LpNormalization" | "LRN" => Err(call.error(
+                "it is not piecewise linear, so no exact closed form exists; use a ReLU-like gate or frozen batch \
+                 normalisation instead",
+            )),
+            _ => Err(unsupported(call)),
+        }
+    }
+}
+
+fn unsupported(call: Call) -> Error {
+    call.error("this operator is not supported; `relugrad convert --help` lists those that are")
+}
+
 #[cfg(test)]
 mod tests {
     use prost::Message;
 
     use super::*;
     use crate::onnx::onnx_from_bytes;
-    use crate::onnx::proto::AttributeProto;
+    use crate::onnx::proto::{AttributeProto, NodeProto};
     use crate::onnx::tests::{model, node};
 
     fn refused(nodes: Vec<NodeProto>, opset: i64) -> Option<String> {
