@@ -1,6 +1,7 @@
 //! Norms of the input Hessian `H = Jᵀ S J`, all of them functions of `G` and the logits.
 
 use super::catalogue::CatalogueEntry;
+use super::described::described;
 use super::gram::{GramAdjoint, GramPenalty, GramPoint};
 use super::{Described, Penalty, Promises};
 use crate::buffer::Buffer;
@@ -22,15 +23,7 @@ pub(super) static TRACE: CatalogueEntry = CatalogueEntry {
 #[derive(Debug)]
 pub(super) struct Trace;
 
-impl Described for Trace {
-    fn name(&self) -> &str {
-        TRACE.name
-    }
-
-    fn promises(&self) -> Promises {
-        Promises::logit_differences().with_degree(2)
-    }
-}
+described!(Trace, TRACE, Promises::logit_differences().with_degree(2));
 
 impl GramPenalty for Trace {
     fn evaluate(&self, at: &GramPoint, adjoint: Option<&mut GramAdjoint>) -> Result<f64> {
@@ -55,15 +48,11 @@ pub(super) static FROBENIUS: CatalogueEntry = CatalogueEntry {
 #[derive(Debug)]
 pub(super) struct Frobenius;
 
-impl Described for Frobenius {
-    fn name(&self) -> &str {
-        FROBENIUS.name
-    }
-
-    fn promises(&self) -> Promises {
-        Promises::logit_differences().with_degree(4)
-    }
-}
+described!(
+    Frobenius,
+    FROBENIUS,
+    Promises::logit_differences().with_degree(4)
+);
 
 impl GramPenalty for Frobenius {
     fn evaluate(&self, at: &GramPoint, adjoint: Option<&mut GramAdjoint>) -> Result<f64> {
@@ -93,15 +82,11 @@ pub(super) static SPECTRAL: CatalogueEntry = CatalogueEntry {
 #[derive(Debug)]
 pub(super) struct Spectral;
 
-impl Described for Spectral {
-    fn name(&self) -> &str {
-        SPECTRAL.name
-    }
-
-    fn promises(&self) -> Promises {
-        Promises::logit_differences().with_degree(2)
-    }
-}
+described!(
+    Spectral,
+    SPECTRAL,
+    Promises::logit_differences().with_degree(2)
+);
 
 impl GramPenalty for Spectral {
     fn evaluate(&self, at: &GramPoint, adjoint: Option<&mut GramAdjoint>) -> Result<f64> {
@@ -140,15 +125,11 @@ pub(super) static DIRECTIONAL: CatalogueEntry = CatalogueEntry {
 #[derive(Debug)]
 pub(super) struct Directional;
 
-impl Described for Directional {
-    fn name(&self) -> &str {
-        DIRECTIONAL.name
-    }
-
-    fn promises(&self) -> Promises {
-        Promises::logit_differences().with_degree(4)
-    }
-}
+described!(
+    Directional,
+    DIRECTIONAL,
+    Promises::logit_differences().with_degree(4)
+);
 
 impl GramPenalty for Directional {
     fn evaluate(&self, at: &GramPoint, adjoint: Option<&mut GramAdjoint>) -> Result<f64> {

@@ -143,3 +143,19 @@ impl fmt::Display for PenaltySpec {
         f.write_str(if self.options.is_empty() { "" } else { ")" })
     }
 }
+
+/// Describes a built-in penalty without options: its catalogue entry has the name.
+macro_rules! described {
+    ($penalty:ty, $entry:expr, $promises:expr) => {
+        impl Described for $penalty {
+            fn name(&self) -> &str {
+                $entry.name
+            }
+
+            fn promises(&self) -> Promises {
+                $promises
+            }
+        }
+    };
+}
+pub(super) use described;

@@ -3,6 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use super::catalogue::CatalogueEntry;
+use super::described::described;
 use super::gram::{Alone, GramAdjoint, GramPenalty, GramPoint};
 use super::numbers::{Numbers, RawMut};
 use super::{Described, LogitAdjoint, LogitPoint, Penalty, Promises};
@@ -141,15 +142,7 @@ pub(super) static SQUARED: CatalogueEntry = CatalogueEntry {
 #[derive(Debug)]
 pub(super) struct Squared;
 
-impl Described for Squared {
-    fn name(&self) -> &str {
-        SQUARED.name
-    }
-
-    fn promises(&self) -> Promises {
-        of_degree(2)
-    }
-}
+described!(Squared, SQUARED, of_degree(2));
 
 impl GramPenalty for Squared {
     fn evaluate(&self, at: &GramPoint, adjoint: Option<&mut GramAdjoint>) -> Result<f64> {
@@ -185,34 +178,6 @@ pub(super) static L2: CatalogueEntry = CatalogueEntry {
     make: |_| Penalty::InputGradientL2,
 };
 
-/// `‖g‖₂`, with the derivative `g/‖g‖`.
-#[derive(Debug)]
-pub(super) struct Euclidean;
-
-impl Described for Euclidean {
-    fn name(&self) -> &str {
-        L2.name
-    }
-
-    fn promises(&self) -> Promises {
-        of_degree(1)
-    }
-}
-
-impl InputGradientPenalty for Euclidean {
-    fn evaluate(&self, at: &GradientPoint, adjoint: Option<&mut GradientAdjoint>) -> Result<f64> {
-        let (g, power) = at.magnified();
-        let norm = Norm::L2.of(g);
-        if let Some(adjoint) = adjoint
-            && norm > 0.0
-        {
-            let unit = Buffer::of(g.iter().map(|g| g / norm));
-            adjoint.add_magnified(power, &unit);
-        }
-        Ok(power * norm)
-    }
-}
-
 pub(super) static L1: CatalogueEntry = CatalogueEntry {
     name: "input-gradient-l1",
     formula: "‖∇ₓℓ‖₁",
@@ -221,31 +186,6 @@ pub(super) static L1: CatalogueEntry = CatalogueEntry {
     options: &[],
     make: |_| Penalty::InputGradientL1,
 };
-
-/// `‖g‖₁`, with the derivative `sign g`, 0 for zero entries.
-#[derive(Debug)]
-pub(super) struct Absolute;
-
-impl Described for Absolute {
-    fn name(&self) -> &str {
-        L1.name
-    }
-
-    fn promises(&self) -> Promises {
-        of_degree(1)
-    }
-}
-
-impl InputGradientPenalty for Absolute {
-    fn evaluate(&self, at: &GradientPoint, adjoint: Option<&mut GradientAdjoint>) -> Result<f64> {
-        let (g, power) = at.magnified();
-        if let Some(adjoint) = adjoint {
-            let signs = Buffer::of(g.iter().map(|&g| sign(g)));
-            adjoint.add_magnified(power, &signs);
-        }
-        Ok(power * Norm::L1.of(g))
-    }
-}
 
 pub(super) static LINF: CatalogueEntry = CatalogueEntry {
     name: "input-gradient-linf",
@@ -256,13 +196,19 @@ pub(super) static LINF: CatalogueEntry = CatalogueEntry {
     make: |_| Penalty::InputGradientLinf,
 };
 
-/// `‖g‖_∞`, with the derivative of the first largest entry.
+/// `‖g‖` in a norm. Its derivative is `g/‖g‖` in ℓ2, `sign g` in ℓ1 with 0 for zero entries, and
+/// that of the first largest entry in ℓ∞.
 #[derive(Debug)]
-pub(super) struct Largest;
+pub(super) struct Length(pub(super) Norm);
 
-impl Described for Largest {
+impl Described for Length {
     fn name(&self) -> &str {
-        LINF.name
+        let entry = match self.0 {
+            Norm::L1 => &L1,
+            Norm::L2 => &L2,
+            Norm::Linf => &LINF,
+        };
+        entry.name
     }
 
     fn promises(&self) -> Promises {
@@ -270,15 +216,25 @@ impl Described for Largest {
     }
 }
 
-impl InputGradientPenalty for Largest {
+impl InputGradientPenalty for Length {
     fn evaluate(&self, at: &GradientPoint, adjoint: Option<&mut GradientAdjoint>) -> Result<f64> {
         let (g, power) = at.magnified();
-        let largest = Norm::Linf.of(g);
-        if let Some(adjoint) = adjoint
-            && let Some(first) = g.iter().position(|g| g.abs() == largest)
-        {
-            adjoint.add_magnified_entry(power * sign(g[first]), first);
+        let length = self.0.of(g);
+        let Some(adjoint) = adjoint else {
+            return Ok(power * length);
+        };
+        match self.0 {
+            Norm::L1 => adjoint.add_magnified(power, &Buffer::of(g.iter().map(|&g| sign(g)))),
+            Norm::L2 if length > 0.0 => {
+                adjoint.add_magnified(power, &Buffer::of(g.iter().map(|g| g / length)));
+            }
+            Norm::L2 => {}
+            Norm::Linf => {
+                if let Some(first) = g.iter().position(|g| g.abs() == length) {
+                    adjoint.add_magnified_entry(power * sign(g[first]), first);
+                }
+            }
         }
-        Ok(power * largest)
+        Ok(power * length)
     }
 }

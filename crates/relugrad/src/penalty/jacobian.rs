@@ -1,6 +1,7 @@
 //! Norms of the Jacobian `J`, all of them functions of `G = J Jᵀ`.
 
 use super::catalogue::{CatalogueEntry, PenaltyOption};
+use super::described::described;
 use super::gram::{Alone, GramAdjoint, GramPenalty, GramPoint, Needs};
 use super::{Described, OptionValue, Penalty, Promises};
 use crate::error::{Error, Result};
@@ -29,15 +30,7 @@ pub(super) static FROBENIUS: CatalogueEntry = CatalogueEntry {
 #[derive(Debug)]
 pub(super) struct Frobenius;
 
-impl Described for Frobenius {
-    fn name(&self) -> &str {
-        FROBENIUS.name
-    }
-
-    fn promises(&self) -> Promises {
-        of_jacobian(2)
-    }
-}
+described!(Frobenius, FROBENIUS, of_jacobian(2));
 
 impl GramPenalty for Frobenius {
     fn evaluate(&self, at: &GramPoint, adjoint: Option<&mut GramAdjoint>) -> Result<f64> {
@@ -61,15 +54,7 @@ pub(super) static SPECTRAL: CatalogueEntry = CatalogueEntry {
 #[derive(Debug)]
 pub(super) struct Spectral;
 
-impl Described for Spectral {
-    fn name(&self) -> &str {
-        SPECTRAL.name
-    }
-
-    fn promises(&self) -> Promises {
-        of_jacobian(2)
-    }
-}
+described!(Spectral, SPECTRAL, of_jacobian(2));
 
 impl GramPenalty for Spectral {
     fn evaluate(&self, at: &GramPoint, adjoint: Option<&mut GramAdjoint>) -> Result<f64> {
@@ -96,15 +81,7 @@ pub(super) static NUCLEAR: CatalogueEntry = CatalogueEntry {
 #[derive(Debug)]
 pub(super) struct Nuclear;
 
-impl Described for Nuclear {
-    fn name(&self) -> &str {
-        NUCLEAR.name
-    }
-
-    fn promises(&self) -> Promises {
-        of_jacobian(1)
-    }
-}
+described!(Nuclear, NUCLEAR, of_jacobian(1));
 
 impl GramPenalty for Nuclear {
     fn evaluate(&self, at: &GramPoint, adjoint: Option<&mut GramAdjoint>) -> Result<f64> {
@@ -226,15 +203,11 @@ pub(super) static PROBABILITIES: CatalogueEntry = CatalogueEntry {
 #[derive(Debug)]
 pub(super) struct Probabilities;
 
-impl Described for Probabilities {
-    fn name(&self) -> &str {
-        PROBABILITIES.name
-    }
-
-    fn promises(&self) -> Promises {
-        Promises::logit_differences().with_degree(2)
-    }
-}
+described!(
+    Probabilities,
+    PROBABILITIES,
+    Promises::logit_differences().with_degree(2)
+);
 
 impl GramPenalty for Probabilities {
     fn evaluate(&self, at: &GramPoint, adjoint: Option<&mut GramAdjoint>) -> Result<f64> {

@@ -45,6 +45,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::norm::Norm;
 pub(crate) use geometric::Geometric;
 pub(crate) use gram::{GramSums, Shared, random_rows};
 pub(crate) use point::LogitSums;
@@ -213,9 +214,15 @@ impl Penalty {
     pub(crate) fn door(&self) -> Door {
         match *self {
             Penalty::InputGradient => Door::Gram(Arc::new(input_gradient::Squared)),
-            Penalty::InputGradientL2 => Door::InputGradient(Arc::new(input_gradient::Euclidean)),
-            Penalty::InputGradientL1 => Door::InputGradient(Arc::new(input_gradient::Absolute)),
-            Penalty::InputGradientLinf => Door::InputGradient(Arc::new(input_gradient::Largest)),
+            Penalty::InputGradientL2 => {
+                Door::InputGradient(Arc::new(input_gradient::Length(Norm::L2)))
+            }
+            Penalty::InputGradientL1 => {
+                Door::InputGradient(Arc::new(input_gradient::Length(Norm::L1)))
+            }
+            Penalty::InputGradientLinf => {
+                Door::InputGradient(Arc::new(input_gradient::Length(Norm::Linf)))
+            }
             Penalty::Jacobian => Door::Gram(Arc::new(jacobian::Frobenius)),
             Penalty::JacobianSpectral => Door::Gram(Arc::new(jacobian::Spectral)),
             Penalty::JacobianNuclear => Door::Gram(Arc::new(jacobian::Nuclear)),
