@@ -1,7 +1,6 @@
 //! `relugrad inspect`.
 
 use clap::Args;
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use ndarray::{ArrayD, Axis};
 use relugrad::{Gate, Network, Node, Operation};
 use relugrad_io::printable;
@@ -10,6 +9,7 @@ use serde_json::json;
 use crate::failure::Failure;
 use crate::model::ModelFile;
 use crate::print::{self, abridged};
+use crate::table::table;
 
 /// Show the layers of a model, their shapes, parameters, gates and multiply-adds
 ///
@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         print::line(json);
         return Ok(());
     }
-    print::line(table(network));
+    print::line(self::layers(network));
     print::line(format_args!(
         "{} inputs, {} logits, {} parameters, {} gates, {} multiply-adds",
         network.inputs(),
@@ -111,10 +111,8 @@ fn layer(network: &Network<f64>, node: &Node) -> serde_json::Value {
     })
 }
 
-fn table(network: &Network<f64>) -> Table {
-    let rule = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
-    let mut table = Table::new();
-    table.load_style(rule).set_header([
+fn layers(network: &Network<f64>) -> String {
+    let headings = [
         "name",
         "operation",
         "reads",
@@ -122,17 +120,14 @@ fn table(network: &Network<f64>) -> Table {
         "parameters",
         "gates",
         "multiply-adds",
-    ]);
-    let number = |n: usize| {
-        if n == 0 {
-            "–".to_owned()
-        } else {
-            n.to_string()
-        }
+    ];
+    let number = |n: usize| match n {
+        0 => "–".to_owned(),
+        n => n.to_string(),
     };
-    for node in network.nodes() {
+    let row = |node: &Node| {
         let shape: Vec<String> = node.shape().iter().map(usize::to_string).collect();
-        table.add_row([
+        [
             printable(&abridged(node.name())).into_owned(),
             node.operation().name().to_owned(),
             printable(&listed(&inputs(network, node))).into_owned(),
@@ -140,13 +135,11 @@ fn table(network: &Network<f64>) -> Table {
             number(parameters(network, node)),
             number(gates(node)),
             number(node.multiply_adds()),
-        ]);
-    }
-    for column in 4..7 {
-        let column = table.column_mut(column).expect("there are seven columns");
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
+        ]
+    };
+    table(headings, network.nodes().iter().map(row), 2, |column| {
+        column >= 4
+    })
 }
 
 /// What is odd about the weights.

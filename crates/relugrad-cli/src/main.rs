@@ -18,6 +18,7 @@ mod print;
 mod progress;
 mod regions;
 mod report;
+mod table;
 mod threads;
 mod train;
 mod values;

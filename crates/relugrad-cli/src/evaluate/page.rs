@@ -1,82 +1,72 @@
 //! `evaluation.html`: one page that needs nothing else.
 
-use std::fmt::Write;
-
 use anyhow::Result;
+use maud::{PreEscaped, html};
+use relugrad_io::printable;
 use relugrad_train::attack::{Attack, Fgsm, Noise, Norm, Pgd};
 use relugrad_train::robustness::{Report, Standing, WORST};
 
 use super::tables;
-use crate::report::charts::{Chart, Series, legend_mark};
-use crate::report::escape;
+use crate::report::charts::{Chart, Series};
+use crate::report::{document, legend};
+
+/// The series of [`sandwich`].
+const SERIES: [&str; 5] = [
+    "random points",
+    Fgsm::TITLE,
+    Pgd::TITLE,
+    "worst of all attacks",
+    "certified",
+];
 
 /// The whole page.
 pub(super) fn page(model: &str, report: &Report) -> Result<String> {
-    let title = format!("Robustness of {}", escape(model));
+    let title = format!("Robustness of {}", printable(model));
     let (headings, rows) = tables::cells(report);
-    let mut body = format!(
-        "<h1>{title}</h1>\n<p>{} test samples of <em>{}</em>, {} of them attacked. {}</p>\n",
-        report.clean.samples(),
-        escape(&report.data),
-        report.attacked_clean.samples(),
-        match report.clean {
-            Standing::Share(_) =>
-                "Accuracy under attack bounds the robust accuracy from above, certificates from below: the truth lies between.",
-            Standing::Fit(_) =>
-                "The error under attack bounds the worst error from below: a stronger attack may find more.",
-        }
-    );
-    for warning in &report.warnings {
-        writeln!(body, "<p class=\"warning\">{}</p>", escape(warning))?;
-    }
+    let mut charts = Vec::new();
     for norm in [Norm::Linf, Norm::L2] {
-        if let Some(svg) = sandwich(report, norm)? {
-            let marks = [
-                "random points",
-                Fgsm::TITLE,
-                Pgd::TITLE,
-                "worst of all attacks",
-                "certified",
-            ];
-            let legend: String = marks
-                .iter()
-                .enumerate()
-                .map(|(style, name)| format!("<li>{}{name}</li>", legend_mark(style)))
-                .collect();
-            writeln!(
-                body,
-                "<h2>{} against size in {}</h2>\n<ul class=\"legend\">{legend}</ul>\n<div class=\"charts\"><figure>{svg}</figure></div>",
-                measure(&report.clean).0,
-                norm.name()
-            )?;
+        charts.extend(sandwich(report, norm)?.map(|svg| (norm, svg)));
+    }
+    let body = html! {
+        h1 { (title) }
+        p {
+            (report.clean.samples()) " test samples of " em { (printable(&report.data)) } ", "
+            (report.attacked_clean.samples()) " of them attacked. "
+            @match report.clean {
+                Standing::Share(_) => "Accuracy under attack bounds the robust accuracy from above, certificates from below: the \
+                    truth lies between.",
+                Standing::Fit(_) => "The error under attack bounds the worst error from below: a stronger attack may find more.",
+            }
         }
-    }
-    body.push_str("<h2>All attacks</h2>\n<div class=\"scroll\"><table>\n<thead><tr>");
-    for heading in headings {
-        write!(body, "<th>{}</th>", escape(&heading))?;
-    }
-    body.push_str("</tr></thead>\n<tbody>\n");
-    for row in rows {
-        body.push_str(match row[2].as_str() {
-            WORST | "certified" => "<tr class=\"baseline\">",
-            _ => "<tr>",
-        });
-        for cell in row {
-            write!(body, "<td>{}</td>", escape(&cell))?;
+        @for warning in &report.warnings {
+            p.warning { (printable(warning)) }
         }
-        body.push_str("</tr>\n");
-    }
-    write!(
-        body,
-        "</tbody></table></div>\n<h2>All of it as text</h2>\n<pre>{}</pre>\n",
-        escape(&tables::text(report))
-    )?;
-    Ok(format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n\
-         {body}</body>\n</html>\n",
-        include_str!("../report/style.css")
-    ))
+        @for (norm, svg) in charts {
+            h2 { (measure(&report.clean).0) " against size in " (norm.name()) }
+            (legend(&SERIES.map(str::to_owned)))
+            div.charts { figure { (PreEscaped(svg)) } }
+        }
+        h2 { "All attacks" }
+        div.scroll {
+            table {
+                thead {
+                    tr {
+                        @for heading in headings { th { (printable(&heading)) } }
+                    }
+                }
+                tbody {
+                    @for row in rows {
+                        tr.baseline[matches!(row[2].as_str(), WORST | "certified")] {
+                            @for cell in row { td { (printable(&cell)) } }
+                        }
+                    }
+                }
+            }
+        }
+        h2 { "All of it as text" }
+        pre { (tables::text(report)) }
+    };
+    Ok(document(&title, &body))
 }
 
 /// What a chart shows of a standing, in words and as a number.

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use relugrad_train::attack::Norm;
 use relugrad_train::robustness::{Attacked, Report, Standing, WORST};
 
 use crate::report::short;
+use crate::table::table;
 
 /// A table of the attacks in one norm and size each, certificates, and what else was found.
 pub(super) fn text(report: &Report) -> String {
@@ -153,19 +153,6 @@ fn attacks(report: &Report) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let rule = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
-    let mut table = Table::new();
-    table.load_style(rule).set_header(headings);
-    for row in rows {
-        table.add_row(row);
-    }
-    for (i, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 1));
-        if i != 0 && i != 2 {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    let lines = table.lines().map(|line| line.trim_end().to_owned());
-    let lines = lines.collect::<Vec<String>>().join("\n");
+    let lines = table(headings, rows, 1, |column| column != 0 && column != 2);
     format!("\n{lines}\n\n")
 }

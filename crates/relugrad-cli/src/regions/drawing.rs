@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use maud::html;
+
 /// Colours of classes, which colour-blind readers tell apart as far as ten can be (Paul Tol's muted scheme).
 const CLASSES: [&str; 10] = [
     "#88ccee", "#ddcc77", "#117733", "#cc6677", "#4433aa", "#aa4499", "#44aa99", "#999933",
@@ -127,7 +129,7 @@ impl Canvas {
         colour: &str,
         text: &str,
     ) {
-        let text = escaped(text);
+        let text = html! { (text) }.into_string();
         self.push(format_args!(
             "<text x=\"{x:.2}\" y=\"{y:.2}\" text-anchor=\"{anchor}\" font-size=\"{size}\" fill=\"{colour}\">{text}</text>"
         ));
@@ -138,16 +140,10 @@ impl Canvas {
         let (width, height) = self.size;
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" font-family=\"Helvetica, Arial, sans-serif\" role=\"img\">\n<title>{}</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{}</svg>\n",
-            escaped(title),
+            html! { (title) }.into_string(),
             self.body
         )
     }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
 }
 
 /// A pair of axes in a box of the canvas.

@@ -1,7 +1,6 @@
 //! Statistics of regions over the test samples.
 
 use anyhow::Context;
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use relugrad::Network;
 use relugrad_train::LossSettings;
 use relugrad_train::data::Dataset;
@@ -136,24 +135,16 @@ fn cure(report: &Report) -> String {
 
 /// Quantiles of every quantity.
 fn table(rows: &[(String, Quantiles)]) -> String {
-    let rule = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
-    let mut table = Table::new();
-    table
-        .load_style(rule)
-        .set_header(["", "least", "25 %", "median", "75 %", "largest"]);
-    for (name, q) in rows {
+    let row = |(name, q): &(String, Quantiles)| {
         let values = [q.least, q.quarter, q.median, q.three_quarters, q.largest];
         let cells = values.iter().map(|&value| short(value));
-        table.add_row([name.clone()].into_iter().chain(cells));
-    }
-    for (i, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        if i > 0 {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    let lines = table.lines().map(|line| line.trim_end().to_owned());
-    lines.collect::<Vec<String>>().join("\n")
+        [name.clone()]
+            .into_iter()
+            .chain(cells)
+            .collect::<Vec<String>>()
+    };
+    let headings = ["", "least", "25 %", "median", "75 %", "largest"];
+    crate::table::table(headings, rows.iter().map(row), 2, |column| column > 0)
 }
 
 /// Of how many samples and pairs the numbers are.

@@ -1,12 +1,12 @@
 //! The figures of a report: which numbers go into which chart.
 
 use anyhow::Result;
+use relugrad_io::printable;
 use relugrad_train::attack::Norm;
 use relugrad_train::compare::{Comparison, Run, ShownAttack};
 
 use super::charts::{Chart, Series};
 use super::curves::penalty;
-use super::html::escape;
 use super::measure::Measure;
 use super::summary::{Group, predictors};
 use super::table::{attack_name, penalty_names};
@@ -41,7 +41,7 @@ pub(super) fn pareto_charts(
             lines: true,
             series: series.collect(),
         };
-        let caption = format!("{}.", escape(&attack_name(attack)));
+        let caption = format!("{}.", printable(&attack_name(attack)));
         charts.extend(chart.svg()?.map(|svg| (caption, svg)));
     }
     Ok(charts)
@@ -85,7 +85,7 @@ pub(super) fn prediction_charts(
             lines: false,
             series: series.collect(),
         };
-        let caption = format!("{}: rank correlation {rho:.2}.", escape(&name));
+        let caption = format!("{}: rank correlation {rho:.2}.", printable(&name));
         charts.extend(chart.svg()?.map(|svg| (caption, svg)));
     }
     Ok(charts)
@@ -133,7 +133,7 @@ pub(super) fn attack_charts(
             Norm::Linf => "in every pixel (ℓ∞)",
             Norm::L2 => "in Euclidean length (ℓ2)",
         };
-        let caption = format!("{} with changes of at most ε {norm}.", escape(name));
+        let caption = format!("{} with changes of at most ε {norm}.", printable(name));
         charts.extend(chart.svg()?.map(|svg| (caption, svg)));
     }
     Ok(charts)
@@ -182,7 +182,7 @@ pub(super) fn training_charts(
             lines: true,
             series: series.collect(),
         };
-        charts.extend(chart.svg()?.map(|svg| (escape(&caption), svg)));
+        charts.extend(chart.svg()?.map(|svg| (caption, svg)));
     }
     Ok(charts)
 }
@@ -222,8 +222,8 @@ pub(super) fn penalty_charts(
         };
         let caption = format!(
             "{} against {}.",
-            escape(&names[other]),
-            escape(&names[reference])
+            printable(&names[other]),
+            printable(&names[reference])
         );
         charts.extend(chart.svg()?.map(|svg| (caption, svg)));
     }

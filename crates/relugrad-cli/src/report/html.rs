@@ -1,9 +1,9 @@
 //! `report.html`: one page that explains itself and needs nothing else.
 
-use std::fmt::Write;
-
 use anyhow::Result;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 use relugrad::penalty::CatalogueEntry;
+use relugrad_io::printable;
 use relugrad_train::compare::{ADVERSARIAL, Comparison, ShownAttack};
 
 use super::charts::legend_mark;
@@ -14,69 +14,84 @@ use super::measure::Measure;
 use super::summary::{Group, groups, representatives};
 use super::table::{Cells, cells, divergences, penalty_names, predictions};
 
+/// A page with a title, and the style that all pages have.
+pub(crate) fn document(title: &str, body: &Markup) -> String {
+    let style = PreEscaped(include_str!("style.css"));
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) }
+                style { (style) }
+            }
+            body { (body) }
+        }
+    };
+    page.into_string() + "\n"
+}
+
+/// Names of series with the marks that charts give them.
+pub(crate) fn legend(names: &[String]) -> Markup {
+    html! {
+        ul.legend {
+            @for (style, name) in names.iter().enumerate() {
+                li { (PreEscaped(legend_mark(style))) (printable(name)) }
+            }
+        }
+    }
+}
+
 /// The whole page.
 pub(super) fn page(comparison: &Comparison) -> Result<String> {
     let title = format!(
         "Regularizers compared on {}",
-        escape(&comparison.settings.data)
+        printable(&comparison.settings.data)
     );
-    let words = words(Measure::of(comparison));
+    let [robustness, attacked, predicted] = words(Measure::of(comparison));
     let groups = groups(comparison);
     let best = representatives(comparison, &groups);
     let names: Vec<&str> = best.iter().map(|group| group.regularizer).collect();
     let plain_names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let best_names: Vec<String> = best.iter().map(|group| label(&groups, group)).collect();
-    let parts = [
-        introduction(comparison, &title),
-        table(&cells(comparison)),
-        list(&divergences(comparison)),
-        list(&predictions(comparison)),
-        section(
-            words[0].0,
-            words[0].1,
-            &plain_names,
-            pareto_charts(comparison, &groups, &names)?,
-        ),
-        section(
-            words[1].0,
-            words[1].1,
-            &best_names,
-            attack_charts(comparison, &best)?,
-        ),
-        section(
-            "Training",
-            "Measured on the test samples after every epoch; with several seeds, their mean. The last chart follows the \
-             penalty that each network was trained with, relative to its value in the first epoch.",
-            &best_names,
-            training_charts(comparison, &best)?,
-        ),
-        section(
-            words[2].0,
-            words[2].1,
-            &plain_names,
-            prediction_charts(comparison, &groups, &names)?,
-        ),
-        section(
-            "Penalties against each other",
-            "Each point is one trained network, with the means of two penalties over the test samples on logarithmic \
-             axes. Points along a straight line mean that lowering one penalty lowers the other in proportion.",
-            &plain_names,
-            penalty_charts(comparison, &groups, &names)?,
-        ),
-        definitions(comparison),
-        reproduction(comparison),
-    ];
-    Ok(format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n{}\
-         </body>\n</html>\n",
-        include_str!("style.css"),
-        parts.concat()
-    ))
+    let pareto = pareto_charts(comparison, &groups, &names)?;
+    let attacks = attack_charts(comparison, &best)?;
+    let training = training_charts(comparison, &best)?;
+    let predictors = prediction_charts(comparison, &groups, &names)?;
+    let penalties = penalty_charts(comparison, &groups, &names)?;
+    let body = html! {
+        h1 { (title) }
+        (introduction(comparison))
+        (table(&cells(comparison)))
+        (list(&divergences(comparison)))
+        (list(&predictions(comparison)))
+        (section(robustness, &plain_names, &pareto))
+        (section(attacked, &best_names, &attacks))
+        (section(TRAINING, &best_names, &training))
+        (section(predicted, &plain_names, &predictors))
+        (section(PENALTIES, &plain_names, &penalties))
+        (definitions(comparison))
+        (reproduction(comparison))
+    };
+    Ok(document(&title, &body))
 }
 
+/// A title, and what to see.
+type Words = (&'static str, &'static str);
+
+const TRAINING: Words = (
+    "Training",
+    "Measured on the test samples after every epoch; with several seeds, their mean. The last chart follows the penalty that      each network was trained with, relative to its value in the first epoch.",
+);
+
+const PENALTIES: Words = (
+    "Penalties against each other",
+    "Each point is one trained network, with the means of two penalties over the test samples on logarithmic axes. Points      along a straight line mean that lowering one penalty lowers the other in proportion.",
+);
+
 /// Titles and texts of the sections about robustness.
-fn words(measure: Measure) -> [(&'static str, &'static str); 3] {
+fn words(measure: Measure) -> [Words; 3] {
     match measure {
         Measure::Accuracy => [
             (
@@ -119,87 +134,75 @@ fn words(measure: Measure) -> [(&'static str, &'static str); 3] {
     }
 }
 
-/// Text in which no character is taken for markup.
-pub(crate) fn escape(text: &str) -> String {
-    let text = relugrad_io::printable(text)
-        .replace('&', "&amp;")
-        .replace('<', "&lt;");
-    text.replace('>', "&gt;").replace('"', "&quot;")
-}
-
-fn introduction(comparison: &Comparison, title: &str) -> String {
+fn introduction(comparison: &Comparison) -> Markup {
     let s = &comparison.settings;
-    let interrupted = if comparison.complete {
-        ""
-    } else {
-        "<p class=\"warning\">The comparison was interrupted: only finished runs are shown.</p>\n"
-    };
-    let diverged = match comparison.diverged.len() {
-        0 => String::new(),
-        count => format!(
-            "<p class=\"warning\">{count} of {} runs diverged: their numbers were no longer finite. No mean, chart or rank \
-             correlation has them.</p>\n",
-            count + comparison.runs.len()
-        ),
-    };
-    format!(
-        "<h1>{title}</h1>\n{interrupted}{diverged}<p>The same ReLU network (<code>{}</code>, {} parameters) was trained on {} samples of \
-         <em>{}</em> for {} epochs, from the same initial weights and in the same order of samples: once without a \
-         regularizer (<code>none</code>, the baseline) and once with each of the penalties below added to the loss \
-         (<code>{}</code>) with weight λ.{} Each network was then tested on {} samples that it had not seen, and attacked \
-         on {} of them. {}</p>\n",
-        escape(&s.model),
-        s.parameters,
-        s.train_samples,
-        escape(&s.data),
-        s.epochs,
-        escape(&s.loss.to_string()),
-        match s.adversarial.is_empty() {
-            true => "",
-            false =>
-                " For comparison <code>pgd-training</code> learned from adversarial examples of size ε instead.",
-        },
-        s.test_samples,
-        s.attack_samples,
-        match s.seeds.len() {
-            1 => "One random seed was used, so small differences may be chance.".to_owned(),
-            n => format!(
-                "All of it was repeated with {n} random seeds; mean ± standard deviation are shown."
-            ),
+    let diverged = comparison.diverged.len();
+    html! {
+        @if !comparison.complete {
+            p.warning { "The comparison was interrupted: only finished runs are shown." }
         }
-    )
+        @if diverged > 0 {
+            p.warning {
+                (diverged) " of " (diverged + comparison.runs.len()) " runs diverged: their numbers were no longer finite. No \
+                mean, chart or rank correlation has them."
+            }
+        }
+        p {
+            "The same ReLU network (" code { (printable(&s.model)) } ", " (s.parameters) " parameters) was trained on "
+            (s.train_samples) " samples of " em { (printable(&s.data)) } " for " (s.epochs) " epochs, from the same initial \
+            weights and in the same order of samples: once without a regularizer (" code { "none" } ", the baseline) and once \
+            with each of the penalties below added to the loss (" code { (printable(&s.loss.to_string())) } ") with weight λ."
+            @if !s.adversarial.is_empty() {
+                " For comparison " code { "pgd-training" } " learned from adversarial examples of size ε instead."
+            }
+            " Each network was then tested on " (s.test_samples) " samples that it had not seen, and attacked on "
+            (s.attack_samples) " of them. "
+            @match s.seeds.len() {
+                1 => "One random seed was used, so small differences may be chance.",
+                n => {
+                    "All of it was repeated with " (n) " random seeds; mean ± standard deviation are shown."
+                }
+            }
+        }
+    }
 }
 
-fn table(cells: &Cells) -> String {
+fn table(cells: &Cells) -> Markup {
     let best = best_cells(cells);
-    let mut html = String::from("<h2>Results</h2>\n<div class=\"scroll\"><table>\n<thead><tr>");
-    for heading in &cells.headings {
-        let heading = escape(heading).replace('-', "-<wbr>");
-        write!(html, "<th>{heading}</th>").expect("a String takes all");
-    }
-    html.push_str("</tr></thead>\n<tbody>\n");
-    for (i, row) in cells.rows.iter().enumerate() {
-        html.push_str(if row[0].split(' ').next() == Some("none") {
-            "<tr class=\"baseline\">"
-        } else {
-            "<tr>"
-        });
-        for (j, cell) in row.iter().enumerate() {
-            let class = if best[j] == Some(i) {
-                " class=\"best\""
-            } else {
-                ""
-            };
-            write!(html, "<td{class}>{}</td>", escape(cell)).expect("a String takes all");
+    let baseline = |row: &[String]| row[0].split(' ').next() == Some("none");
+    html! {
+        h2 { "Results" }
+        div.scroll {
+            table {
+                thead {
+                    tr {
+                        @for heading in &cells.headings {
+                            // A line may be broken behind each hyphen.
+                            th {
+                                @for (i, word) in printable(heading).split('-').enumerate() {
+                                    @if i > 0 { "-" wbr; }
+                                    (word)
+                                }
+                            }
+                        }
+                    }
+                }
+                tbody {
+                    @for (i, row) in cells.rows.iter().enumerate() {
+                        tr.baseline[baseline(row)] {
+                            @for (j, cell) in row.iter().enumerate() {
+                                td.best[best[j] == Some(i)] { (printable(cell)) }
+                            }
+                        }
+                    }
+                }
+            }
         }
-        html.push_str("</tr>\n");
+        p.note {
+            "Accuracies in percent (MSE is the mean squared error), the best of each column marked. Penalties are means over the \
+            test samples, whichever penalty was trained. " em { "time" } " is that of a training step relative to plain training in the same run."
+        }
     }
-    html.push_str(
-        "</tbody></table></div>\n<p class=\"note\">Accuracies in percent (MSE is the mean squared error), the best of each column \
-         marked. Penalties are means over the test samples, whichever penalty was trained. <em>time</em> is that of a training step relative to \
-         plain training in the same run.</p>\n",
-    );
-    html
 }
 
 /// For each column of accuracies the row with the highest one, of errors that with the lowest; the first of equals.
@@ -228,37 +231,35 @@ fn best_cells(cells: &Cells) -> Vec<Option<usize>> {
 }
 
 /// A list, unless it is empty.
-fn list(lines: &[String]) -> String {
-    let lines = lines
-        .iter()
-        .map(|line| format!("<li>{}</li>\n", escape(line)));
-    let lines: String = lines.collect();
-    match lines.is_empty() {
-        true => lines,
-        false => format!("<ul>\n{lines}</ul>\n"),
+fn list(lines: &[String]) -> Markup {
+    html! {
+        @if !lines.is_empty() {
+            ul {
+                @for line in lines {
+                    li { (printable(line)) }
+                }
+            }
+        }
     }
 }
 
 /// A heading, what to see, the legend, and charts with captions.
-fn section(title: &str, text: &str, names: &[String], charts: Vec<(String, String)>) -> String {
-    if charts.is_empty() {
-        return String::new();
+fn section((title, text): Words, names: &[String], charts: &[(String, String)]) -> Markup {
+    html! {
+        @if !charts.is_empty() {
+            h2 { (title) }
+            p { (text) }
+            (legend(names))
+            div.charts {
+                @for (caption, svg) in charts {
+                    figure {
+                        (PreEscaped(svg))
+                        figcaption { (printable(caption)) }
+                    }
+                }
+            }
+        }
     }
-    let mut html = format!("<h2>{title}</h2>\n<p>{text}</p>\n<ul class=\"legend\">");
-    for (style, name) in names.iter().enumerate() {
-        let mark = legend_mark(style);
-        write!(html, "<li>{mark}{}</li>", escape(name)).expect("a String takes all");
-    }
-    html.push_str("</ul>\n<div class=\"charts\">\n");
-    for (caption, svg) in charts {
-        writeln!(
-            html,
-            "<figure>{svg}<figcaption>{caption}</figcaption></figure>"
-        )
-        .expect("a String takes all");
-    }
-    html.push_str("</div>\n");
-    html
 }
 
 /// The regularizer, with its weight where there are several.
@@ -278,57 +279,49 @@ fn label(groups: &[Group], group: &Group) -> String {
     }
 }
 
-fn definitions(comparison: &Comparison) -> String {
-    let mut html = String::from(
-        "<h2>What the names mean</h2>\n<p>f are the logits (the network's outputs), J their Jacobian in the \
-         input x, ℓ the loss, H its Hessian in x. All are exact and per sample; tables show means.</p>\n<dl>\n",
-    );
-    for name in penalty_names(comparison) {
-        let entry = CatalogueEntry::named(&name).ok();
-        let (formula, meaning) = entry.map_or(("", ""), |entry| (entry.formula, entry.meaning));
-        let name = escape(&name);
-        writeln!(
-            html,
-            "<dt>{name} <code>{formula}</code></dt><dd>{meaning}.</dd>"
-        )
-        .expect("a String takes all");
+fn definitions(comparison: &Comparison) -> Markup {
+    html! {
+        h2 { "What the names mean" }
+        p {
+            "f are the logits (the network's outputs), J their Jacobian with respect to the input x, ℓ the loss, H its Hessian \
+            with respect to x. All are exact and per sample; tables show means."
+        }
+        dl {
+            @for name in penalty_names(comparison) {
+                @let entry = CatalogueEntry::named(&name).ok();
+                @let (formula, meaning) = entry.map_or(("", ""), |entry| (entry.formula, entry.meaning));
+                dt { (printable(&name)) " " code { (formula) } }
+                dd { (meaning) "." }
+            }
+        }
     }
-    html.push_str("</dl>\n");
-    html
 }
 
-fn reproduction(comparison: &Comparison) -> String {
+fn reproduction(comparison: &Comparison) -> Markup {
     let s = &comparison.settings;
     let seeds: Vec<String> = s.seeds.iter().map(u64::to_string).collect();
-    let mut html = format!(
-        "<h2>How to repeat it</h2>\n<p>relugrad {}, optimizer {}, learning rate {}, batches of {}, λ raised linearly over \
-         the first {} epochs, seeds {}. All numbers except times depend on these alone, not on the {} threads that were \
-         used.</p>\n<p>Attacks, all within features of [0, 1]; a sample counts as fooled if any iterate of any restart \
-         is misclassified, and of values the iterate with the highest loss counts:</p>\n<ul>\n",
-        escape(&s.version),
-        escape(&s.optimizer),
-        s.learning_rate,
-        s.batch_size,
-        s.warmup_epochs,
-        seeds.join(", "),
-        s.threads
-    );
-    for ShownAttack { attack, .. } in &s.attacks {
-        let options = attack.options;
-        writeln!(
-            html,
-            "<li>{} {}, ε = {}: {} steps of {}, {} start(s)</li>",
-            escape(&attack.name),
-            options.norm.name(),
-            options.epsilon,
-            options.steps,
-            options.step_size,
-            options.restarts
-        )
-        .expect("a String takes all");
+    html! {
+        h2 { "How to repeat it" }
+        p {
+            "relugrad " (printable(&s.version)) ", optimizer " (printable(&s.optimizer)) ", learning rate " (s.learning_rate)
+            ", batches of " (s.batch_size) ", λ raised linearly over the first " (s.warmup_epochs) " epochs, seeds "
+            (seeds.join(", ")) ". All numbers except times depend on these alone, not on the " (s.threads)
+            " threads that were used."
+        }
+        p {
+            "Attacks, all within features of [0, 1]; a sample counts as fooled if any iterate of any restart is misclassified, and \
+            of values the iterate with the highest loss counts:"
+        }
+        ul {
+            @for ShownAttack { attack, .. } in &s.attacks {
+                @let options = attack.options;
+                li {
+                    (printable(&attack.name)) " " (options.norm.name()) ", ε = " (options.epsilon) ": " (options.steps)
+                    " steps of " (options.step_size) ", " (options.restarts) " start(s)"
+                }
+            }
+        }
     }
-    html.push_str("</ul>\n");
-    html
 }
 
 #[cfg(test)]
@@ -336,39 +329,12 @@ mod tests {
     use super::*;
     use crate::report::fixture;
 
-    /// Whether every element is closed in order; void elements are known.
-    fn balanced(html: &str) -> bool {
-        let mut open: Vec<&str> = Vec::new();
-        for tag in html
-            .split('<')
-            .skip(1)
-            .filter_map(|rest| rest.split('>').next())
-        {
-            let name = tag
-                .trim_start_matches('/')
-                .split([' ', '\n', '/'])
-                .next()
-                .unwrap_or("");
-            let void =
-                matches!(name, "meta" | "wbr" | "br") || tag.starts_with('!') || tag.ends_with('/');
-            if tag.starts_with('/') {
-                if open.pop() != Some(name) {
-                    return false;
-                }
-            } else if !void {
-                open.push(name);
-            }
-        }
-        open.is_empty()
-    }
-
     #[test]
-    fn pages_are_well_formed() {
-        assert!(balanced("<p>a<br></p>") && !balanced("<p><b></p></b>"));
+    fn pages_have_charts() {
         for seeds in [&[0][..], &[0, 1, 2]] {
             for comparison in [fixture::comparison(seeds), fixture::regression(seeds)] {
                 let page = page(&comparison).unwrap();
-                assert!(balanced(&page) && page.matches("<svg").count() > 4);
+                assert!(page.matches("<svg").count() > 4);
             }
         }
     }
@@ -382,7 +348,7 @@ mod tests {
         comparison.runs[1].curve.clear();
         comparison.complete = false;
         let page = page(&comparison).unwrap();
-        assert!(balanced(&page) && page.contains("&lt;b&gt; &amp; &quot;co&quot;"));
+        assert!(page.contains("&lt;b&gt; &amp; &quot;co&quot;"));
         assert!(page.contains("interrupted"));
     }
 
@@ -393,7 +359,7 @@ mod tests {
             fixture::diverge(&mut comparison, number);
             let page = page(&comparison).unwrap();
             let count = comparison.diverged.len();
-            assert!(balanced(&page) && page.contains(&format!("{count} of 4 runs diverged")));
+            assert!(page.contains(&format!("{count} of 4 runs diverged")));
             assert_eq!(page.matches("the loss is not finite</li>").count(), count);
         }
     }

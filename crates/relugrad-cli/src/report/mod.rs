@@ -11,7 +11,7 @@ pub(crate) mod table;
 use anyhow::{Context, Result};
 use relugrad_train::compare::Comparison;
 
-pub(crate) use html::escape;
+pub(crate) use html::{document, legend};
 pub(crate) use table::short;
 
 /// The files of a comparison, but for its networks.

@@ -1,10 +1,10 @@
 //! The table of a comparison, as text and as cells for the page.
 
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use relugrad_train::compare::{ADVERSARIAL, Certified, Comparison, Diverged, ShownAttack};
 
 use super::measure::Measure;
 use super::summary::{Group, Statistic, groups, predictors, relative_time};
+use crate::table::table;
 
 /// Characters of a heading that may stand in one line of the text, if it can be broken.
 const HEADING: usize = 10;
@@ -47,25 +47,16 @@ pub(super) fn cells(comparison: &Comparison) -> Cells {
 /// The table as aligned text, of about 125 columns for the families that are compared by default.
 pub(crate) fn text(comparison: &Comparison) -> String {
     let cells = cells(comparison);
-    let rule = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
-    let mut table = Table::new();
-    table
-        .load_style(rule)
-        .set_header(cells.headings.iter().map(|heading| broken(heading)));
-    for row in cells.rows {
-        table.add_row(row.iter().map(|cell| match cell.contains(DIVERGED) {
-            true => broken(cell),
-            false => cell.replace(" ± ", "\n± "),
-        }));
-    }
-    for (i, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 1));
-        if i > 0 {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    let trimmed = table.lines().map(|line| line.trim_end().to_owned());
-    let mut text = trimmed.collect::<Vec<String>>().join("\n");
+    let headings: Vec<String> = cells.headings.iter().map(|h| broken(h)).collect();
+    let cell = |cell: &String| match cell.contains(DIVERGED) {
+        true => broken(cell),
+        false => cell.replace(" ± ", "\n± "),
+    };
+    let rows = cells
+        .rows
+        .iter()
+        .map(|row| row.iter().map(cell).collect::<Vec<String>>());
+    let mut text = table(headings, rows, 1, |column| column > 0);
     for line in divergences(comparison)
         .into_iter()
         .chain(predictions(comparison))

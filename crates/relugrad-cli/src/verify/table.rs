@@ -1,33 +1,19 @@
 //! The table of a verification.
 
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use relugrad_train::verify::{Outcome, Report, Verdict};
+
+use crate::table::table;
 
 const HEADINGS: [&str; 7] = ["", "statement", "cases", "worst", "median", "allowed", ""];
 
 /// A title, a line for each statement, and warnings.
 pub(super) fn text(report: &Report) -> String {
     let mut lines = vec![format!("{}, {} samples", report.precision, report.samples)];
-    lines.extend(table(report).lines().map(|line| line.trim_end().to_owned()));
+    let rows = report.outcomes.iter().map(row);
+    lines.push(table(HEADINGS, rows, 1, |column| (2..6).contains(&column)));
     lines.push(total(report));
     lines.extend(warnings(report));
     lines.join("\n")
-}
-
-fn table(report: &Report) -> Table {
-    let rule = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
-    let mut table = Table::new();
-    table.load_style(rule).set_header(HEADINGS);
-    for outcome in &report.outcomes {
-        table.add_row(row(outcome));
-    }
-    for (i, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 1));
-        if (2..6).contains(&i) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
 }
 
 fn row(outcome: &Outcome) -> Vec<String> {
