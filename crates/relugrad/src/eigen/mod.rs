@@ -234,6 +234,23 @@ mod tests {
     }
 
     #[test]
+    fn entries_whose_squares_underflow_are_decomposed() {
+        for size in [3_usize, 9] {
+            for exponent in [140, 152, 154, 156, 160, 170, 300, 320] {
+                let tiny = 10_f64.powi(-exponent);
+                let entry = |i: usize| match (i / size, i % size) {
+                    (row, column) if row == column => 1.0 / (1 + row) as f64,
+                    _ => tiny,
+                };
+                let matrix: Vec<f64> = (0..size * size).map(entry).collect();
+                let values = EigenSolver::new(size).solve(&matrix).unwrap().values;
+                let exact = (1..=size).map(|row| 1.0 / row as f64);
+                assert!(values.iter().zip(exact).all(|(v, e)| (v - e).abs() < 1e-15));
+            }
+        }
+    }
+
+    #[test]
     fn nan_is_an_error() {
         assert!(EigenSolver::new(1).solve(&[f64::NAN]).is_err());
         assert!(EigenSolver::new(1).largest(&[f64::NAN]).is_err());

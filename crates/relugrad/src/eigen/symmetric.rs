@@ -8,6 +8,9 @@ use crate::linalg::dot;
 /// QL steps in which every eigenvalue has converged long before; two are usual.
 const STEPS: usize = 64;
 
+/// About the root of the smallest normal number.
+const SMALLEST: f64 = 1e-153;
+
 /// A symmetric eigenproblem of `n` unknowns.
 pub(super) struct Problem<'a> {
     /// `[n, n]`; overwritten.
@@ -76,7 +79,9 @@ fn tridiagonalise(a: &mut [f64], diagonal: &mut [f64], scales: &mut [f64], produ
         let Some(&first) = v.first() else { break };
         let norm = dot(v, v).sqrt();
         let coupling = if first > 0.0 { -norm } else { norm };
-        if norm > 0.0 {
+        // Beside entries around 1 a smaller column is nothing, and the scale of its reflection would
+        // overflow.
+        if norm > SMALLEST {
             v[0] = first - coupling;
             scales[k] = 1.0 / (norm * (norm + first.abs()));
             two_sided(below, v, (n, k + 1), scales[k], product);
