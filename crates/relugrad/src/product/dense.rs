@@ -380,6 +380,8 @@ pub(super) fn symmetrize_lower<T: Lanes>(n: usize, c: &mut [T]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::product::tests::integers;
 
@@ -416,5 +418,92 @@ mod tests {
         let sum = |i: usize, j: usize| half[i * n + j] + half[j * n + i];
         assert!((0..n * n).all(|x| sum(x / n, x % n) == 2.0 * c[x]));
         assert!((0..n).all(|i| half[i * n + i + 1..(i + 1) * n].iter().all(|&x| x == 0.0)));
+    }
+
+    /// `n`, `k` and `m` around what tiles, vectors, blocks of the depth and rows that are few hold.
+    fn shapes() -> impl Strategy<Value = (usize, usize, usize)> {
+        let side = || prop_oneof![1_usize..20, 20_usize..150];
+        (
+            side(),
+            prop_oneof![1_usize..70, 500_usize..530, 1020_usize..1030],
+            side(),
+        )
+    }
+
+    /// Small whole numbers, whose sums are exact in both types.
+    fn whole(length: usize, step: usize) -> Vec<f32> {
+        let entry = |i: usize| ((i * step + i / 7) % 7) as f32 - 3.0;
+        (0..length).map(entry).collect()
+    }
+
+    fn transposed(a: &[f32], columns: usize) -> Vec<f32> {
+        let rows = a.len() / columns;
+        (0..a.len())
+            .map(|i| a[i % rows * columns + i / rows])
+            .collect()
+    }
+
+    /// All three products of one pair of factors, as they lie and across, against the definition.
+    fn check<T: Lanes>((n, k, m): (usize, usize, usize), accumulate: bool) {
+        let of = |entries: &[f32]| {
+            entries
+                .iter()
+                .map(|&x| T::from_f64(x.into()))
+                .collect::<Vec<T>>()
+        };
+        let (a, b) = (whole(n * k, 3), whole(k * m, 5));
+        let before = whole(n * m, 1);
+        let sum = |i: usize, j: usize| (0..k).map(|l| a[i * k + l] * b[l * m + j]).sum::<f32>();
+        let expected = |alpha: f32| -> Vec<T> {
+            let entry =
+                |x: usize| alpha * sum(x / m, x % m) + if accumulate { before[x] } else { 0.0 };
+            of(&(0..n * m).map(entry).collect::<Vec<f32>>())
+        };
+        let (once, twice) = (expected(1.0), expected(2.0));
+        let (plain_a, plain_b) = (of(&a), of(&b));
+        let (across_a, across_b) = (of(&transposed(&a, k)), of(&transposed(&b, m)));
+        let mut c = of(&before);
+        a_b((k, m), &plain_a, &plain_b, accumulate, &mut c);
+        assert_eq!(c, once, "A B of {n}, {k}, {m}");
+        c = of(&before);
+        a_bt((k, m), &plain_a, &across_b, accumulate, &mut c);
+        assert_eq!(c, once, "A Bᵀ of {n}, {k}, {m}");
+        c = of(&before);
+        at_b(
+            (n, m),
+            T::from_f64(2.0),
+            &across_a,
+            &plain_b,
+            accumulate,
+            &mut c,
+        );
+        assert_eq!(c, twice, "Aᵀ B of {n}, {k}, {m}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn products_of_every_shape_equal_the_definition(shape in shapes(), accumulate: bool) {
+            check::<f32>(shape, accumulate);
+            check::<f64>(shape, accumulate);
+        }
+
+        /// Also where entries are not whole, and whatever is packed.
+        #[test]
+        fn products_have_the_same_bits_for_any_number_of_threads(shape in shapes(), accumulate: bool) {
+            let (n, k, m) = shape;
+            let random = |length: usize| (0..length).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<f32>>();
+            let (a, b) = (random(n * k), random(m * k));
+            let run = |threads: usize| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| {
+                    let mut c = random(n * m);
+                    a_bt((k, m), &a, &b, accumulate, &mut c);
+                    c
+                })
+            };
+            prop_assert_eq!(run(1), run(3));
+        }
     }
 }
