@@ -11,7 +11,8 @@ use relugrad_train::{LossSettings, OPTIMIZERS, set_key};
 use toml::{Table, Value};
 
 use crate::failure::Failure;
-use crate::values::{LOSS, count, loss_help, positive, share};
+use crate::loss::{self, LOSS};
+use crate::values::{count, positive, share};
 
 /// The keys of a file for --config, none without one.
 pub(crate) fn file(path: Option<&Path>) -> Result<Table, Failure> {
@@ -149,9 +150,9 @@ impl Kind {
                 Ok(Value::Array(names.collect()))
             }
             Kind::Loss => {
-                let loss = text.parse::<LossSettings>();
-                let loss = loss.map_err(|error| error.to_string())?;
-                Value::try_from(loss).map_err(|error| error.to_string())
+                let settings = text.parse::<LossSettings>();
+                let settings = settings.map_err(|error| error.to_string())?;
+                Value::try_from(settings).map_err(|error| error.to_string())
             }
             Kind::Switch => Ok(Value::Boolean(true)),
         }
@@ -166,7 +167,7 @@ impl Flag {
             .help(self.words(defaults))
             .help_heading(self.heading);
         let arg = match kind {
-            Kind::Loss => arg.long_help(loss_help(self.help)),
+            Kind::Loss => arg.long_help(loss::help()),
             _ => arg,
         };
         if let Kind::Switch = kind {

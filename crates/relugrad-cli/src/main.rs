@@ -13,6 +13,7 @@ mod failure;
 mod flags;
 mod inspect;
 mod interrupt;
+mod loss;
 mod model;
 mod print;
 mod progress;

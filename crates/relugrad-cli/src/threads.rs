@@ -1,8 +1,24 @@
 //! Threads that compute.
 
 use anyhow::anyhow;
+use clap::{Args, value_parser};
 
 use crate::failure::Failure;
+
+/// How many there are to be.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct ThreadOption {
+    /// Threads; 0 uses all processors. The results do not depend on it
+    #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u16).range(0..=1024))]
+    threads: u16,
+}
+
+impl ThreadOption {
+    /// Starts them.
+    pub(crate) fn start(self) -> Result<Threads, Failure> {
+        Threads::start(self.threads)
+    }
+}
 
 /// The threads of the whole program. A command starts them first: whatever needs threads later finds these, and need not start its
 /// own, which could only panic where there are none.

@@ -3,8 +3,8 @@
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use relugrad::Penalty;
 use relugrad::penalty::CatalogueEntry;
-use relugrad::{Loss, Penalty};
 
 /// The arithmetic of a computation, or the type of numbers that are written.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -140,26 +140,6 @@ pub(crate) fn penalty_help(text: &str) -> String {
     let rows: Vec<String> = std::iter::once(heading).chain(rows).collect();
     format!("{text}\n\n{}", rows.join("\n"))
 }
-
-/// What is known of every loss, for `--help`.
-pub(crate) fn loss_help(text: &str) -> String {
-    let rows = Loss::catalogue().iter().map(|entry| {
-        let options = entry.options.iter();
-        let options = options.map(|(name, default)| format!("; {name}={default}"));
-        format!(
-            "\n  {:<24} {:<24} {}{}",
-            entry.name,
-            entry.formula,
-            entry.meaning,
-            options.collect::<String>()
-        )
-    });
-    format!("{text}\n{}", rows.collect::<String>())
-}
-
-/// What `--loss` of a command that evaluates a model says.
-pub(crate) const LOSS: &str = "The loss [default: squared-error of values; of classes softmax-cross-entropy, or logistic with \
-    one logit]. An option stands in brackets: softmax-cross-entropy(label-smoothing=0.1)";
 
 #[cfg(test)]
 mod tests {

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum, value_parser};
+use clap::{Args, ValueEnum};
 
+use crate::threads::ThreadOption;
 use crate::values::{Precision, count, non_negative, positive};
 
 /// Time exact derivatives and training steps on this machine
@@ -46,9 +47,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME", default_value = "f32")]
     pub(super) dtype: Precision,
 
-    /// Threads; 0 uses all processors
-    #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u16).range(0..=1024))]
-    pub(super) threads: u16,
+    #[command(flatten)]
+    pub(super) threads: ThreadOption,
 
     /// Timed runs of each workload, after two that make its buffers and a tenth of a second of others
     #[arg(long, value_name = "N", default_value = "21", value_parser = count)]

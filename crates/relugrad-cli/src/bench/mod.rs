@@ -19,7 +19,6 @@ use workload::Runner;
 
 use crate::failure::Failure;
 use crate::print;
-use crate::threads::Threads;
 use crate::values::Precision;
 
 /// Counts what is allocated, so that the memory that a workload needs can be told.
@@ -34,7 +33,7 @@ const WARM_UP: Duration = Duration::from_millis(100);
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let threads = Threads::start(arguments.threads)?;
+    let threads = arguments.threads.start()?;
     threads.run(|| match arguments.dtype {
         Precision::F64 => bench::<f64>(arguments),
         Precision::F32 => bench::<f32>(arguments),

@@ -17,6 +17,7 @@ use relugrad_train::{
 use crate::data::DataOptions;
 use crate::failure::Failure;
 use crate::flags::{self, Flags, Length};
+use crate::threads::ThreadOption;
 use crate::values::{Grid, count, non_negative, penalty_help, positive};
 
 /// Help of the option whose values are penalties.
@@ -150,9 +151,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N")]
     certify: Option<usize>,
 
-    /// Threads; 0 uses all processors. The results do not depend on it
-    #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u16).range(0..=1024))]
-    pub(super) threads: u16,
+    #[command(flatten)]
+    pub(super) threads: ThreadOption,
 
     /// Write report.html, results.json, curves.csv and models/*.safetensors to this directory; with several data or models,
     /// to a directory in it for each

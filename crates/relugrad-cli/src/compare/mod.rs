@@ -14,12 +14,11 @@ use output::Output;
 
 use crate::failure::Failure;
 use crate::progress::Progress;
-use crate::threads::Threads;
 use crate::{interrupt, print, report};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let threads = Threads::start(arguments.threads)?;
+    let threads = arguments.threads.start()?;
     arguments.check()?;
     let models = arguments.models()?;
     let several = arguments.paths.len() * models.len() > 1;

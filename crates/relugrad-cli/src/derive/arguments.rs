@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, value_parser};
-use relugrad_train::LossSettings;
 
+use crate::loss::LossOption;
 use crate::model::ModelFile;
-use crate::values::{LOSS, Precision, loss_help};
+use crate::threads::ThreadOption;
+use crate::values::Precision;
 
 /// Write exact derivatives of a model at given inputs to an .npz file
 ///
@@ -44,9 +45,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with = "labels")]
     pub(super) targets: Option<PathBuf>,
 
-    /// The loss
-    #[arg(long, value_name = "LOSS", help = LOSS, long_help = loss_help(LOSS))]
-    pub(super) loss: Option<LossSettings>,
+    #[command(flatten)]
+    pub(super) loss: LossOption,
 
     /// v of the products J v and H v, .npy of shape [D] or [n, D]
     #[arg(long, value_name = "FILE")]
@@ -81,9 +81,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(super) overwrite: bool,
 
-    /// Threads; 0 uses all processors. The results do not depend on it
-    #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u16).range(0..=1024))]
-    pub(super) threads: u16,
+    #[command(flatten)]
+    pub(super) threads: ThreadOption,
 }
 
 impl Arguments {

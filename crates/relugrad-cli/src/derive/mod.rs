@@ -13,7 +13,6 @@ use ndarray::{Array2, ArrayD, ArrayView2};
 use ndarray_npy::{NpzWriter, WritableElement};
 use relugrad::{Loss, Network, Scalar};
 use relugrad_io::{Model, printable};
-use relugrad_train::LossSettings;
 use relugrad_train::data::Truth;
 use relugrad_train::evaluate::predicted;
 
@@ -22,14 +21,13 @@ use results::Results;
 
 use crate::failure::{Failure, check_output};
 use crate::print;
-use crate::threads::Threads;
 use crate::values::Precision;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     check_output(&arguments.out, arguments.overwrite, &arguments.inputs())
         .map_err(Failure::Usage)?;
-    let threads = Threads::start(arguments.threads)?;
+    let threads = arguments.threads.start()?;
     let model = arguments.model.load()?;
     for note in model.notes() {
         print::note(format_args!("note: {note}"));
@@ -86,14 +84,7 @@ impl<T: Scalar> Request<T> {
         let inputs = inputs(network, &arguments.input)?;
         let n = inputs.nrows();
         let truth = truth(network, inputs.view(), arguments)?;
-        let (kind, outputs) = (truth.kind(), network.outputs());
-        let given = arguments
-            .loss
-            .as_ref()
-            .map(LossSettings::loss)
-            .transpose()?;
-        let loss = given.unwrap_or_else(|| Loss::for_targets(kind, outputs));
-        loss.check(kind, outputs)?;
+        let loss = arguments.loss.of(truth.kind(), network.outputs())?;
         let rows = |path: &Option<_>, width, option| -> Result<Option<Array2<T>>> {
             let path: &Option<std::path::PathBuf> = path;
             path.as_deref()

@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, value_parser};
+use clap::Args;
 use relugrad::Penalty;
-use relugrad_train::LossSettings;
 use relugrad_train::attack::{ATTACKS, Entry};
 use relugrad_train::robustness::EvaluationOptions;
 
 use crate::data::TestData;
+use crate::loss::LossOption;
 use crate::model::ModelFile;
-use crate::values::{LOSS, count, loss_help, non_negative};
+use crate::threads::ThreadOption;
+use crate::values::{count, non_negative};
 
 /// Evaluate the robustness of a model: attacks from above, certificates from below
 ///
@@ -27,9 +28,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) data: TestData,
 
-    /// The loss
-    #[arg(long, value_name = "LOSS", help = LOSS, long_help = loss_help(LOSS))]
-    pub(super) loss: Option<LossSettings>,
+    #[command(flatten)]
+    pub(super) loss: LossOption,
 
     /// Take all samples, those for testing first, instead of the test samples alone
     #[arg(long, help_heading = "Data")]
@@ -84,9 +84,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SEED", default_value = "0")]
     seed: u64,
 
-    /// Threads; 0 uses all processors. The results do not depend on it
-    #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u16).range(0..=1024))]
-    pub(super) threads: u16,
+    #[command(flatten)]
+    pub(super) threads: ThreadOption,
 
     /// Run the model in f64 instead of f32
     #[arg(long)]
@@ -143,7 +142,7 @@ impl std::str::FromStr for Radii {
 impl Arguments {
     pub(super) fn evaluation(&self) -> relugrad_train::Result<EvaluationOptions> {
         Ok(EvaluationOptions {
-            loss: self.loss.as_ref().map(LossSettings::loss).transpose()?,
+            loss: self.loss.given()?,
             linf: self.linf.0.clone(),
             l2: self.l2.0.clone(),
             samples: self.samples,

@@ -15,7 +15,6 @@ pub(crate) use arguments::Arguments;
 
 use crate::failure::Failure;
 use crate::progress::Progress;
-use crate::threads::Threads;
 use crate::{interrupt, print};
 
 /// Runs the command.
@@ -23,7 +22,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let usage = |error: relugrad_train::Error| Failure::Usage(error.into());
     let evaluation = arguments.evaluation().map_err(usage)?;
     evaluation.check().map_err(usage)?;
-    let threads = Threads::start(arguments.threads)?;
+    let threads = arguments.threads.start()?;
     interrupt::keep();
     let out = arguments.out.as_ref();
     let mut out = out

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, value_parser};
-use relugrad_train::LossSettings;
 
 use crate::data::TestData;
+use crate::loss::LossOption;
 use crate::model::ModelFile;
-use crate::values::{LOSS, count, loss_help, non_negative, positive};
+use crate::threads::ThreadOption;
+use crate::values::{count, non_negative, positive};
 
 /// Show the activation regions of a model: how many, how far their walls are, and pictures
 ///
@@ -32,9 +33,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) data: TestData,
 
-    /// The loss
-    #[arg(long, value_name = "LOSS", help = LOSS, long_help = loss_help(LOSS))]
-    pub(super) loss: Option<LossSettings>,
+    #[command(flatten)]
+    pub(super) loss: LossOption,
 
     /// Tell at most this many samples into regions, from the first on
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count)]
@@ -129,9 +129,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(super) json: bool,
 
-    /// Threads; 0 uses all processors. The results do not depend on it
-    #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u16).range(0..=1024))]
-    pub(super) threads: u16,
+    #[command(flatten)]
+    pub(super) threads: ThreadOption,
 }
 
 /// What the colours of a slice tell.

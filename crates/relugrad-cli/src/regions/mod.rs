@@ -10,17 +10,16 @@ mod survey;
 use std::path::Path;
 
 use anyhow::{anyhow, bail};
-use relugrad::{Loss, Network};
+use relugrad::Network;
 use relugrad_io::write_whole;
+use relugrad_train::check_inputs;
 use relugrad_train::data::{Dataset, Truth};
-use relugrad_train::{LossSettings, check_inputs};
 
 pub(crate) use arguments::Arguments;
 
 use crate::failure::{Failure, check_output};
 use crate::interrupt;
 use crate::report::short;
-use crate::threads::Threads;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -48,7 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         check_output(path, arguments.overwrite, &[])?;
         named.push(path);
     }
-    let threads = Threads::start(arguments.threads)?;
+    let threads = arguments.threads.start()?;
     let data = arguments.data.load()?;
     let network: Network<f64> = arguments.model.load()?.into_network();
     check_inputs(&network, &data)?;
@@ -68,19 +67,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 fn leads_to(path: &Path, files: &[&Path]) -> bool {
     let checked = relugrad_io::check_output(path, true, files);
     matches!(checked, Err(relugrad_io::Error::OutputIsInput { .. }))
-}
-
-/// The loss.
-fn loss(arguments: &Arguments, network: &Network<f64>, data: &Dataset) -> anyhow::Result<Loss> {
-    let given = arguments
-        .loss
-        .as_ref()
-        .map(LossSettings::loss)
-        .transpose()?;
-    let (kind, outputs) = (data.kind(), network.outputs());
-    let loss = given.unwrap_or_else(|| Loss::for_targets(kind, outputs));
-    loss.check(kind, outputs)?;
-    Ok(loss)
 }
 
 /// What is to be said of a sample, in words.

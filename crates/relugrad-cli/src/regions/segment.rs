@@ -7,7 +7,7 @@ use relugrad_train::regions::{Profile, profile};
 use serde_json::json;
 
 use super::drawing::{Axes, Canvas, class_colour};
-use super::{Arguments, answer, loss, sample, write};
+use super::{Arguments, answer, sample, write};
 use crate::failure::Failure;
 use crate::report::short;
 use crate::{interrupt, print};
@@ -26,7 +26,7 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let [a, b] = [arguments.segment[0], arguments.segment[1]];
     let ((x, truth), (y, other)) = (sample(data, a)?, sample(data, b)?);
-    let (z, loss) = (&y - &x, loss(arguments, network, data)?);
+    let (z, loss) = (&y - &x, arguments.loss.of(data.kind(), network.outputs())?);
     let said = answer(&truth);
     let found = profile(
         network,

@@ -10,7 +10,7 @@ use relugrad_train::evaluate::predicted;
 use serde_json::{Value, json};
 
 use super::arguments::Colour;
-use super::{Arguments, answer, loss, picture, sample, write};
+use super::{Arguments, answer, picture, sample, write};
 use crate::failure::Failure;
 use crate::report::short;
 use crate::{interrupt, print};
@@ -70,7 +70,9 @@ pub(super) fn run(
     let slice = slice.map_err(anyhow::Error::from)?;
     let loss = match colour {
         Colour::Class | Colour::Jacobian => None,
-        Colour::InputGradient | Colour::Curvature => Some(loss(arguments, network, data)?),
+        Colour::InputGradient | Colour::Curvature => {
+            Some(arguments.loss.of(data.kind(), network.outputs())?)
+        }
     };
     let values = values(network, &view, &slice.cells, loss)?;
     view.end = match slice.limited {

@@ -2,7 +2,6 @@
 
 use anyhow::Context;
 use relugrad::Network;
-use relugrad_train::LossSettings;
 use relugrad_train::data::Dataset;
 use relugrad_train::regions::{Quantiles, Report, Survey, survey};
 
@@ -23,11 +22,7 @@ pub(super) fn run(
         measured: arguments.measure,
         pairs: arguments.pairs as usize,
         seed: arguments.seed,
-        loss: arguments
-            .loss
-            .as_ref()
-            .map(LossSettings::loss)
-            .transpose()?,
+        loss: arguments.loss.given()?,
         cure_step: arguments.cure_step,
     };
     let mut progress = Progress::new("{pos} of {len}, {eta} left");

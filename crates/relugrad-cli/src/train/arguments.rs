@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::anyhow;
-use clap::{Args, value_parser};
+use clap::Args;
 use relugrad_train::{Configuration, set_key};
 use toml::{Table, Value};
 
 use crate::failure::Failure;
 use crate::flags::{self, All, Flags};
 use crate::print;
+use crate::threads::ThreadOption;
 use crate::values::Weighted;
 
 /// Train a network with penalties, adversarial examples, schedules; every run can be stopped and resumed
@@ -71,9 +72,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 
-    /// Threads; 0 uses all processors. The results do not depend on it
-    #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u16).range(0..=1024))]
-    pub(super) threads: u16,
+    #[command(flatten)]
+    pub(super) threads: ThreadOption,
 
     /// Print the outcome as one line of JSON
     #[arg(long)]

@@ -13,12 +13,11 @@ pub(crate) use arguments::Arguments;
 
 use crate::failure::Failure;
 use crate::progress::Progress;
-use crate::threads::Threads;
 use crate::{interrupt, print};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let threads = Threads::start(arguments.threads)?;
+    let threads = arguments.threads.start()?;
     let mut experiment = experiment(arguments)?;
     let mut progress = Progress::new("{percent:>3}%  {eta} left  {msg}");
     let outcome = threads.run(|| experiment.run(&mut progress, &interrupt::go_on));

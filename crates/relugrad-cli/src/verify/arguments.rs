@@ -1,11 +1,12 @@
 //! The options of `relugrad verify`.
 
-use clap::{Args, value_parser};
-use relugrad_train::LossSettings;
+use clap::Args;
 
 use crate::data::TestData;
+use crate::loss::LossOption;
 use crate::model::ModelFile;
-use crate::values::{LOSS, Precision, count, loss_help, positive};
+use crate::threads::ThreadOption;
+use crate::values::{Precision, count, positive};
 
 /// Check the theorems on a model and data
 ///
@@ -45,9 +46,8 @@ pub(crate) struct Arguments {
     )]
     pub(super) precision: Vec<Precision>,
 
-    /// The loss; statements about another one are not checked
-    #[arg(long, value_name = "LOSS", help = LOSS, long_help = loss_help(LOSS))]
-    pub(super) loss: Option<LossSettings>,
+    #[command(flatten)]
+    pub(super) loss: LossOption,
 
     /// Seed of the random directions
     #[arg(long, value_name = "SEED", default_value = "0")]
@@ -57,9 +57,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "H", default_value = "1.5", allow_negative_numbers = true, value_parser = positive)]
     pub(super) cure_step: f64,
 
-    /// Threads; 0 uses all processors. The results do not depend on it
-    #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u16).range(0..=1024))]
-    pub(super) threads: u16,
+    #[command(flatten)]
+    pub(super) threads: ThreadOption,
 
     /// Print all results as one line of JSON instead of tables
     #[arg(long)]

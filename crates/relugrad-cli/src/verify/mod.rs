@@ -8,29 +8,23 @@ use indicatif::ProgressBar;
 use relugrad::{Loss, Network, Scalar};
 use relugrad_train::evaluate::Samples;
 use relugrad_train::verify::{Choices, Report, Verdict, verify_while};
-use relugrad_train::{Error, LossSettings, loss_for};
+use relugrad_train::{Error, loss_for};
 use serde_json::json;
 
 pub(crate) use arguments::Arguments;
 
 use crate::failure::Failure;
 use crate::progress::bar;
-use crate::threads::Threads;
 use crate::values::Precision;
 use crate::{interrupt, print};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let threads = Threads::start(arguments.threads)?;
+    let threads = arguments.threads.start()?;
     let network = arguments.model.load()?.into_network();
     let data = arguments.data.load()?;
     let samples: Samples<f64> = Samples::new(&data).first(arguments.samples);
-    let given = arguments
-        .loss
-        .as_ref()
-        .map(LossSettings::loss)
-        .transpose()?;
-    let loss = loss_for(&network, &data, given)?;
+    let loss = loss_for(&network, &data, arguments.loss.given()?)?;
     interrupt::keep();
     let bar = bar("{pos}/{len} samples  {eta} left  {msg}");
     bar.set_length((samples.len() * arguments.precision.len()) as u64);
