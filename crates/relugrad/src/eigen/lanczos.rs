@@ -6,11 +6,13 @@ use rand_chacha::ChaCha8Rng;
 use super::tridiagonal::Tridiagonal;
 use crate::linalg::{add, dot};
 
-/// Lanczos iteration with full reorthogonalisation (Golub and Van Loan, *Matrix Computations*, section 10.3) for matrices of one
-/// size. It takes a product with the matrix per step, and far fewer steps than rows where the matrix is large.
+/// Lanczos iteration with full reorthogonalisation (Golub and Van Loan, *Matrix Computations*,
+/// section 10.3) for matrices of one size. It takes a product with the matrix per step, and far
+/// fewer steps than rows where the matrix is large.
 #[derive(Debug)]
 pub(super) struct Lanczos {
-    /// A random unit vector: how small its part along the wanted eigenvector is does not depend on the matrix.
+    /// A random unit vector: how small its part along the wanted eigenvector is does not depend on
+    /// the matrix.
     start: Vec<f64>,
     /// Orthonormal, one after another.
     basis: Vec<f64>,
@@ -35,8 +37,8 @@ impl Lanczos {
         }
     }
 
-    /// The largest eigenvalue of a symmetric matrix with entries up to about 1, and its unit eigenvector: with them
-    /// `‖A u − λ u‖` is at most a small multiple of rounding.
+    /// The largest eigenvalue of a symmetric matrix with entries up to about 1, and its unit
+    /// eigenvector: with them `‖A u − λ u‖` is at most a small multiple of rounding.
     pub(super) fn solve(&mut self, matrix: &[f64]) -> (f64, &[f64]) {
         let size = self.start.len();
         self.basis.clear();
@@ -65,8 +67,8 @@ impl Lanczos {
         (value, &self.vector)
     }
 
-    /// Extends the basis by what the matrix makes of its last vector, coupled to the one before by `beside`, and returns how that
-    /// last one couples to the new one.
+    /// Extends the basis by what the matrix makes of its last vector, coupled to the one before by
+    /// `beside`, and returns how that last one couples to the new one.
     fn step(&mut self, matrix: &[f64], beside: f64) -> f64 {
         let size = self.start.len();
         let last = &self.basis[self.basis.len() - size..];
@@ -77,8 +79,8 @@ impl Lanczos {
         }
         let diagonal = dot(last, &self.next);
         self.projected.push(beside, diagonal);
-        // Twice is enough (Parlett, *The Symmetric Eigenvalue Problem*, section 6.9): once along the two vectors where the product
-        // has parts, once along all of them.
+        // Twice is enough (Parlett, *The Symmetric Eigenvalue Problem*, section 6.9): once along
+        // the two vectors where the product has parts, once along all of them.
         add(&mut self.next, -diagonal, last);
         if let Some(before) = self.basis.rchunks_exact(size).nth(1) {
             add(&mut self.next, -beside, before);

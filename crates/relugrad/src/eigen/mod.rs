@@ -17,8 +17,8 @@ pub(crate) struct Eigen {
     vectors: Buffer<f64>,
 }
 
-/// Solves symmetric eigenproblems of one size. Its buffers are reused, because for small matrices their
-/// allocation takes as long as the solution.
+/// Solves symmetric eigenproblems of one size. Its buffers are reused, because for small matrices
+/// their allocation takes as long as the solution.
 #[derive(Debug)]
 pub(crate) struct EigenSolver {
     size: usize,
@@ -66,15 +66,17 @@ impl EigenSolver {
         })
     }
 
-    /// The largest eigenvalue of a row-major matrix and its unit eigenvector, in a fraction of the time of all of them.
+    /// The largest eigenvalue of a row-major matrix and its unit eigenvector, in a fraction of the
+    /// time of all of them.
     pub(crate) fn largest(&mut self, matrix: &[f64]) -> Result<(f64, &[f64])> {
         let scale = self.rescale(matrix)?;
         let (value, vector) = self.lanczos.solve(&self.scaled);
         Ok((scale * value, vector))
     }
 
-    /// Keeps the matrix divided by the power of two that is returned, with entries around 1: the algorithms do not converge where
-    /// squares of its entries underflow, as they do for the curvature of a saturated sample.
+    /// Keeps the matrix divided by the power of two that is returned, with entries around 1: the
+    /// algorithms do not converge where squares of its entries underflow, as they do for the
+    /// curvature of a saturated sample.
     fn rescale(&mut self, matrix: &[f64]) -> Result<f64> {
         if matrix.iter().any(|entry| !entry.is_finite()) {
             return Err(Error::NotFinite {
@@ -90,7 +92,8 @@ impl EigenSolver {
     }
 }
 
-/// A normal power of two near `value`, so that dividing by it is exact unless the quotient is subnormal; 1 for 0.
+/// A normal power of two near `value`, so that dividing by it is exact unless the quotient is
+/// subnormal; 1 for 0.
 pub(crate) fn power_of_two(value: f64) -> f64 {
     if value == 0.0 {
         return 1.0;
@@ -110,7 +113,8 @@ impl Eigen {
         &self.vectors[..count * self.values.len()]
     }
 
-    /// How many eigenvalues of a positive semidefinite matrix differ from 0 by more than rounding noise.
+    /// How many eigenvalues of a positive semidefinite matrix differ from 0 by more than rounding
+    /// noise.
     ///
     /// Its entries are accurate to `epsilon`, and its rank is known to be at most `rank`.
     pub(crate) fn nonzero(&self, rank: usize, epsilon: f64) -> usize {
@@ -175,7 +179,8 @@ mod tests {
                     diagonal[i * (size + 1)] = 1.0 - gap * i as f64;
                 }
                 largest_is_first_of_all(size, &diagonal);
-                // The projection on what is orthogonal to 1, a little less in the first unit's direction.
+                // The projection on what is orthogonal to 1, a little less in the first unit's
+                // direction.
                 let centred = (0..size * size).map(|i| {
                     let identity = f64::from(i % (size + 1) == 0) - 1.0 / size as f64;
                     identity - if i == 0 { gap } else { 0.0 }

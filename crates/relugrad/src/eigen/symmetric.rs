@@ -1,5 +1,6 @@
-//! All eigenpairs of a symmetric matrix: Householder reflections to a tridiagonal one, then implicit QL steps
-//! (Golub and Van Loan, *Matrix Computations*, 4th edition, sections 8.3.1 and 8.3.3).
+//! All eigenpairs of a symmetric matrix: Householder reflections to a tridiagonal one, then
+//! implicit QL steps (Golub and Van Loan, *Matrix Computations*, 4th edition, sections 8.3.1 and
+//! 8.3.3).
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -66,8 +67,9 @@ fn sort(values: &mut [f64], vectors: &mut [f64]) {
     }
 }
 
-/// `A ← Qᵀ A Q` tridiagonal with `Q = H₀ H₁ …`, `H_k = I − τ_k v vᵀ`, where `v` is left in row `k` of `A` behind its diagonal, the
-/// matrix's diagonal in `diagonal`, what couples rows `k` and `k + 1` at `[k + 1, k]`, and `τ` in `scales`.
+/// `A ← Qᵀ A Q` tridiagonal with `Q = H₀ H₁ …`, `H_k = I − τ_k v vᵀ`, where `v` is left in row `k`
+/// of `A` behind its diagonal, the matrix's diagonal in `diagonal`, what couples rows `k` and
+/// `k + 1` at `[k + 1, k]`, and `τ` in `scales`.
 #[inline(always)]
 fn tridiagonalise(a: &mut [f64], diagonal: &mut [f64], scales: &mut [f64], product: &mut [f64]) {
     let n = diagonal.len();
@@ -79,8 +81,8 @@ fn tridiagonalise(a: &mut [f64], diagonal: &mut [f64], scales: &mut [f64], produ
         let Some(&first) = v.first() else { break };
         let norm = dot(v, v).sqrt();
         let coupling = if first > 0.0 { -norm } else { norm };
-        // Beside entries around 1 a smaller column is nothing, and the scale of its reflection would
-        // overflow.
+        // Beside entries around 1 a smaller column is nothing, and the scale of its reflection
+        // would overflow.
         if norm > SMALLEST {
             v[0] = first - coupling;
             scales[k] = 1.0 / (norm * (norm + first.abs()));
@@ -90,7 +92,8 @@ fn tridiagonalise(a: &mut [f64], diagonal: &mut [f64], scales: &mut [f64], produ
     }
 }
 
-/// `A ← H A H` with `H = I − τ v vᵀ`, of the rows and columns from `first` on; `rows` begins with row `first`.
+/// `A ← H A H` with `H = I − τ v vᵀ`, of the rows and columns from `first` on; `rows` begins with
+/// row `first`.
 #[inline(always)]
 fn two_sided(
     rows: &mut [f64],
@@ -153,8 +156,8 @@ fn diagonalise(d: &mut [f64], e: &mut [f64], vectors: &mut [f64]) -> bool {
     true
 }
 
-/// A step with the eigenvalue of the first two rows' block that is nearer to `d[l]` for its shift, by rotations of rows `i` and
-/// `i + 1` from `m − 1` up to `l`.
+/// A step with the eigenvalue of the first two rows' block that is nearer to `d[l]` for its shift,
+/// by rotations of rows `i` and `i + 1` from `m − 1` up to `l`.
 #[inline(always)]
 fn ql_step(d: &mut [f64], e: &mut [f64], (l, m): (usize, usize), vectors: &mut [f64]) {
     let n = d.len();

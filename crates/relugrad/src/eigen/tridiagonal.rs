@@ -40,7 +40,8 @@ impl Tridiagonal {
             self.largest = diagonal;
         } else {
             self.beside.push(beside);
-            // The largest eigenvalue of [[λ, β], [β, α]], which none of the bordered matrix exceeds, and something for rounding.
+            // The largest eigenvalue of [[λ, β], [β, α]], which none of the bordered matrix
+            // exceeds, and something for rounding.
             let mean = 0.5 * (self.largest + diagonal);
             let half = 0.5 * (self.largest - diagonal);
             let root = (half * half + beside * beside).sqrt();
@@ -56,7 +57,8 @@ impl Tridiagonal {
         (self.largest, &self.vector)
     }
 
-    /// Takes the upper bound `x` down to the largest root of `p(x) = det(x − T)` by Laguerre's iteration
+    /// Takes the upper bound `x` down to the largest root of `p(x) = det(x − T)` by Laguerre's
+    /// iteration
     ///
     /// `x ← x − n / (s₁ + √((n−1)(n s₂ − s₁²)))`, `s₁ = p'/p`, `s₂ = −s₁'`,
     ///
@@ -74,8 +76,9 @@ impl Tridiagonal {
         }
     }
 
-    /// `[s₁, s₂]` at `x`, from the pivots `d_i = x − α_i − β_{i−1}²/d_{i−1}` of `p = Π d_i` and their derivatives; nothing where
-    /// one of them is not positive: up to rounding `x` is not above the largest root.
+    /// `[s₁, s₂]` at `x`, from the pivots `d_i = x − α_i − β_{i−1}²/d_{i−1}` of `p = Π d_i` and
+    /// their derivatives; nothing where one of them is not positive: up to rounding `x` is not
+    /// above the largest root.
     fn logarithmic_derivatives(&self) -> Option<[f64; 2]> {
         let (mut s1, mut s2) = (0.0, 0.0);
         // t = β²/d, u = d'/d and w = d''/d of the row before.
@@ -94,8 +97,9 @@ impl Tridiagonal {
         Some([s1, s2])
     }
 
-    /// The eigenvector from both sides of the row where `(x − T) z = γ e_i` has the smallest `γ`: there also its small entries are
-    /// accurate (Parlett and Dhillon, *Fernando's solution to Wilkinson's problem*, 1997).
+    /// The eigenvector from both sides of the row where `(x − T) z = γ e_i` has the smallest `γ`:
+    /// there also its small entries are accurate (Parlett and Dhillon, *Fernando's solution to
+    /// Wilkinson's problem*, 1997).
     fn find_vector(&mut self) {
         let (n, x) = (self.diagonal.len(), self.largest);
         let pivots = |to: &mut Vec<f64>, rows: &mut dyn Iterator<Item = (f64, f64)>| {
@@ -142,7 +146,8 @@ impl Tridiagonal {
 mod tests {
     use super::*;
 
-    /// Eigenvalues 2 cos(iπ/(n+1)) and eigenvectors sin(ijπ/(n+1)) of the matrix with ones beside a diagonal of zeros.
+    /// Eigenvalues 2 cos(iπ/(n+1)) and eigenvectors sin(ijπ/(n+1)) of the matrix with ones beside a
+    /// diagonal of zeros.
     #[test]
     fn chain_has_its_known_largest_pair_at_every_length() {
         let mut chain = Tridiagonal::with_room(1);
@@ -163,7 +168,8 @@ mod tests {
         }
     }
 
-    /// Rows far below the largest eigenvalue: the vector's entries fall by the ratio β/(λ − α), far below rounding.
+    /// Rows far below the largest eigenvalue: the vector's entries fall by the ratio β/(λ − α), far
+    /// below rounding.
     #[test]
     fn small_entries_of_the_vector_are_accurate() {
         let mut matrix = Tridiagonal::with_room(1);
@@ -171,7 +177,8 @@ mod tests {
         for _ in 1..12 {
             matrix.push(1e-3, 0.0);
         }
-        // At the far end z_{i+1}/z_i = β/λ up to β²; each entry before differs by factors 1 + O(β²).
+        // At the far end z_{i+1}/z_i = β/λ up to β²; each entry before differs by factors 1 +
+        // O(β²).
         for pair in matrix.solve().1.windows(2) {
             assert!((pair[1] / pair[0] / 1e-3 - 1.0).abs() <= 1e-5);
         }

@@ -21,8 +21,8 @@ pub trait Described: fmt::Debug + Send + Sync {
         Promises::default()
     }
 
-    /// What to take in its place where there are no classes to compare (values to regress to, or a single logit), if it compares
-    /// classes.
+    /// What to take in its place where there are no classes to compare (values to regress to, or a
+    /// single logit), if it compares classes.
     fn instead_of_classes(&self) -> Option<&'static str> {
         None
     }

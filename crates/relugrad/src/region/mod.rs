@@ -233,8 +233,8 @@ impl<T: Scalar> Region<'_, T> {
         Ok(())
     }
 
-    /// The classes other than `class` by their distance in the region's affine map, nearest first. A single logit is that of
-    /// class 1 beside 0 for class 0.
+    /// The classes other than `class` by their distance in the region's affine map, nearest first.
+    /// A single logit is that of class 1 beside 0 for class 0.
     ///
     /// # Errors
     /// [`Error::Label`] if there is no such class, [`Error::NotFinite`] for a Jacobian or a

@@ -101,8 +101,8 @@ pub struct Slice {
 }
 
 impl Cell {
-    /// The parts where each class has the largest logit, by class; in a tie the first. A single logit is that of class 1 beside
-    /// 0 for class 0.
+    /// The parts where each class has the largest logit, by class; in a tie the first. A single
+    /// logit is that of class 1 beside 0 for class 0.
     pub fn classes(&self) -> Vec<(usize, Polygon)> {
         let logits = match self.logits[..] {
             [single] => &[[0.0; 3], single],
