@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
-use relugrad::Window;
+use relugrad::{Operation, Window};
 
 use crate::graph::{Graph, Maximum, Op};
 use crate::linear::{Layer, Linear};
@@ -63,7 +63,7 @@ fn maximum(graph: &mut Graph, from: usize, shape: [usize; 3], random: &mut ChaCh
     let pieces = (2..=4).find(|pieces| width.is_multiple_of(*pieces));
     let maximum = match pieces {
         Some(pieces) if random.random() => Maximum::Maxout(pieces),
-        _ => Maximum::Pool(shape, window(shape, random).dilation([1, 1])),
+        _ => Maximum::Pool(shape, window(shape, random)),
     };
     graph.push(Op::Max { from, maximum })
 }
@@ -73,12 +73,15 @@ fn linear(graph: &mut Graph, node: usize, shape: [usize; 3], random: &mut ChaCha
         0 if graph.width(node) + graph.inputs() <= WIDEST => {
             let vector = |node: usize| [graph.width(node), 1, 1];
             let shapes = vec![vector(0), vector(node)];
-            (vec![0, node], Layer::Concat { shapes, axis: 0 })
+            (
+                vec![0, node],
+                Layer::of(Operation::Concat { axis: 0 }, shapes),
+            )
         }
         1 if 2 * graph.width(node) <= WIDEST => {
             let axis = random.random_range(0..3);
             let shapes = vec![shape; 2];
-            (vec![node; 2], Layer::Concat { shapes, axis })
+            (vec![node; 2], Layer::of(Operation::Concat { axis }, shapes))
         }
         2 => (vec![node], average(shape, random)),
         3 => (vec![node], normalisation(shape, random)),
@@ -86,10 +89,9 @@ fn linear(graph: &mut Graph, node: usize, shape: [usize; 3], random: &mut ChaCha
         5 | 6 => (vec![node], rearrangement(shape, random)),
         _ => (vec![node], convolution(shape, random)),
     };
-    let size = if matches!(layer, Layer::Conv2d { .. }) {
-        1.0
-    } else {
-        1.5
+    let size = match &layer {
+        Layer::Operation { outputs: 1.., .. } => 1.0,
+        _ => 1.5,
     };
     let parameters = entries(layer.parameters(), size, random);
     let layer = Linear::new(layer, parameters);
@@ -103,35 +105,41 @@ fn convolution(shape: [usize; 3], random: &mut ChaCha8Rng) -> Layer {
         1
     };
     let most = (WIDEST / (shape[1] * shape[2])).clamp(1, 2);
-    Layer::Conv2d {
-        shape,
-        outputs: groups * random.random_range(1..=most),
+    let outputs = groups * random.random_range(1..=most);
+    let operation = Operation::Conv2d {
         window: window(shape, random),
         groups,
         bias: random.random(),
+    };
+    Layer::Operation {
+        operation,
+        shapes: vec![shape],
+        outputs,
+        constants: Vec::new(),
     }
 }
 
 fn average(shape: [usize; 3], random: &mut ChaCha8Rng) -> Layer {
     if random.random_range(0..4) == 0 {
-        return Layer::GlobalAverage { shape };
+        return Layer::of(Operation::Mean { axes: vec![1, 2] }, vec![shape]);
     }
-    Layer::AveragePool {
-        shape,
-        window: window(shape, random).dilation([1, 1]),
+    let pool = Operation::AveragePool {
+        window: window(shape, random),
         count_padding: random.random(),
-    }
+    };
+    Layer::of(pool, vec![shape])
 }
 
 fn normalisation(shape: [usize; 3], random: &mut ChaCha8Rng) -> Layer {
     let axis = random.random_range(0..3);
     let variance = entries(shape[axis], 1.0, random);
-    Layer::BatchNorm {
-        shape,
-        axis,
-        mean: entries(shape[axis], 0.5, random),
-        variance: variance.iter().map(|v| v.abs()).collect(),
-        epsilon: 0.1,
+    let mean = entries(shape[axis], 0.5, random);
+    let epsilon = 0.1;
+    Layer::Operation {
+        operation: Operation::BatchNorm { axis, epsilon },
+        shapes: vec![shape],
+        outputs: 0,
+        constants: vec![mean, variance.iter().map(|v| v.abs()).collect()],
     }
 }
 
@@ -157,7 +165,8 @@ fn rearrangement(shape: [usize; 3], random: &mut ChaCha8Rng) -> Layer {
         0 => {
             let orders = [[2, 1, 0], [1, 2, 0], [0, 2, 1]];
             let axes = *orders.choose(random).expect("there are orders");
-            Layer::Transpose { shape, axes }
+            let axes = axes.to_vec();
+            Layer::of(Operation::Transpose { axes }, vec![shape])
         }
         1 => {
             let ranges = [

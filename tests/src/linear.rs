@@ -1,52 +1,23 @@
 //! Affine layers other than dense ones, each as an explicit list of terms.
 
-use ndarray::{Array1, Array4, ArrayD, IxDyn};
-use relugrad::{BatchNorm, Builder, NodeId, Window};
+use ndarray::{ArrayD, IxDyn};
+use relugrad::{Builder, NodeId, NodeSpec, Operation, Window};
 
 use crate::matrix::{Matrix, add, zeros};
 
-/// An affine layer on images or vectors; shapes are those of its inputs.
+/// An affine layer on images or vectors.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Layer {
-    /// Cross-correlation; parameters are the weight and the bias.
-    Conv2d {
-        /// Channels, height and width.
-        shape: [usize; 3],
-        /// Channels of the result.
+    /// An operation of the engine.
+    Operation {
+        /// Which one; it is described alike, and computed here from its description.
+        operation: Operation,
+        /// Shapes of the nodes that it reads.
+        shapes: Vec<[usize; 3]>,
+        /// Channels of the result, of a convolution only.
         outputs: usize,
-        /// The kernel's movement.
-        window: Window,
-        /// Groups of channels.
-        groups: usize,
-        /// Whether there is a bias.
-        bias: bool,
-    },
-    /// Mean over windows.
-    AveragePool {
-        /// Channels, height and width.
-        shape: [usize; 3],
-        /// The window's movement.
-        window: Window,
-        /// Whether padding counts.
-        count_padding: bool,
-    },
-    /// Mean over height and width.
-    GlobalAverage {
-        /// Channels, height and width.
-        shape: [usize; 3],
-    },
-    /// Frozen batch normalisation; parameters are the scale and the shift.
-    BatchNorm {
-        /// Channels, height and width.
-        shape: [usize; 3],
-        /// Which axis.
-        axis: usize,
-        /// Means along it.
-        mean: Vec<f64>,
-        /// Variances along it.
-        variance: Vec<f64>,
-        /// What is added to them.
-        epsilon: f64,
+        /// Its constants, of a batch normalisation only: means and variances.
+        constants: Vec<Vec<f64>>,
     },
     /// A factor for each channel and a summand for all; the learned one of them is a parameter.
     ScaleShift {
@@ -58,20 +29,6 @@ pub enum Layer {
         summand: f64,
         /// Whether the factors are parameters, or the summand.
         learned: bool,
-    },
-    /// Nodes side by side.
-    Concat {
-        /// Shapes of the nodes.
-        shapes: Vec<[usize; 3]>,
-        /// Which axis.
-        axis: usize,
-    },
-    /// The axes in another order.
-    Transpose {
-        /// Channels, height and width.
-        shape: [usize; 3],
-        /// Which axis comes where.
-        axes: [usize; 3],
     },
     /// `length` entries of an axis from `start` on with a step.
     Slice {
@@ -115,7 +72,8 @@ pub struct Linear {
     /// Its parameters in the engine's order.
     pub parameters: Vec<f64>,
     terms: Vec<Term>,
-    width: usize,
+    /// The shape of its value.
+    shape: Vec<usize>,
 }
 
 /// Place of an entry in a row-major array.
@@ -128,10 +86,6 @@ fn places(shape: [usize; 3]) -> impl Iterator<Item = [usize; 3]> {
     let [channels, height, width] = shape;
     let row = move |c, i| (0..width).map(move |j| [c, i, j]);
     (0..channels).flat_map(move |c| (0..height).flat_map(move |i| row(c, i)))
-}
-
-fn size(shape: [usize; 3]) -> usize {
-    shape.iter().product()
 }
 
 fn replaced(mut shape: [usize; 3], axis: usize, length: usize) -> [usize; 3] {
@@ -194,60 +148,61 @@ pub fn pooled(shape: [usize; 3], window: &Window) -> Vec<Vec<usize>> {
     (0..shape[0]).flat_map(seen).collect()
 }
 
+/// The shape of a layer's value, and its terms.
+type Described = (Vec<usize>, Vec<Term>);
+
 impl Layer {
+    /// An operation without outputs of its own and without constants.
+    pub fn of(operation: Operation, shapes: Vec<[usize; 3]>) -> Layer {
+        Layer::Operation {
+            operation,
+            shapes,
+            outputs: 0,
+            constants: Vec::new(),
+        }
+    }
+
     /// Number of its parameters.
     pub fn parameters(&self) -> usize {
         match self {
-            Layer::Conv2d {
-                shape,
-                outputs,
-                window,
-                groups,
-                bias,
-            } => {
-                let taps = window.kernel[0] * window.kernel[1];
-                outputs * (shape[0] / groups * taps + usize::from(*bias))
+            Layer::Operation { .. } => {
+                let arrays = self.arrays(&self.terms().0).into_iter();
+                let learned = arrays.filter(|(learned, _)| *learned);
+                learned
+                    .map(|(_, shape)| shape.iter().product::<usize>())
+                    .sum()
             }
-            Layer::BatchNorm { mean, .. } => 2 * mean.len(),
             Layer::ScaleShift {
                 learned: true,
                 factor,
                 ..
             } => factor.len(),
-            Layer::ScaleShift { .. } => 1,
-            _ => 0,
+            Layer::ScaleShift { learned: false, .. } => 1,
+            Layer::Slice { .. } | Layer::Pad { .. } => 0,
         }
     }
 
-    fn terms(&self) -> (usize, Vec<Term>) {
+    /// The arrays of an operation with such a value: whether each is learned, and its shape.
+    fn arrays(&self, shape: &[usize]) -> Vec<(bool, Vec<usize>)> {
+        let Layer::Operation {
+            operation, shapes, ..
+        } = self
+        else {
+            return Vec::new();
+        };
+        let arrays = operation.arrays(&shapes[0], shape).into_iter();
+        let known = arrays.map(|array| (array.learned, array.shape.expect("it is known")));
+        known.collect()
+    }
+
+    fn terms(&self) -> Described {
         match self {
-            Layer::Conv2d { .. } => self.convolution(),
-            Layer::AveragePool {
-                shape,
-                window,
-                count_padding,
-            } => average(*shape, window, *count_padding),
-            Layer::GlobalAverage { shape } => {
-                let window = Window::new([shape[1], shape[2]]);
-                average(*shape, &window, false)
-            }
-            Layer::BatchNorm {
-                shape,
-                axis,
-                mean,
-                variance,
-                epsilon,
-            } => {
-                let mut terms = Vec::new();
-                for (unit, place) in places(*shape).enumerate() {
-                    let k = place[*axis];
-                    let inverse = 1.0 / (variance[k] + epsilon).sqrt();
-                    terms.push(term(unit, Some((0, unit)), Some(k), inverse));
-                    terms.push(term(unit, None, Some(k), -mean[k] * inverse));
-                    terms.push(term(unit, None, Some(mean.len() + k), 1.0));
-                }
-                (size(*shape), terms)
-            }
+            Layer::Operation {
+                operation,
+                shapes,
+                outputs,
+                constants,
+            } => computed(operation, shapes, *outputs, constants),
             Layer::ScaleShift {
                 shape,
                 factor,
@@ -264,96 +219,130 @@ impl Layer {
                     terms.push(term(unit, Some((0, unit)), scale.0, scale.1));
                     terms.push(term(unit, None, shift.0, shift.1));
                 }
-                (size(*shape), terms)
+                (shape.to_vec(), terms)
             }
-            _ => self.rearrangement(),
-        }
-    }
-
-    fn convolution(&self) -> (usize, Vec<Term>) {
-        let Layer::Conv2d {
-            shape,
-            outputs,
-            window,
-            groups,
-            bias,
-        } = self
-        else {
-            unreachable!("it is a convolution")
-        };
-        let (positions, taps) = (windows(window, *shape), window.kernel[0] * window.kernel[1]);
-        let (channels, mut terms) = (shape[0] / groups, Vec::new());
-        for o in 0..*outputs {
-            let group = o / (outputs / groups);
-            for (p, window) in positions.iter().enumerate() {
-                let output = o * positions.len() + p;
-                for c in 0..channels {
-                    let inside = window
-                        .iter()
-                        .filter_map(|(tap, place)| Some((tap, (*place)?)));
-                    for (tap, [i, j]) in inside {
-                        let unit = at(*shape, [group * channels + c, i, j]);
-                        let parameter = (o * channels + c) * taps + tap;
-                        terms.push(term(output, Some((0, unit)), Some(parameter), 1.0));
-                    }
-                }
-                if *bias {
-                    terms.push(term(output, None, Some(outputs * channels * taps + o), 1.0));
-                }
-            }
-        }
-        (outputs * positions.len(), terms)
-    }
-
-    /// Layers whose outputs are entries of their inputs, or constants.
-    fn rearrangement(&self) -> (usize, Vec<Term>) {
-        let (shape, entry): (_, Box<dyn Fn([usize; 3]) -> Term>) = match self {
-            Layer::Concat { shapes, axis } => return concatenation(shapes, *axis),
-            Layer::Transpose { shape, axes } => {
-                let (shape, axes) = (*shape, *axes);
-                let source = move |place: [usize; 3]| {
-                    let mut from = [0; 3];
-                    (0..3).for_each(|k| from[axes[k]] = place[k]);
-                    term(0, Some((0, at(shape, from))), None, 1.0)
-                };
-                (axes.map(|axis| shape[axis]), Box::new(source))
-            }
-            Layer::Slice { shape, axis, range } => {
-                let (shape, axis, (start, step, length)) = (*shape, *axis, *range);
-                let source = move |place: [usize; 3]| {
-                    let entry = start as isize + step * place[axis] as isize;
+            Layer::Slice {
+                shape,
+                axis,
+                range: (start, step, length),
+            } => {
+                let (shape, axis, start, step) = (*shape, *axis, *start as isize, *step);
+                moved(replaced(shape, axis, *length), |place| {
+                    let entry = start + step * place[axis] as isize;
                     let from = replaced(place, axis, entry as usize);
                     term(0, Some((0, at(shape, from))), None, 1.0)
-                };
-                (replaced(shape, axis, length), Box::new(source))
+                })
             }
             Layer::Pad {
                 shape,
                 axis,
-                margins,
+                margins: [before, after],
                 value,
             } => {
-                let (shape, axis, [before, after], value) = (*shape, *axis, *margins, *value);
-                let inside = before..before + shape[axis];
-                let source = move |place: [usize; 3]| {
+                let (shape, axis) = (*shape, *axis);
+                let inside = *before..before + shape[axis];
+                moved(replaced(shape, axis, inside.end + after), |place| {
                     if !inside.contains(&place[axis]) {
-                        return term(0, None, None, value);
+                        return term(0, None, None, *value);
                     }
                     let from = replaced(place, axis, place[axis] - before);
                     term(0, Some((0, at(shape, from))), None, 1.0)
-                };
-                let padded = before + shape[axis] + after;
-                (replaced(shape, axis, padded), Box::new(source))
+                })
             }
-            _ => unreachable!("it is no rearrangement"),
-        };
-        let numbered = places(shape).enumerate();
-        let terms = numbered.map(|(output, place)| Term {
-            output,
-            ..entry(place)
-        });
-        (size(shape), terms.collect())
+        }
     }
+}
+
+/// What an operation of the engine computes.
+fn computed(
+    operation: &Operation,
+    shapes: &[[usize; 3]],
+    outputs: usize,
+    constants: &[Vec<f64>],
+) -> Described {
+    let shape = shapes[0];
+    match operation {
+        Operation::Conv2d {
+            window,
+            groups,
+            bias,
+        } => convolution(shape, outputs, window, (*groups, *bias)),
+        Operation::AveragePool {
+            window,
+            count_padding,
+        } => average(shape, window, *count_padding),
+        Operation::Mean { axes } if axes[..] == [1, 2] => {
+            let window = Window::new([shape[1], shape[2]]);
+            (vec![shape[0]], average(shape, &window, false).1)
+        }
+        Operation::BatchNorm { axis, epsilon } => {
+            let (mean, variance, mut terms) = (&constants[0], &constants[1], Vec::new());
+            for (unit, place) in places(shape).enumerate() {
+                let k = place[*axis];
+                let inverse = 1.0 / (variance[k] + epsilon).sqrt();
+                terms.push(term(unit, Some((0, unit)), Some(k), inverse));
+                terms.push(term(unit, None, Some(k), -mean[k] * inverse));
+                terms.push(term(unit, None, Some(mean.len() + k), 1.0));
+            }
+            (shape.to_vec(), terms)
+        }
+        Operation::Concat { axis } => concatenation(shapes, *axis),
+        Operation::Transpose { axes } => {
+            let transposed = [0, 1, 2].map(|k: usize| shape[axes[k]]);
+            moved(transposed, |place| {
+                let mut from = [0; 3];
+                (0..3).for_each(|k| from[axes[k]] = place[k]);
+                term(0, Some((0, at(shape, from))), None, 1.0)
+            })
+        }
+        other => panic!("no oracle computes `{other}`"),
+    }
+}
+
+/// A layer whose outputs are entries of its input, or constants.
+fn moved(shape: [usize; 3], entry: impl Fn([usize; 3]) -> Term) -> Described {
+    let numbered = places(shape).enumerate();
+    let terms = numbered.map(|(output, place)| Term {
+        output,
+        ..entry(place)
+    });
+    (shape.to_vec(), terms.collect())
+}
+
+fn convolution(
+    shape: [usize; 3],
+    outputs: usize,
+    window: &Window,
+    (groups, bias): (usize, bool),
+) -> Described {
+    let (positions, taps) = (windows(window, shape), window.kernel[0] * window.kernel[1]);
+    let (channels, mut terms) = (shape[0] / groups, Vec::new());
+    for o in 0..outputs {
+        let group = o / (outputs / groups);
+        for (p, window) in positions.iter().enumerate() {
+            let output = o * positions.len() + p;
+            for c in 0..channels {
+                let inside = window
+                    .iter()
+                    .filter_map(|(tap, place)| Some((tap, (*place)?)));
+                for (tap, [i, j]) in inside {
+                    let unit = at(shape, [group * channels + c, i, j]);
+                    let parameter = (o * channels + c) * taps + tap;
+                    terms.push(term(output, Some((0, unit)), Some(parameter), 1.0));
+                }
+            }
+            if bias {
+                terms.push(term(output, None, Some(outputs * channels * taps + o), 1.0));
+            }
+        }
+    }
+    (seen_through(window, shape, outputs), terms)
+}
+
+/// The shape of an image of so many channels that has a place for each position of a window.
+fn seen_through(window: &Window, [_, height, width]: [usize; 3], channels: usize) -> Vec<usize> {
+    let positions = [taps(window, 0, height), taps(window, 1, width)];
+    vec![channels, positions[0].len(), positions[1].len()]
 }
 
 fn term(
@@ -370,7 +359,7 @@ fn term(
     }
 }
 
-fn average(shape: [usize; 3], window: &Window, count_padding: bool) -> (usize, Vec<Term>) {
+fn average(shape: [usize; 3], window: &Window, count_padding: bool) -> Described {
     let (positions, mut terms) = (windows(window, shape), Vec::new());
     for c in 0..shape[0] {
         for (p, window) in positions.iter().enumerate() {
@@ -391,10 +380,10 @@ fn average(shape: [usize; 3], window: &Window, count_padding: bool) -> (usize, V
             }
         }
     }
-    (shape[0] * positions.len(), terms)
+    (seen_through(window, shape, shape[0]), terms)
 }
 
-fn concatenation(shapes: &[[usize; 3]], axis: usize) -> (usize, Vec<Term>) {
+fn concatenation(shapes: &[[usize; 3]], axis: usize) -> Described {
     let length = shapes.iter().map(|shape| shape[axis]).sum();
     let (whole, mut start, mut terms) = (replaced(shapes[0], axis, length), 0, Vec::new());
     for (node, &shape) in shapes.iter().enumerate() {
@@ -404,19 +393,19 @@ fn concatenation(shapes: &[[usize; 3]], axis: usize) -> (usize, Vec<Term>) {
         }
         start += shape[axis];
     }
-    (size(whole), terms)
+    (whole.to_vec(), terms)
 }
 
 impl Linear {
     /// A layer with parameters in the engine's order.
     pub fn new(layer: Layer, parameters: Vec<f64>) -> Linear {
         assert_eq!(parameters.len(), layer.parameters());
-        let (width, terms) = layer.terms();
+        let (shape, terms) = layer.terms();
         Linear {
             layer,
             parameters,
             terms,
-            width,
+            shape,
         }
     }
 
@@ -428,19 +417,16 @@ impl Linear {
             group.iter().map(unit)
         });
         Linear {
-            layer: Layer::Concat {
-                shapes: Vec::new(),
-                axis: 0,
-            },
+            layer: Layer::of(Operation::Concat { axis: 0 }, Vec::new()),
             parameters: Vec::new(),
             terms: terms.collect(),
-            width: groups.len(),
+            shape: vec![groups.len()],
         }
     }
 
     /// Number of its outputs.
     pub fn width(&self) -> usize {
-        self.width
+        self.shape.iter().product()
     }
 
     /// Whether some output is more than a linear function of the inputs.
@@ -454,7 +440,7 @@ impl Linear {
 
     /// Its outputs for values of the nodes that it reads.
     pub fn values(&self, below: &[&Vec<f64>]) -> Vec<f64> {
-        let mut values = vec![0.0; self.width];
+        let mut values = vec![0.0; self.width()];
         for term in &self.terms {
             let value = term.input.map_or(1.0, |(node, unit)| below[node][unit]);
             values[term.output] += self.factor(term) * value;
@@ -464,7 +450,7 @@ impl Linear {
 
     /// The derivative of its outputs in `width` variables, from those of the nodes that it reads.
     pub fn derivatives(&self, below: &[&Matrix], width: usize) -> Matrix {
-        let mut rows = zeros(self.width, width);
+        let mut rows = zeros(self.width(), width);
         for term in &self.terms {
             if let Some((node, unit)) = term.input {
                 rows[term.output] = add(&rows[term.output], self.factor(term), &below[node][unit]);
@@ -507,59 +493,17 @@ impl Linear {
 
     /// Adds it to an engine's network between nodes of rank 1.
     pub fn build(&self, builder: &mut Builder<f64>, from: &[NodeId]) -> relugrad::Result<NodeId> {
-        let image =
-            |builder: &mut Builder<f64>, shape: &[usize; 3]| builder.reshape(from[0], shape);
         let node = match &self.layer {
-            Layer::Conv2d {
-                shape,
-                outputs,
-                window,
-                groups,
-                bias,
+            Layer::Operation {
+                operation,
+                shapes,
+                constants,
+                ..
             } => {
-                let x = image(builder, shape)?;
-                let kernel = (
-                    *outputs,
-                    shape[0] / groups,
-                    window.kernel[0],
-                    window.kernel[1],
-                );
-                let split = self.parameters.len() - if *bias { *outputs } else { 0 };
-                let (weight, rest) = self.parameters.split_at(split);
-                let weight = Array4::from_shape_vec(kernel, weight.to_vec()).expect("it fits");
-                let bias = bias.then(|| Array1::from(rest.to_vec()));
-                builder.conv2d(x, weight, bias, *window, *groups)
-            }
-            Layer::AveragePool {
-                shape,
-                window,
-                count_padding,
-            } => {
-                let x = image(builder, shape)?;
-                builder.average_pool(x, *window, *count_padding)
-            }
-            Layer::GlobalAverage { shape } => {
-                let x = image(builder, shape)?;
-                builder.mean(x, &[1, 2])
-            }
-            Layer::BatchNorm {
-                shape,
-                axis,
-                mean,
-                variance,
-                epsilon,
-            } => {
-                let x = image(builder, shape)?;
-                let (scale, shift) = self.parameters.split_at(mean.len());
-                let array = |values: &[f64]| Array1::from(values.to_vec());
-                let norm = BatchNorm {
-                    scale: array(scale),
-                    shift: array(shift),
-                    mean: array(mean),
-                    variance: array(variance),
-                    epsilon: *epsilon,
-                };
-                builder.batch_norm(x, *axis, norm)
+                let pairs = from.iter().zip(shapes);
+                let images = pairs.map(|(&node, shape)| builder.reshape(node, shape));
+                let images = images.collect::<relugrad::Result<Vec<_>>>()?;
+                builder.add(self.spec(operation.clone(), constants), &images)
             }
             Layer::ScaleShift {
                 shape,
@@ -567,33 +511,18 @@ impl Linear {
                 summand,
                 learned,
             } => {
-                let x = image(builder, shape)?;
+                let x = builder.reshape(from[0], shape)?;
                 let (factor, summand) = match learned {
                     true => (&self.parameters, *summand),
                     false => (factor, self.parameters[0]),
                 };
-                let channels = IxDyn(&[shape[0], 1, 1]);
-                let factor = ArrayD::from_shape_vec(channels, factor.clone()).expect("it fits");
+                let factor = array(&[shape[0], 1, 1], factor);
                 let scaled = builder.scale(x, factor, *learned)?;
-                builder.shift(scaled, ArrayD::from_elem(IxDyn(&[]), summand), !learned)
+                builder.shift(scaled, array(&[], &[summand]), !learned)
             }
-            Layer::Concat { shapes, axis } => {
-                let pairs = from.iter().zip(shapes);
-                let images = pairs.map(|(&node, shape)| builder.reshape(node, shape));
-                let images = images.collect::<relugrad::Result<Vec<_>>>()?;
-                builder.concat(&images, *axis)
-            }
-            Layer::Transpose { shape, axes } => {
-                let x = image(builder, shape)?;
-                builder.transpose(x, axes)
-            }
-            Layer::Slice {
-                shape,
-                axis,
-                range: (start, step, length),
-            } => {
-                let x = image(builder, shape)?;
-                builder.slice(x, *axis, (*start, *step, *length))
+            Layer::Slice { shape, axis, range } => {
+                let x = builder.reshape(from[0], shape)?;
+                builder.slice(x, *axis, *range)
             }
             Layer::Pad {
                 shape,
@@ -601,10 +530,38 @@ impl Linear {
                 margins,
                 value,
             } => {
-                let x = image(builder, shape)?;
+                let x = builder.reshape(from[0], shape)?;
                 builder.pad(x, *axis, *margins, *value)
             }
         };
         builder.flatten(node?)
     }
+
+    fn spec(&self, operation: Operation, constants: &[Vec<f64>]) -> NodeSpec<f64> {
+        let (mut learned, mut fixed) = (Vec::new(), Vec::new());
+        let (mut rest, mut constants) = (&self.parameters[..], constants.iter());
+        for (is_learned, shape) in self.layer.arrays(&self.shape) {
+            if is_learned {
+                let (values, others) = rest.split_at(shape.iter().product());
+                learned.push(array(&shape, values));
+                rest = others;
+            } else {
+                fixed.push(array(
+                    &shape,
+                    constants.next().expect("it has the constant"),
+                ));
+            }
+        }
+        NodeSpec {
+            name: None,
+            operation,
+            shape: self.shape.clone(),
+            parameters: learned,
+            constants: fixed,
+        }
+    }
+}
+
+fn array(shape: &[usize], values: &[f64]) -> ArrayD<f64> {
+    ArrayD::from_shape_vec(IxDyn(shape), values.to_vec()).expect("it fits")
 }
