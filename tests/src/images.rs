@@ -12,7 +12,8 @@ use crate::recipe::{GateChoice, entries, gate};
 /// Units that a layer may have: the oracle multiplies explicit matrices.
 const WIDEST: usize = 48;
 
-/// Reads a node as an image of random shape and adds an affine layer or a maximum, and sometimes a gate behind it.
+/// Reads a node as an image of random shape and adds an affine layer or a maximum, and sometimes a
+/// gate behind it.
 pub fn step(graph: &mut Graph, node: usize, random: &mut ChaCha8Rng) -> usize {
     let shape = image(graph.width(node), random);
     let added = if random.random_range(0..4) == 0 {

@@ -96,8 +96,8 @@ fn replaced(mut shape: [usize; 3], axis: usize, length: usize) -> [usize; 3] {
 /// A tap of a kernel with the place that it sees, unless that is padding.
 type Tap<P> = (usize, Option<P>);
 
-/// For each position of a window along an axis of length `n`: its taps, as pairs of tap and entry, and how many of all
-/// taps lie within the padded axis.
+/// For each position of a window along an axis of length `n`: its taps, as pairs of tap and entry,
+/// and how many of all taps lie within the padded axis.
 fn taps(window: &Window, axis: usize, n: usize) -> Vec<Vec<Tap<usize>>> {
     let [before, after] = window.padding[axis];
     let (kernel, dilation) = (window.kernel[axis], window.dilation[axis]);
@@ -117,8 +117,8 @@ fn taps(window: &Window, axis: usize, n: usize) -> Vec<Vec<Tap<usize>>> {
         .collect()
 }
 
-/// For each position of a window over `[_, height, width]`, in order, its taps: number of the tap within the kernel,
-/// and the place if it is not in the padding.
+/// For each position of a window over `[_, height, width]`, in order, its taps: number of the tap
+/// within the kernel, and the place if it is not in the padding.
 fn windows(window: &Window, [_, height, width]: [usize; 3]) -> Vec<Vec<Tap<[usize; 2]>>> {
     let (down, right) = (taps(window, 0, height), taps(window, 1, width));
     let mut all = Vec::new();
@@ -409,7 +409,8 @@ impl Linear {
         }
     }
 
-    /// The sums over these groups of units of one node: no layer of the engine, but a bound of its maxima.
+    /// The sums over these groups of units of one node: no layer of the engine, but a bound of its
+    /// maxima.
     pub fn sums(groups: &[Vec<usize>]) -> Linear {
         let numbered = groups.iter().enumerate();
         let terms = numbered.flat_map(|(output, group)| {
@@ -459,8 +460,9 @@ impl Linear {
         rows
     }
 
-    /// The sum over terms of `coefficient · product(output, input)` for each parameter: with the cotangent of the output
-    /// times the value of the input it is the gradient of what the cotangent is of.
+    /// The sum over terms of `coefficient · product(output, input)` for each parameter: with the
+    /// cotangent of the output times the value of the input it is the gradient of what the
+    /// cotangent is of.
     pub fn pullback(&self, product: impl Fn(usize, Option<(usize, usize)>) -> f64) -> Vec<f64> {
         let mut gradient = vec![0.0; self.parameters.len()];
         for term in &self.terms {

@@ -95,7 +95,8 @@ fn read_part(file: &mut File, length: u64, bytes: &mut Vec<u8>, path: &Path) -> 
 /// The text of a file of settings or results.
 ///
 /// # Errors
-/// [`Error::Read`], [`Error::NotReadable`]; [`Error::TooLongToRead`] within [`Error::InFile`] for more than 16 MiB.
+/// [`Error::Read`], [`Error::NotReadable`]; [`Error::TooLongToRead`] within [`Error::InFile`] for
+/// more than 16 MiB.
 pub fn read_text(path: impl AsRef<Path>) -> Result<String> {
     let path = path.as_ref();
     let (file, length) = open_file(path)?;

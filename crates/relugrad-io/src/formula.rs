@@ -1,4 +1,5 @@
-//! How the parameters of a network come from the arrays of its file, and how gradients go back to those.
+//! How the parameters of a network come from the arrays of its file, and how gradients go back to
+//! those.
 
 use std::sync::Arc;
 
@@ -96,7 +97,8 @@ impl Formulas {
         Some(Formula(self.nodes.len() - 1))
     }
 
-    /// Whether a constant depends on an array through whole numbers that are computed, of which there is no differential.
+    /// Whether a constant depends on an array through whole numbers that are computed, of which
+    /// there is no differential.
     pub(crate) fn is_whole(&self, formula: Formula) -> bool {
         matches!(&self.nodes[formula.0], Node::Sum { whole: true, .. })
     }
@@ -108,8 +110,8 @@ impl Formulas {
         }
     }
 
-    /// The arrays that any of the formulas depends on, each with the place of the first such formula, in the order in
-    /// which the file gives them.
+    /// The arrays that any of the formulas depends on, each with the place of the first such
+    /// formula, in the order in which the file gives them.
     pub(crate) fn sources(&self, formulas: &[Formula]) -> Vec<(&FileArray, usize)> {
         let mut first: Vec<Option<usize>> = vec![None; self.nodes.len()];
         for (i, formula) in formulas.iter().enumerate() {

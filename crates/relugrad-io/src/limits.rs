@@ -1,7 +1,8 @@
 //! How much memory a file may ask for.
 //!
-//! A file of a few bytes can ask for terabytes: a shape in a header, a constant that is to be made up, a stream that
-//! unfolds without end. So whatever is made from a file is paid from one [`Budget`] before it is allocated.
+//! A file of a few bytes can ask for terabytes: a shape in a header, a constant that is to be made
+//! up, a stream that unfolds without end. So whatever is made from a file is paid from one
+//! [`Budget`] before it is allocated.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -13,15 +14,16 @@ use crate::error::{Error, Result};
 /// What every file may take, however short it is.
 const FREE: u64 = 64 << 20;
 
-/// What a file may take for each of its bytes. Half-precision weights, widened to eight bytes and folded several times,
-/// take 40; the digits of MNIST, compressed, unfolded and widened, 40.
+/// What a file may take for each of its bytes. Half-precision weights, widened to eight bytes and
+/// folded several times, take 40; the digits of MNIST, compressed, unfolded and widened, 40.
 const TIMES: u64 = 64;
 
 /// What a node costs with its name and its tables, besides its numbers.
 const NODE: u64 = 2048;
 
-/// What a value of a node takes while a network and its derivatives are computed: itself, and its place in a row of the
-/// backward sweep and in one of the forward sweep. More rows are a matter of the command that asks for them.
+/// What a value of a node takes while a network and its derivatives are computed: itself, and its
+/// place in a row of the backward sweep and in one of the forward sweep. More rows are a matter of
+/// the command that asks for them.
 const VALUE: u64 = 24;
 
 /// What an entry of a network's table of places takes.
@@ -31,8 +33,8 @@ static OF_PROCESS: OnceLock<Limits> = OnceLock::new();
 
 /// How much one file may ask for.
 ///
-/// By default all that is made from a file may take 64 MiB and 64 times the length of the file: enough for every file
-/// whose numbers stand in it, and not for one that only asks for them.
+/// By default all that is made from a file may take 64 MiB and 64 times the length of the file:
+/// enough for every file whose numbers stand in it, and not for one that only asks for them.
 ///
 /// ```
 /// let limits = relugrad_io::Limits { memory: Some(1 << 20) };
@@ -48,7 +50,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits for all files that this process reads from now on; they can be set once, as at the start of a program.
+    /// The limits for all files that this process reads from now on; they can be set once, as at
+    /// the start of a program.
     ///
     /// Returns whether they are in force, which they are not if others were set before.
     pub fn set_for_process(self) -> bool {
@@ -60,7 +63,8 @@ impl Limits {
         OF_PROCESS.get().copied().unwrap_or_default()
     }
 
-    /// Refuses what is longer than `usual`, which is more than any sound file has, unless these limits allow it.
+    /// Refuses what is longer than `usual`, which is more than any sound file has, unless these
+    /// limits allow it.
     ///
     /// # Errors
     /// [`Error::TooLongToRead`].
@@ -115,12 +119,15 @@ impl Budget {
         }
     }
 
-    /// Pays for an array of this shape, with `size` bytes an entry, and returns the number of its entries.
+    /// Pays for an array of this shape, with `size` bytes an entry, and returns the number of its
+    /// entries.
     ///
-    /// An axis of length 0 does not make the others free: what goes through them one by one takes its time too.
+    /// An axis of length 0 does not make the others free: what goes through them one by one takes
+    /// its time too.
     ///
     /// # Errors
-    /// [`Error::Memory`] if less is left, [`Error::EmptyShape`] if there is such an axis: more memory would not help then.
+    /// [`Error::Memory`] if less is left, [`Error::EmptyShape`] if there is such an axis: more
+    /// memory would not help then.
     pub fn array(
         &self,
         shape: &[usize],
@@ -139,7 +146,7 @@ impl Budget {
         }
     }
 
-    /// Pays for so many nodes of a network.
+    /// Pays for `count` nodes of a network.
     ///
     /// # Errors
     /// [`Error::Memory`] if less is left.
@@ -171,7 +178,8 @@ impl Budget {
         usize::try_from(self.left.get() / PLACE).unwrap_or(usize::MAX)
     }
 
-    /// The engine's error, or what it means if the tables of a network did not fit into the [`room`](Self::room).
+    /// The engine's error, or what it means if the tables of a network did not fit into the
+    /// [`room`](Self::room).
     pub fn explain(&self, error: relugrad::Error) -> Error {
         let relugrad::Error::TooWide { node, shape, limit } = error else {
             return Error::Network(error);
@@ -188,7 +196,7 @@ impl Budget {
         }
     }
 
-    /// Adds what the file may take for so many bytes more of it, as when it is read piece by piece.
+    /// Adds what the file may take for `bytes` more of it, as when it is read piece by piece.
     pub fn grow(&self, bytes: u64) {
         let more = bytes.saturating_mul(self.growth);
         self.limit.set(self.limit.get().saturating_add(more));

@@ -38,8 +38,9 @@ pub struct LeftOut {
 }
 
 impl FileGradients {
-    /// Gradients of the weights, and none of the arrays on which a formula in `left_out` depends. What changes in steps
-    /// alone has none either; beside another way to the logits the steps add nothing.
+    /// Gradients of the weights, and none of the arrays on which a formula in `left_out` depends.
+    /// What changes in steps alone has none either; beside another way to the logits the steps add
+    /// nothing.
     pub(crate) fn new(
         mut formulas: Formulas,
         weights: Vec<Option<Formula>>,
@@ -121,11 +122,13 @@ impl Model {
         &self.metadata
     }
 
-    /// A gradient with respect to the network's parameters as gradients with respect to the arrays of the file (of an
-    /// ONNX file, the initialisers and Constant nodes), by their names, in their layouts, and in the order of the file.
+    /// A gradient with respect to the network's parameters as gradients with respect to the arrays
+    /// of the file (of an ONNX file, the initialisers and Constant nodes), by their names, in their
+    /// layouts, and in the order of the file.
     ///
-    /// An array that is used several times gets the sum, and one from which a weight is computed its share by the chain
-    /// rule. Arrays on which the logits do not depend are missing, and those in [`left_out`](Self::left_out).
+    /// An array that is used several times gets the sum, and one from which a weight is computed
+    /// its share by the chain rule. Arrays on which the logits do not depend are missing, and those
+    /// in [`left_out`](Self::left_out).
     ///
     /// # Panics
     /// If the gradient belongs to another network.
@@ -158,8 +161,8 @@ impl Model {
         names.filter(|name| !left_out.contains(name)).collect()
     }
 
-    /// The arrays of the file that the logits depend on but that [`file_gradients`](Self::file_gradients) leaves out,
-    /// such as the bounds of a gate.
+    /// The arrays of the file that the logits depend on but that
+    /// [`file_gradients`](Self::file_gradients) leaves out, such as the bounds of a gate.
     pub fn left_out(&self) -> &[LeftOut] {
         &self.gradients.left_out
     }

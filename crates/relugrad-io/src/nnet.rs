@@ -1,11 +1,12 @@
-//! NNet text files: dense ReLU networks with normalised inputs and outputs, as those of ACAS Xu (Julian, Lopez, Brush,
-//! Owen & Kochenderfer 2016; the format is that of the Stanford Intelligent Systems Laboratory).
+//! NNet text files: dense ReLU networks with normalised inputs and outputs, as those of ACAS Xu
+//! (Julian, Lopez, Brush, Owen & Kochenderfer 2016; the format is that of the Stanford Intelligent
+//! Systems Laboratory).
 //!
-//! After comments (lines that begin with `//`) come lines of numbers, separated by commas: the number of layers, inputs
-//! and outputs and the largest layer; the widths of all layers, the inputs first; a flag without meaning; the least and
-//! the largest value of each input; means and ranges of each input, and one of each for all outputs (each of these lines may
-//! be a single 0, for no normalisation); then for every
-//! layer the rows of its weight and its biases, a line each.
+//! After comments (lines that begin with `//`) come lines of numbers, separated by commas: the
+//! number of layers, inputs and outputs and the largest layer; the widths of all layers, the inputs
+//! first; a flag without meaning; the least and the largest value of each input; means and ranges
+//! of each input, and one of each for all outputs (each of these lines may be a single 0, for no
+//! normalisation); then for every layer the rows of its weight and its biases, a line each.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -19,12 +20,15 @@ use crate::limits::{Budget, Limits};
 use crate::model::Model;
 use crate::native::Metadata;
 
-/// Reads the network of an NNet file, normalisation included: inputs and outputs are in their own units.
+/// Reads the network of an NNet file, normalisation included: inputs and outputs are in their own
+/// units.
 ///
-/// Evaluators of the format also move inputs into the box of their least and largest values; this network does not.
+/// Evaluators of the format also move inputs into the box of their least and largest values; this
+/// network does not.
 ///
 /// # Errors
-/// [`Error::Read`], [`Error::NotReadable`]; [`Error::NNet`], [`Error::Memory`] or [`Error::Network`] within [`Error::InFile`].
+/// [`Error::Read`], [`Error::NotReadable`]; [`Error::NNet`], [`Error::Memory`] or
+/// [`Error::Network`] within [`Error::InFile`].
 pub fn load_nnet(path: impl AsRef<Path>) -> Result<Model> {
     let path = path.as_ref();
     let (bytes, budget) = read_file(path, |bytes, _| text(bytes).map(|_| ()))?;
@@ -216,7 +220,8 @@ mod tests {
     #[test]
     fn normalisation_is_part_of_the_network() {
         let model = nnet_from_str(TEXT).unwrap();
-        // x = (1.5, 1): normalised (0.5, 1), hidden relu(-0.25, 2) = (0, 2), output 0; then 4 · 0 + 10.
+        // x = (1.5, 1): normalised (0.5, 1), hidden relu(-0.25, 2) = (0, 2), output 0; then 4 · 0 +
+        // 10.
         let f = model
             .network()
             .forward(array![[1.5, 1.0], [2.5, 0.0]].view());

@@ -1,7 +1,7 @@
 //! Weights alone: the `state_dict` of PyTorch's `nn.Sequential` in a safetensors file.
 //!
-//! Modules without parameters (gates, pooling) have no entry, so the file says which module a tensor belongs to, but not
-//! what the modules are; the network must be given.
+//! Modules without parameters (gates, pooling) have no entry, so the file says which module a
+//! tensor belongs to, but not what the modules are; the network must be given.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,7 +33,8 @@ impl StateDict {
     /// Reads a safetensors file without relugrad's graph.
     ///
     /// # Errors
-    /// [`Error::Read`], and [`Error::State`] or what is wrong with the file within [`Error::InFile`].
+    /// [`Error::Read`], and [`Error::State`] or what is wrong with the file within
+    /// [`Error::InFile`].
     pub fn load(path: impl AsRef<Path>) -> Result<StateDict> {
         let path = path.as_ref();
         let (bytes, budget) = read_file(path, looks_right)?;
@@ -43,7 +44,8 @@ impl StateDict {
     /// Reads the bytes of such a file.
     ///
     /// # Errors
-    /// [`Error::State`] for names that are not those of a sequence, and what is wrong with the file.
+    /// [`Error::State`] for names that are not those of a sequence, and what is wrong with the
+    /// file.
     pub fn from_bytes(bytes: &[u8]) -> Result<StateDict> {
         StateDict::read(bytes, &Limits::of_process().budget(bytes.len() as u64))
     }
@@ -90,9 +92,10 @@ impl StateDict {
 
     /// The network with these weights in place of its own, module after module.
     ///
-    /// Batch normalisation becomes the factor and summand that its statistics, weight and bias make, with the epsilon
-    /// of 1e-5 that PyTorch has by default; gradients go back to all four. All four must be in the file, and the network's own
-    /// normalisation must be by mean 0 and variance 1, as descriptions make it.
+    /// Batch normalisation becomes the factor and summand that its statistics, weight and bias
+    /// make, with the epsilon of 1e-5 that PyTorch has by default; gradients go back to all four.
+    /// All four must be in the file, and the network's own normalisation must be by mean 0 and
+    /// variance 1, as descriptions make it.
     ///
     /// # Errors
     /// [`Error::State`] naming the tensor and the layer that do not go together.
@@ -181,8 +184,8 @@ fn check_plain(node: &Node) -> Result<()> {
     }
 }
 
-/// Replaces weight and bias of a batch normalisation by factor and summand of the map with its statistics,
-/// `f = w/√(v + ε)` and `s = b − f m`, and returns their formulas.
+/// Replaces weight and bias of a batch normalisation by factor and summand of the map with its
+/// statistics, `f = w/√(v + ε)` and `s = b − f m`, and returns their formulas.
 fn normalise(module: &str, arrays: &mut Arrays, formulas: &mut Formulas) -> Result<[Formula; 2]> {
     let mut take = |name: &str| {
         let found = arrays.remove(name);
@@ -233,8 +236,8 @@ fn normalise(module: &str, arrays: &mut Arrays, formulas: &mut Formulas) -> Resu
     Ok(sums.map(|sum| sum.expect("there are terms")))
 }
 
-/// The entry of an array of shape `from` that each entry of `to` is; slopes may be shared by all units or by those of a
-/// channel.
+/// The entry of an array of shape `from` that each entry of `to` is; slopes may be shared by all
+/// units or by those of a channel.
 fn places(from: &[usize], to: &[usize], prelu: bool) -> Option<Vec<u32>> {
     let count: usize = to.iter().product();
     if from == to {
@@ -315,7 +318,8 @@ mod tests {
         assert_eq!(slope.as_slice().unwrap(), [0.5]);
     }
 
-    /// A normalisation of two features with some statistics, whose tensors in the file are those that are not `absent`.
+    /// A normalisation of two features with some statistics, whose tensors in the file are those
+    /// that are not `absent`.
     fn normalised(mean: f64, variance: f64, epsilon: f64, absent: &str) -> Result<Model> {
         let mut builder = Builder::new();
         let x = builder.input(2).unwrap();

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
-/// The text without what a terminal or a browser obeys: control characters and marks of the direction of writing stand
-/// there escaped.
+/// The text without what a terminal or a browser obeys: control characters and marks of the
+/// direction of writing stand there escaped.
 ///
 /// ```
 /// assert_eq!(relugrad_io::printable("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");

@@ -19,23 +19,26 @@ const LONGEST_END: usize = 60;
 
 /// Writes `bytes` to a temporary file beside `path`, syncs it and renames it to `path`.
 ///
-/// A crash at any moment leaves either the old file or the whole new one. Without `replace`, a file that exists
-/// at `path`, even one that appears meanwhile, is kept and [`Error::Exists`] returned. Folders, links, pipes and devices are
-/// never replaced, nor are files that are read-only. What a process has left that was killed while it wrote the same file is
-/// removed.
+/// A crash at any moment leaves either the old file or the whole new one. Without `replace`, a file
+/// that exists at `path`, even one that appears meanwhile, is kept and [`Error::Exists`] returned.
+/// Folders, links, pipes and devices are never replaced, nor are files that are read-only. What a
+/// process has left that was killed while it wrote the same file is removed.
 ///
 /// # Errors
-/// Those of [`check_output`] without inputs, and [`Error::Write`] with the operating system's reason.
+/// Those of [`check_output`] without inputs, and [`Error::Write`] with the operating system's
+/// reason.
 pub fn write_whole(path: &Path, bytes: &[u8], replace: bool) -> Result<()> {
     check_target(path, replace)?;
     put(path, bytes, replace, None)
 }
 
-/// Sees that [`write_whole`] can write a file, before any work is done for it; `inputs` are files that the command reads.
+/// Sees that [`write_whole`] can write a file, before any work is done for it; `inputs` are files
+/// that the command reads.
 ///
 /// # Errors
-/// [`Error::Exists`] without `replace`; [`Error::NotAFile`] and [`Error::ReadOnly`] for what is never replaced;
-/// [`Error::OutputIsInput`]; [`Error::Write`] if there is no such folder, or it cannot be written.
+/// [`Error::Exists`] without `replace`; [`Error::NotAFile`] and [`Error::ReadOnly`] for what is
+/// never replaced; [`Error::OutputIsInput`]; [`Error::Write`] if there is no such folder, or it
+/// cannot be written.
 pub fn check_output(path: &Path, replace: bool, inputs: &[&Path]) -> Result<()> {
     check_inputs(path, inputs)?;
     check_target(path, replace)?;
@@ -123,8 +126,8 @@ fn filled(mut file: NamedTempFile, bytes: &[u8]) -> io::Result<NamedTempFile> {
     Ok(file)
 }
 
-/// A temporary file for a path, in place of those of processes that died. It is locked, so that others can tell that its
-/// process lives.
+/// A temporary file for a path, in place of those of processes that died. It is locked, so that
+/// others can tell that its process lives.
 fn locked(directory: &Path, path: &Path) -> io::Result<NamedTempFile> {
     let end = end(path);
     remove_traces(directory, &end);
@@ -134,7 +137,8 @@ fn locked(directory: &Path, path: &Path) -> io::Result<NamedTempFile> {
             .suffix(&end)
             .rand_bytes(RANDOM)
             .tempfile_in(directory)?;
-        // Another process may have come between making it and locking it. Where there are no locks, nobody removes it.
+        // Another process may have come between making it and locking it. Where there are no locks,
+        // nobody removes it.
         let taken = matches!(file.as_file().try_lock(), Err(TryLockError::WouldBlock));
         if !taken && file.path().symlink_metadata().is_ok() {
             return Ok(file);
@@ -176,7 +180,8 @@ fn end(path: &Path) -> String {
         .collect()
 }
 
-/// Makes temporary files, which are private unless they are to become ordinary ones, whose permissions the umask decides.
+/// Makes temporary files, which are private unless they are to become ordinary ones, whose
+/// permissions the umask decides.
 fn builder() -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]

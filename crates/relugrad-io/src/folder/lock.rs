@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::whole_file::{failed, kind};
 
-/// The file whose lock, held by the operating system for as long as the process lives, is the truth; what it says is for
-/// people.
+/// The file whose lock, held by the operating system for as long as the process lives, is the
+/// truth; what it says is for people.
 pub(super) const NAME: &str = ".relugrad-lock";
 
 /// No file of ours is longer.
@@ -30,7 +30,8 @@ pub(super) struct Holder {
     pub(super) process: u32,
     host: String,
     since: String,
-    /// When the process began, in the clock ticks of Linux, which tells it from a later one of the same number.
+    /// When the process began, in the clock ticks of Linux, which tells it from a later one of the
+    /// same number.
     #[serde(default)]
     started: Option<u64>,
 }
@@ -47,7 +48,8 @@ impl Holder {
         }
     }
 
-    /// Whether the process lives, as far as can be told; asked only where the operating system has no locks.
+    /// Whether the process lives, as far as can be told; asked only where the operating system has
+    /// no locks.
     fn lives(&self) -> bool {
         self.host != host() || self.started.is_none() || started(self.process) == self.started
     }
@@ -79,7 +81,7 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Makes the folder if need be and takes its lock.
+    /// Makes the folder if necessary and takes its lock.
     pub(super) fn take(folder: &Path, command: &'static str) -> Result<Lock> {
         let made = make(folder)?;
         let path = folder.join(NAME);

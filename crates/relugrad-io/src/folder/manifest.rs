@@ -26,7 +26,8 @@ pub(super) struct Manifest {
     pub(super) files: BTreeMap<String, BTreeMap<String, Vec<State>>>,
 }
 
-/// What a file of ours may hold: before a file is written, its new state stands here beside the one before.
+/// What a file of ours may hold: before a file is written, its new state stands here beside the one
+/// before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct State {
@@ -139,7 +140,8 @@ pub(super) fn hexadecimal(checksum: u32) -> String {
     format!("{checksum:08x}")
 }
 
-/// The bytes of an ordinary file, `None` if nothing is there; a command does not read through links, nor from pipes.
+/// The bytes of an ordinary file, `None` if nothing is there; a command does not read through
+/// links, nor from pipes.
 pub(super) fn read(path: &Path, command: &'static str) -> Result<Option<Vec<u8>>> {
     match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -1,4 +1,5 @@
-//! Folders that receive the results of a command: one process at a time, and no file of anybody else's is touched.
+//! Folders that receive the results of a command: one process at a time, and no file of anybody
+//! else's is touched.
 
 mod growing;
 mod lock;
@@ -26,13 +27,15 @@ pub enum Earlier {
 
 /// A folder that receives the results of a command.
 ///
-/// A manifest in the folder, `relugrad-manifest.json`, lists the files that each command has made, with length and checksum.
-/// A file is replaced or removed only if this command has made it, nobody has changed it since, and [`Earlier`] allows it.
-/// Files are written whole or not at all; the manifest learns of them first, so that after a crash it knows both what may
-/// have been there and what may have come.
+/// A manifest in the folder, `relugrad-manifest.json`, lists the files that each command has made,
+/// with length and checksum. A file is replaced or removed only if this command has made it, nobody
+/// has changed it since, and [`Earlier`] allows it. Files are written whole or not at all; the
+/// manifest learns of them first, so that after a crash it knows both what may have been there and
+/// what may have come.
 ///
-/// From [`open`](Self::open) until it is dropped a lock keeps other processes away. A process that dies leaves a lock that
-/// keeps nobody away, and perhaps temporary files, which the next one removes.
+/// From [`open`](Self::open) until it is dropped a lock keeps other processes away. A process that
+/// dies leaves a lock that keeps nobody away, and perhaps temporary files, which the next one
+/// removes.
 #[derive(Debug)]
 pub struct OutputFolder {
     path: PathBuf,
@@ -43,11 +46,12 @@ pub struct OutputFolder {
 }
 
 impl OutputFolder {
-    /// Makes the folder if need be, and locks it for a command. Nothing else is changed.
+    /// Makes the folder if necessary, and locks it for a command. Nothing else is changed.
     ///
     /// # Errors
-    /// [`Error::MakeFolder`]; [`Error::Locked`] with the process that writes there; [`Error::Foreign`] and
-    /// [`Error::Manifest`] for files under the names of lock and manifest that are none.
+    /// [`Error::MakeFolder`]; [`Error::Locked`] with the process that writes there;
+    /// [`Error::Foreign`] and [`Error::Manifest`] for files under the names of lock and manifest
+    /// that are none.
     pub fn open(
         path: impl Into<PathBuf>,
         command: &'static str,
@@ -125,12 +129,14 @@ impl OutputFolder {
         Ok(())
     }
 
-    /// Sees that files of these names can be written, before any work is done, and removes what a dead process has left.
+    /// Sees that files of these names can be written, before any work is done, and removes what a
+    /// dead process has left.
     ///
     /// # Errors
-    /// [`Error::Exists`] for earlier files that must be kept; [`Error::OutputIsInput`] if one of the `inputs` of the command
-    /// would be replaced; [`Error::Foreign`] for what this command has not made; [`Error::Changed`] for what has been changed
-    /// since; [`Error::ReadOnly`]. Nothing is changed then.
+    /// [`Error::Exists`] for earlier files that must be kept; [`Error::OutputIsInput`] if one of
+    /// the `inputs` of the command would be replaced; [`Error::Foreign`] for what this command has
+    /// not made; [`Error::Changed`] for what has been changed since; [`Error::ReadOnly`]. Nothing
+    /// is changed then.
     pub fn begin(&mut self, names: &[String], inputs: &[&Path]) -> Result<()> {
         if let (Earlier::Keep, Some(file)) = (self.earlier, self.earlier_file()) {
             return Err(Error::Exists {
@@ -189,8 +195,8 @@ impl OutputFolder {
         }
     }
 
-    /// Removes the temporary files of a process that died: those with its number and the name of a file that it may have
-    /// written.
+    /// Removes the temporary files of a process that died: those with its number and the name of a
+    /// file that it may have written.
     fn remove_traces(&self) -> Result<()> {
         let Some(dead) = self.lock.dead() else {
             return Ok(());
@@ -233,8 +239,8 @@ impl OutputFolder {
     /// Writes files, each whole or not at all, in this order, and what has been appended to others.
     ///
     /// # Errors
-    /// [`Error::FolderLost`]; [`Error::Foreign`], [`Error::Changed`] and [`Error::ReadOnly`] for what somebody has done there
-    /// meanwhile; [`Error::Write`].
+    /// [`Error::FolderLost`]; [`Error::Foreign`], [`Error::Changed`] and [`Error::ReadOnly`] for
+    /// what somebody has done there meanwhile; [`Error::Write`].
     pub fn write(
         &mut self,
         files: &[(&str, &[u8])],

@@ -17,9 +17,9 @@ const BLANK: &str = "00000000";
 
 /// A network with strings and further arrays, such as the moments of an optimizer.
 ///
-/// Its file is a model file, which all readers of models accept; the arrays are called `training/NAME` there. The
-/// metadata key `checksum` has the CRC-32C of the whole file, in hexadecimal, taken with zeros in its place: no change
-/// of a single byte goes unnoticed.
+/// Its file is a model file, which all readers of models accept; the arrays are called
+/// `training/NAME` there. The metadata key `checksum` has the CRC-32C of the whole file, in
+/// hexadecimal, taken with zeros in its place: no change of a single byte goes unnoticed.
 #[derive(Clone, Debug)]
 pub struct Checkpoint<T> {
     /// The network.
@@ -58,7 +58,8 @@ impl<T: Scalar> Checkpoint<T> {
     /// Reads a checkpoint.
     ///
     /// # Errors
-    /// Those of [`from_bytes`](super::from_bytes); [`Error::Checksum`] and [`Error::NoChecksum`] for damaged bytes.
+    /// Those of [`from_bytes`](super::from_bytes); [`Error::Checksum`] and [`Error::NoChecksum`]
+    /// for damaged bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Checkpoint<T>> {
         Checkpoint::read(bytes, &Limits::of_process().budget(bytes.len() as u64))
     }
@@ -102,7 +103,8 @@ pub(super) fn verify(bytes: &[u8], stated: &str) -> Result<()> {
 
 /// Where the checksum's value stands, whatever it is if no `value` is given.
 ///
-/// A string that a user put into the metadata has its quotation marks escaped, so it cannot be mistaken for the entry.
+/// A string that a user put into the metadata has its quotation marks escaped, so it cannot be
+/// mistaken for the entry.
 fn place(bytes: &[u8], value: Option<&str>) -> Option<usize> {
     let key = format!("\"{CHECKSUM_KEY}\":\"");
     let entry = format!("{key}{}", value.unwrap_or_default());

@@ -1,7 +1,9 @@
-//! The outer shape of a safetensors file: the header's length, the header in JSON, the tensors' bytes.
+//! The outer shape of a safetensors file: the header's length, the header in JSON, the tensors'
+//! bytes.
 //!
-//! The library parses and validates the header. Lengths are compared here, because its own comparison overflows
-//! on hostile offsets; and headers are written here, because it orders metadata by the hasher's random seed.
+//! The library parses and validates the header. Lengths are compared here, because its own
+//! comparison overflows on hostile offsets; and headers are written here, because it orders
+//! metadata by the hasher's random seed.
 
 use std::collections::BTreeMap;
 
@@ -76,7 +78,7 @@ impl<'a> Container<'a> {
     }
 }
 
-/// Whether a file of so many bytes can be one of safetensors, judging by the first ones.
+/// Whether a file of `length` bytes can be one of safetensors, judging by the first ones.
 pub(crate) fn looks_right(bytes: &[u8], length: u64) -> Result<()> {
     match bytes.split_first_chunk::<PREFIX>() {
         Some((_, [first, ..])) if *first != b'{' => Err(Error::NotSafetensors {
@@ -87,7 +89,7 @@ pub(crate) fn looks_right(bytes: &[u8], length: u64) -> Result<()> {
     }
 }
 
-/// Sees that a file of so many bytes can have a header of `header`.
+/// Sees that a file of `length` bytes can have a header of `header` bytes.
 fn check_header(header: u64, length: u64) -> Result<()> {
     let expected = header.saturating_add(PREFIX as u64);
     if expected > length {

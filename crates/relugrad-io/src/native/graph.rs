@@ -7,9 +7,10 @@
 //!   {"name": "leaky-relu0", "operation": "leaky-relu", "inputs": ["dense0"], "width": 3, "slope": 0.01}]}
 //! ```
 //!
-//! A node whose value has several axes has a `shape` too, whose product is the width. Its attributes are those that
-//! [`Operation`] has with serde. Programs that do not know an operation or an attribute refuse it by name, so a new one needs no
-//! new format number; that is for a change in the meaning of what there is.
+//! A node whose value has several axes has a `shape` too, whose product is the width. Its
+//! attributes are those that [`Operation`] has with serde. Programs that do not know an operation
+//! or an attribute refuse it by name, so a new one needs no new format number; that is for a change
+//! in the meaning of what there is.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -154,7 +155,8 @@ impl Entry {
     }
 }
 
-/// The attributes of an operation. Learned slopes are arrays; at which one all of them started is not kept.
+/// The attributes of an operation. Learned slopes are arrays; at which one all of them started is
+/// not kept.
 fn attributes(operation: &Operation) -> Attributes {
     let described = serde_json::to_value(operation).expect("it is a map of numbers");
     let mut attributes: Attributes = serde_json::from_value(described).expect("it is a map");

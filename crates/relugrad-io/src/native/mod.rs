@@ -40,8 +40,9 @@ const BESIDE: &str = "training/";
 /// The bytes go to a temporary file in the same folder, which is synced and then renamed.
 ///
 /// # Errors
-/// [`Error::Exists`](crate::Error::Exists) if there is something at `path` already, [`Error::Write`](crate::Error::Write), and the errors of [`to_bytes`]
-/// within [`Error::InFile`](crate::Error::InFile). After an error `path` is as before.
+/// [`Error::Exists`](crate::Error::Exists) if there is something at `path` already,
+/// [`Error::Write`](crate::Error::Write), and the errors of [`to_bytes`] within
+/// [`Error::InFile`](crate::Error::InFile). After an error `path` is as before.
 pub fn save<T: Scalar>(
     path: impl AsRef<Path>,
     network: &Network<T>,
@@ -53,7 +54,8 @@ pub fn save<T: Scalar>(
 /// [`save`], but a file that exists at `path` is replaced.
 ///
 /// # Errors
-/// [`Error::Write`](crate::Error::Write), and the errors of [`to_bytes`] within [`Error::InFile`](crate::Error::InFile). After an error `path` is as before.
+/// [`Error::Write`](crate::Error::Write), and the errors of [`to_bytes`] within
+/// [`Error::InFile`](crate::Error::InFile). After an error `path` is as before.
 pub fn save_over<T: Scalar>(
     path: impl AsRef<Path>,
     network: &Network<T>,
@@ -74,11 +76,12 @@ fn write<T: Scalar>(
 
 /// Reads a network and the strings saved with it.
 ///
-/// `T` need not be the precision of the file: `f32` weights are exact in `f64`, and `f64` weights are rounded to
-/// the nearest `f32`.
+/// `T` need not be the precision of the file: `f32` weights are exact in `f64`, and `f64` weights
+/// are rounded to the nearest `f32`.
 ///
 /// # Errors
-/// [`Error::Read`](crate::Error::Read), [`Error::NotReadable`](crate::Error::NotReadable), and the errors of [`from_bytes`] within [`Error::InFile`](crate::Error::InFile).
+/// [`Error::Read`](crate::Error::Read), [`Error::NotReadable`](crate::Error::NotReadable), and the
+/// errors of [`from_bytes`] within [`Error::InFile`](crate::Error::InFile).
 pub fn load<T: Scalar>(path: impl AsRef<Path>) -> Result<(Network<T>, Metadata)> {
     let path = path.as_ref();
     let (bytes, budget) = read_file(path, container::looks_right)?;

@@ -1,4 +1,5 @@
-//! From bytes to a network. Nothing is allocated for a tensor before its size is known to fit the file.
+//! From bytes to a network. Nothing is allocated for a tensor before its size is known to fit the
+//! file.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,14 +15,15 @@ use crate::limits::{Budget, Limits};
 
 /// Reads a network and its strings from the bytes of a file.
 ///
-/// `f32` weights are exact in a network of `f64`; `f64` weights are rounded to the nearest `f32` if `T` is that.
-/// The slopes at which learned ones started are not in the file: [`Gate::PRelu`](relugrad::Gate::PRelu) then
-/// states the first slope of its layer.
+/// `f32` weights are exact in a network of `f64`; `f64` weights are rounded to the nearest `f32` if
+/// `T` is that. The slopes at which learned ones started are not in the file:
+/// [`Gate::PRelu`](relugrad::Gate::PRelu) then states the first slope of its layer.
 ///
 /// # Errors
-/// Every variant of [`Error`] but those of the operating system and [`Error::ReservedKey`]: bytes that are
-/// damaged, of another kind or of a later format, a graph that is not a network, weights that do not fit it.
-/// The arrays of a [`Checkpoint`](super::Checkpoint) beside its model are passed over.
+/// Every variant of [`Error`] but those of the operating system and [`Error::ReservedKey`]: bytes
+/// that are damaged, of another kind or of a later format, a graph that is not a network, weights
+/// that do not fit it. The arrays of a [`Checkpoint`](super::Checkpoint) beside its model are
+/// passed over.
 pub fn from_bytes<T: Scalar>(bytes: &[u8]) -> Result<(Network<T>, Metadata)> {
     read(bytes, &Limits::of_process().budget(bytes.len() as u64))
 }

@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 /// The bytes of a model file. Equal networks and strings give equal bytes.
 ///
 /// # Errors
-/// [`Error::ReservedKey`], [`Error::NotFinite`] for a NaN or infinite weight, [`Error::WidthRange`], and
-/// [`Error::HeaderTooLarge`] for too much metadata.
+/// [`Error::ReservedKey`], [`Error::NotFinite`] for a NaN or infinite weight,
+/// [`Error::WidthRange`], and [`Error::HeaderTooLarge`] for too much metadata.
 pub fn to_bytes<T: Scalar>(network: &Network<T>, metadata: &Metadata) -> Result<Vec<u8>> {
     pack(&described(network, metadata)?, &tensors(network)?)
 }

@@ -67,7 +67,7 @@ impl Kind {
         })
     }
 
-    /// So many entries, after which the file must end.
+    /// Reads `count` entries, after which the file must end.
     pub(super) fn read(&self, mut reader: impl Read, count: usize) -> Result<Vec<f64>> {
         let mut values = Vec::with_capacity(count);
         let mut chunk = vec![0; CHUNK];

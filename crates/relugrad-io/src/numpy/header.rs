@@ -8,8 +8,8 @@ use crate::limits::{Budget, Limits};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
-/// The longest header unless more is allowed; that of an array of numbers has less than 200 bytes, and NumPy itself refuses
-/// more than 10 000.
+/// The longest header unless more is allowed; that of an array of numbers has less than 200 bytes,
+/// and NumPy itself refuses more than 10 000.
 const LONGEST: u64 = 1 << 16;
 
 /// What a byte of the header takes once it is parsed.

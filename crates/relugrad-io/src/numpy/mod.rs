@@ -28,8 +28,8 @@ pub struct NumpyArray {
 /// Reads an .npy file of any integers, floating-point numbers or truth values.
 ///
 /// # Errors
-/// [`Error::Read`], [`Error::NotReadable`]; within [`Error::InFile`], [`Error::Numpy`] for a damaged file or another type of
-/// entries, [`Error::NumpyNotFinite`], and [`Error::Memory`].
+/// [`Error::Read`], [`Error::NotReadable`]; within [`Error::InFile`], [`Error::Numpy`] for a
+/// damaged file or another type of entries, [`Error::NumpyNotFinite`], and [`Error::Memory`].
 pub fn load_npy(path: impl AsRef<Path>) -> Result<NumpyArray> {
     let path = path.as_ref();
     let (file, length) = open_file(path)?;
@@ -72,8 +72,8 @@ impl NpzArchive {
     /// Reads the array that has the first of these names that occurs.
     ///
     /// # Errors
-    /// Within [`Error::InFile`], [`Error::NumpyMissing`] if none of them occurs, and as for [`load_npy`]; the arrays of an
-    /// archive share what it may take.
+    /// Within [`Error::InFile`], [`Error::NumpyMissing`] if none of them occurs, and as for
+    /// [`load_npy`]; the arrays of an archive share what it may take.
     pub fn read(&mut self, names: &[&str]) -> Result<NumpyArray> {
         self.find(names)
             .map_err(|problem| problem.in_file(&self.path))
@@ -97,7 +97,8 @@ impl NpzArchive {
     }
 }
 
-/// The array of an .npy file of `length` bytes, which are compared with its shape before anything is allocated.
+/// The array of an .npy file of `length` bytes, which are compared with its shape before anything
+/// is allocated.
 fn array(mut reader: impl Read, length: u64, budget: &Budget) -> Result<NumpyArray> {
     let header = Header::read(&mut reader, length, budget)?;
     let kind = Kind::of(&header.kind)?;

@@ -78,8 +78,9 @@ impl<'a> Beside<'a> {
         }
     }
 
-    /// What is read from a file beside the model counts as the model's own, up to the length of the file: a file that is
-    /// long, perhaps without anything in it, allows no more than what is read of it.
+    /// What is read from a file beside the model counts as the model's own, up to the length of the
+    /// file: a file that is long, perhaps without anything in it, allows no more than what is read
+    /// of it.
     fn grow(&self, path: &Path, length: u64, whole: u64) {
         let mut files = self.read.borrow_mut();
         let read = files.entry(path.to_owned()).or_default();
@@ -92,8 +93,9 @@ impl<'a> Beside<'a> {
         self.model.parent().unwrap_or(Path::new(""))
     }
 
-    /// Refuses a file that is by a link somewhere else: neither in the folder that the model is read from nor in the one where
-    /// a link leads to the model itself, as in a store of files that are called by their contents.
+    /// Refuses a file that is by a link somewhere else: neither in the folder that the model is
+    /// read from nor in the one where a link leads to the model itself, as in a store of files that
+    /// are called by their contents.
     fn check_place(&self, path: &Path) -> std::result::Result<(), String> {
         let folder = match self.folder() {
             here if here.as_os_str().is_empty() => Path::new("."),

@@ -32,12 +32,14 @@ const OLDEST_OPSET: i64 = 7;
 
 /// Reads the network of an ONNX file; tensors in files beside it are found.
 ///
-/// Weights are read as `f64`, in which those of `f32` are exact. The batch axis of the input may be fixed at 1,
-/// symbolic or, for an input of one axis, absent; the network is the map of one sample, its logits flattened. A final
-/// Softmax or LogSoftmax over all of them, or Sigmoid, is dropped, and [`Model::notes`] says so.
+/// Weights are read as `f64`, in which those of `f32` are exact. The batch axis of the input may be
+/// fixed at 1, symbolic or, for an input of one axis, absent; the network is the map of one sample,
+/// its logits flattened. A final Softmax or LogSoftmax over all of them, or Sigmoid, is dropped,
+/// and [`Model::notes`] says so.
 ///
 /// # Errors
-/// [`Error::Read`], [`Error::NotReadable`], and what is wrong with the file within [`Error::InFile`].
+/// [`Error::Read`], [`Error::NotReadable`], and what is wrong with the file within
+/// [`Error::InFile`].
 pub fn load_onnx(path: impl AsRef<Path>) -> Result<Model> {
     let path = path.as_ref();
     let (bytes, budget) = read_file(path, |bytes, _| match wire::begins_like_a_model(bytes) {

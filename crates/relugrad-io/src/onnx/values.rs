@@ -56,7 +56,8 @@ pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     (0..rank).map(dim).collect()
 }
 
-/// For every entry of `dims`, the entry of an array of dimensions `from` that broadcasting puts there.
+/// For every entry of `dims`, the entry of an array of dimensions `from` that broadcasting puts
+/// there.
 pub(super) fn broadcast_places(from: &[usize], dims: &[usize]) -> Vec<u32> {
     let missing = dims.len() - from.len();
     let mut strides = vec![0; dims.len()];
@@ -96,7 +97,8 @@ fn strided_places(axes: impl Iterator<Item = (usize, usize)> + Clone) -> Vec<u32
     places
 }
 
-/// For every entry of an array whose `axis` has been replaced by the entries `taken` of it, its old place.
+/// For every entry of an array whose `axis` has been replaced by the entries `taken` of it, its old
+/// place.
 pub(super) fn taken_places(dims: &[usize], axis: usize, taken: &[usize]) -> Vec<u32> {
     let inner: usize = dims[axis + 1..].iter().product();
     let outer: usize = dims[..axis].iter().product();
@@ -118,7 +120,8 @@ pub(super) fn axis(axis: i64, rank: usize) -> Option<usize> {
     usize::try_from(axis).ok().filter(|&axis| axis < rank)
 }
 
-/// The entries `start, start + step, …` before `end` of an axis of length `n`, as ONNX's Slice means them.
+/// The entries `start, start + step, …` before `end` of an axis of length `n`, as ONNX's Slice
+/// means them.
 pub(super) fn slice_range(n: usize, start: i64, end: i64, step: i64) -> Vec<usize> {
     if n == 0 {
         return Vec::new();

@@ -58,7 +58,8 @@ kind!(DIMENSION, tensor_shape_proto::Dimension, [], []);
 /// Lists double their memory as they grow.
 const GROWTH: u64 = 2;
 
-/// An upper bound of the memory that a model takes once it is decoded. Of damaged bytes, those before the damage count.
+/// An upper bound of the memory that a model takes once it is decoded. Of damaged bytes, those
+/// before the damage count.
 pub(super) fn decoded_size(model: &[u8]) -> u64 {
     message(&MODEL, model).saturating_mul(GROWTH)
 }

@@ -152,7 +152,8 @@ fn names_that_the_writer_would_use_itself_stay_apart() {
     assert!(names.iter().all(|name| found.contains(name)), "{found:?}");
 }
 
-/// Numbers that are not learned stay in double precision in a network of `f32`, and a file of `f32` may not hold them.
+/// Numbers that are not learned stay in double precision in a network of `f32`, and a file of `f32`
+/// may not hold them.
 #[test]
 fn what_single_precision_does_not_hold_is_refused_by_name() {
     let scalar = |v: f64| ArrayD::from_elem(IxDyn(&[]), v);
@@ -210,7 +211,8 @@ fn a_clip_is_written_with_the_bounds_that_it_has() {
     }
 }
 
-/// Up to version 18 an average has no dilations, and axes of a mean are an attribute; version 19 has both in other ways.
+/// Up to version 18 an average has no dilations, and axes of a mean are an attribute; version 19
+/// has both in other ways.
 #[test]
 fn a_dilated_average_is_written_by_newer_operators() {
     let window = Window::new([2, 2])
@@ -225,8 +227,8 @@ fn a_dilated_average_is_written_by_newer_operators() {
     }
 }
 
-/// Down a window reaches beyond the padding, across one that begins in the padding behind is dropped: no number of
-/// positions that every program finds by rounding up.
+/// Down a window reaches beyond the padding, across one that begins in the padding behind is
+/// dropped: no number of positions that every program finds by rounding up.
 #[test]
 fn windows_that_programs_count_differently_are_written_by_padding() {
     let mut window = Window::new([2, 2]).stride([2, 3]).ceil(true);

@@ -1,5 +1,5 @@
-//! Files that ask for more than they hold, or that are odd: an error that says so, at once and in little memory, or the
-//! right network.
+//! Files that ask for more than they hold, or that are odd: an error that says so, at once and in
+//! little memory, or the right network.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -11,7 +11,8 @@ use super::layer::{Conv, Layer};
 use crate::data::ChannelStatistics;
 use crate::error::Result;
 
-/// How often a weight is in memory while it is made: as it is drawn, checked, and in a list of parameters that grows.
+/// How often a weight is in memory while it is made: as it is drawn, checked, and in a list of
+/// parameters that grows.
 const COPIES: usize = 4;
 
 /// How much smaller the last weights of a residual branch start.
@@ -159,7 +160,8 @@ impl<T: Scalar> Draft<T> {
         Ok(())
     }
 
-    /// Pays for all weights whose number follows without making the layers, and returns the size behind them.
+    /// Pays for all weights whose number follows without making the layers, and returns the size
+    /// behind them.
     fn pay_ahead(&mut self, mut size: Size, layers: &[Layer]) -> Result<Size> {
         for (i, layer) in layers.iter().enumerate() {
             self.place.push(i + 1);

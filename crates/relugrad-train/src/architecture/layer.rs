@@ -32,11 +32,12 @@ pub(super) enum Layer {
     AveragePool(Pool),
     /// The mean over an image.
     GlobalAverage {},
-    /// Maximum of so many neighbouring channels or units.
+    /// Maximum of each `pieces` neighbouring channels or units.
     Maxout {
         pieces: usize,
     },
-    /// A learned factor and summand for every channel: batch normalisation with its statistics frozen at 0 and 1.
+    /// A learned factor and summand for every channel: batch normalisation with its statistics
+    /// frozen at 0 and 1.
     BatchNorm {},
     /// The sum of two branches; an empty shortcut is the value itself.
     Residual {
@@ -197,7 +198,8 @@ struct File {
 }
 
 impl Architecture {
-    /// Reads a description in TOML: an array of tables `layers`, each with a `kind`. A dense layer to the logits is added.
+    /// Reads a description in TOML: an array of tables `layers`, each with a `kind`. A dense layer
+    /// to the logits is added.
     ///
     /// | kind | keys |
     /// | --- | --- |

@@ -46,7 +46,8 @@ pub struct Architecture {
 /// What the weights may take of a network that is asked for by a short text: 134 million of `f32`.
 const TEXT: u64 = 2 << 30;
 
-/// What those may take that a file asks for: 16 million of `f32`, as many as in a large residual network.
+/// What those may take that a file asks for: 16 million of `f32`, as many as in a large residual
+/// network.
 const FILE: u64 = 256 << 20;
 
 impl Architecture {
@@ -150,11 +151,13 @@ impl Architecture {
         text.parse()
     }
 
-    /// Builds a network for inputs of a shape, such as `[1, 28, 28]`, with random weights from a seed.
+    /// Builds a network for inputs of a shape, such as `[1, 28, 28]`, with random weights from a
+    /// seed.
     ///
-    /// Weights are He-normal (variance `2/((1 + α²) n)` before a gate of inactive slope `α`, `1/n` for the logits,
-    /// biases 0). The last layer of a residual branch starts at a tenth of that, which keeps deep sums of branches in
-    /// range without normalisation (in the spirit of Zhang, Dauphin & Ma 2019).
+    /// Weights are He-normal (variance `2/((1 + α²) n)` before a gate of inactive slope `α`, `1/n`
+    /// for the logits, biases 0). The last layer of a residual branch starts at a tenth of that,
+    /// which keeps deep sums of branches in range without normalisation (in the spirit of Zhang,
+    /// Dauphin & Ma 2019).
     ///
     /// # Errors
     /// The engine's errors for layers that do not fit the shape.
@@ -167,8 +170,8 @@ impl Architecture {
         build::build(&self.layers, self.memory, shape, classes, seed, None)
     }
 
-    /// [`build`](Self::build), with a first layer that takes off the mean of every channel and divides by its standard
-    /// deviation; these numbers are not trained.
+    /// [`build`](Self::build), with a first layer that takes off the mean of every channel and
+    /// divides by its standard deviation; these numbers are not trained.
     ///
     /// # Errors
     /// As for [`build`](Self::build).

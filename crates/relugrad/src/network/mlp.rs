@@ -11,9 +11,10 @@ use crate::scalar::Scalar;
 
 /// Distribution of random weights. Biases start at 0.
 ///
-/// With `n` inputs and the gate's inactive slope `α`, both have variance `2 / ((1 + α²) n)`, which keeps the
-/// mean square of the pre-activations from layer to layer (He et al. 2015, *Delving Deep into Rectifiers*,
-/// equations 10 and 15). The last layer, which no gate follows, has variance `1 / n`.
+/// With `n` inputs and the gate's inactive slope `α`, both have variance `2 / ((1 + α²) n)`, which
+/// keeps the mean square of the pre-activations from layer to layer (He et al. 2015, *Delving Deep
+/// into Rectifiers*, equations 10 and 15). The last layer, which no gate follows, has variance
+/// `1 / n`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Initialization {
     /// Normal with mean 0.
@@ -76,11 +77,12 @@ impl Mlp {
         self
     }
 
-    /// Draws the weights. Equal seeds give equal networks; `f32` weights are the rounded `f64` ones.
+    /// Draws the weights. Equal seeds give equal networks; `f32` weights are the rounded `f64`
+    /// ones.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`] for fewer than two widths, [`Error::ZeroWidth`], or a gate's slope that is not
-    /// finite, and [`Error::TooLarge`].
+    /// [`Error::OutOfRange`] for fewer than two widths, [`Error::ZeroWidth`], or a gate's slope
+    /// that is not finite, and [`Error::TooLarge`].
     pub fn build<T: Scalar>(&self, seed: u64) -> Result<Network<T>> {
         if self.widths.len() < 2 {
             return Err(Error::OutOfRange {

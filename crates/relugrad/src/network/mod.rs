@@ -52,16 +52,20 @@ pub struct Node {
     pub(crate) width: usize,
     /// Numbers that are not trained.
     pub(crate) constants: Vec<Constant>,
-    /// Which buffer holds its value. A gate shares the buffer of its input where nothing else needs that.
+    /// Which buffer holds its value. A gate shares the buffer of its input where nothing else needs
+    /// that.
     pub(crate) slot: usize,
-    /// Whether a cotangent sent to `inputs[i]` is added to one that another consumer has already sent.
+    /// Whether a cotangent sent to `inputs[i]` is added to one that another consumer has already
+    /// sent.
     pub(crate) accumulate: Vec<bool>,
-    /// Whether it or a node before it on some way has parameters, so that their gradient needs its cotangents.
+    /// Whether it or a node before it on some way has parameters, so that their gradient needs its
+    /// cotangents.
     pub(crate) depends_on_parameters: bool,
 }
 
 impl Node {
-    /// Its name, unique in the network, such as `dense0` or `relu1`, or what [`Builder::rename`] gave it.
+    /// Its name, unique in the network, such as `dense0` or `relu1`, or what [`Builder::rename`]
+    /// gave it.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -125,8 +129,8 @@ impl Node {
 
 /// A piecewise affine network `f : R^D → R^K`, its graph and its parameters.
 ///
-/// Made by a [`Builder`] or, for plain multilayer perceptrons, by [`Mlp`]. Everything that can be asked about
-/// a batch of inputs starts with [`trace`](Network::trace).
+/// Made by a [`Builder`] or, for plain multilayer perceptrons, by [`Mlp`]. Everything that can be
+/// asked about a batch of inputs starts with [`trace`](Network::trace).
 #[derive(Clone, Debug)]
 pub struct Network<T> {
     pub(crate) nodes: Vec<Node>,
@@ -141,7 +145,8 @@ impl<T: Scalar> Network<T> {
         self.nodes[0].width
     }
 
-    /// The shape of one input; its product is [`inputs`](Self::inputs), and inputs are given row-major.
+    /// The shape of one input; its product is [`inputs`](Self::inputs), and inputs are given
+    /// row-major.
     pub fn input_shape(&self) -> &[usize] {
         &self.nodes[0].shape
     }
@@ -162,7 +167,8 @@ impl<T: Scalar> Network<T> {
         selecting.map(Node::width).sum()
     }
 
-    /// Whether `f(t x) = t f(x)` for all `t > 0`: there are no biases, shifts, means, fillings or clips other than 0.
+    /// Whether `f(t x) = t f(x)` for all `t > 0`: there are no biases, shifts, means, fillings or
+    /// clips other than 0.
     pub fn is_homogeneous(&self) -> bool {
         let mut nodes = self.nodes.iter();
         nodes.all(|node| node.operation.is_homogeneous(&node.constants))
@@ -196,11 +202,12 @@ impl<T: Scalar> Network<T> {
         &mut self.parameters
     }
 
-    /// The same network in another precision, every parameter rounded to the nearest number that it has.
+    /// The same network in another precision, every parameter rounded to the nearest number that it
+    /// has.
     ///
     /// # Errors
-    /// [`Error::NotFinite`](crate::Error::NotFinite) for a parameter that is beyond the other precision's range, or that is
-    /// not finite itself.
+    /// [`Error::NotFinite`](crate::Error::NotFinite) for a parameter that is beyond the other
+    /// precision's range, or that is not finite itself.
     pub fn cast<U: Scalar>(&self) -> Result<Network<U>> {
         Ok(self.with(self.parameters.cast()?))
     }

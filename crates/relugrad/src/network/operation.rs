@@ -9,9 +9,10 @@ use crate::error::Result;
 
 /// A rectangular window that moves over the two last axes of `[channels, height, width]`.
 ///
-/// Along each axis, with padded length `L = before + n + after` and extent `E = dilation (kernel − 1) + 1`, there are
-/// `⌊(L − E)/stride⌋ + 1` positions; with `ceil` it is `⌈(L − E)/stride⌉ + 1`, less one if the last window would begin
-/// beyond the input and its padding before it.
+/// Along each axis, with padded length `L = before + n + after` and extent
+/// `E = dilation (kernel − 1) + 1`, there are `⌊(L − E)/stride⌋ + 1` positions; with `ceil` it is
+/// `⌈(L − E)/stride⌉ + 1`, less one if the last window would begin beyond the input and its padding
+/// before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -68,11 +69,13 @@ impl Window {
     }
 }
 
-/// What a node computes from the nodes that it reads. Shapes are those of one sample, without a batch axis.
+/// What a node computes from the nodes that it reads. Shapes are those of one sample, without a
+/// batch axis.
 ///
-/// It is exhaustive on purpose: a program that writes networks must say what it makes of every operation. With the feature
-/// `serde` an operation is written as its attributes beside its [`name`](Self::name), which is called `operation`; a gate is
-/// the operation `gate` with its own name, which is called `gate`.
+/// It is exhaustive on purpose: a program that writes networks must say what it makes of every
+/// operation. With the feature `serde` an operation is written as its attributes beside its
+/// [`name`](Self::name), which is called `operation`; a gate is the operation `gate` with its own
+/// name, which is called `gate`.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -82,12 +85,14 @@ impl Window {
 pub enum Operation {
     /// The input of the network.
     Input,
-    /// `W x + b` along the last axis. Parameters `weight: [outputs, inputs]` and, with `bias`, `bias: [outputs]`.
+    /// `W x + b` along the last axis. Parameters `weight: [outputs, inputs]` and, with `bias`,
+    /// `bias: [outputs]`.
     Dense {
         /// Whether there is a bias.
         bias: bool,
     },
-    /// Cross-correlation of `[C, H, W]` with `weight: [outputs, C / groups, height, width]`, and `bias: [outputs]`.
+    /// Cross-correlation of `[C, H, W]` with `weight: [outputs, C / groups, height, width]`, and
+    /// `bias: [outputs]`.
     Conv2d {
         /// Size and movement of the kernel; padding is zero.
         window: Window,
@@ -108,20 +113,23 @@ pub enum Operation {
         /// Which axes, in ascending order.
         axes: Vec<usize>,
     },
-    /// `scale (x − mean)/√(variance + epsilon) + shift` along an axis, with frozen mean and variance. Parameters `scale`
-    /// and `shift`, constants `mean` and `variance`, each of the length of the axis.
+    /// `scale (x − mean)/√(variance + epsilon) + shift` along an axis, with frozen mean and
+    /// variance. Parameters `scale` and `shift`, constants `mean` and `variance`, each of the
+    /// length of the axis.
     BatchNorm {
         /// Which axis; 0 for channels and for features.
         axis: usize,
         /// What keeps the root away from 0.
         epsilon: f64,
     },
-    /// `s ⊙ x`, `s` broadcast to the shape of `x`; a parameter if `learned` and a constant if not, called `scale`.
+    /// `s ⊙ x`, `s` broadcast to the shape of `x`; a parameter if `learned` and a constant if not,
+    /// called `scale`.
     Scale {
         /// Whether it is a parameter.
         learned: bool,
     },
-    /// `x + s`, `s` broadcast to the shape of `x`; a parameter if `learned` and a constant if not, called `shift`.
+    /// `x + s`, `s` broadcast to the shape of `x`; a parameter if `learned` and a constant if not,
+    /// called `shift`.
     Shift {
         /// Whether it is a parameter.
         learned: bool,
@@ -140,8 +148,8 @@ pub enum Operation {
         /// Which axis of the input comes where.
         axes: Vec<usize>,
     },
-    /// Every entry is an entry of the flattened input, or `fill` where the constant `index` is −1. Slices, padding and
-    /// repetition are made of it.
+    /// Every entry is an entry of the flattened input, or `fill` where the constant `index` is −1.
+    /// Slices, padding and repetition are made of it.
     Gather {
         /// What stands where there is no entry.
         fill: f64,
@@ -160,7 +168,8 @@ pub enum Operation {
     },
 }
 
-/// From one table, the names of an enumeration's variants and which has which; the last arm has its names elsewhere.
+/// From one table, the names of an enumeration's variants and which has which; the last arm has its
+/// names elsewhere.
 macro_rules! names {
     ($type:ident { $($variant:pat => $name:literal,)* } $($other:pat => $elsewhere:expr)?) => {
         impl $type {
@@ -209,7 +218,7 @@ pub struct ArraySpec {
 }
 
 impl Operation {
-    /// Whether it selects: a gate, or a maximum.
+    /// Whether it is linear only region by region: a gate, or a maximum.
     pub fn selects(&self) -> bool {
         matches!(
             self,
@@ -258,8 +267,8 @@ impl Operation {
         }
     }
 
-    /// The arrays of a node that reads a value of shape `input` first and whose own has the shape `output`, parameters in the
-    /// order of [`Parameters::layout`](crate::Parameters::layout).
+    /// The arrays of a node that reads a value of shape `input` first and whose own has the shape
+    /// `output`, parameters in the order of [`Parameters::layout`](crate::Parameters::layout).
     pub fn arrays(&self, input: &[usize], output: &[usize]) -> Vec<ArraySpec> {
         let array = |learned, name, shape: &[usize]| ArraySpec {
             name,

@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result, check_shape};
 
-/// The most values of one sample that a node may have, and the most entries of all tables of places of a network.
+/// The most values of one sample that a node may have, and the most entries of all tables of places
+/// of a network.
 pub const MAX_WIDTH: usize = 1 << 26;
 
 /// The product of a shape, unless it is 0 or too large.

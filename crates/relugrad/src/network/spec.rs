@@ -68,9 +68,10 @@ impl<T: Scalar> Builder<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Attribute`](crate::Error::Attribute) for another number of inputs or arrays than the operation has,
-    /// [`Error::Shape`](crate::Error::Shape) for one of another shape, also for that of the value,
-    /// [`Error::NodeName`](crate::Error::NodeName) for an empty name, and those of the operation.
+    /// [`Error::Attribute`](crate::Error::Attribute) for another number of inputs or arrays than
+    /// the operation has, [`Error::Shape`](crate::Error::Shape) for one of another shape, also for
+    /// that of the value, [`Error::NodeName`](crate::Error::NodeName) for an empty name, and those
+    /// of the operation.
     pub fn add(&mut self, spec: NodeSpec<T>, inputs: &[NodeId]) -> Result<NodeId> {
         spec.name.as_deref().map_or(Ok(()), check_name)?;
         self.called = spec.name.clone();
@@ -199,8 +200,8 @@ impl<T: Scalar> Network<T> {
         }
     }
 
-    /// The network that `map` makes of this one, node by node: it gets a node with the nodes that stand for its inputs, and
-    /// says which one stands for it.
+    /// The network that `map` makes of this one, node by node: it gets a node with the nodes that
+    /// stand for its inputs, and says which one stands for it.
     ///
     /// ```
     /// use relugrad::{Gate, Mlp, Network, Operation};

@@ -14,16 +14,18 @@ use writer::Writer;
 /// The longest file that programs with protobuf read.
 const LONGEST: usize = i32::MAX as usize;
 
-/// The bytes of an ONNX file that computes the logits of `network` from `input: [N, …]`, for every `N`.
+/// The bytes of an ONNX file that computes the logits of `network` from `input: [N, …]`, for every
+/// `N`.
 ///
-/// Numbers are of the network's precision, and whatever cannot be written so that it computes the same is refused. A leaky
-/// slope that `f32` does not hold is written as a PRelu, whose slope has the network's precision; learned gates, batch
-/// normalisation and pooling are the operators of these names, a gather is Flatten, Pad, Gather and Reshape. The operators
-/// are of version 17, or 19 if an average is taken over a dilated window, which older versions do not have.
+/// Numbers are of the network's precision, and whatever cannot be written so that it computes the
+/// same is refused. A leaky slope that `f32` does not hold is written as a PRelu, whose slope has
+/// the network's precision; learned gates, batch normalisation and pooling are the operators of
+/// these names, a gather is Flatten, Pad, Gather and Reshape. The operators are of version 17, or
+/// 19 if an average is taken over a dilated window, which older versions do not have.
 ///
 /// # Errors
-/// [`Error::NotFinite`] for a NaN or infinite weight, [`Error::Unwritable`] for a number of a node that the network's
-/// precision does not hold, [`Error::TooLong`] for a file of more than 2 GiB.
+/// [`Error::NotFinite`] for a NaN or infinite weight, [`Error::Unwritable`] for a number of a node
+/// that the network's precision does not hold, [`Error::TooLong`] for a file of more than 2 GiB.
 pub fn onnx_to_bytes<T: Scalar>(network: &Network<T>) -> Result<Vec<u8>> {
     check_finite(network)?;
     let (opset, ir_version) = versions(network);
@@ -42,8 +44,8 @@ pub fn onnx_to_bytes<T: Scalar>(network: &Network<T>) -> Result<Vec<u8>> {
     Ok(model.encode_to_vec())
 }
 
-/// The oldest version of the operators that has what a network needs, and the version of the file format that belongs to
-/// it; operators of later versions are read by the same programs.
+/// The oldest version of the operators that has what a network needs, and the version of the file
+/// format that belongs to it; operators of later versions are read by the same programs.
 fn versions<T: Scalar>(network: &Network<T>) -> (i64, i64) {
     let dilated = |operation: &Operation| matches!(operation, Operation::AveragePool { window, .. } if window.dilation != [1, 1]);
     if network.nodes().iter().any(|node| dilated(node.operation())) {

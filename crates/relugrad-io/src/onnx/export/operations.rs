@@ -30,11 +30,12 @@ fn pooling(w: &Window) -> Vec<AttributeProto> {
     attributes
 }
 
-/// The window of a pooling so that all programs count `positions` of it, and how many rows and columns behind the padding
-/// are taken for padding to that end.
+/// The window of a pooling so that all programs count `positions` of it, and how many rows and
+/// columns behind the padding are taken for padding to that end.
 ///
-/// Where the number is rounded up, programs differ in whether a window counts that begins in the padding behind the input.
-/// So it is not rounded up where that changes nothing, nor where such a window is dropped.
+/// Where the number is rounded up, programs differ in whether a window counts that begins in the
+/// padding behind the input. So it is not rounded up where that changes nothing, nor where such a
+/// window is dropped.
 fn unambiguous(w: &Window, size: [usize; 2], positions: [usize; 2]) -> (Window, [usize; 2]) {
     let along = |axis: usize| {
         let extent = w.dilation[axis] * (w.kernel[axis] - 1) + 1;
@@ -118,7 +119,8 @@ impl<T: Scalar> Writer<'_, T> {
         Ok(())
     }
 
-    /// Padding that counts is made entries of the input where rows or columns behind it do not count.
+    /// Padding that counts is made entries of the input where rows or columns behind it do not
+    /// count.
     fn average_pool(&mut self, node: &Node, x: &str, w: &Window, count_padding: bool) {
         let (mut w, extra) = unambiguous(w, self.read_size(node), positions(node));
         let (mut x, mut count) = (x.to_owned(), count_padding);
@@ -153,7 +155,8 @@ impl<T: Scalar> Writer<'_, T> {
         &self.network.nodes()[id.index()]
     }
 
-    /// A dense layer; along the last of several axes it is the product with the transpose, and a sum.
+    /// A dense layer; along the last of several axes it is the product with the transpose, and a
+    /// sum.
     fn dense(&mut self, node: &Node, x: &str, bias: bool) {
         let name = node.name();
         if node.shape().len() == 1 {
@@ -191,7 +194,8 @@ impl<T: Scalar> Writer<'_, T> {
         self.call(operator, &[x, &axes], name, vec![keep]);
     }
 
-    /// BatchNormalization has an attribute in `f32` for epsilon, so that is added to the variance here.
+    /// BatchNormalization has an attribute in `f32` for epsilon, so that is added to the variance
+    /// here.
     fn batch_norm(&mut self, node: &Node, x: &str, axis: usize, epsilon: f64) -> Result<()> {
         let name = node.name();
         let mut arrays = self.parameters(node);

@@ -112,7 +112,8 @@ impl<'n, T: Scalar> Writer<'n, T> {
         last.expect("a network has its input").shape().to_vec()
     }
 
-    /// The input; one number without axes comes as a vector of one entry, since a batch of scalars looks like a sample.
+    /// The input; one number without axes comes as a vector of one entry, since a batch of scalars
+    /// looks like a sample.
     pub(super) fn input(&mut self, node: &Node) {
         let shape = if node.shape().is_empty() {
             &[1]
@@ -185,7 +186,8 @@ impl<'n, T: Scalar> Writer<'n, T> {
         self.fresh(&format!("{}/{part}", node.name()))
     }
 
-    /// Writes numbers of a node, each of which its precision must hold, and returns the name of the tensor.
+    /// Writes numbers of a node, each of which its precision must hold, and returns the name of the
+    /// tensor.
     pub(super) fn numbers(
         &mut self,
         node: &Node,

@@ -12,7 +12,8 @@ use crate::onnx::values::{Activation, Value, broadcast, broadcast_places, sample
 /// From here on a bound is far away: `x − bound + bound` would lose the digits of `x`.
 const FAR: f64 = (1u32 << 20) as f64;
 
-/// Whether a lower bound is none: it is −∞, or what exporters write for it, the least number of a precision.
+/// Whether a lower bound is none: it is −∞, or what exporters write for it, the least number of a
+/// precision.
 fn is_unbounded(bound: f64) -> bool {
     [f64::NEG_INFINITY, f64::MIN, f64::from(f32::MIN)].contains(&bound)
 }
@@ -98,8 +99,8 @@ impl<'a> Importer<'a> {
         Ok((self.broadcast(call, x, &dims)?, dims))
     }
 
-    /// The numbers of a constant as a factor or summand of a node. If they change with arrays of the file, they are its
-    /// parameters.
+    /// The numbers of a constant as a factor or summand of a node. If they change with arrays of
+    /// the file, they are its parameters.
     fn factor(&mut self, call: Call, id: NodeId, c: &Tensor) -> Result<(ArrayD<f64>, bool)> {
         let rank = self.builder.shape(id)?.len();
         let dims = array_dims(call, c, rank)?;
@@ -301,8 +302,8 @@ impl<'a> Importer<'a> {
         Ok(x)
     }
 
-    /// The same as `x` and what the bound goes beyond it, `x + max(bound − x, 0)`: where nothing is bounded no digit is lost,
-    /// however far away the bound is.
+    /// The same as `x` and what the bound goes beyond it, `x + max(bound − x, 0)`: where nothing is
+    /// bounded no digit is lost, however far away the bound is.
     fn beyond(
         &mut self,
         call: Call,

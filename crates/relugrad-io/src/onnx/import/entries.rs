@@ -66,7 +66,8 @@ impl<'a> Importer<'a> {
         self.value(id, dims)
     }
 
-    /// A node whose value is a constant: a gather that takes nothing of another node, and a summand.
+    /// A node whose value is a constant: a gather that takes nothing of another node, and a
+    /// summand.
     fn constant_node(
         &mut self,
         call: Call,

@@ -7,8 +7,8 @@ use crate::onnx::import::Importer;
 use crate::onnx::values::Value;
 
 impl<'a> Importer<'a> {
-    /// The last node of the graph, but for nodes that only give its values other dimensions, if it is one that may be
-    /// dropped. The graph is known to have no cycle.
+    /// The last node of the graph, but for nodes that only give its values other dimensions, if it
+    /// is one that may be dropped. The graph is known to have no cycle.
     pub(super) fn find_head(&self, output: &'a str) -> Result<Option<usize>> {
         let nodes = &self.graph.node;
         let makers = makers(nodes)?;

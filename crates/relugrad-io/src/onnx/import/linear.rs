@@ -11,7 +11,8 @@ use crate::onnx::tensor::Tensor;
 use crate::onnx::values::{Activation, Value, broadcast, sample_shape};
 
 impl<'a> Importer<'a> {
-    /// `y = W x + b` along the last axis of a node; `weight: [outputs, inputs]`, `bias` of one entry or as many as outputs.
+    /// `y = W x + b` along the last axis of a node; `weight: [outputs, inputs]`, `bias` of one
+    /// entry or as many as outputs.
     fn dense(
         &mut self,
         call: Call,
@@ -123,7 +124,8 @@ impl<'a> Importer<'a> {
         }
     }
 
-    /// A matrix, transposed if asked for, as rows of a node: `[rows, columns]`, or `[columns]` for one row.
+    /// A matrix, transposed if asked for, as rows of a node: `[rows, columns]`, or `[columns]` for
+    /// one row.
     fn matrix_rows(&mut self, x: Activation, transpose: bool, dims: [usize; 2]) -> Result<NodeId> {
         let [rows, columns] = dims;
         let id = if transpose {
@@ -151,7 +153,8 @@ impl<'a> Importer<'a> {
         }
     }
 
-    /// `x W`: a dense layer along the last axis. An addition of a vector that alone reads the product becomes its bias.
+    /// `x W`: a dense layer along the last axis. An addition of a vector that alone reads the
+    /// product becomes its bias.
     fn matmul_right(
         &mut self,
         index: usize,
@@ -201,7 +204,8 @@ impl<'a> Importer<'a> {
         self.value(id, dims)
     }
 
-    /// The constant of the addition that is the only reader of this node's product, if it is a bias.
+    /// The constant of the addition that is the only reader of this node's product, if it is a
+    /// bias.
     fn take_bias(
         &mut self,
         index: usize,
@@ -444,8 +448,9 @@ impl<'a> Importer<'a> {
         self.value(id, x.dims)
     }
 
-    /// Records how scale and shift, as parameters of the network, come from the file. Its statistics count as parts of them:
-    /// the map is `a x + b − a m` with `a = s/√(v + ε)`, so that `∂m = −a ∂b` and `∂v = −s/(2(v + ε)) ∂s`.
+    /// Records how scale and shift, as parameters of the network, come from the file. Its
+    /// statistics count as parts of them: the map is `a x + b − a m` with `a = s/√(v + ε)`, so that
+    /// `∂m = −a ∂b` and `∂v = −s/(2(v + ε)) ∂s`.
     fn normalised(&mut self, call: Call, norm: &BatchNorm<f64>, arrays: [Tensor; 4]) -> Result<()> {
         let [scale, shift, mean, variance] = arrays;
         let inverse = norm.variance.mapv(|v| 1.0 / (v + norm.epsilon).sqrt());

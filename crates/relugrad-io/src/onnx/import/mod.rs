@@ -26,7 +26,8 @@ use crate::formula::{Formula, Formulas};
 use crate::limits::Budget;
 use crate::model::{FileGradients, Model};
 
-/// Bytes for each entry of a value that is moved or repeated: its place, in the forms that it takes on the way.
+/// Bytes for each entry of a value that is moved or repeated: its place, in the forms that it takes
+/// on the way.
 const MOVED: usize = 40;
 
 /// A graph that is being read.
@@ -362,7 +363,8 @@ impl<'a> Importer<'a> {
         }
     }
 
-    /// Calls the nodes made since there were `before` by the name of the file's node; helpers get a number.
+    /// Calls the nodes made since there were `before` by the name of the file's node; helpers get a
+    /// number.
     fn name_new_nodes(&mut self, before: usize, name: &str) -> Result<()> {
         let new = self.builder.nodes().len() - before;
         for (i, id) in self.builder.nodes().rev().take(new).enumerate() {

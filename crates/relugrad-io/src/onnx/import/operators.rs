@@ -1,5 +1,5 @@
-//! The operators: which attributes each has in which versions of ONNX, since one that it lacks would be passed over in
-//! silence, and what reads it.
+//! The operators: which attributes each has in which versions of ONNX, since one that it lacks
+//! would be passed over in silence, and what reads it.
 
 use std::collections::HashSet;
 
@@ -148,7 +148,8 @@ pub(super) fn check_opset(opset: i64) -> Result<()> {
     )))
 }
 
-/// Refuses operators that are not known, and attributes that one of this version does not have or that are there twice.
+/// Refuses operators that are not known, and attributes that one of this version does not have or
+/// that are there twice.
 pub(super) fn check_attributes(call: Call, opset: i64) -> Result<()> {
     let known = OPERATORS.binary_search_by_key(&call.operator(), |(name, ..)| name);
     let Ok(place) = known else {

@@ -10,8 +10,8 @@ use crate::onnx::import::Importer;
 use crate::onnx::proto::NodeProto;
 
 impl<'a> Importer<'a> {
-    /// The nodes that lead to `output`, each after those whose values it takes; of several that could be next, the first
-    /// in the file. Also notes who reads what.
+    /// The nodes that lead to `output`, each after those whose values it takes; of several that
+    /// could be next, the first in the file. Also notes who reads what.
     pub(super) fn sorted(&mut self, output: &'a str) -> Result<Vec<usize>> {
         let nodes = &self.graph.node;
         let makers = makers(nodes)?;

@@ -75,7 +75,8 @@ impl<'a> Importer<'a> {
         self.value(id, dims)
     }
 
-    /// The axes that a reduction names, in order; all of them, or `None` for no reduction, if it names none.
+    /// The axes that a reduction names, in order; all of them, or `None` for no reduction, if it
+    /// names none.
     pub(super) fn reduced_axes(&self, call: Call, rank: usize) -> Result<Option<Vec<usize>>> {
         let listed = match call.integers("axes")? {
             Some(axes) => axes.to_vec(),

@@ -1,4 +1,5 @@
-//! Operators on branches and constants of all dimensions that broadcast, against numbers computed here.
+//! Operators on branches and constants of all dimensions that broadcast, against numbers computed
+//! here.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -6,7 +6,8 @@ use std::path::Path;
 use super::*;
 use crate::onnx::proto::StringStringEntryProto;
 
-/// A Gemm whose weight `[2, 1]` is where the keys and values say, and perhaps a constant of so many entries.
+/// A Gemm whose weight `[2, 1]` is where the keys and values say, and perhaps a constant of so many
+/// entries.
 fn write(folder: &Path, entries: &[(&str, &str)], filled: Option<i64>) {
     let mut weight = floats("w", &[2, 1], &[]);
     weight.data_location = 1;

@@ -1,4 +1,5 @@
-//! Subgraphs of constants with something changed: they are read or refused, at once and without a panic.
+//! Subgraphs of constants with something changed: they are read or refused, at once and without a
+//! panic.
 
 use std::time::{Duration, Instant};
 

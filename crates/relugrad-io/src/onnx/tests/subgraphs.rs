@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::*;
 
-/// How far numbers of a type may be apart, relative to the largest or 1: runtimes round every term of a sum.
+/// How far numbers of a type may be apart, relative to the largest or 1: runtimes round every term
+/// of a sum.
 fn tolerance(element: &str) -> f64 {
     match element {
         "float16" => 4e-3,

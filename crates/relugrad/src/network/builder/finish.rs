@@ -10,7 +10,8 @@ use crate::parameters::Parameters;
 use crate::scalar::Scalar;
 
 impl<T: Scalar> Builder<T> {
-    /// Calls a node `name` instead of `dense0` and the like; its parameters become `name.weight` and so on.
+    /// Calls a node `name` instead of `dense0` and the like; its parameters become `name.weight`
+    /// and so on.
     ///
     /// ```
     /// # use ndarray::array;
@@ -25,8 +26,8 @@ impl<T: Scalar> Builder<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownNode`], and [`Error::NodeName`] for an empty name. Whether names are unique is checked by
-    /// [`build`](Self::build), so that nodes may exchange theirs.
+    /// [`Error::UnknownNode`], and [`Error::NodeName`] for an empty name. Whether names are unique
+    /// is checked by [`build`](Self::build), so that nodes may exchange theirs.
     pub fn rename(&mut self, node: NodeId, name: &str) -> Result<()> {
         self.node(node)?;
         check_name(name)?;
@@ -44,8 +45,8 @@ impl<T: Scalar> Builder<T> {
     /// The network whose output is `output`, the node made last.
     ///
     /// # Errors
-    /// [`Error::InputNodes`] without an input, [`Error::UnusedNode`] if a node does not lead to the output,
-    /// [`Error::NodeName`] if two nodes have one name, [`Error::UnknownNode`].
+    /// [`Error::InputNodes`] without an input, [`Error::UnusedNode`] if a node does not lead to the
+    /// output, [`Error::NodeName`] if two nodes have one name, [`Error::UnknownNode`].
     pub fn build(mut self, output: NodeId) -> Result<Network<T>> {
         if self.nodes.is_empty() {
             return Err(Error::InputNodes { found: 0 });
@@ -89,8 +90,8 @@ impl<T: Scalar> Builder<T> {
 
     /// Gives every node a buffer, and returns their widths.
     ///
-    /// What nothing else reads is overwritten by a gate without learned slopes, and shared by a reshape. The input of
-    /// the network is never overwritten.
+    /// What nothing else reads is overwritten by a gate without learned slopes, and shared by a
+    /// reshape. The input of the network is never overwritten.
     fn assign_slots(&mut self, consumers: &[usize]) -> Vec<usize> {
         let mut slots = Vec::new();
         for i in 0..self.nodes.len() {
@@ -113,7 +114,8 @@ impl<T: Scalar> Builder<T> {
         slots
     }
 
-    /// In a backward pass the last reader of a node writes its cotangent and the earlier ones add theirs.
+    /// In a backward pass the last reader of a node writes its cotangent and the earlier ones add
+    /// theirs.
     fn mark_accumulation(&mut self) {
         let mut written = vec![false; self.nodes.len()];
         for node in self.nodes.iter_mut().rev() {

@@ -16,10 +16,12 @@ use crate::network::{Gate, NodeId, Operation, Window};
 use crate::scalar::Scalar;
 
 impl<T: Scalar> Builder<T> {
-    /// A [`Gate`] on every unit of `node`; for PReLU every unit has a slope of its own, which starts at the given one.
+    /// A [`Gate`] on every unit of `node`; for PReLU every unit has a slope of its own, which
+    /// starts at the given one.
     ///
     /// # Errors
-    /// [`Error::UnknownNode`], [`Error::OutOfRange`] for a slope or bound that is not finite, or bounds in the wrong order.
+    /// [`Error::UnknownNode`], [`Error::OutOfRange`] for a slope or bound that is not finite, or
+    /// bounds in the wrong order.
     pub fn gate(&mut self, node: NodeId, gate: Gate) -> Result<NodeId> {
         let name = self.name(gate.name());
         gate.check::<T>(&name)?;
@@ -49,7 +51,8 @@ impl<T: Scalar> Builder<T> {
         self.prelu_shared(node, slopes.expect("a slope for each unit"))
     }
 
-    /// PReLU with learned slopes that are broadcast to the shape of `node`, such as `[channels, 1, 1]`.
+    /// PReLU with learned slopes that are broadcast to the shape of `node`, such as
+    /// `[channels, 1, 1]`.
     ///
     /// # Errors
     /// [`Error::UnknownNode`], [`Error::Shape`], [`Error::NotFinite`].
@@ -116,7 +119,8 @@ impl<T: Scalar> Builder<T> {
         self.add_max(node, name, Operation::Max { axis }, (windows, 1), &shape)
     }
 
-    /// Maxout (Goodfellow et al. 2013): the maximum of each `pieces` neighbouring entries of the first axis.
+    /// Maxout (Goodfellow et al. 2013): the maximum of each `pieces` neighbouring entries of the
+    /// first axis.
     ///
     /// # Errors
     /// [`Error::Attribute`] if `pieces` does not divide that axis, and as for [`max`](Self::max).
@@ -147,7 +151,8 @@ impl<T: Scalar> Builder<T> {
         self.add_gate(node, name, operation, GateKind::Max(max), shape)
     }
 
-    /// The layer of gates whose outputs `node` gives on in place, if their inactive units are constant.
+    /// The layer of gates whose outputs `node` gives on in place, if their inactive units are
+    /// constant.
     fn constant_units(&self, node: NodeId) -> Option<usize> {
         let node = &self.nodes[node.0];
         if let Map::Reshape(_) = node.map {

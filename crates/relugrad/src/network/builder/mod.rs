@@ -16,7 +16,8 @@ use crate::error::{Error, Result};
 use crate::parameters::ParameterInfo;
 use crate::scalar::Scalar;
 
-/// Builds a [`Network`](crate::Network) as a graph: each call adds a node that reads nodes made before it.
+/// Builds a [`Network`](crate::Network) as a graph: each call adds a node that reads nodes made
+/// before it.
 ///
 /// Shapes are those of one sample; there is no batch axis. Images are `[channels, height, width]`.
 ///
@@ -74,8 +75,9 @@ impl<T: Scalar> Builder<T> {
         Builder::default()
     }
 
-    /// A graph without nodes, whose tables of places together (of broadcast factors, windows and moved values) may have so
-    /// many entries of four bytes; for graphs that somebody else has written.
+    /// A graph without nodes, whose tables of places together (of broadcast factors, windows and
+    /// moved values) may have so many entries of four bytes; for graphs that somebody else has
+    /// written.
     pub fn with_room(entries: usize) -> Builder<T> {
         Builder {
             room: Some(entries),
@@ -86,7 +88,8 @@ impl<T: Scalar> Builder<T> {
     /// The input of `width` features. It must be the first node, and there is one only.
     ///
     /// # Errors
-    /// [`Error::ZeroWidth`], [`Error::TooWide`], or [`Error::InputNodes`] if there is already a node.
+    /// [`Error::ZeroWidth`], [`Error::TooWide`], or [`Error::InputNodes`] if there is already a
+    /// node.
     pub fn input(&mut self, width: usize) -> Result<NodeId> {
         self.input_shaped(&[width])
     }
@@ -124,7 +127,8 @@ impl<T: Scalar> Builder<T> {
         self.nodes.get(node.0).ok_or(unknown)
     }
 
-    /// The name of the next node of a kind: the kind and how many of it there are, unless it has a name already.
+    /// The name of the next node of a kind: the kind and how many of it there are, unless it has a
+    /// name already.
     pub(super) fn name(&self, operation: &str) -> String {
         if let Some(name) = &self.called {
             return name.clone();

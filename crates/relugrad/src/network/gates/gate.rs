@@ -1,8 +1,9 @@
 //! Which gates there are: ReLU, leaky ReLU, PReLU, the absolute value, and the two-sided clip.
 //!
-//! The first four are `z` where `z > 0` (the unit is *active*) and `α z` elsewhere, so their pattern is one bit per unit.
-//! At an exact zero the unit is inactive and its derivative is `α`; for ReLU this is the convention ReLU'(0) = 0. A clip
-//! is active strictly between its bounds. Its pattern is two bits per unit, `z > min` and `z ≥ max`.
+//! The first four are `z` where `z > 0` (the unit is *active*) and `α z` elsewhere, so their
+//! pattern is one bit per unit. At an exact zero the unit is inactive and its derivative is `α`;
+//! for ReLU this is the convention ReLU'(0) = 0. A clip is active strictly between its bounds. Its
+//! pattern is two bits per unit, `z > min` and `z ≥ max`.
 
 use crate::error::{Error, Result};
 use crate::network::operation::names;
@@ -26,7 +27,8 @@ pub enum Gate {
     /// Like leaky ReLU with learned slopes, one per unit or shared along axes.
     #[cfg_attr(feature = "serde", serde(rename = "prelu"))]
     PRelu {
-        /// Slope of every unit before training; 0.25 (He et al. 2015) where a description does not tell.
+        /// Slope of every unit before training; 0.25 (He et al. 2015) where a description does not
+        /// tell.
         #[cfg_attr(feature = "serde", serde(default = "quarter"))]
         initial: f64,
     },

@@ -1,7 +1,8 @@
 //! Maxima over windows: max-pooling and maxout.
 //!
-//! The pattern of a unit is the place of the winner among the members of its window, the first of them in a tie. In its
-//! region the gate only copies, so its tangent and cotangent need no arithmetic.
+//! The pattern of a unit is the place of the winner among the members of its window, the first of
+//! them in a tie. In its region the gate only copies, so its tangent and cotangent need no
+//! arithmetic.
 
 use std::ops::Range;
 
@@ -22,7 +23,8 @@ pub(crate) struct MaxGate {
     planes: usize,
     /// Members of every window, if all have as many.
     size: Option<usize>,
-    /// The layer of gates whose inactive units are constant, if what arrives are their outputs in place.
+    /// The layer of gates whose inactive units are constant, if what arrives are their outputs in
+    /// place.
     constant: Option<usize>,
 }
 
@@ -69,8 +71,9 @@ impl MaxGate {
         self.planes * self.windows.start(self.windows.count())
     }
 
-    /// The maxima of one sample, whose winners are written to `choices`. `constant` tells of an entry whether it does not
-    /// depend on the input of the network; a tie of such entries is no kink.
+    /// The maxima of one sample, whose winners are written to `choices`. `constant` tells of an
+    /// entry whether it does not depend on the input of the network; a tie of such entries is no
+    /// kink.
     pub(crate) fn select<T: Scalar>(
         &self,
         input: &[T],
@@ -146,8 +149,8 @@ impl MaxGate {
         });
     }
 
-    /// The unit and the place in its window that the `face`-th face belongs to, if the others of every window are
-    /// counted unit by unit and `choices` are the winners.
+    /// The unit and the place in its window that the `face`-th face belongs to, if the others of
+    /// every window are counted unit by unit and `choices` are the winners.
     pub(crate) fn rival(&self, choices: &[u32], face: usize) -> (usize, usize) {
         let mut rest = face;
         for (unit, &choice) in choices.iter().enumerate() {

@@ -34,9 +34,11 @@ impl Found {
 }
 
 impl GateMap {
-    /// Runs a batch through the layer: `out` is what the gates make of `input`, or, without it, of what `out` holds.
+    /// Runs a batch through the layer: `out` is what the gates make of `input`, or, without it, of
+    /// what `out` holds.
     ///
-    /// Writes the pattern and adds units on a kink to `kinks`. Returns the first sample with a value that is not finite.
+    /// Writes the pattern and adds units on a kink to `kinks`. Returns the first sample with a
+    /// value that is not finite.
     pub(crate) fn forward<'i, T: Scalar>(
         &self,
         parameters: &[T],
@@ -84,7 +86,8 @@ impl GateMap {
         }
     }
 
-    /// Tangents through the gates that `layer` selects, `rows` for each sample; in place without `input`.
+    /// Tangents through the gates that `layer` selects, `rows` for each sample; in place without
+    /// `input`.
     pub(crate) fn tangent<T: Scalar>(
         &self,
         parameters: &[T],

@@ -80,7 +80,8 @@ impl SlopeGate {
 
     /// Multiplies each of the `rows` rows of each sample by the slopes that its pattern selects.
     ///
-    /// The map is diagonal, so it serves tangents and cotangents alike. `data: [samples, rows, width]`.
+    /// The map is diagonal, so it serves tangents and cotangents alike.
+    /// `data: [samples, rows, width]`.
     pub(crate) fn scale<T: Scalar>(
         &self,
         parameters: &[T],
@@ -99,7 +100,8 @@ impl SlopeGate {
         });
     }
 
-    /// Replaces what [`scale`](Self::scale) has made 0 by the bound at which the first sample's unit is clipped.
+    /// Replaces what [`scale`](Self::scale) has made 0 by the bound at which the first sample's
+    /// unit is clipped.
     pub(crate) fn add_bounds<T: Scalar>(&self, layer: &LayerView, data: &mut [T]) {
         let Some((min, max)) = self.bounds() else {
             return;
@@ -115,7 +117,8 @@ impl SlopeGate {
 
     /// `∂/∂α_j += scale Σ c_j t_j` over all rows in which unit `j` is inactive, for learned slopes.
     ///
-    /// `c` are cotangents above the gate, `t` tangents (or pre-activations) below it, `[samples, rows, width]`.
+    /// `c` are cotangents above the gate, `t` tangents (or pre-activations) below it,
+    /// `[samples, rows, width]`.
     pub(crate) fn slope_gradient<T: Scalar>(
         &self,
         layer: &LayerView,
@@ -148,7 +151,8 @@ impl SlopeGate {
         }
     }
 
-    /// The inactive slopes of the units of one word, of which there are `length`, where they are learned.
+    /// The inactive slopes of the units of one word, of which there are `length`, where they are
+    /// learned.
     fn learned<T: Scalar>(
         &self,
         parameters: &[T],
@@ -193,8 +197,8 @@ impl<T: Scalar> WithSimd for Select<'_, T> {
     }
 }
 
-/// Selects up to [`WORD`] units: their bits, how many are at 0, and whether all are finite. Without branches, since which
-/// units are active is as good as random.
+/// Selects up to [`WORD`] units: their bits, how many are at 0, and whether all are finite. Without
+/// branches, since which units are active is as good as random.
 #[inline(always)]
 fn select_word<T: Scalar>(z: &mut [T], slopes: &[T; WORD]) -> (u64, u32, bool) {
     let (mut bits, mut kinks, mut finite) = (0, 0, true);
@@ -208,7 +212,8 @@ fn select_word<T: Scalar>(z: &mut [T], slopes: &[T; WORD]) -> (u64, u32, bool) {
     (bits, kinks, finite)
 }
 
-/// Multiplies the rows of one sample by the slopes that its pattern selects, of which `active` tells the words.
+/// Multiplies the rows of one sample by the slopes that its pattern selects, of which `active`
+/// tells the words.
 struct Scale<'a, T, F> {
     gate: &'a SlopeGate,
     parameters: &'a [T],

@@ -1,5 +1,5 @@
-//! The elementwise sum of branches, and the copy under another shape. Both are their own linear parts, and their
-//! transposes copy.
+//! The elementwise sum of branches, and the copy under another shape. Both are their own linear
+//! parts, and their transposes copy.
 
 use std::borrow::Cow;
 
@@ -82,7 +82,8 @@ impl<T: Scalar> Builder<T> {
     /// The elementwise sum of `nodes`, which must have one shape; a node may occur more than once.
     ///
     /// # Errors
-    /// [`Error::UnknownNode`], [`Error::Shape`] if the shapes differ, [`Error::ZeroWidth`] without nodes.
+    /// [`Error::UnknownNode`], [`Error::Shape`] if the shapes differ, [`Error::ZeroWidth`] without
+    /// nodes.
     pub fn sum(&mut self, nodes: &[NodeId]) -> Result<NodeId> {
         let name = self.name("add");
         let Some(&first) = nodes.first() else {

@@ -70,11 +70,12 @@ impl<T: Scalar> AffineMap<T> for Concat {
 }
 
 impl<T: Scalar> Builder<T> {
-    /// `nodes` side by side along `axis`; their other axes must agree. A node may occur more than once.
+    /// `nodes` side by side along `axis`; their other axes must agree. A node may occur more than
+    /// once.
     ///
     /// # Errors
-    /// [`Error::UnknownNode`], [`Error::Attribute`] for no such axis, [`Error::Shape`], [`Error::ZeroWidth`] without
-    /// nodes.
+    /// [`Error::UnknownNode`], [`Error::Attribute`] for no such axis, [`Error::Shape`],
+    /// [`Error::ZeroWidth`] without nodes.
     pub fn concat(&mut self, nodes: &[NodeId], axis: usize) -> Result<NodeId> {
         let name = self.name("concat");
         let Some(&first) = nodes.first() else {

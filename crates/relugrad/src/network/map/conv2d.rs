@@ -1,7 +1,8 @@
 //! Two-dimensional cross-correlation with padding, stride, dilation and groups.
 //!
-//! A row is unfolded into the matrix whose column `p` holds the entries under the kernel at position `p`; the three
-//! sweeps are then products of that matrix, or of its transpose, with the weight (Chellapilla, Puri & Simard 2006).
+//! A row is unfolded into the matrix whose column `p` holds the entries under the kernel at
+//! position `p`; the three sweeps are then products of that matrix, or of its transpose, with the
+//! weight (Chellapilla, Puri & Simard 2006).
 
 use std::borrow::Cow;
 
@@ -21,7 +22,8 @@ use crate::product::{
 };
 use crate::scalar::Scalar;
 
-/// Pieces of the batch whose weight gradients are summed one after the other, whatever the number of threads.
+/// Pieces of the batch whose weight gradients are summed one after the other, whatever the number
+/// of threads.
 const PIECES: usize = 8;
 
 /// A convolution layer; its weight is `[outputs, channels / groups, kernel height, kernel width]`.
@@ -123,7 +125,8 @@ impl Conv2d {
             };
             let from = &padded[row * width + across..];
             match self.window.stride[1] {
-                // Whole pieces are copied faster than what is wanted of them; the rest is overwritten by the next row.
+                // Whole pieces are copied faster than what is wanted of them; the rest is
+                // overwritten by the next row.
                 1 => {
                     for at in (0..columns).step_by(PIECE) {
                         out[at..at + PIECE].copy_from_slice(&from[at..at + PIECE]);
@@ -166,7 +169,8 @@ impl Conv2d {
         }
     }
 
-    /// Copies the rows of one group with zeros before and behind them; the result is the width of a row with them.
+    /// Copies the rows of one group with zeros before and behind them; the result is the width of a
+    /// row with them.
     fn pad<T: Scalar>(&self, input: &[T], padded: &mut Vec<T>) -> usize {
         let [before, after] = self.window.padding[1];
         let width = self.input[2] + before + after;
@@ -180,9 +184,9 @@ impl Conv2d {
         width
     }
 
-    /// Calls `f(place, row, column)` for every row of every tap's plane in the unfolded matrix of a group: where it starts,
-    /// which row of the group's input it is (none in the padding above and below), and at which column of it, padding
-    /// counted, it starts.
+    /// Calls `f(place, row, column)` for every row of every tap's plane in the unfolded matrix of a
+    /// group: where it starts, which row of the group's input it is (none in the padding above and
+    /// below), and at which column of it, padding counted, it starts.
     fn rows(&self, mut f: impl FnMut(usize, Option<usize>, usize)) {
         let height = self.input[1];
         let [_, rows, columns] = self.output;
@@ -375,12 +379,13 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
 }
 
 impl<T: Scalar> Builder<T> {
-    /// Two-dimensional cross-correlation of `[C, H, W]`; `weight: [outputs, C / groups, height, width]`, whose last two
-    /// must be the window's kernel; `bias: [outputs]`. Padding is zero; the window must not round up.
+    /// Two-dimensional cross-correlation of `[C, H, W]`;
+    /// `weight: [outputs, C / groups, height, width]`, whose last two must be the window's kernel;
+    /// `bias: [outputs]`. Padding is zero; the window must not round up.
     ///
     /// # Errors
-    /// [`Error::Shape`], [`Error::Attribute`], [`Error::ZeroWidth`], [`Error::TooWide`], [`Error::NotFinite`], and
-    /// [`Error::UnknownNode`].
+    /// [`Error::Shape`], [`Error::Attribute`], [`Error::ZeroWidth`], [`Error::TooWide`],
+    /// [`Error::NotFinite`], and [`Error::UnknownNode`].
     pub fn conv2d(
         &mut self,
         node: NodeId,

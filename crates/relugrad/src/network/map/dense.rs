@@ -113,7 +113,8 @@ impl<T: Scalar> WithSimd for AddRows<'_, T> {
 }
 
 impl<T: Scalar> Builder<T> {
-    /// `W x + b` along the last axis of the value `x` of `node`; `weight: [outputs, inputs]`, `bias: [outputs]`.
+    /// `W x + b` along the last axis of the value `x` of `node`; `weight: [outputs, inputs]`,
+    /// `bias: [outputs]`.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::ZeroWidth`], [`Error::NotFinite`] for a weight or bias, and

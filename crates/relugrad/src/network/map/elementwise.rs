@@ -15,7 +15,8 @@ use crate::network::{Constant, NodeId, Operation};
 use crate::parallel::for_each_chunk;
 use crate::scalar::Scalar;
 
-/// What a frozen batch normalisation computes with; each array has one entry per channel or feature.
+/// What a frozen batch normalisation computes with; each array has one entry per channel or
+/// feature.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchNorm<T> {
     /// Factor after normalisation.
@@ -50,7 +51,7 @@ pub(crate) struct Coefficient {
 /// Where the numbers of a coefficient are.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
-    /// So many from here on in the flat vector of all parameters.
+    /// From this place on in the flat vector of all parameters.
     Parameter(usize),
     Constant(Arc<[f64]>),
 }
@@ -91,7 +92,8 @@ impl Normalization {
 }
 
 impl Elementwise {
-    /// Where factors and summands start in the flat vector of all parameters, if they are parameters.
+    /// Where factors and summands start in the flat vector of all parameters, if they are
+    /// parameters.
     pub(crate) fn parameters(&self) -> [Option<usize>; 2] {
         [&self.scale, &self.shift].map(|coefficient| match coefficient.as_ref()?.source {
             Source::Parameter(start) => Some(start),
@@ -219,8 +221,8 @@ impl<T: Scalar> Builder<T> {
     /// Frozen batch normalisation along `axis`: `scale (x − mean)/√(variance + epsilon) + shift`.
     ///
     /// # Errors
-    /// [`Error::Shape`], [`Error::Attribute`] for no such axis, [`Error::NotFinite`] if anything is NaN or infinite or
-    /// `variance + epsilon` is not positive, [`Error::UnknownNode`].
+    /// [`Error::Shape`], [`Error::Attribute`] for no such axis, [`Error::NotFinite`] if anything is
+    /// NaN or infinite or `variance + epsilon` is not positive, [`Error::UnknownNode`].
     pub fn batch_norm(&mut self, node: NodeId, axis: usize, norm: BatchNorm<T>) -> Result<NodeId> {
         let name = self.name("batch-norm");
         let shape = self.shape(node)?.to_vec();

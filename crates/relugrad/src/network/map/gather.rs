@@ -95,12 +95,13 @@ impl<T: Scalar> Builder<T> {
         self.push(New::named(&name, operation, map), &[node], &new_shape)
     }
 
-    /// Entries of the flattened value of `node` under a new shape: entry `i` is entry `index[i]`, or `fill` where that is
-    /// `None`.
+    /// Entries of the flattened value of `node` under a new shape: entry `i` is entry `index[i]`,
+    /// or `fill` where that is `None`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `index` has not as many entries as `shape`, [`Error::Attribute`] for a place that does not
-    /// exist, [`Error::NotFinite`] for `fill`, [`Error::TooWide`], [`Error::UnknownNode`].
+    /// [`Error::Shape`] if `index` has not as many entries as `shape`, [`Error::Attribute`] for a
+    /// place that does not exist, [`Error::NotFinite`] for `fill`, [`Error::TooWide`],
+    /// [`Error::UnknownNode`].
     pub fn gather(
         &mut self,
         node: NodeId,
@@ -141,10 +142,12 @@ impl<T: Scalar> Builder<T> {
         self.push(new, &[node], shape)
     }
 
-    /// Every `step`-th of the entries `start`, `start + step`, … along `axis`, `count` in all; `step` may be negative.
+    /// Every `step`-th of the entries `start`, `start + step`, … along `axis`, `count` in all;
+    /// `step` may be negative.
     ///
     /// # Errors
-    /// [`Error::Attribute`] if an entry or the axis does not exist, [`Error::ZeroWidth`] if `count` is 0, [`Error::UnknownNode`].
+    /// [`Error::Attribute`] if an entry or the axis does not exist, [`Error::ZeroWidth`] if `count`
+    /// is 0, [`Error::UnknownNode`].
     pub fn slice(
         &mut self,
         node: NodeId,
@@ -170,7 +173,8 @@ impl<T: Scalar> Builder<T> {
     /// `[before, after]` entries of `value` added at the ends of `axis`.
     ///
     /// # Errors
-    /// [`Error::Attribute`] for no such axis, [`Error::NotFinite`], [`Error::TooWide`], [`Error::UnknownNode`].
+    /// [`Error::Attribute`] for no such axis, [`Error::NotFinite`], [`Error::TooWide`],
+    /// [`Error::UnknownNode`].
     pub fn pad(
         &mut self,
         node: NodeId,

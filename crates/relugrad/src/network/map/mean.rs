@@ -73,7 +73,8 @@ impl<T: Scalar> AffineMap<T> for Mean {
 }
 
 impl<T: Scalar> Builder<T> {
-    /// Mean over windows of `[C, H, W]`; with `count_padding` the sum is divided by the number of entries and padding.
+    /// Mean over windows of `[C, H, W]`; with `count_padding` the sum is divided by the number of
+    /// entries and padding.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::Attribute`], [`Error::TooWide`], and [`Error::UnknownNode`].
@@ -108,7 +109,8 @@ impl<T: Scalar> Builder<T> {
     /// Mean over `axes`, which disappear.
     ///
     /// # Errors
-    /// [`Error::Attribute`] for axes that do not exist or repeat, [`Error::TooWide`], [`Error::UnknownNode`].
+    /// [`Error::Attribute`] for axes that do not exist or repeat, [`Error::TooWide`],
+    /// [`Error::UnknownNode`].
     pub fn mean(&mut self, node: NodeId, axes: &[usize]) -> Result<NodeId> {
         let mut axes = axes.to_vec();
         axes.sort_unstable();

@@ -1,5 +1,6 @@
-//! How nodes compute. Every affine operation has a file here: what the builder checks, forward map, linear part, transpose and
-//! parameter gradient. The sweeps know it as an [`AffineMap`], and an operation that selects as a [`GateMap`].
+//! How nodes compute. Every affine operation has a file here: what the builder checks, forward map,
+//! linear part, transpose and parameter gradient. The sweeps know it as an [`AffineMap`], and an
+//! operation that selects as a [`GateMap`].
 
 mod add;
 mod concat;
@@ -109,7 +110,8 @@ pub(crate) trait AffineMap<T: Scalar> {
     /// The numbers by which it multiplies, or none if it makes nothing larger.
     fn factors<'p>(&self, parameters: &'p [T]) -> Cow<'p, [T]>;
 
-    /// The map of the rows `inputs`, one slice for each node that is read, or its linear part without `offset`.
+    /// The map of the rows `inputs`, one slice for each node that is read, or its linear part
+    /// without `offset`.
     fn apply(&self, given: Given<T>, inputs: &[&[T]], offset: bool, out: &mut [T]);
 
     /// The transpose of the linear part in one branch; it is added to `below` if `accumulate`.

@@ -13,11 +13,12 @@ struct Affine<T> {
 }
 
 impl<T: Scalar> Network<T> {
-    /// The same map with every batch normalisation that can be folded into a neighbouring dense or convolution layer
-    /// gone, and the names of those that cannot.
+    /// The same map with every batch normalisation that can be folded into a neighbouring dense or
+    /// convolution layer gone, and the names of those that cannot.
     ///
-    /// It goes into the layer before it if nothing else reads that, or else into the one layer that reads it. Into a
-    /// convolution with padding it can go only if it does not shift, since padding is not shifted.
+    /// It goes into the layer before it if nothing else reads that, or else into the one layer that
+    /// reads it. Into a convolution with padding it can go only if it does not shift, since padding
+    /// is not shifted.
     ///
     /// # Errors
     /// [`Error::NotFinite`](crate::Error::NotFinite) if a product overflows.

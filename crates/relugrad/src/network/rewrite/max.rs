@@ -9,10 +9,11 @@ use crate::network::{Builder, Network, Node, NodeId, Operation, Window};
 use crate::scalar::Scalar;
 
 impl<T: Scalar> Network<T> {
-    /// The same map with every maximum written as ReLUs: `max(r, c) = r + relu(c − r)`, entry by entry of the window.
+    /// The same map with every maximum written as ReLUs: `max(r, c) = r + relu(c − r)`, entry by
+    /// entry of the window.
     ///
-    /// The entries of a max-pooling whose windows lie wholly in the image are picked by convolutions with one 1 per
-    /// channel, which every verifier reads; those of others by gathers.
+    /// The entries of a max-pooling whose windows lie wholly in the image are picked by
+    /// convolutions with one 1 per channel, which every verifier reads; those of others by gathers.
     ///
     /// # Errors
     /// [`Error::TooWide`](crate::Error::TooWide) if the tables of gathers get too large.
@@ -98,7 +99,8 @@ impl<T: Scalar> Steps<'_, T> {
         Ok(largest.expect("a window has entries"))
     }
 
-    /// Windows of different sizes: entries by gathers, and steps only for the windows that have so many.
+    /// Windows of different sizes: entries by gathers, and steps only for the windows that have so
+    /// many.
     fn windows(&mut self, max: &MaxGate) -> Result<NodeId> {
         let members: Vec<Vec<usize>> = (0..max.units())
             .map(|unit| max.members(unit).collect())

@@ -308,7 +308,8 @@ impl<'a> Importer<'a> {
         }
     }
 
-    /// Clip of a constant: the larger of it and the lower bound, and the smaller of that and the upper bound.
+    /// Clip of a constant: the larger of it and the lower bound, and the smaller of that and the
+    /// upper bound.
     pub(super) fn clipped(&mut self, call: Call, x: &Tensor) -> Result<Tensor> {
         let mut x = x.clone();
         for (bound, operator) in self.bounds(call)?.into_iter().zip(["Max", "Min"]) {

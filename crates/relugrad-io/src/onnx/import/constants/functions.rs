@@ -116,7 +116,8 @@ pub(super) fn logic(operator: &str) -> Option<fn(bool, bool) -> bool> {
 /// A function of two whole numbers before it is wrapped to their type, or what is wrong with them.
 pub(super) type Whole = fn(i128, i128) -> Result<i128, &'static str>;
 
-/// A function of two whole numbers. A remainder has the divisor's sign if it is `floored`, else the dividend's.
+/// A function of two whole numbers. A remainder has the divisor's sign if it is `floored`, else the
+/// dividend's.
 pub(super) fn whole(operator: &str, floored: bool) -> Option<Whole> {
     const BY_ZERO: &str = "it divides a whole number by 0";
     Some(match operator {

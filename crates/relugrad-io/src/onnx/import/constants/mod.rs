@@ -1,7 +1,9 @@
-//! Operators on constants, which are folded: shapes that a graph computes, weights that it rearranges and combines.
+//! Operators on constants, which are folded: shapes that a graph computes, weights that it
+//! rearranges and combines.
 //!
-//! Numbers are rounded and wrapped to their types as the standard says. Sums and products of floating numbers are taken in
-//! `f64` and rounded once. What a constant owes to arrays of the file is recorded as a [`Formula`](crate::formula::Formula).
+//! Numbers are rounded and wrapped to their types as the standard says. Sums and products of
+//! floating numbers are taken in `f64` and rounded once. What a constant owes to arrays of the file
+//! is recorded as a [`Formula`](crate::formula::Formula).
 
 mod elementwise;
 mod functions;
@@ -20,7 +22,8 @@ use crate::onnx::import::Importer;
 use crate::onnx::tensor::{MOST_AXES, Tensor};
 use crate::onnx::values::Value;
 
-/// What an entry of a constant takes while it is made: its number, its place in a table, and the like.
+/// What an entry of a constant takes while it is made: its number, its place in a table, and the
+/// like.
 const ENTRY: usize = 24;
 
 impl<'a> Importer<'a> {

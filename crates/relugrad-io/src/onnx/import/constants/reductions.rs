@@ -224,7 +224,8 @@ fn log_sum_exp(values: &[f64], groups: &Groups) -> (Vec<f64>, Vec<f64>) {
     (sums, result)
 }
 
-/// The derivative of a reduction with respect to an entry, from it, the sum, the result and the number of entries.
+/// The derivative of a reduction with respect to an entry, from it, the sum, the result and the
+/// number of entries.
 fn rate(operator: &str) -> fn(f64, f64, f64, f64) -> f64 {
     match operator {
         "ReduceMean" => |_, _, _, n| 1.0 / n,

@@ -1,4 +1,5 @@
-//! Gradients with respect to the arrays of a file, against differences of the loss when the file is changed.
+//! Gradients with respect to the arrays of a file, against differences of the loss when the file is
+//! changed.
 
 mod drawn;
 
@@ -93,8 +94,8 @@ fn every_array_that_weights_are_computed_from_has_its_gradient() {
 #[should_panic(expected = "entry 0 of w")]
 fn a_wrong_gradient_is_seen() {
     let mut w = doubles("w", &[3, 2], &[0.5, -0.25, 0.75, 1.0, -0.5, 0.3]);
-    // ReLU between its kinks is the identity to differences, so a Round of the weight has steps that they do not see, but a
-    // step right at the weight they do.
+    // ReLU between its kinks is the identity to differences, so a Round of the weight has steps
+    // that they do not see, but a step right at the weight they do.
     let nodes = vec![
         node("Floor", &["w"], "steps"),
         node("Add", &["w", "steps"], "sum"),
@@ -104,7 +105,8 @@ fn a_wrong_gradient_is_seen() {
     check(model(nodes, vec![w], &[1, 3]), "steps");
 }
 
-/// A weight kept in whole numbers has the gradient of the real numbers that it is made, and a shape has none.
+/// A weight kept in whole numbers has the gradient of the real numbers that it is made, and a shape
+/// has none.
 #[test]
 fn weights_in_whole_numbers_have_the_gradient_of_their_values() {
     let mut flat = integers("w", &[1, -2, 3, 4, 0, 5]);
