@@ -1,8 +1,8 @@
 //! What do the curvature of a batch and its products with vectors cost?
 //!
-//! In units of [`Size::row_flops`], the forward pass of the batch, a Hessian-vector product of every sample takes 3, by
-//! central differences of the input gradient 4, and the norm of every Hessian `1 + K`, all with the forward pass and with
-//! every unit active.
+//! In units of [`Size::row_flops`], the forward pass of the batch, a Hessian-vector product of
+//! every sample takes 3, by central differences of the input gradient 4, and the norm of every
+//! Hessian `1 + K`, all with the forward pass and with every unit active.
 
 use std::hint::black_box;
 use std::time::Duration;

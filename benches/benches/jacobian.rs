@@ -1,9 +1,10 @@
 //! What does the exact Jacobian of a batch cost beside finite differences of the forward pass?
 //!
-//! Throughput counts entries of the Jacobians, `B·K·D`. In units of [`Size::row_flops`], the forward pass of the
-//! batch, the exact Jacobian takes `1 + K`, central differences `2D`, forward differences `2D` as the engine's
-//! oracle does them and `D + 1` with the unmoved logits computed once (`forward-once`). Where differences of the
-//! whole batch would take too long, they are taken of fewer samples, and the size in the id says so.
+//! Throughput counts entries of the Jacobians, `B·K·D`. In units of [`Size::row_flops`], the
+//! forward pass of the batch, the exact Jacobian takes `1 + K`, central differences `2D`, forward
+//! differences `2D` as the engine's oracle does them and `D + 1` with the unmoved logits computed
+//! once (`forward-once`). Where differences of the whole batch would take too long, they are taken
+//! of fewer samples, and the size in the id says so.
 
 use std::hint::black_box;
 use std::time::Duration;

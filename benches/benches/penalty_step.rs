@@ -1,14 +1,16 @@
-//! What does a training step cost with each penalty: value and gradient in all parameters of loss and penalty?
+//! What does a training step cost with each penalty: value and gradient in all parameters of loss
+//! and penalty?
 //!
 //! - `step`: the plain loss and five penalties.
-//! - `gram`: every penalty that is a function of the Gram matrix alone, and `all` of them together, which share
-//!   their sweeps. The target is `all ≤ 1.25 ×` the dearest one.
-//! - `parameter-gradient`: the exact gradient against central differences. `every-parameter` is a whole gradient
-//!   of a small network. `one-of-P` is the derivative along one parameter out of `P`: a whole gradient takes `P`
-//!   times as long, which is extrapolated and not measured.
+//! - `gram`: every penalty that is a function of the Gram matrix alone, and `all` of them together,
+//!   which share their sweeps. The target is `all ≤ 1.25 ×` the dearest one.
+//! - `parameter-gradient`: the exact gradient against central differences. `every-parameter` is a
+//!   whole gradient of a small network. `one-of-P` is the derivative along one parameter out of
+//!   `P`: a whole gradient takes `P` times as long, which is extrapolated and not measured.
 //!
-//! Throughput counts samples. A forward pass takes [`Size::row_flops`] operations; a plain step takes three of them,
-//! and a Gram penalty with `R` rows (`K`, or `K − 1` where only differences of logits matter) `3R` more.
+//! Throughput counts samples. A forward pass takes [`Size::row_flops`] operations; a plain step
+//! takes three of them, and a Gram penalty with `R` rows (`K`, or `K − 1` where only differences of
+//! logits matter) `3R` more.
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -1,8 +1,9 @@
 //! What does the geometry of regions cost?
 //!
-//! A walk along a segment crosses some hundred kinks. With incremental updates a crossing costs a forward row behind its gate, and
-//! with the Jacobian a backward row before it; evaluated afresh it would be a forward row, and `K` backward rows. Beside them
-//! the forward pass of one sample, the distances to all hyperplanes of a region, and a slice.
+//! A walk along a segment crosses some hundred kinks. With incremental updates a crossing costs a
+//! forward row behind its gate, and with the Jacobian a backward row before it; evaluated afresh it
+//! would be a forward row, and `K` backward rows. Beside them the forward pass of one sample, the
+//! distances to all hyperplanes of a region, and a slice.
 
 use std::hint::black_box;
 

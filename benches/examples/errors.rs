@@ -1,7 +1,8 @@
 //! How wrong are finite differences, and how slow, beside exact derivatives?
 //!
-//! Prints Markdown tables of relative errors (`‖found − truth‖₂ / ‖truth‖₂`) and of median times, all from one run.
-//! The truth is the exact result in `f64`; all precisions see the same problem. Run it in release mode:
+//! Prints Markdown tables of relative errors (`‖found − truth‖₂ / ‖truth‖₂`) and of median times,
+//! all from one run. The truth is the exact result in `f64`; all precisions see the same problem.
+//! Run it in release mode:
 //!
 //!     cargo run --release -p benches --example errors
 
@@ -14,7 +15,8 @@ use benches::{
 use ndarray::{Array1, Array3, Axis};
 use relugrad::{Error, FiniteDifference, Objective, Scalar, Workspace};
 
-/// The steps that are compared. A time is the median over them, since it does not depend on the step.
+/// The steps that are compared. A time is the median over them, since it does not depend on the
+/// step.
 const STEPS: [f64; 5] = [1e-2, 1e-3, 1e-4, 1e-6, 1e-8];
 
 /// Repeats of each exact evaluation.

@@ -1,7 +1,9 @@
-//! How the time of a training step grows with batch, logits, features, depth, width, activity and threads.
+//! How the time of a training step grows with batch, logits, features, depth, width, activity and
+//! threads.
 //!
-//! Everything but the one quantity is as in a 256-256-256-10 with a batch of 64, half of its units active, on one thread,
-//! `f32`. Prints a Markdown table for each quantity and draws all of them. Run it in release mode:
+//! Everything but the one quantity is as in a 256-256-256-10 with a batch of 64, half of its units
+//! active, on one thread, `f32`. Prints a Markdown table for each quantity and draws all of them.
+//! Run it in release mode:
 //!
 //!     cargo run --release -p benches --example scaling -- docs/scaling.svg
 
@@ -141,7 +143,8 @@ fn times(setting: Setting) -> Result<Vec<Duration>, Box<dyn Error>> {
     Ok(interleaved(ROUNDS, &mut objectives.map(task)))
 }
 
-/// He-normal weights, and in each layer the bias at which the wanted share of its units is active on the inputs.
+/// He-normal weights, and in each layer the bias at which the wanted share of its units is active
+/// on the inputs.
 fn network(setting: Setting, inputs: &Array2<f32>) -> Result<Network<f32>, Box<dyn Error>> {
     let mut widths = vec![setting.features];
     widths.extend(vec![setting.width; setting.hidden]);

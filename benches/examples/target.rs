@@ -1,7 +1,8 @@
 //! Do all Gram penalties in one objective cost at most 1.25 times the dearest of them alone?
 //!
-//! Prints one Markdown table: the median time of a training step (value and parameter gradient of loss and
-//! penalties, buffers reused, `f32`) of each penalty alone and of all together. Run it in release mode:
+//! Prints one Markdown table: the median time of a training step (value and parameter gradient of
+//! loss and penalties, buffers reused, `f32`) of each penalty alone and of all together. Run it in
+//! release mode:
 //!
 //!     cargo run --release -p benches --example target
 

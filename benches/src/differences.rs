@@ -7,8 +7,8 @@ use crate::Problem;
 
 /// The Jacobian by forward differences with the unmoved logits computed once; `[B, K, D]`.
 ///
-/// Cost: `D + 1` forward passes, half of the engine's forward differences, which compute the logits anew for each
-/// column. The inputs are moved in place.
+/// Cost: `D + 1` forward passes, half of the engine's forward differences, which compute the logits
+/// anew for each column. The inputs are moved in place.
 ///
 /// # Errors
 /// Those of [`Network::forward`](relugrad::Network::forward).

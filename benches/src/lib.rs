@@ -1,4 +1,5 @@
-//! What the benchmarks share: problems of several sizes, objectives, the frugal baseline, and interleaved times.
+//! What the benchmarks share: problems of several sizes, objectives, the frugal baseline, and
+//! interleaved times.
 //!
 //! | file | question |
 //! | --- | --- |

@@ -14,7 +14,8 @@ pub fn objective(penalties: &[Penalty]) -> Objective {
     })
 }
 
-/// The objectives whose training step is timed, with their names: the plain loss and five penalties.
+/// The objectives whose training step is timed, with their names: the plain loss and five
+/// penalties.
 pub fn step_penalties() -> Vec<(String, Objective)> {
     let names = [
         "jacobian",

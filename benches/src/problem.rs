@@ -18,7 +18,8 @@ pub struct Size {
     pub batch: usize,
 }
 
-/// The sizes of the benchmarks: those of networks for 8×8 digits, 28×28 digits and 32×32 colour images.
+/// The sizes of the benchmarks: those of networks for 8×8 digits, 28×28 digits and 32×32 colour
+/// images.
 pub const SIZES: [Size; 3] = [
     Size {
         widths: &[64, 128, 128, 10],
@@ -52,7 +53,8 @@ impl Size {
         Size { batch, ..self }
     }
 
-    /// Floating-point operations of one row per sample through all layers: a forward pass, or one row of a sweep.
+    /// Floating-point operations of one row per sample through all layers: a forward pass, or one
+    /// row of a sweep.
     pub fn row_flops(&self) -> u64 {
         let weights: usize = self.widths.windows(2).map(|pair| pair[0] * pair[1]).sum();
         2 * (weights * self.batch) as u64
@@ -77,7 +79,8 @@ pub struct Problem<T> {
 }
 
 impl<T: Scalar> Problem<T> {
-    /// The problem of that size. All numbers are `f32` numbers, so that every precision sees the same problem.
+    /// The problem of that size. All numbers are `f32` numbers, so that every precision sees the
+    /// same problem.
     pub fn new(size: Size) -> Problem<T> {
         let network = Mlp::new(size.widths).build::<f32>(SEED);
         let network = network.expect("sizes are at least 1");

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 /// The median time of each task over `rounds` rounds, after one that does not count.
 ///
-/// In each round every task runs once, so that a disturbance of some seconds hits all of them alike.
+/// In each round every task runs once, so that a disturbance of some seconds hits all of them
+/// alike.
 pub fn interleaved(rounds: usize, tasks: &mut [Box<dyn FnMut() + '_>]) -> Vec<Duration> {
     let mut times = vec![Vec::with_capacity(rounds); tasks.len()];
     for round in 0..=rounds {

@@ -61,7 +61,8 @@ impl Format {
         )
     }
 
-    /// Reads a file and uses what is read; whether it was accepted. `folder` is for formats that are read from files.
+    /// Reads a file and uses what is read; whether it was accepted. `folder` is for formats that
+    /// are read from files.
     ///
     /// # Panics
     /// If what was accepted does not hold what it should.

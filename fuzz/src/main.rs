@@ -1,5 +1,5 @@
-//! A campaign of damaged files, in a process of its own under a limit of memory, so that aborts and endless loops are found
-//! as well.
+//! A campaign of damaged files, in a process of its own under a limit of memory, so that aborts and
+//! endless loops are found as well.
 
 use std::fs::{self, File};
 use std::io::Write;

@@ -1,4 +1,5 @@
-//! ONNX files taken apart into their messages, so that graphs can be changed and not only their bytes.
+//! ONNX files taken apart into their messages, so that graphs can be changed and not only their
+//! bytes.
 
 use rand::{RngExt, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;

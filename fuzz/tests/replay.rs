@@ -1,4 +1,5 @@
-//! The corpus and fresh mutants of every format, under the limits of time and memory that hold for every file.
+//! The corpus and fresh mutants of every format, under the limits of time and memory that hold for
+//! every file.
 
 use peak_alloc::PeakAlloc;
 use relugrad_fuzz::{Format, Report, run, seeds};

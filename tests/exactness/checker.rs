@@ -19,7 +19,8 @@ fn cases() -> impl Strategy<Value = Case> {
     shapes.cases()
 }
 
-/// The error of a wrong gradient along a direction, as the tests of gradients measure it; `None` where they reject.
+/// The error of a wrong gradient along a direction, as the tests of gradients measure it; `None`
+/// where they reject.
 fn error_along(case: &Case, penalty: &Penalty, wrong: &[f64], direction: &[f64]) -> Option<f64> {
     let (found, estimate) = penalty_slope(case, penalty, direction)?;
     let length = norm(wrong);
@@ -72,7 +73,8 @@ fn one_wrong_sign_fails() {
     });
 }
 
-/// The gradient of `tr H` with the dependence of `S` on the logits left out: only `2 S J` through the row form.
+/// The gradient of `tr H` with the dependence of `S` on the logits left out: only `2 S J` through
+/// the row form.
 #[test]
 fn a_forgotten_logit_part_fails() {
     property(cases(), |case, _| {
@@ -90,7 +92,8 @@ fn a_forgotten_logit_part_fails() {
     });
 }
 
-/// Where classes are certain or `G` is a multiple of the identity the logit part may vanish; here it does not.
+/// Where classes are certain or `G` is a multiple of the identity the logit part may vanish; here
+/// it does not.
 #[test]
 fn the_logit_part_is_seldom_negligible() {
     let seen = std::cell::Cell::new(0_u32);

@@ -14,7 +14,8 @@ use relugrad_tests::matrix::{
 use relugrad_tests::recipe::uniform;
 use relugrad_tests::run::property;
 
-/// Sizes of one sample of a case: of `J`, of `r` and of `S`, each with what the rounding of the logits adds.
+/// Sizes of one sample of a case: of `J`, of `r` and of `S`, each with what the rounding of the
+/// logits adds.
 struct Sizes {
     jacobian: f64,
     residual: f64,
@@ -146,7 +147,8 @@ fn norms_and_eigenpairs_are_those_of_the_dense_hessian() {
     });
 }
 
-/// Differences of the exact input gradient along `direction`, a row for each sample, and the estimate of their error.
+/// Differences of the exact input gradient along `direction`, a row for each sample, and the
+/// estimate of their error.
 fn difference(case: &Case, direction: &Matrix) -> Option<(Matrix, f64)> {
     let moved = |t: f64| plus(&case.inputs, t, direction);
     let patterns =
@@ -166,8 +168,8 @@ fn difference(case: &Case, direction: &Matrix) -> Option<(Matrix, f64)> {
     Some((rows(&quotient.value, case.graph.inputs()), quotient.error))
 }
 
-/// The product with any vector is the derivative of the exact input gradient; relative error at most 1e-7 of
-/// `‖H‖_F`, as far as differences can see.
+/// The product with any vector is the derivative of the exact input gradient; relative error at
+/// most 1e-7 of `‖H‖_F`, as far as differences can see.
 #[test]
 fn hessian_vector_product_is_the_derivative_of_the_input_gradient() {
     property(Shapes::any().cases(), |case, residual| {
@@ -244,7 +246,8 @@ fn differences_of_the_engine_agree_with_the_exact_derivatives() {
     });
 }
 
-/// The curvature penalties are the numbers that [`relugrad::Curvature`] reports, squared where they say so.
+/// The curvature penalties are the numbers that [`relugrad::Curvature`] reports, squared where they
+/// say so.
 #[test]
 fn curvature_penalties_are_the_reported_norms() {
     property(Shapes::any().cases(), |case, residual| {

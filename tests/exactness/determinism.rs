@@ -1,4 +1,5 @@
-//! Equal inputs give equal bits: for any number of threads, and in workspaces that have been used before.
+//! Equal inputs give equal bits: for any number of threads, and in workspaces that have been used
+//! before.
 
 use ndarray::{Array2, array};
 use proptest::prelude::*;
@@ -156,7 +157,8 @@ fn a_used_workspace_gives_the_bits_of_a_fresh_one() {
     });
 }
 
-/// The value alone, after a gradient in the same workspace, is the value that came with the gradient.
+/// The value alone, after a gradient in the same workspace, is the value that came with the
+/// gradient.
 #[test]
 fn value_and_gradient_report_the_same_terms() {
     let direction = Direction::Gradient { held: false };

@@ -1,4 +1,5 @@
-//! What is not a network, a batch or an objective is refused with a typed error, and nothing panics.
+//! What is not a network, a batch or an objective is refused with a typed error, and nothing
+//! panics.
 
 use ndarray::{Array2, Array3, array};
 use proptest::prelude::*;
@@ -42,8 +43,8 @@ fn inputs_that_are_not_finite_are_located() {
     );
 }
 
-/// A parameter that is not finite is refused by `assign`; written behind its back it shows itself in the trace, unless
-/// nothing reads it.
+/// A parameter that is not finite is refused by `assign`; written behind its back it shows itself
+/// in the trace, unless nothing reads it.
 #[test]
 fn parameters_that_are_not_finite_are_reported() {
     let strategy = (
@@ -253,8 +254,8 @@ fn graphs_that_are_not_networks_are_refused() {
     ));
 }
 
-/// Pre-activations that are exactly zero are counted per sample, by the convention the unit is inactive, and all
-/// derivatives are those of that pattern.
+/// Pre-activations that are exactly zero are counted per sample, by the convention the unit is
+/// inactive, and all derivatives are those of that pattern.
 #[test]
 fn exact_zeros_are_counted_and_inactive() {
     let mut builder = Builder::new();

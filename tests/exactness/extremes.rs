@@ -54,7 +54,8 @@ fn wide<'v, T: Scalar>(values: impl IntoIterator<Item = &'v T>) -> Vec<f64> {
     values.into_iter().map(|v| v.into_f64()).collect()
 }
 
-/// The network and batch of a case with every parameter array and the inputs multiplied by a power of two of their own.
+/// The network and batch of a case with every parameter array and the inputs multiplied by a power
+/// of two of their own.
 fn extreme<T: Scalar>(case: &Case, reach: i32) -> Option<(Network<T>, Array2<T>)> {
     let (mut network, mut inputs) = (case.network(), case.batch());
     let mut random = case.random();

@@ -1,8 +1,9 @@
-//! The parameter gradient of every penalty against differences: relative error at most 1e-7 away from kinks.
+//! The parameter gradient of every penalty against differences: relative error at most 1e-7 away
+//! from kinks.
 //!
-//! A case is rejected where the difference quotient itself, judged by its agreement over steps, cannot see 1e-7
-//! of the gradient, and where a penalty is not smooth: near a repeated largest eigenvalue (spectral penalties) and
-//! where a singular value is zero (nuclear norm).
+//! A case is rejected where the difference quotient itself, judged by its agreement over steps,
+//! cannot see 1e-7 of the gradient, and where a penalty is not smooth: near a repeated largest
+//! eigenvalue (spectral penalties) and where a singular value is zero (nuclear norm).
 
 use proptest::prelude::*;
 use relugrad::{Direction, FiniteDifference, Hinge, Norm, Objective, Penalty, SweepStrategy};
@@ -257,7 +258,8 @@ fn kinks_of_cure_along_the_gradient() {
     );
 }
 
-/// Every penalty in turn on small networks, whole gradients, with the engine's own central differences.
+/// Every penalty in turn on small networks, whole gradients, with the engine's own central
+/// differences.
 #[test]
 fn whole_gradients_of_small_networks() {
     let penalties = crate::values::penalties();

@@ -1,7 +1,8 @@
-//! The Gram form of the parameter gradient against the row form: `A = ∂φ/∂J` by hand, through the public sweeps.
+//! The Gram form of the parameter gradient against the row form: `A = ∂φ/∂J` by hand, through the
+//! public sweeps.
 //!
-//! For a penalty that depends on `J` alone, `∂φ/∂θ` is one backward sweep of the identity, one forward sweep of the
-//! rows of `A`, and one product a layer. No Gram matrix is formed.
+//! For a penalty that depends on `J` alone, `∂φ/∂θ` is one backward sweep of the identity, one
+//! forward sweep of the rows of `A`, and one product a layer. No Gram matrix is formed.
 
 use ndarray::{Array2, Array3};
 use proptest::prop_assume;
@@ -108,7 +109,8 @@ fn curvature_trace_of_squared_error_has_the_rows_of_the_jacobian() {
     });
 }
 
-/// Softmax: `∂ tr(S G)/∂J = 2 S J` at constant `S`, and `f̄ = S p̄` with `p̄ = diag(G) − 2 G p` through the logits.
+/// Softmax: `∂ tr(S G)/∂J = 2 S J` at constant `S`, and `f̄ = S p̄` with `p̄ = diag(G) − 2 G p`
+/// through the logits.
 #[test]
 fn curvature_trace_of_softmax_has_a_row_and_a_logit_part() {
     let shapes = Shapes {

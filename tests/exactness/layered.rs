@@ -1,5 +1,5 @@
-//! Random networks of every operation: every path gives the same numbers, in memory, in files, rewritten, on any number
-//! of threads.
+//! Random networks of every operation: every path gives the same numbers, in memory, in files,
+//! rewritten, on any number of threads.
 
 use ndarray::{Array2, ArrayD, s};
 use rayon::ThreadPoolBuilder;

@@ -1,4 +1,5 @@
-//! Everything that the engine computes against oracles, identities and differences, on random networks.
+//! Everything that the engine computes against oracles, identities and differences, on random
+//! networks.
 
 mod checker;
 mod curvature;

@@ -83,7 +83,8 @@ fn close(found: &[f64], expected: &[f64], what: &str) {
     }
 }
 
-/// Jacobian, input gradient, curvature and the parameter gradients of penalties of every form agree with differences.
+/// Jacobian, input gradient, curvature and the parameter gradients of penalties of every form agree
+/// with differences.
 fn check(network: &Network<f64>, seed: u64) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut draw =
@@ -288,7 +289,8 @@ fn rearrangements() {
     check(&draft.network(), 42);
 }
 
-/// A residual network with batch normalisation, a node used twice, and an input that skips to the output.
+/// A residual network with batch normalisation, a node used twice, and an input that skips to the
+/// output.
 #[test]
 fn branches() {
     let same = Window::new([3, 3]).padding([[1, 1], [1, 1]]);

@@ -11,7 +11,8 @@ use relugrad_tests::penalty::second_point;
 use relugrad_tests::run::property;
 use relugrad_tests::tolerance::relative_error;
 
-/// The case with all numbers rounded to `f32`, so that both precisions see the same network and batch.
+/// The case with all numbers rounded to `f32`, so that both precisions see the same network and
+/// batch.
 fn rounded(mut case: Case) -> Case {
     let round =
         |values: &[f64]| -> Vec<f64> { values.iter().map(|&v| f64::from(v as f32)).collect() };
@@ -69,8 +70,8 @@ fn logits_and_jacobians_agree_to_single_rounding() {
     });
 }
 
-/// Whether a penalty does not magnify rounding at any sample: no near ties, zero norms or repeated eigenvalues, and
-/// sums that do not cancel.
+/// Whether a penalty does not magnify rounding at any sample: no near ties, zero norms or repeated
+/// eigenvalues, and sums that do not cancel.
 fn well_conditioned(case: &Case, penalty: &Penalty) -> bool {
     let (_, size) = case.sizes();
     (0..case.inputs.len()).all(|i| {
@@ -118,8 +119,8 @@ fn gradient<T: Scalar>(case: &Case, objective: &Objective) -> (f64, Vec<f64>) {
     (evaluation.penalties[0], doubles(gradient.values().to_vec()))
 }
 
-/// The whole gradient of loss and penalty. A few thousand roundings: those of the sweeps, magnified by the condition
-/// numbers that [`well_conditioned`] admits.
+/// The whole gradient of loss and penalty. A few thousand roundings: those of the sweeps, magnified
+/// by the condition numbers that [`well_conditioned`] admits.
 #[test]
 fn penalties_and_gradients_agree_to_single_rounding() {
     let shapes = Shapes {

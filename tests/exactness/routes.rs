@@ -59,7 +59,8 @@ fn penalties_together_are_the_sum_of_single_ones() {
     );
 }
 
-/// Whether rounding of the Gram matrix, which differs between the routes, is not magnified beyond the tolerance.
+/// Whether rounding of the Gram matrix, which differs between the routes, is not magnified beyond
+/// the tolerance.
 fn well_conditioned(case: &Case, penalty: &Penalty) -> bool {
     let logits = case.sizes();
     (0..case.inputs.len()).all(|i| {
@@ -166,7 +167,8 @@ fn draws_of_the_projected_penalty_repeat() {
     });
 }
 
-/// Directions of the row form and of differences agree: `∂φ/∂θ` does not depend on how `φ` was computed.
+/// Directions of the row form and of differences agree: `∂φ/∂θ` does not depend on how `φ` was
+/// computed.
 #[test]
 fn both_routes_have_the_same_value_and_gradient() {
     let shapes = Shapes {

@@ -1,8 +1,10 @@
-//! Networks of extreme scale: whatever is returned is finite and right, and the rest is a typed error.
+//! Networks of extreme scale: whatever is returned is finite and right, and the rest is a typed
+//! error.
 //!
-//! Weights, biases and inputs are multiplied by powers of two such that the exact answers are those of the plain network
-//! times powers of two: with `x → s x`, `W_l → c_l W_l` and `b_l → s c_1 ⋯ c_l b_l` every activation is multiplied by a
-//! power of two, and no gate selects otherwise.
+//! Weights, biases and inputs are multiplied by powers of two such that the exact answers are those
+//! of the plain network times powers of two: with `x → s x`, `W_l → c_l W_l` and
+//! `b_l → s c_1 ⋯ c_l b_l` every activation is multiplied by a power of two, and no gate selects
+//! otherwise.
 
 use ndarray::{Array1, Array2, Axis};
 use proptest::prelude::*;
@@ -27,7 +29,8 @@ struct Scaled {
     route: SweepStrategy,
 }
 
-/// Powers from −100 to 100; for `balanced` ones their sum is 0, so that the logits are those of the plain network.
+/// Powers from −100 to 100; for `balanced` ones their sum is 0, so that the logits are those of the
+/// plain network.
 fn scaled(balanced: bool) -> impl Strategy<Value = Scaled> {
     let widths = prop::collection::vec(1..=7_usize, 2..=4);
     (widths, 2..=4_usize, 0..4_usize, any::<bool>(), any::<u64>()).prop_map(
@@ -75,7 +78,8 @@ fn power(exponent: i32) -> f64 {
 }
 
 impl Scaled {
-    /// The exponent of what each parameter is multiplied by, array by array: `c_l`, for biases `s c_1 ⋯ c_l`.
+    /// The exponent of what each parameter is multiplied by, array by array: `c_l`, for biases
+    /// `s c_1 ⋯ c_l`.
     fn exponents(&self) -> Vec<i32> {
         let (mut layer, mut along) = (0, self.powers[0]);
         let exponent = |name: &str| {
@@ -125,8 +129,9 @@ impl Scaled {
     }
 }
 
-/// A penalty of the plain network, what it becomes for inputs `2^k` times as large, and the degree `p` in the Jacobian: the
-/// value of the scaled network is `2^(p j)` times the plain one, `j` being the exponent of its Jacobian.
+/// A penalty of the plain network, what it becomes for inputs `2^k` times as large, and the degree
+/// `p` in the Jacobian: the value of the scaled network is `2^(p j)` times the plain one, `j` being
+/// the exponent of its Jacobian.
 fn penalties(k: i32, jacobian_alone: bool) -> Vec<(Penalty, Penalty, i32)> {
     let same = |penalty: Penalty, degree| (penalty.clone(), penalty, degree);
     let mut all = vec![
@@ -174,8 +179,8 @@ fn penalties(k: i32, jacobian_alone: bool) -> Vec<(Penalty, Penalty, i32)> {
     all
 }
 
-/// Value and gradient of a penalty alone; the loss is the squared error to what the logits are, so that it says nothing, or
-/// softmax cross-entropy.
+/// Value and gradient of a penalty alone; the loss is the squared error to what the logits are, so
+/// that it says nothing, or softmax cross-entropy.
 fn evaluate<T: Scalar>(
     case: &Scaled,
     (network, inputs): (&Network<T>, &Array2<T>),
@@ -305,7 +310,8 @@ fn check<T: Scalar>(case: &Scaled, jacobian_alone: bool, tally: &mut Tally) -> T
                     if norm(&plain) < 1e-9 * whole {
                         continue;
                     }
-                    // Much of an array that is small beside the whole may have cancelled at the ordinary scale as well.
+                    // Much of an array that is small beside the whole may have cancelled at the
+                    // ordinary scale as well.
                     let lost = relative_error(&of(&ordinary.1), &plain);
                     tally.lossy += usize::from(lost > strict);
                     let limits = (tolerance.max(2.0 * lost), smallest);
@@ -547,7 +553,8 @@ fn a_gradient_that_overflows_names_penalty_parameter_and_sample() {
         .dense(z, ndarray::array![[1e-25, 0.0], [0.0, 1e-25]], None)
         .unwrap();
     let network = builder.build(f).unwrap();
-    // ∂‖J‖²/∂W₂ = 2 J W₁ᵀ = 2e35; of the input gradient at the first sample nothing, at the second as much.
+    // ∂‖J‖²/∂W₂ = 2 J W₁ᵀ = 2e35; of the input gradient at the first sample nothing, at the second
+    // as much.
     let inputs = ndarray::array![[1e-3_f32, 0.0], [-1e-3, 0.0], [1e-3, 0.0]];
     let objective = Objective::new(Loss::softmax_cross_entropy())
         .with(Penalty::Jacobian, 1.0)

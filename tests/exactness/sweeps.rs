@@ -180,7 +180,8 @@ fn common_step(case: &Case) -> Option<f64> {
     })
 }
 
-/// Inside a region central differences have no truncation error: only the rounding of the logits, divided by `h`.
+/// Inside a region central differences have no truncation error: only the rounding of the logits,
+/// divided by `h`.
 #[test]
 fn jacobian_equals_central_differences_inside_a_region() {
     property(Shapes::any().cases(), |case, residual| {

@@ -8,7 +8,8 @@ use relugrad_tests::matrix::{frobenius, norm};
 use relugrad_tests::penalty::{second_point, value};
 use relugrad_tests::run::property;
 
-/// All penalties, and CURE with its direction held constant (which has the same value as the other).
+/// All penalties, and CURE with its direction held constant (which has the same value as the
+/// other).
 pub(crate) fn penalties() -> Vec<Penalty> {
     let direction = Direction::Gradient { held: true };
     let mut all = Penalty::all();
@@ -21,8 +22,9 @@ pub(crate) fn penalties() -> Vec<Penalty> {
 
 /// What the rounding of a penalty at one sample is proportional to, and by how many units of it.
 ///
-/// With `a` the size of `J`, `R` that of `r` and `s` that of `S`: the degree of the penalty in each. The nuclear norm
-/// goes through `√λ`, which turns the rounding of a small eigenvalue into its root.
+/// With `a` the size of `J`, `R` that of `r` and `s` that of `S`: the degree of the penalty in
+/// each. The nuclear norm goes through `√λ`, which turns the rounding of a small eigenvalue into
+/// its root.
 fn scale(penalty: &Penalty, case: &Case, sample: usize) -> (f64, f64) {
     let at = case.derivatives(sample);
     let ((logits, a), s) = (case.sizes(), frobenius(&at.loss.hessian));

@@ -1,4 +1,5 @@
-//! Writes the files that `tests/golden/written.py` hands to other programs: `SEED.f64.onnx` and `SEED.f32.onnx`.
+//! Writes the files that `tests/golden/written.py` hands to other programs: `SEED.f64.onnx` and
+//! `SEED.f32.onnx`.
 //!
 //!     cargo run -p relugrad-tests --example write_onnx -- FOLDER
 

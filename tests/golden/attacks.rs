@@ -44,7 +44,8 @@ fn close(found: &[f64], expected: &[f64], what: &str) {
     }
 }
 
-/// Calls `check` with every network, sample `[1, D]`, label, norm, and what is expected of it; the number of calls.
+/// Calls `check` with every network, sample `[1, D]`, label, norm, and what is expected of it; the
+/// number of calls.
 fn each(mut check: impl FnMut(&Network<f64>, &Array2<f64>, usize, Norm, &Value, usize)) -> usize {
     let file: Value = serde_json::from_str(include_str!("attacks.json")).unwrap();
     let mut calls = 0;

@@ -1,5 +1,5 @@
-//! Networks that another program exported to ONNX, with what general automatic differentiation says of them
-//! (`tests/golden/README.md`).
+//! Networks that another program exported to ONNX, with what general automatic differentiation says
+//! of them (`tests/golden/README.md`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -131,7 +131,8 @@ fn derivatives_in_f32() {
     cases().iter().for_each(derivatives::<f32>);
 }
 
-/// Values and gradients of the loss and of penalties, the gradients in the names and layouts of the file.
+/// Values and gradients of the loss and of penalties, the gradients in the names and layouts of the
+/// file.
 #[test]
 fn penalties_and_their_gradients() {
     for case in cases() {

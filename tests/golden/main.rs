@@ -5,8 +5,8 @@ use relugrad::{Network, Objective, Penalty, Scalar, SweepStrategy};
 use relugrad_tests::golden::{Case, cases};
 use relugrad_tests::tolerance::{distance, relative_error};
 
-/// Units of rounding that a case's longest chain of sums may collect: five layers of at most seven units, forward
-/// and back, and an eigenproblem; the worst seen is about a quarter of it.
+/// Units of rounding that a case's longest chain of sums may collect: five layers of at most seven
+/// units, forward and back, and an eigenproblem; the worst seen is about a quarter of it.
 const UNITS: f64 = 512.0;
 
 /// `nuclear` goes through `√λ`, which turns the rounding of a small eigenvalue into its root.

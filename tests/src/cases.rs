@@ -69,8 +69,8 @@ pub struct Shapes {
     pub batch: std::ops::RangeInclusive<usize>,
     /// Whether there may be nodes beside the chain, dead and equal units, and extreme logits.
     pub unusual: bool,
-    /// Whether there may be layers other than dense ones and gates with two slopes: convolutions, pooling, maxima,
-    /// clips, batch normalisation and rearrangements.
+    /// Whether there may be layers other than dense ones and gates with two slopes: convolutions,
+    /// pooling, maxima, clips, batch normalisation and rearrangements.
     pub every_operation: bool,
     /// Which losses.
     pub losses: Losses,
@@ -354,7 +354,8 @@ fn draw_input(graph: &Graph, random: &mut ChaCha8Rng) -> Vec<f64> {
     draws.into_iter().max_by(far).expect("there are draws")
 }
 
-/// Moves the last biases so that the logits at `x` are 0, if the last node is a dense layer with biases.
+/// Moves the last biases so that the logits at `x` are 0, if the last node is a dense layer with
+/// biases.
 fn level(graph: &mut Graph, x: &[f64]) {
     let logits = graph.at(x).logits().to_vec();
     if let Some(Op::Dense {

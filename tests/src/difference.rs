@@ -1,5 +1,5 @@
-//! Differences as an oracle for derivatives: a four-point stencil at several steps, with an estimate of its own
-//! error that does not look at what it is compared with.
+//! Differences as an oracle for derivatives: a four-point stencil at several steps, with an
+//! estimate of its own error that does not look at what it is compared with.
 
 use crate::matrix::{add, norm, scaled};
 
@@ -23,9 +23,10 @@ const STEPS: i32 = 4;
 
 /// The derivative at 0 of a function that is smooth on `[−2h, 2h]`, with steps `h, h/3, h/9, h/27`.
 ///
-/// Each is `(8 (φ(h) − φ(−h)) − (φ(2h) − φ(−2h))) / 12h`, wrong by `h⁴ φ⁗′/30` and by rounding, which grows as `1/h`;
-/// the two neighbouring steps that agree best are taken. The estimate of the error is how far they are apart, which may
-/// be little by chance, and what is known of rounding: `16 ε φ/h`, and a third of how far the next two are apart.
+/// Each is `(8 (φ(h) − φ(−h)) − (φ(2h) − φ(−2h))) / 12h`, wrong by `h⁴ φ⁗′/30` and by rounding,
+/// which grows as `1/h`; the two neighbouring steps that agree best are taken. The estimate of the
+/// error is how far they are apart, which may be little by chance, and what is known of rounding:
+/// `16 ε φ/h`, and a third of how far the next two are apart.
 pub fn derivative(phi: impl Fn(f64) -> Vec<f64>, h: f64) -> Quotient {
     let size = norm(&phi(h));
     let steps: Vec<f64> = (0..STEPS).map(|i| h / RATIO.powi(i)).collect();
@@ -62,8 +63,8 @@ pub fn one_sided(phi: impl Fn(f64) -> f64, h: f64) -> f64 {
     (4.0 * phi(h) - phi(2.0 * h) - 3.0 * phi(0.0)) / (2.0 * h)
 }
 
-/// The largest of `first, first/4, first/16, …` such that `same(t)` at all points that [`derivative`] uses, or
-/// `None` if that would be less than `last`.
+/// The largest of `first, first/4, first/16, …` such that `same(t)` at all points that
+/// [`derivative`] uses, or `None` if that would be less than `last`.
 pub fn holding_step(first: f64, last: f64, same: impl Fn(f64) -> bool) -> Option<f64> {
     let mut h = first;
     while h >= last {

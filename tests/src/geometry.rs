@@ -1,4 +1,5 @@
-//! Penalties on hyperplanes by their definitions: distances from the margins of the oracle, kinks from its pieces.
+//! Penalties on hyperplanes by their definitions: distances from the margins of the oracle, kinks
+//! from its pieces.
 
 use relugrad::{Direction, Hinge, Loss, Norm};
 
@@ -95,8 +96,8 @@ pub fn kinks(
     (sum, switches)
 }
 
-/// What must not change for the mean of hinges to be smooth: which hyperplanes count, which are within the radius, and
-/// what the dual norm's derivative depends on.
+/// What must not change for the mean of hinges to be smooth: which hyperplanes count, which are
+/// within the radius, and what the dual norm's derivative depends on.
 pub fn signature(hinge: &Hinge, mut near: Vec<Near>) -> Vec<usize> {
     near.truncate(hinge.nearest);
     near.sort_by_key(|near| near.number);

@@ -48,7 +48,8 @@ fn cross_entropy(f: &[f64], t: &[f64]) -> f64 {
     below.sum::<f64>() + excess(f)
 }
 
-/// `diag(p) − p pᵀ`, with `p_k (1 − p_k)` on the diagonal and `1 − p_k` summed from the other classes.
+/// `diag(p) − p pᵀ`, with `p_k (1 − p_k)` on the diagonal and `1 − p_k` summed from the other
+/// classes.
 pub fn softmax_hessian(p: &[f64]) -> Matrix {
     let mut hessian = multiple(-1.0, &outer(p, p));
     for (k, row) in hessian.iter_mut().enumerate() {

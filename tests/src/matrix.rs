@@ -142,7 +142,8 @@ pub fn rows(entries: &[f64], columns: usize) -> Matrix {
 /// Sweeps of rotations at most; convergence is quadratic, and takes about ten.
 const SWEEPS: usize = 60;
 
-/// Eigenvalues of a symmetric matrix, largest first, and their unit eigenvectors, by Jacobi's rotations.
+/// Eigenvalues of a symmetric matrix, largest first, and their unit eigenvectors, by Jacobi's
+/// rotations.
 pub fn eigen(a: &[Vec<f64>]) -> (Vec<f64>, Matrix) {
     let size = a.len();
     let (mut a, mut vectors) = (a.to_vec(), identity(size));
@@ -166,7 +167,8 @@ pub fn eigen(a: &[Vec<f64>]) -> (Vec<f64>, Matrix) {
     (values, order.iter().map(|&i| vectors[i].clone()).collect())
 }
 
-/// The rotation that makes entry `(p, q)` zero, applied to both sides of `a` and to the rows of `vectors`.
+/// The rotation that makes entry `(p, q)` zero, applied to both sides of `a` and to the rows of
+/// `vectors`.
 fn rotate(a: &mut Matrix, vectors: &mut Matrix, p: usize, q: usize) {
     if a[p][q] == 0.0 {
         return;
@@ -184,7 +186,8 @@ fn rotate(a: &mut Matrix, vectors: &mut Matrix, p: usize, q: usize) {
     }
 }
 
-/// Singular values of a matrix, largest first: the roots of the eigenvalues of its smaller Gram matrix.
+/// Singular values of a matrix, largest first: the roots of the eigenvalues of its smaller Gram
+/// matrix.
 pub fn singular_values(a: &[Vec<f64>]) -> Vec<f64> {
     let gram = if a.len() <= a[0].len() {
         product_transposed(a, a)

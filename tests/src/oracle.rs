@@ -1,4 +1,5 @@
-//! Values, Jacobians and margins of every node of a [`Graph`], by explicit products of masked matrices.
+//! Values, Jacobians and margins of every node of a [`Graph`], by explicit products of masked
+//! matrices.
 
 use crate::graph::{GateKind, Graph, Op};
 use crate::linear::Linear;
@@ -77,7 +78,8 @@ impl Point {
     }
 }
 
-/// The pieces of each unit of a gate, inactive before active, below before inside before above, entry by entry.
+/// The pieces of each unit of a gate, inactive before active, below before inside before above,
+/// entry by entry.
 fn pieces(op: &Op, width: usize) -> Vec<Vec<Piece>> {
     let piece = |unit, slope, offset| Piece {
         unit,
@@ -139,7 +141,8 @@ fn choices(op: &Op, z: &[f64]) -> Vec<usize> {
     }
 }
 
-/// `Σ c z_i + offset`, which is positive where the choice of a unit is right, and negative where it takes `piece`.
+/// `Σ c z_i + offset`, which is positive where the choice of a unit is right, and negative where it
+/// takes `piece`.
 struct Condition {
     piece: usize,
     terms: Vec<(f64, usize)>,
@@ -254,7 +257,8 @@ impl Graph {
         (values, pattern)
     }
 
-    /// The derivative of every node of the frozen network in the value of `source`, by products of matrices.
+    /// The derivative of every node of the frozen network in the value of `source`, by products of
+    /// matrices.
     fn derivatives(&self, source: usize, pattern: &Pattern) -> Vec<Matrix> {
         let width = self.width(source);
         let mut all: Vec<Matrix> = Vec::new();
@@ -290,14 +294,16 @@ impl Graph {
         all
     }
 
-    /// The derivative of the logits in the value of `node`, in the frozen network: `B` of theory, section 3.
+    /// The derivative of the logits in the value of `node`, in the frozen network: `B` of theory,
+    /// section 3.
     pub fn sensitivity(&self, node: usize, pattern: &Pattern) -> Matrix {
         self.derivatives(node, pattern)
             .pop()
             .expect("a network has an output")
     }
 
-    /// The derivative of `⟨u, f⟩` in all parameters at a point, node by node: `Bᵀ u` times what the node reads.
+    /// The derivative of `⟨u, f⟩` in all parameters at a point, node by node: `Bᵀ u` times what the
+    /// node reads.
     pub fn logit_pullback(&self, point: &Point, u: &[f64]) -> Vec<f64> {
         let mut gradient = Vec::new();
         let mut gates = point.pattern.iter();
@@ -372,7 +378,8 @@ impl Graph {
         margins
     }
 
-    /// Size of the terms that each value of a node is a sum of, counting terms of at least the size of 1.
+    /// Size of the terms that each value of a node is a sum of, counting terms of at least the size
+    /// of 1.
     fn scales(&self, node: usize, point: &Point) -> Vec<f64> {
         let absolute = |values: &[f64]| values.iter().map(|v| v.abs()).collect::<Vec<f64>>();
         match &self.nodes[node] {
@@ -403,10 +410,10 @@ impl Graph {
         relative.fold(f64::INFINITY, f64::min)
     }
 
-    /// The graph whose parameters, constants and slopes are the absolute values, with sums for maxima: its values at
-    /// `|x|` and its Jacobian bound the sums of absolute values that rounding errors of this one are proportional to.
-    /// Fixed slopes are at most 1 here and clips have 0 between their bounds, so all units are to be
-    /// [active](Self::all_active).
+    /// The graph whose parameters, constants and slopes are the absolute values, with sums for
+    /// maxima: its values at `|x|` and its Jacobian bound the sums of absolute values that rounding
+    /// errors of this one are proportional to. Fixed slopes are at most 1 here and clips have 0
+    /// between their bounds, so all units are to be [active](Self::all_active).
     pub fn absolute(&self) -> Graph {
         let absolute: Vec<f64> = self.parameters().iter().map(|p| p.abs()).collect();
         let mut graph = self.with_parameters(&absolute);
@@ -432,7 +439,8 @@ impl Graph {
         self.gates().map(active).collect()
     }
 
-    /// Size of the logits and of the Jacobian at `x` counting all terms of all sums with a positive sign.
+    /// Size of the logits and of the Jacobian at `x` counting all terms of all sums with a positive
+    /// sign.
     pub fn sizes(&self, x: &[f64]) -> (f64, f64) {
         let absolute: Vec<f64> = x.iter().map(|x| x.abs()).collect();
         let graph = self.absolute();

@@ -13,7 +13,8 @@ use crate::penalty::{Derivatives, second_point};
 
 /// The gradient of the mean of a penalty alone.
 ///
-/// The engine returns it added to that of the loss. The weight is chosen so that neither hides the other.
+/// The engine returns it added to that of the loss. The weight is chosen so that neither hides the
+/// other.
 pub fn penalty_gradient(case: &Case, penalty: &Penalty, route: SweepStrategy) -> Vec<f64> {
     let (network, batch) = (case.network(), case.batch());
     let gradient = |objective: &Objective| {
@@ -39,7 +40,8 @@ pub fn penalty_gradient(case: &Case, penalty: &Penalty, route: SweepStrategy) ->
     }
 }
 
-/// What must not change for a penalty to be smooth: patterns, signs, and which entry is the largest.
+/// What must not change for a penalty to be smooth: patterns, signs, and which entry is the
+/// largest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Signature {
     patterns: Vec<Pattern>,
@@ -153,8 +155,8 @@ fn held_points(case: &Case, step: f64, direction: Direction) -> Array2<f64> {
     array(&points)
 }
 
-/// The derivative of the mean of a penalty along a direction by differences, with an estimate of its error, or
-/// `None` if a kink is too near.
+/// The derivative of the mean of a penalty along a direction by differences, with an estimate of
+/// its error, or `None` if a kink is too near.
 pub fn penalty_slope(case: &Case, penalty: &Penalty, direction: &[f64]) -> Option<(f64, f64)> {
     let here = signature(case, &case.graph, penalty);
     let same = |t: f64| signature(case, &case.graph.moved(direction, t), penalty) == here;
@@ -171,7 +173,8 @@ pub fn penalty_slope(case: &Case, penalty: &Penalty, direction: &[f64]) -> Optio
     Some(slope(phi, step))
 }
 
-/// A step in which no logit moves by more than a few hundredths, so that probabilities change little.
+/// A step in which no logit moves by more than a few hundredths, so that probabilities change
+/// little.
 fn first_step(case: &Case, direction: &[f64]) -> f64 {
     let moved = case.graph.moved(direction, 1e-7);
     let rate = |x: &Vec<f64>| norm(&add(&moved.logits(x), -1.0, &case.graph.logits(x))) / 1e-7;

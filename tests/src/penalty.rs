@@ -59,7 +59,8 @@ pub fn step_direction(direction: Direction, gradient: &[f64]) -> Vec<f64> {
     }
 }
 
-/// The value of a penalty at one sample, or `None` for the projected one, which depends on random rows.
+/// The value of a penalty at one sample, or `None` for the projected one, which depends on random
+/// rows.
 ///
 /// # Panics
 /// For a penalty that is not known here.

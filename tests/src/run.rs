@@ -118,9 +118,10 @@ fn variable<N: std::str::FromStr>(name: &str) -> Option<N> {
 
 /// The configuration of all properties.
 ///
-/// Failing cases are not written to a file: equal seeds find them again.
-/// Cases that a property rejects may be at most four times as many as those that it runs, and 1000 more;
-/// [`Residual`] files say how many there were. Those that a strategy filters, for lying too close to a kink, may be as many.
+/// Failing cases are not written to a file: equal seeds find them again. Cases that a property
+/// rejects may be at most four times as many as those that it runs, and 1000 more; [`Residual`]
+/// files say how many there were. Those that a strategy filters, for lying too close to a kink, may
+/// be as many.
 pub fn config() -> Config {
     Config {
         cases: case_count(),
@@ -133,7 +134,8 @@ pub fn config() -> Config {
     }
 }
 
-/// Runs a property on [`case_count`] cases; `test` is a closure in the test function, whose name it carries.
+/// Runs a property on [`case_count`] cases; `test` is a closure in the test function, whose name it
+/// carries.
 ///
 /// # Panics
 /// If a case fails, with the smallest failing case found, or if too many are rejected.

@@ -33,7 +33,8 @@ impl Switch {
         pattern[self.gate][self.unit] = self.piece;
     }
 
-    /// The derivative of the logits in the unit's value, and the change of the unit's derivative in the input.
+    /// The derivative of the logits in the unit's value, and the change of the unit's derivative in
+    /// the input.
     pub fn rank_one(self, graph: &Graph, before: &Point) -> (Vec<f64>, Vec<f64>) {
         let node = graph.gates().nth(self.gate).expect("the gate exists");
         let from = graph.nodes[node].selects().expect("it is a gate");
@@ -46,7 +47,8 @@ impl Switch {
     }
 }
 
-/// The first `t > 0` where a margin of `point` vanishes along `z`, with what switches, if there is one.
+/// The first `t > 0` where a margin of `point` vanishes along `z`, with what switches, if there is
+/// one.
 pub fn next_kink(graph: &Graph, point: &Point, z: &[f64]) -> Option<(f64, Switch)> {
     let steps = graph.margins(point).into_iter().filter_map(|margin| {
         let rate = dot(&margin.gradient, z);
@@ -62,8 +64,8 @@ pub fn next_kink(graph: &Graph, point: &Point, z: &[f64]) -> Option<(f64, Switch
 
 /// The pieces of `x + t z` for `0 ≤ t ≤ length`.
 ///
-/// After a breakpoint the margin that vanished grows, so the next one is found from the frozen network with that
-/// unit switched.
+/// After a breakpoint the margin that vanished grows, so the next one is found from the frozen
+/// network with that unit switched.
 pub fn pieces(graph: &Graph, x: &[f64], z: &[f64], length: f64) -> Vec<Piece> {
     let (mut start, mut pattern, mut pieces) = (0.0, graph.pattern(x), Vec::new());
     loop {

@@ -1,6 +1,7 @@
 //! How far apart two numbers may be that are equal in exact arithmetic.
 //!
-//! Every bound is a multiple of a unit roundoff times the size of the quantity, or states why it is not.
+//! Every bound is a multiple of a unit roundoff times the size of the quantity, or states why it is
+//! not.
 
 /// Largest distance between two arrays relative to the larger of their largest entries and `floor`.
 ///
@@ -39,11 +40,12 @@ pub fn relative_error(found: &[f64], expected: &[f64]) -> f64 {
     }
 }
 
-/// Largest relative error of a parameter gradient against differences, in `f64` and away from kinks.
+/// Largest relative error of a parameter gradient against differences, in `f64` and away from
+/// kinks.
 pub const GRADIENT: f64 = 1e-7;
 
-/// Error of a directional derivative found by differences, relative to what it can be for a unit direction: the
-/// norm of the gradient (or the difference itself, should that be larger).
+/// Error of a directional derivative found by differences, relative to what it can be for a unit
+/// direction: the norm of the gradient (or the difference itself, should that be larger).
 pub fn slope_error(found: f64, exact: f64, gradient_norm: f64) -> f64 {
     let error = (found - exact).abs();
     if error.is_nan() {

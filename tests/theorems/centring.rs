@@ -34,7 +34,8 @@ pub(crate) fn t42(case: &Case, residual: &Residual) -> Outcome {
     residual.at_most("≤ 2K ‖J‖²", (x, 2.0 * k * jacobian), size, at.units)
 }
 
-/// **T42.** `X = 2K ‖C J‖_F² = 2K ‖J‖_F² − 2 ‖Σ J_k‖² ≤ 2K ‖J‖_F²`, with equality if the rows sum to zero.
+/// **T42.** `X = 2K ‖C J‖_F² = 2K ‖J‖_F² − 2 ‖Σ J_k‖² ≤ 2K ‖J‖_F²`, with equality if the rows sum
+/// to zero.
 #[test]
 fn cross_lipschitz_is_the_centred_jacobian_penalty() {
     property(any_loss(), |case, residual| t42(&case, residual));
@@ -103,7 +104,8 @@ fn counter_cross_lipschitz_is_the_jacobian_penalty_minimised_over_a_common_row()
     });
 }
 
-/// Adds an affine function of the last hidden layer to the logits of `classes`: one row to rows of the last weight.
+/// Adds an affine function of the last hidden layer to the logits of `classes`: one row to rows of
+/// the last weight.
 fn shifted(case: &Case, classes: std::ops::Range<usize>) -> Case {
     let (mut shifted, mut random) = (case.clone(), case.random());
     let Some(Op::Dense { weight, bias, .. }) = shifted.graph.nodes.last_mut() else {
@@ -137,8 +139,8 @@ fn blind() -> Vec<Penalty> {
     ]
 }
 
-/// **T44.** A common function added to all logits changes none of the penalties that softmax sees, and the Jacobian
-/// penalty by `2⟨∇s, ΣJ⟩ + K ‖∇s‖²`.
+/// **T44.** A common function added to all logits changes none of the penalties that softmax sees,
+/// and the Jacobian penalty by `2⟨∇s, ΣJ⟩ + K ‖∇s‖²`.
 #[test]
 fn adding_a_common_function_to_all_logits_changes_only_the_jacobian_penalty() {
     property(chains(), |case, residual| {
@@ -201,8 +203,8 @@ fn helmert(size: usize) -> Matrix {
     (0..size - 1).map(row).collect()
 }
 
-/// **T45.** With `Q` of `K − 1` orthonormal centred rows, `CGC = Qᵀ G_Q Q`, the penalties are functions of `Q J`, and the
-/// engine's gradients by `K − 1` rows and by `K` rows are the same.
+/// **T45.** With `Q` of `K − 1` orthonormal centred rows, `CGC = Qᵀ G_Q Q`, the penalties are
+/// functions of `Q J`, and the engine's gradients by `K − 1` rows and by `K` rows are the same.
 #[test]
 fn centred_seeds_carry_everything_that_sees_only_logit_differences() {
     property(softmax(), |case, residual| {

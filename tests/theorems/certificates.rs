@@ -85,7 +85,8 @@ fn same_region(case: &Case, delta: &[f64]) -> bool {
     trace.pattern().same_region(0, trace.pattern(), 1)
 }
 
-/// **T61.** The pattern is constant within `ρ₁ = min m_j/‖∇m_j‖_•`: in random directions, and in the worst one.
+/// **T61.** The pattern is constant within `ρ₁ = min m_j/‖∇m_j‖_•`: in random directions, and in
+/// the worst one.
 #[test]
 fn no_gate_switches_within_the_distance_to_the_nearest_kink() {
     property((labels(), balls()), |(case, ball), _| {
@@ -134,7 +135,8 @@ fn decision(at: &Setting, y: usize, ball: Ball) -> Option<(f64, Vec<f64>, usize)
     others.min_by(|a, b| a.0.total_cmp(&b.0))
 }
 
-/// **T62.** Nothing within `min(ρ₁, ρ₂)` changes the class; if `ρ₂ ≤ ρ₁`, two classes tie at distance `ρ₂`.
+/// **T62.** Nothing within `min(ρ₁, ρ₂)` changes the class; if `ρ₂ ≤ ρ₁`, two classes tie at
+/// distance `ρ₂`.
 #[test]
 fn class_is_constant_within_the_certified_radius() {
     property((labels(), balls()), |(case, ball), residual| {
@@ -178,8 +180,8 @@ fn counter_class_is_constant_within_the_certified_radius() {
     });
 }
 
-/// T62 with `ρ₂` alone: the class changes earlier where a kink comes first. Here `f = (1, 10 relu(x))` at `x = −1`, whose
-/// `J = 0` promises constancy for ever.
+/// T62 with `ρ₂` alone: the class changes earlier where a kink comes first. Here
+/// `f = (1, 10 relu(x))` at `x = −1`, whose `J = 0` promises constancy for ever.
 #[test]
 fn counter_distance_to_the_decision_boundary_alone_certifies_nothing() {
     use relugrad_tests::graph::{GateKind, Graph, Op};
@@ -259,7 +261,8 @@ fn radius_inside(case: &Case) -> f64 {
     nearest_kink(case, Ball::L2).map_or(1.0, |(radius, _)| radius.min(1.0))
 }
 
-/// The largest loss at sampled points of the sphere: random ones, and the ends of the gradient and the top eigenvector.
+/// The largest loss at sampled points of the sphere: random ones, and the ends of the gradient and
+/// the top eigenvector.
 fn sampled_worst(at: &Setting, radius: f64) -> f64 {
     let mut random = at.case.random();
     let mut directions: Matrix = (0..16).map(|_| entries(at.d, 1.0, &mut random)).collect();
@@ -287,8 +290,8 @@ pub(crate) fn t64(case: &Case, residual: &Residual) -> Outcome {
     residual.at_most("lower", (slope, worst), size, at.units)
 }
 
-/// **T64.** `ℓ + ε‖g‖ ≤ max ℓ ≤ ℓ + ε‖g‖ + ½ ε² max‖H‖₂` (softmax: `¼ ε² ‖CJ‖₂²`); for the squared error equality if `g` is a
-/// top eigenvector of `JᵀJ`, for softmax if `C J = 0`.
+/// **T64.** `ℓ + ε‖g‖ ≤ max ℓ ≤ ℓ + ε‖g‖ + ½ ε² max‖H‖₂` (softmax: `¼ ε² ‖CJ‖₂²`); for the squared
+/// error equality if `g` is a top eigenvector of `JᵀJ`, for softmax if `C J = 0`.
 #[test]
 fn local_worst_case_is_bounded_by_gradient_and_largest_curvature() {
     property(labels(), |case, residual| t64(&case, residual));
@@ -353,7 +356,8 @@ fn psi(s: f64) -> f64 {
     }
 }
 
-/// A confident sample of two classes, one radius away from a uncertain one: `J = (w, −w)`, `f = (c, −c)`, label 0.
+/// A confident sample of two classes, one radius away from a uncertain one: `J = (w, −w)`,
+/// `f = (c, −c)`, label 0.
 fn confident(c: f64) -> Setting {
     Setting::new(&affine(&vec![vec![1.0], vec![-1.0]], &[c, -c], 0))
 }
@@ -442,8 +446,9 @@ fn pseudo_inverse(gram: &Matrix) -> Matrix {
     })
 }
 
-/// **T66.** `δ ↦ Jδ` maps the ball onto the ellipsoid `eᵀG⁺e ≤ ε²`: its points have the loss of `δ = JᵀG⁺e`, of norm at
-/// most `‖δ‖`; convexity puts the maximum on the boundary; for one row of differences it is attained at an end.
+/// **T66.** `δ ↦ Jδ` maps the ball onto the ellipsoid `eᵀG⁺e ≤ ε²`: its points have the loss of
+/// `δ = JᵀG⁺e`, of norm at most `‖δ‖`; convexity puts the maximum on the boundary; for one row of
+/// differences it is attained at an end.
 #[test]
 fn local_worst_case_is_a_problem_in_the_logits() {
     property(labels(), |case, residual| {
@@ -510,7 +515,8 @@ fn counter_local_worst_case_is_a_problem_in_the_logits() {
         let delta = unit(&entries(at.d, 1.0, &mut case.random()));
         let there = case.graph.at(&add(at.x(), 1.0, &delta));
         prop_assume!(frobenius(&plus(there.jacobian(), -1.0, &at.j)) > 1e-2 * at.a);
-        // The loss is convex in the logits, so it differs at least by its derivative where that is positive.
+        // The loss is convex in the logits, so it differs at least by its derivative where that is
+        // positive.
         let e = add(&at.f, 1.0, &times(&at.j, &delta));
         let inside = evaluate(&case.loss, &e, &at.t);
         let least = dot(&inside.residual, &add(there.logits(), -1.0, &e));

@@ -57,7 +57,8 @@ pub(crate) fn t53(case: &Case, residual: &Residual) -> Outcome {
     )
 }
 
-/// **T53.** In a region CURE is `‖Jᵀ(r(f + hJz) − r(f))‖²`; for `h → 0`, divided by `h²`, it is `‖Hz‖²`.
+/// **T53.** In a region CURE is `‖Jᵀ(r(f + hJz) − r(f))‖²`; for `h → 0`, divided by `h²`, it is
+/// `‖Hz‖²`.
 #[test]
 fn cure_in_a_region_is_a_difference_of_probabilities() {
     property(any_loss(), |case, residual| t53(&case, residual));
@@ -139,7 +140,8 @@ fn integral(case: &Case, z: &[f64], pieces: &[Piece]) -> Vec<f64> {
 
 /// The walk passes through the Jacobians of points between its breakpoints.
 ///
-/// Patterns may differ: a unit that only dead units feed is at its kink all along, whichever side the walk left it on.
+/// Patterns may differ: a unit that only dead units feed is at its kink all along, whichever side
+/// the walk left it on.
 fn walk_is_complete(case: &Case, z: &[f64], pieces: &[Piece]) -> bool {
     let far = |piece: &Piece| piece.end - piece.start > 1e-9;
     pieces.iter().filter(|piece| far(piece)).all(|piece| {
@@ -194,7 +196,8 @@ pub(crate) fn t54(case: &Case, direction: Direction, residual: &Residual) -> Out
     )
 }
 
-/// **T54.** Across regions `Δ` is the sum of a smooth part `∫ H z dt` and of kinks at breakpoints found exactly.
+/// **T54.** Across regions `Δ` is the sum of a smooth part `∫ H z dt` and of kinks at breakpoints
+/// found exactly.
 #[test]
 fn cure_across_regions_splits_into_smooth_part_and_kinks() {
     property((labels(), any::<bool>()), |(case, sign), residual| {
@@ -218,7 +221,8 @@ fn counter_cure_across_regions_splits_into_smooth_part_and_kinks() {
     });
 }
 
-/// **T55.** One unit that switches changes `J` by `(α′ − α) b ∇zᵀ`, of rank one, and bends the loss by `∂ℓ/∂a`.
+/// **T55.** One unit that switches changes `J` by `(α′ − α) b ∇zᵀ`, of rank one, and bends the loss
+/// by `∂ℓ/∂a`.
 #[test]
 fn one_switching_gate_makes_a_rank_one_kink() {
     property(labels(), |case, residual| {
@@ -283,7 +287,8 @@ fn counter_one_switching_gate_makes_a_rank_one_kink() {
     });
 }
 
-/// Whether the gradient of a penalty by `found` agrees with differences of `penalty` along a direction.
+/// Whether the gradient of a penalty by `found` agrees with differences of `penalty` along a
+/// direction.
 fn gradient_error(case: &Case, penalty: &Penalty, gradient: &[f64]) -> Option<f64> {
     let direction = unit(gradient);
     let (found, estimate) = penalty_slope(case, penalty, &direction)?;
@@ -347,8 +352,8 @@ fn cure_gradient_through_the_direction_adds_one_cotangent() {
     );
 }
 
-/// T57 without the projection: `z̄/‖g‖` in place of `(I − zzᵀ) z̄/‖g‖` differs by `z (z·z̄)/‖g‖`, which differences of
-/// the unit vector `z` do not have.
+/// T57 without the projection: `z̄/‖g‖` in place of `(I − zzᵀ) z̄/‖g‖` differs by `z (z·z̄)/‖g‖`,
+/// which differences of the unit vector `z` do not have.
 #[test]
 fn counter_cure_gradient_through_the_direction_adds_one_cotangent() {
     property(labels(), |case, _| {

@@ -106,7 +106,8 @@ pub(crate) fn t28(case: &Case, residual: &Residual) -> Outcome {
     Ok(())
 }
 
-/// **T28.** The non-zero eigenvalues of `H` are those of `Lᵀ G L`, and `Jᵀ L u/√λ` are unit eigenvectors.
+/// **T28.** The non-zero eigenvalues of `H` are those of `Lᵀ G L`, and `Jᵀ L u/√λ` are unit
+/// eigenvectors.
 #[test]
 fn input_curvature_eigenpairs_come_from_the_small_matrix() {
     property(softmax(), |case, residual| t28(&case, residual));
@@ -132,7 +133,8 @@ fn largest(s: &Matrix, gram: &Matrix) -> f64 {
     eigen(&chain(&[&transpose(&l), gram, &l])).0[0]
 }
 
-/// **T29.** `∂λ/∂G = q qᵀ`, `∂λ/∂S = (Gq)(Gq)ᵀ/λ` for a simple largest eigenvalue, along random changes.
+/// **T29.** `∂λ/∂G = q qᵀ`, `∂λ/∂S = (Gq)(Gq)ᵀ/λ` for a simple largest eigenvalue, along random
+/// changes.
 #[test]
 fn derivative_of_the_largest_curvature_eigenvalue() {
     property(draws(2), |draw, residual| {
@@ -193,7 +195,8 @@ fn repeated(draw: &Draw) -> Matrix {
     (0..draw.k).map(|i| scaled(scale(i), &rows[i])).collect()
 }
 
-/// **T30.** At a repeated eigenvalue, `A = 2 q qᵀ J` for any of its eigenvectors is a subgradient of `‖J‖₂²`.
+/// **T30.** At a repeated eigenvalue, `A = 2 q qᵀ J` for any of its eigenvectors is a subgradient
+/// of `‖J‖₂²`.
 #[test]
 fn spectral_subgradient_inequality_holds_at_repeated_eigenvalues() {
     property(
@@ -260,7 +263,8 @@ fn nuclear(j: &Matrix) -> f64 {
     singular_values(j).iter().sum()
 }
 
-/// **T31.** The polar factor is a subgradient of `‖J‖_*` for every `J`, and the gradient at full rank.
+/// **T31.** The polar factor is a subgradient of `‖J‖_*` for every `J`, and the gradient at full
+/// rank.
 #[test]
 fn nuclear_norm_subgradient_is_the_polar_factor() {
     property((draws(2), any::<bool>()), |(draw, deficient), residual| {
@@ -287,7 +291,8 @@ fn nuclear_norm_subgradient_is_the_polar_factor() {
     });
 }
 
-/// T31 where the rank is not full: the norm is not differentiable, its one-sided derivatives differ.
+/// T31 where the rank is not full: the norm is not differentiable, its one-sided derivatives
+/// differ.
 #[test]
 fn counter_nuclear_norm_subgradient_is_the_polar_factor() {
     property(draws(2), |draw, _| {
@@ -461,7 +466,8 @@ fn form(p: &[f64], v: &[f64]) -> f64 {
     dot(v, &times(&softmax_hessian(p), v))
 }
 
-/// **T35.** `p_min C ⪯ S ⪯ min(p_max, ½) C`, with the equality cases on classes of equal probability.
+/// **T35.** `p_min C ⪯ S ⪯ min(p_max, ½) C`, with the equality cases on classes of equal
+/// probability.
 #[test]
 fn softmax_hessian_lies_between_multiples_of_the_centring() {
     property(draws(2), |draw, residual| {
@@ -516,7 +522,8 @@ pub(crate) fn t36(case: &Case, residual: &Residual) -> Outcome {
     residual.at_most("X/4K", (trace, x / (4.0 * k)), size, at.units)
 }
 
-/// **T36.** `p_min X/2K ≤ tr H ≤ κ X/2K ≤ X/4K`; equalities at uniform `p`, and for two equally likely classes.
+/// **T36.** `p_min X/2K ≤ tr H ≤ κ X/2K ≤ X/4K`; equalities at uniform `p`, and for two equally
+/// likely classes.
 #[test]
 fn trace_curvature_is_bounded_by_cross_lipschitz_on_both_sides() {
     property(softmax(), |case, residual| t36(&case, residual));
@@ -562,7 +569,8 @@ fn rank(m: &Matrix) -> usize {
         .count()
 }
 
-/// **T37.** `rank H = rank C J ≤ min(K − 1, D)`, for Jacobians of a chosen rank and moderate logits.
+/// **T37.** `rank H = rank C J ≤ min(K − 1, D)`, for Jacobians of a chosen rank and moderate
+/// logits.
 #[test]
 fn curvature_has_the_rank_of_the_centred_jacobian() {
     property((draws(2), 1..=6_usize), |(draw, inner), _| {
@@ -631,8 +639,8 @@ pub(crate) fn t38(case: &Case, residual: &Residual) -> Outcome {
     )
 }
 
-/// **T38.** `‖H‖₂ ≤ ‖H‖_F ≤ tr H ≤ √(K−1) ‖H‖_F ≤ (K−1) ‖H‖₂`: all equal for two classes, and the last two for
-/// uniform `p` and orthonormal rows, where all `K − 1` eigenvalues are equal.
+/// **T38.** `‖H‖₂ ≤ ‖H‖_F ≤ tr H ≤ √(K−1) ‖H‖_F ≤ (K−1) ‖H‖₂`: all equal for two classes, and the
+/// last two for uniform `p` and orthonormal rows, where all `K − 1` eigenvalues are equal.
 #[test]
 fn curvature_norms_are_ordered() {
     property(softmax(), |case, residual| t38(&case, residual));
@@ -687,8 +695,8 @@ pub(crate) fn t39(case: &Case, residual: &Residual) -> Outcome {
     )
 }
 
-/// **T39.** `λ_max(H) ≤ κ ‖C J‖₂²`; with `p_max`, an equality if the top singular vector lies on classes of maximal
-/// probability, and with ½ for two equally likely classes.
+/// **T39.** `λ_max(H) ≤ κ ‖C J‖₂²`; with `p_max`, an equality if the top singular vector lies on
+/// classes of maximal probability, and with ½ for two equally likely classes.
 #[test]
 fn largest_curvature_is_at_most_half_the_squared_centred_spectral_norm() {
     property(softmax(), |case, residual| t39(&case, residual));
@@ -804,7 +812,8 @@ pub(crate) fn t41(case: &Case, residual: &Residual) -> Outcome {
     residual.at_most("upper", (found, upper * metric), size, at.units)
 }
 
-/// **T41.** `KL(p(x) ‖ p(x+δ)) / δᵀHδ` lies between `(e^{−ρ} − 1 + ρ)/ρ²` and `(e^ρ − 1 − ρ)/ρ²`, which tend to ½.
+/// **T41.** `KL(p(x) ‖ p(x+δ)) / δᵀHδ` lies between `(e^{−ρ} − 1 + ρ)/ρ²` and `(e^ρ − 1 − ρ)/ρ²`,
+/// which tend to ½.
 #[test]
 fn curvature_is_the_fisher_metric_of_the_prediction() {
     property(labels(), |case, residual| t41(&case, residual));
@@ -826,7 +835,8 @@ fn curvature_is_the_fisher_metric_of_the_prediction() {
     });
 }
 
-/// T41 with a step across a kink: a ReLU that is inactive at `x` and active at `x + δ`, so that `H = 0` here.
+/// T41 with a step across a kink: a ReLU that is inactive at `x` and active at `x + δ`, so that
+/// `H = 0` here.
 #[test]
 fn counter_curvature_is_the_fisher_metric_of_the_prediction() {
     property(0.01..1.0_f64, |start, _| {

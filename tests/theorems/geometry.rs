@@ -50,7 +50,8 @@ fn matches_differences(case: &Case, penalty: &Penalty) -> Result<Option<f64>, Te
     )))
 }
 
-/// **T67.** The kinks of CURE move with the parameters: the margins at the crossings have a derivative.
+/// **T67.** The kinks of CURE move with the parameters: the margins at the crossings have a
+/// derivative.
 #[test]
 fn kinks_of_cure_move_with_the_parameters() {
     property(Shapes::plain().cases(), |case, residual| {
@@ -73,7 +74,8 @@ fn held_kinks(case: &Case, graph: &Graph, z: &[f64], pieces: &[Piece]) -> Vec<f6
     sum
 }
 
-/// T67 with crossings that stay where they are: another derivative wherever there are crossings to speak of.
+/// T67 with crossings that stay where they are: another derivative wherever there are crossings to
+/// speak of.
 #[test]
 fn counter_kinks_of_cure_move_with_the_parameters() {
     let (seen, moved) = (std::cell::Cell::new(0_u32), std::cell::Cell::new(0_u32));
@@ -116,8 +118,8 @@ fn distance_to_a_hyperplane_turns_with_its_normal() {
     });
 }
 
-/// T68 with the normal held constant: in a chain without biases the distance does not change when all parameters grow
-/// alike, but the margin does.
+/// T68 with the normal held constant: in a chain without biases the distance does not change when
+/// all parameters grow alike, but the margin does.
 #[test]
 fn counter_distance_to_a_hyperplane_turns_with_its_normal() {
     let shapes = Shapes {
@@ -142,7 +144,8 @@ fn counter_distance_to_a_hyperplane_turns_with_its_normal() {
         prop_assume!(near.first().is_some_and(|near| near.distance > 1e-6));
         let gradient = penalty_gradient(&case, &nearest(), case.strategy());
         let grow = case.graph.parameters();
-        // With the normal held, the mean of hinges 1 − d/γ would lose d/γ for each weight matrix before the gate.
+        // With the normal held, the mean of hinges 1 − d/γ would lose d/γ for each weight matrix
+        // before the gate.
         let margin_alone = near[0].distance / 100.0;
         let scale = norm(&gradient) * norm(&grow) + margin_alone;
         residual.equal("⟨∂d, θ⟩", (dot(&gradient, &grow), 0.0), scale, 1e-9)?;

@@ -181,7 +181,8 @@ pub(crate) fn t18(case: &Case, residual: &Residual) -> Outcome {
     )
 }
 
-/// **T18.** `‖J‖₂² = λ_max(G)`, here from the singular values of `J` as roots of eigenvalues of `JᵀJ`.
+/// **T18.** `‖J‖₂² = λ_max(G)`, here from the singular values of `J` as roots of eigenvalues of
+/// `JᵀJ`.
 #[test]
 fn jacobian_spectral_penalty_is_largest_eigenvalue_of_gram() {
     property(any_loss(), |case, residual| t18(&case, residual));
@@ -198,7 +199,8 @@ fn counter_jacobian_spectral_penalty_is_largest_eigenvalue_of_gram() {
     });
 }
 
-/// `√λ` magnifies the rounding of small eigenvalues: relative to `‖J‖₂` it is at most `√(K ε)` of a few units.
+/// `√λ` magnifies the rounding of small eigenvalues: relative to `‖J‖₂` it is at most `√(K ε)` of a
+/// few units.
 pub(crate) fn t19(case: &Case, residual: &Residual) -> Outcome {
     let at = Setting::new(case);
     let sum: f64 = eigen(&at.gram).0.iter().map(|l| l.max(0.0).sqrt()).sum();
@@ -272,7 +274,8 @@ pub(crate) fn t20(case: &Case, residual: &Residual) -> Outcome {
     )
 }
 
-/// **T20.** Softmax: `‖∂p/∂x‖_F² = ‖S J‖_F² = tr(S G S)`, and `S J` is the derivative of the softmax.
+/// **T20.** Softmax: `‖∂p/∂x‖_F² = ‖S J‖_F² = tr(S G S)`, and `S J` is the derivative of the
+/// softmax.
 #[test]
 fn probability_jacobian_penalty_is_trace_of_s_gram_s() {
     property(softmax(), |case, residual| t20(&case, residual));
@@ -426,7 +429,8 @@ pub(crate) fn t24(case: &Case, residual: &Residual) -> Outcome {
     )
 }
 
-/// **T24.** `‖H‖₂ = λ_max(Lᵀ G L)` for any `L` with `S = L Lᵀ`, here one from the eigenvectors of `S`.
+/// **T24.** `‖H‖₂ = λ_max(Lᵀ G L)` for any `L` with `S = L Lᵀ`, here one from the eigenvectors of
+/// `S`.
 #[test]
 fn curvature_spectral_norm_is_largest_eigenvalue_of_l_gram_l() {
     property(any_loss(), |case, residual| t24(&case, residual));
@@ -616,7 +620,8 @@ fn derivatives_of_the_gram_penalties_match_differences() {
     );
 }
 
-/// T26 with a derivative changed by 0.1 %: the check fails, unless the derivative along that change is tiny.
+/// T26 with a derivative changed by 0.1 %: the check fails, unless the derivative along that change
+/// is tiny.
 #[test]
 fn counter_derivatives_of_the_gram_penalties_match_differences() {
     property(

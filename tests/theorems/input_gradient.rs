@@ -82,7 +82,8 @@ fn one_against_all(draw: &Draw) -> Matrix {
     j
 }
 
-/// **T47.** `‖g‖² ≤ (1 − p_y) Σ p_k ‖J_k − J_y‖²`, with equality if `J_k − J_y` is the same for all `k ≠ y`.
+/// **T47.** `‖g‖² ≤ (1 − p_y) Σ p_k ‖J_k − J_y‖²`, with equality if `J_k − J_y` is the same for all
+/// `k ≠ y`.
 #[test]
 fn input_gradient_is_bounded_by_logit_differences() {
     property(labels(), |case, residual| t47(&case, residual));
@@ -128,7 +129,8 @@ pub(crate) fn t48(case: &Case, residual: &Residual) -> Outcome {
     residual.at_most("upper", (square, 2.0 * rest), square, at.units)
 }
 
-/// **T48.** `‖g‖² ≤ ‖p − t‖² ‖C J‖₂²` and `K/(K−1) (1−p_y)² ≤ ‖p − e_y‖² ≤ 2 (1−p_y)²`, with their equality cases.
+/// **T48.** `‖g‖² ≤ ‖p − t‖² ‖C J‖₂²` and `K/(K−1) (1−p_y)² ≤ ‖p − e_y‖² ≤ 2 (1−p_y)²`, with their
+/// equality cases.
 #[test]
 fn input_gradient_is_bounded_by_residual_and_centred_jacobian() {
     property(labels(), |case, residual| t48(&case, residual));
@@ -165,7 +167,8 @@ fn input_gradient_is_bounded_by_residual_and_centred_jacobian() {
     });
 }
 
-/// T48 for the squared error, whose residual is not centred: the bound fails for equal rows, where `C J = 0`.
+/// T48 for the squared error, whose residual is not centred: the bound fails for equal rows, where
+/// `C J = 0`.
 #[test]
 fn counter_input_gradient_is_bounded_by_residual_and_centred_jacobian() {
     property(draws(2), |draw, _| {
@@ -214,7 +217,8 @@ pub(crate) fn t49(case: &Case, residual: &Residual) -> Outcome {
     )
 }
 
-/// **T49.** `H ⪰ ω_y g gᵀ` with the odds of the label, and `H = ω_y g gᵀ` if `J_k` is the same for all `k ≠ y`.
+/// **T49.** `H ⪰ ω_y g gᵀ` with the odds of the label, and `H = ω_y g gᵀ` if `J_k` is the same for
+/// all `k ≠ y`.
 #[test]
 fn curvature_dominates_the_odds_weighted_input_gradient() {
     property(labels(), |case, residual| t49(&case, residual));
@@ -295,7 +299,8 @@ fn two_classes() -> impl Strategy<Value = Case> {
     .cases()
 }
 
-/// **T50.** With two classes all penalties are multiples of `‖q‖²`, `q = J₁ − J₂`; `‖J‖_F² = ½‖q‖²` iff `J₁ = −J₂`.
+/// **T50.** With two classes all penalties are multiples of `‖q‖²`, `q = J₁ − J₂`; `‖J‖_F² = ½‖q‖²`
+/// iff `J₁ = −J₂`.
 #[test]
 fn with_two_classes_every_penalty_is_one_number() {
     property(two_classes(), |case, residual| t50(&case, residual));
@@ -330,7 +335,8 @@ fn counter_with_two_classes_every_penalty_is_one_number() {
     });
 }
 
-/// The two-logit twin `(φ/2, −φ/2)` of a case with one logit; label 1 of the logistic loss is the first class.
+/// The two-logit twin `(φ/2, −φ/2)` of a case with one logit; label 1 of the logistic loss is the
+/// first class.
 fn twin(at: &Setting) -> Case {
     let half = scaled(0.5, &at.j[0]);
     let j = vec![half.clone(), scaled(-1.0, &half)];
@@ -354,7 +360,8 @@ fn one_logit() -> impl Strategy<Value = Case> {
         })
 }
 
-/// **T51.** One logit with the logistic loss has the input gradient and curvature of two opposite logits.
+/// **T51.** One logit with the logistic loss has the input gradient and curvature of two opposite
+/// logits.
 #[test]
 fn a_single_logit_behaves_as_two_opposite_logits() {
     property(one_logit(), |case, residual| {

@@ -1,5 +1,6 @@
-//! The statements on random networks of every operation (`docs/theory.md`): all of `relugrad_train::verify`, and the
-//! parameter gradients of all penalties against finite differences.
+//! The statements on random networks of every operation (`docs/theory.md`): all of
+//! `relugrad_train::verify`, and the parameter gradients of all penalties against finite
+//! differences.
 
 use relugrad::{FiniteDifference, Loss, Objective, Penalty, Targets};
 use relugrad_tests::cases::strategy;
@@ -42,7 +43,8 @@ fn every_statement_holds_on_networks_of_every_operation() {
     );
 }
 
-/// Differences are wrong where a step crosses a kink, so a case that disagrees is tried with a smaller step.
+/// Differences are wrong where a step crosses a kink, so a case that disagrees is tried with a
+/// smaller step.
 #[test]
 fn parameter_gradients_are_those_of_differences_on_networks_of_every_operation() {
     let (loss, targets) = (Loss::softmax_cross_entropy(), Targets::Classes(&[1, 0]));

@@ -1,6 +1,8 @@
-//! The statements of `docs/theory.md`, one property each, beside a counter-test that breaks a hypothesis.
+//! The statements of `docs/theory.md`, one property each, beside a counter-test that breaks a
+//! hypothesis.
 //!
-//! `T1` to `T68` are the numbers there. A counter-test is named `counter_` and the name of its test.
+//! `T1` to `T68` are the numbers there. A counter-test is named `counter_` and the name of its
+//! test.
 
 mod centring;
 mod certificates;

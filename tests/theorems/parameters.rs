@@ -138,7 +138,8 @@ fn with_skip() -> impl Strategy<Value = Case> {
         .prop_filter("no skip from the input to the output", skip)
 }
 
-/// T60 inside a skip connection: `⟨A, R_l⟩ = 2⟨J, R_l⟩` is missing for the last layer of the main branch.
+/// T60 inside a skip connection: `⟨A, R_l⟩ = 2⟨J, R_l⟩` is missing for the last layer of the main
+/// branch.
 #[test]
 fn counter_euler_relation_holds_for_every_layer_that_all_paths_pass() {
     property(with_skip(), |case, residual| {

@@ -57,13 +57,15 @@ fn affine_inside(case: &Case, residual: &Residual) -> Result<(), TestCaseError> 
     Ok(())
 }
 
-/// **T1.** `f(x + δ) − f(x) = J δ` on the closure of a region, here up to and including its boundary.
+/// **T1.** `f(x + δ) − f(x) = J δ` on the closure of a region, here up to and including its
+/// boundary.
 #[test]
 fn network_is_affine_on_the_closure_of_its_activation_region() {
     property(any_loss(), |case, residual| affine_inside(&case, residual));
 }
 
-/// T1 with the end point in another region: past one kink the affine formula is wrong by what that unit contributes.
+/// T1 with the end point in another region: past one kink the affine formula is wrong by what that
+/// unit contributes.
 #[test]
 fn counter_network_is_affine_on_the_closure_of_its_activation_region() {
     property(labels(), |case, _| {
@@ -89,7 +91,8 @@ fn counter_network_is_affine_on_the_closure_of_its_activation_region() {
     });
 }
 
-/// `(J′ − J) v` for the region behind one unit: the change of its derivative times what the logits make of it.
+/// `(J′ − J) v` for the region behind one unit: the change of its derivative times what the logits
+/// make of it.
 fn jump(case: &Case, point: &Point, switch: Switch, v: &[f64]) -> Vec<f64> {
     let (b, change) = switch.rank_one(&case.graph, point);
     scaled(dot(&change, v), &b)
@@ -120,7 +123,8 @@ fn pattern_along(case: &Case, factor: f64) -> Option<bool> {
     Some(same_region(case, x, &add(x, factor * step, &v)))
 }
 
-/// **T2.** The pattern holds up to the step `t* = min m_j / −∇m_j·v`: at `(1 − 10⁻⁶) t*`, and at fractions of it.
+/// **T2.** The pattern holds up to the step `t* = min m_j / −∇m_j·v`: at `(1 − 10⁻⁶) t*`, and at
+/// fractions of it.
 #[test]
 fn pattern_holds_exactly_up_to_the_nearest_kink_along_a_direction() {
     property(any_loss(), |case, _| {
@@ -163,7 +167,8 @@ fn homogeneous(case: &Case, residual: &Residual) -> Result<(), TestCaseError> {
     residual.equal_all("J(s x)", &j, &at.j.concat(), at.a, at.units)
 }
 
-/// **T3.** Without offsets and with gates that are linear on both sides, `f(x) = J x`, and `J(s x) = J(x)` for `s > 0`.
+/// **T3.** Without offsets and with gates that are linear on both sides, `f(x) = J x`, and
+/// `J(s x) = J(x)` for `s > 0`.
 #[test]
 fn without_offsets_the_network_is_its_jacobian_times_the_input() {
     property(any_loss(), |case, residual| {

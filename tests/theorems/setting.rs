@@ -173,7 +173,8 @@ pub(crate) fn three_classes() -> impl Strategy<Value = Case> {
     shapes.cases()
 }
 
-/// An affine network with Jacobian `j` and, at the origin, logits `f`; softmax cross-entropy with a label.
+/// An affine network with Jacobian `j` and, at the origin, logits `f`; softmax cross-entropy with a
+/// label.
 pub(crate) fn affine(j: &Matrix, f: &[f64], label: usize) -> Case {
     affine_with(Loss::softmax_cross_entropy(), j, f, label)
 }

@@ -55,7 +55,8 @@ fn logit_gradient(case: &Case, u: &[f64]) -> Vec<f64> {
         .to_vec()
 }
 
-/// The derivative along a direction in parameter space of a function of the oracle's point, if a step holds.
+/// The derivative along a direction in parameter space of a function of the oracle's point, if a
+/// step holds.
 fn difference(
     case: &Case,
     direction: &[f64],
@@ -116,7 +117,8 @@ pub(crate) fn t4(case: &Case, residual: &Residual) -> Outcome {
     )
 }
 
-/// **T4.** `⟨u, J v⟩ = ⟨Jᵀu, v⟩`, on and off kinks; the rows of backward sweeps are the columns of forward sweeps.
+/// **T4.** `⟨u, J v⟩ = ⟨Jᵀu, v⟩`, on and off kinks; the rows of backward sweeps are the columns of
+/// forward sweeps.
 #[test]
 fn forward_and_backward_sweeps_are_adjoint() {
     property(any_loss(), |case, residual| t4(&case, residual));
@@ -257,7 +259,8 @@ fn random_a(case: &Case) -> Matrix {
     )
 }
 
-/// **T6.** `∂φ/∂W = Bᵀ A Fᵀ`: cotangents times tangents, for `φ = ⟨A, J⟩`, also through sums and skips.
+/// **T6.** `∂φ/∂W = Bᵀ A Fᵀ`: cotangents times tangents, for `φ = ⟨A, J⟩`, also through sums and
+/// skips.
 #[test]
 fn parameter_gradient_is_cotangents_times_tangents() {
     property(any_loss(), |case, residual| {
@@ -347,8 +350,8 @@ fn trace_parts(at: &Setting) -> (Vec<f64>, Vec<f64>) {
     )
 }
 
-/// **T8.** `f̄` joins the backward pass of the loss: the gradient of `ℓ + λ tr H` is the row part at constant logits and
-/// one pull-back of `r + λ f̄`.
+/// **T8.** `f̄` joins the backward pass of the loss: the gradient of `ℓ + λ tr H` is the row part at
+/// constant logits and one pull-back of `r + λ f̄`.
 #[test]
 fn logit_cotangent_joins_the_backward_pass_of_the_loss() {
     property(softmax(), |case, residual| {
@@ -394,7 +397,8 @@ fn counter_logit_cotangent_joins_the_backward_pass_of_the_loss() {
     });
 }
 
-/// **T9.** `⟨S̄, ∂S/∂f⟩` is `S (diag S̄ − 2 S̄ p)` for softmax, `S̄ p(1−p)(1−2p)` for the logistic loss, 0 for squared error.
+/// **T9.** `⟨S̄, ∂S/∂f⟩` is `S (diag S̄ − 2 S̄ p)` for softmax, `S̄ p(1−p)(1−2p)` for the logistic
+/// loss, 0 for squared error.
 #[test]
 fn logit_hessian_cotangent_chains_through_the_probabilities() {
     property(draws(2), |draw, residual| {
@@ -459,7 +463,8 @@ fn counter_logit_hessian_cotangent_chains_through_the_probabilities() {
     });
 }
 
-/// `φ(f, J) = ‖V J‖_F²` with the seeds `V = (r; p)`, and the gradient by T10, without its part through `V` if not `whole`.
+/// `φ(f, J) = ‖V J‖_F²` with the seeds `V = (r; p)`, and the gradient by T10, without its part
+/// through `V` if not `whole`.
 fn dependent_seeds(at: &Setting, whole: bool) -> Vec<f64> {
     let seeds = vec![at.r.clone(), at.p.clone()];
     let n_bar = multiple(2.0, &product(&seeds, &at.j));
@@ -473,7 +478,8 @@ fn dependent_seeds(at: &Setting, whole: bool) -> Vec<f64> {
     )
 }
 
-/// **T10.** Seeds that depend on the logits send back `V̄ = N̄ Jᵀ`, which the forward sweep of `N̄` delivers.
+/// **T10.** Seeds that depend on the logits send back `V̄ = N̄ Jᵀ`, which the forward sweep of `N̄`
+/// delivers.
 #[test]
 fn seeds_that_depend_on_the_logits_send_back_output_tangents() {
     property(softmax(), |case, residual| {
@@ -505,8 +511,9 @@ fn counter_seeds_that_depend_on_the_logits_send_back_output_tangents() {
     });
 }
 
-/// **T11.** The projected estimate: exact for orthonormal rows, and the engine's random rows have the stated mean, to
-/// seven standard deviations of 400 draws; the variance is that of the statement to a factor of two.
+/// **T11.** The projected estimate: exact for orthonormal rows, and the engine's random rows have
+/// the stated mean, to seven standard deviations of 400 draws; the variance is that of the
+/// statement to a factor of two.
 #[test]
 fn random_unit_seeds_estimate_the_frobenius_norm_without_bias() {
     property(draws(2), |draw, residual| {
@@ -601,8 +608,8 @@ fn gram_order_through_the_first_layer_gives_the_same_gradient() {
     });
 }
 
-/// **T12** at the other end: `G = c F Jᵀ`, and with `τ = Ḡ J Fᵀ` the last layers' gradients are `2 d_j Σ_r U_rj τ_r` and
-/// `2 d_j W_j · τ_r`.
+/// **T12** at the other end: `G = c F Jᵀ`, and with `τ = Ḡ J Fᵀ` the last layers' gradients are
+/// `2 d_j Σ_r U_rj τ_r` and `2 d_j W_j · τ_r`.
 #[test]
 fn last_layers_share_the_sums_of_mixed_tangents() {
     property(dense_chains(), |case, residual| {
@@ -707,7 +714,8 @@ fn with_gates(mut case: Case, kind: &GateKind) -> Case {
     case
 }
 
-/// Entries of the gradient of `φ(J)` in the rows of `W` before, and the columns of `W` after, inactive units.
+/// Entries of the gradient of `φ(J)` in the rows of `W` before, and the columns of `W` after,
+/// inactive units.
 fn inactive_entries(case: &Case, a: &Matrix) -> Vec<f64> {
     let gradient = rows_gradient(case, &identity(case.graph.outputs()), a);
     let (network, pattern) = (case.network(), case.graph.pattern(&case.inputs[0]));
@@ -732,7 +740,8 @@ fn inactive_entries(case: &Case, a: &Matrix) -> Vec<f64> {
     all
 }
 
-/// **T13.** Inactive ReLU units contribute exact zeros to the gradient of the weights before and after them.
+/// **T13.** Inactive ReLU units contribute exact zeros to the gradient of the weights before and
+/// after them.
 #[test]
 fn inactive_units_contribute_exact_zeros() {
     property(dense_chains(), |case, _| {
@@ -800,7 +809,8 @@ fn slope_entries(case: &Case, a: &Matrix) -> (Vec<f64>, Vec<(bool, f64)>) {
     (found, expected)
 }
 
-/// **T14.** `∂φ/∂α` of an inactive unit is the cotangent above times the tangent below, and 0 of an active one.
+/// **T14.** `∂φ/∂α` of an inactive unit is the cotangent above times the tangent below, and 0 of an
+/// active one.
 #[test]
 fn slope_gradient_is_cotangent_above_times_tangent_below() {
     property(prelu(), |case, residual| {

@@ -1,9 +1,10 @@
 //! The statements on trained networks and images of digits (`docs/theory.md`).
 //!
-//! Those that have a function of their own run on every image here; all that say something about a single network run
-//! through `relugrad_train::verify`, which has formulas and scales of its own. T25, T53 and T54 run there alone: the
-//! scale of rounding that their properties use grows with the product of the layers' norms, and would reject every image
-//! of a trained network, because its input gradients are small against it.
+//! Those that have a function of their own run on every image here; all that say something about a
+//! single network run through `relugrad_train::verify`, which has formulas and scales of its own.
+//! T25, T53 and T54 run there alone: the scale of rounding that their properties use grows with the
+//! product of the layers' norms, and would reject every image of a trained network, because its
+//! input gradients are small against it.
 
 use std::sync::LazyLock;
 

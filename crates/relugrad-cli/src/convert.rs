@@ -14,20 +14,22 @@ use crate::values::Precision;
 
 /// Write a model in another format
 ///
-/// The endings of the names tell the formats: .safetensors (relugrad's own), .onnx, and, to be read only, .nnet. What
-/// is left out or changed on the way is printed.
+/// The endings of the names tell the formats: .safetensors (relugrad's own), .onnx, and, to be read
+/// only, .nnet. What is left out or changed on the way is printed.
 ///
-/// ONNX operators that are read, from opset 7 on, all others and whatever is not piecewise linear being refused by name:
-/// Abs, Add, AveragePool, BatchNormalization, Cast, CastLike, Clip, Concat, Constant, ConstantOfShape, Conv (1 and 2
-/// dimensions), Div, Dropout, Expand, Flatten, Gather, Gemm, GlobalAveragePool, GlobalMaxPool, Identity, LeakyRelu, MatMul,
-/// Max, MaxPool, Min, Mul, Neg, PRelu, Pad, ReduceMax, ReduceMean, ReduceSum, Relu, Reshape, Shape, Size, Slice, Split,
-/// Squeeze, Sub, Sum, Transpose, Unsqueeze, Where (with a constant condition), and a final Softmax or LogSoftmax over all
-/// logits, or Sigmoid, which is dropped.
+/// ONNX operators that are read, from opset 7 on, all others and whatever is not piecewise linear
+/// being refused by name: Abs, Add, AveragePool, BatchNormalization, Cast, CastLike, Clip, Concat,
+/// Constant, ConstantOfShape, Conv (1 and 2 dimensions), Div, Dropout, Expand, Flatten, Gather,
+/// Gemm, GlobalAveragePool, GlobalMaxPool, Identity, LeakyRelu, MatMul, Max, MaxPool, Min, Mul,
+/// Neg, PRelu, Pad, ReduceMax, ReduceMean, ReduceSum, Relu, Reshape, Shape, Size, Slice, Split,
+/// Squeeze, Sub, Sum, Transpose, Unsqueeze, Where (with a constant condition), and a final Softmax
+/// or LogSoftmax over all logits, or Sigmoid, which is dropped.
 ///
-/// Of constants alone, in whole and floating numbers of 8 to 64 bits and truth values, also: And, ArgMax, ArgMin, Ceil,
-/// Cos, Equal, Exp, Floor, GatherElements, Greater, GreaterOrEqual, Less, LessOrEqual, Log, Mean, Mod, Not, Or, Pow, Range,
-/// Reciprocal, ReduceL1, ReduceL2, ReduceLogSum, ReduceLogSumExp, ReduceMin, ReduceProd, ReduceSumSquare, Round, Sigmoid,
-/// Sign, Sin, Sqrt, Tanh, Tile, Xor.
+/// Of constants alone, in whole and floating numbers of 8 to 64 bits and truth values, also: And,
+/// ArgMax, ArgMin, Ceil, Cos, Equal, Exp, Floor, GatherElements, Greater, GreaterOrEqual, Less,
+/// LessOrEqual, Log, Mean, Mod, Not, Or, Pow, Range, Reciprocal, ReduceL1, ReduceL2, ReduceLogSum,
+/// ReduceLogSumExp, ReduceMin, ReduceProd, ReduceSumSquare, Round, Sigmoid, Sign, Sin, Sqrt, Tanh,
+/// Tile, Xor.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   relugrad convert model.onnx model.safetensors
@@ -45,7 +47,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     fold_batch_norm: bool,
 
-    /// Write every maximum as ReLUs, max(a, b) = a + relu(b − a), for verifiers that know no other gate
+    /// Write every maximum as ReLUs, max(a, b) = a + relu(b − a), for verifiers that know no other
+    /// gate
     #[arg(long)]
     max_pool_to_relu: bool,
 

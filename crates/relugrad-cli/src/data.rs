@@ -16,9 +16,10 @@ pub(crate) type DataOptions = Flags<flags::Data>;
 /// A path and how its samples are read, for commands that evaluate a model on the test samples.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TestData {
-    /// `digits` (1797 images of 8x8 pixels, built in); a directory with the four IDX files of MNIST or Fashion-MNIST, or
-    /// the binary batches of CIFAR-10 or CIFAR-100, plain or .gz; or a file: .npz (x_train, y_train, x_test, y_test, or x
-    /// and y), .npy (with --labels or --targets), .csv; the test samples are taken
+    /// `digits` (1797 images of 8x8 pixels, built in); a directory with the four IDX files of MNIST
+    /// or Fashion-MNIST, or the binary batches of CIFAR-10 or CIFAR-100, plain or .gz; or a file:
+    /// .npz (x_train, y_train, x_test, y_test, or x and y), .npy (with --labels or --targets),
+    /// .csv; the test samples are taken
     #[arg(
         long = "data",
         value_name = "PATH",

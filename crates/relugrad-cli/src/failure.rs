@@ -18,8 +18,8 @@ pub(crate) enum Failure {
     Interrupted(String),
 }
 
-/// Says on the standard error why a command did not succeed, and returns its exit code. One that did all the same failed
-/// if what it printed got lost.
+/// Says on the standard error why a command did not succeed, and returns its exit code. One that
+/// did all the same failed if what it printed got lost.
 pub(crate) fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
     let lost = print::tell_lost();
     match outcome {

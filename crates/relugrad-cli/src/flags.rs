@@ -101,7 +101,8 @@ impl Choice for Length {
     }
 }
 
-/// The flags of a choice that were given: keys with their values, an optimizer's name before its options.
+/// The flags of a choice that were given: keys with their values, an optimizer's name before its
+/// options.
 #[derive(Clone, Debug)]
 pub(crate) struct Flags<C> {
     given: Vec<(String, Value)>,
@@ -183,7 +184,8 @@ impl Flag {
             .value_parser(move |text: &str| kind.read(text))
     }
 
-    /// The help, with the names of a catalogue if the key is one of its, and the default if it is to be shown.
+    /// The help, with the names of a catalogue if the key is one of its, and the default if it is
+    /// to be shown.
     fn words(&self, defaults: &Table) -> String {
         let names: Vec<&str> = match self.key {
             "optimizer.name" => OPTIMIZERS.map(|entry| entry.name).to_vec(),

@@ -13,8 +13,9 @@ use crate::table::table;
 
 /// Show the layers of a model, their shapes, parameters, gates and multiply-adds
 ///
-/// Warnings tell of units that are dead for every input (all their weights are 0 and their bias is not positive, before
-/// a ReLU), of units whose value no later layer uses, and of arrays with exact zeros.
+/// Warnings tell of units that are dead for every input (all their weights are 0 and their bias is
+/// not positive, before a ReLU), of units whose value no later layer uses, and of arrays with exact
+/// zeros.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   relugrad inspect model.onnx
@@ -86,7 +87,8 @@ fn gates(node: &Node) -> usize {
     }
 }
 
-/// The first names of a list, and how many more there are: a table gives all its rows the width of the widest.
+/// The first names of a list, and how many more there are: a table gives all its rows the width of
+/// the widest.
 fn listed(names: &[&str]) -> String {
     const SHOWN: usize = 4;
     let shown = &names[..names.len().min(SHOWN)];

@@ -1,9 +1,10 @@
-//! Interrupts: SIGINT (Ctrl-C), SIGTERM and SIGHUP, which all say the same. A SIGHUP that was ignored when the program began
-//! stays ignored, as `nohup` wants it.
+//! Interrupts: SIGINT (Ctrl-C), SIGTERM and SIGHUP, which all say the same. A SIGHUP that was
+//! ignored when the program began stays ignored, as `nohup` wants it.
 //!
-//! While a command has nothing to keep, the first one ends the program. Once it has ([`keep`]), the first one asks it to
-//! stop at the next step and to keep what is finished, and a later one ends the program at once. Nothing is half-written
-//! then, since files are written whole; what was finished since the last file was written is lost.
+//! While a command has nothing to keep, the first one ends the program. Once it has ([`keep`]), the
+//! first one asks it to stop at the next step and to keep what is finished, and a later one ends
+//! the program at once. Nothing is half-written then, since files are written whole; what was
+//! finished since the last file was written is lost.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +21,8 @@ static KEEPS: AtomicBool = AtomicBool::new(false);
 /// When the command was asked to stop.
 static ASKED: OnceLock<Instant> = OnceLock::new();
 
-/// Signals so soon after the first are the same wish: `timeout` signals a process and then its group, a terminal that is
-/// closed all processes and then their leader.
+/// Signals so soon after the first are the same wish: `timeout` signals a process and then its
+/// group, a terminal that is closed all processes and then their leader.
 const SAME_WISH: Duration = Duration::from_millis(200);
 
 /// How long the program waits for its own words before it quits; nobody may be reading them.

@@ -43,9 +43,10 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
 
-    /// The most memory that what is made from one file may take, such as 500MB or 2GiB, if a file is refused for asking for
-    /// more. By default 64 MiB and 64 bytes for each byte of the file; 256 MiB for a network that a .toml file asks for. It also
-    /// takes the place of the limits on the lengths of files, headers and lines
+    /// The most memory that what is made from one file may take, such as 500MB or 2GiB, if a file
+    /// is refused for asking for more. By default 64 MiB and 64 bytes for each byte of the file;
+    /// 256 MiB for a network that a .toml file asks for. It also takes the place of the limits on
+    /// the lengths of files, headers and lines
     #[arg(long, global = true, value_name = "SIZE", value_parser = values::size, help_heading = "Files")]
     file_memory: Option<u64>,
 }
@@ -80,7 +81,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The message about the arguments as a terminal shows them; by itself the parser drops what a terminal obeys.
+/// The message about the arguments as a terminal shows them; by itself the parser drops what a
+/// terminal obeys.
 fn shown(message: clap::Error) -> clap::Error {
     let arguments = std::env::args_os();
     let printable =

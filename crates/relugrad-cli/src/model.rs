@@ -17,8 +17,9 @@ pub(crate) struct ModelFile {
     #[arg(value_name = "MODEL")]
     path: PathBuf,
 
-    /// What a .safetensors file with the weights of PyTorch's nn.Sequential alone is made of: mlp:WIDTHS, lenet,
-    /// resnet:WIDTHS or a .toml file, as for `relugrad compare`; the last layer gives the number of logits
+    /// What a .safetensors file with the weights of PyTorch's nn.Sequential alone is made of:
+    /// mlp:WIDTHS, lenet, resnet:WIDTHS or a .toml file, as for `relugrad compare`; the last layer
+    /// gives the number of logits
     #[arg(long = "model", value_name = "DESCRIPTION", requires = "input_shape")]
     description: Option<String>,
 

@@ -1,7 +1,8 @@
 //! Printing: the only place that writes to the standard output and the standard error.
 //!
-//! Nothing here ends the work. A standard output that takes no more is remembered until the command is done, so files are
-//! written whatever becomes of the text; a standard error that takes no more is let go.
+//! Nothing here ends the work. A standard output that takes no more is remembered until the command
+//! is done, so files are written whatever becomes of the text; a standard error that takes no more
+//! is let go.
 
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind, Write};
@@ -45,7 +46,8 @@ impl<T: Display> Display for Shown<T> {
     }
 }
 
-/// The beginning of a text that is longer than a line should be, and how many characters more it has.
+/// The beginning of a text that is longer than a line should be, and how many characters more it
+/// has.
 pub(crate) fn abridged(text: &str) -> String {
     const SHOWN: usize = 60;
     let mut places = text.char_indices().skip(SHOWN);
@@ -66,7 +68,8 @@ pub(crate) fn any() -> bool {
     PRINTED.load(Ordering::SeqCst)
 }
 
-/// Says on the standard error that output was lost. A reader that has seen enough, as `head` has, is not told of.
+/// Says on the standard error that output was lost. A reader that has seen enough, as `head` has,
+/// is not told of.
 pub(crate) fn tell_lost() -> bool {
     let error = LOST.get();
     let error = error.filter(|error| error.kind() != ErrorKind::BrokenPipe);

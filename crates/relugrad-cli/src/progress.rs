@@ -19,7 +19,8 @@ const EVALUATION_SHARE: f64 = 0.5;
 /// Units of the bar for one run.
 const RUN_UNITS: u64 = 1000;
 
-/// A bar that is shown on a terminal only; `template` as for indicatif, with what comes behind the bar.
+/// A bar that is shown on a terminal only; `template` as for indicatif, with what comes behind the
+/// bar.
 pub(crate) fn bar(template: &str) -> ProgressBar {
     let target = match std::io::stderr().is_terminal() {
         true => ProgressDrawTarget::stderr_with_hz(10),

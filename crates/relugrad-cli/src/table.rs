@@ -2,8 +2,8 @@
 
 use comfy_table::{CellAlignment, LineStyle, Row, Table, TableStyle};
 
-/// A table with a rule below its headings and `gap` spaces between columns; those for which `number` is true are aligned at
-/// their right. No line ends in spaces.
+/// A table with a rule below its headings and `gap` spaces between columns; those for which
+/// `number` is true are aligned at their right. No line ends in spaces.
 pub(crate) fn table(
     headings: impl Into<Row>,
     rows: impl IntoIterator<Item = impl Into<Row>>,

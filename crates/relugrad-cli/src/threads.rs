@@ -20,8 +20,8 @@ impl ThreadOption {
     }
 }
 
-/// The threads of the whole program. A command starts them first: whatever needs threads later finds these, and need not start its
-/// own, which could only panic where there are none.
+/// The threads of the whole program. A command starts them first: whatever needs threads later
+/// finds these, and need not start its own, which could only panic where there are none.
 pub(crate) struct Threads(());
 
 impl Threads {

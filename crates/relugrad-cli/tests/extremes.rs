@@ -1,4 +1,5 @@
-//! Models of extreme weights, of no weights, and samples near several boundaries, run as their user does.
+//! Models of extreme weights, of no weights, and samples near several boundaries, run as their user
+//! does.
 
 use std::path::{Path, PathBuf};
 
@@ -43,7 +44,8 @@ fn read_single(path: &Path, name: &str) -> ArrayD<f64> {
     array.mapv(f64::from)
 }
 
-/// The distance to a decision boundary of layers that undo each other's scale has a finite gradient, which f32 finds too.
+/// The distance to a decision boundary of layers that undo each other's scale has a finite
+/// gradient, which f32 finds too.
 #[test]
 fn a_gradient_that_is_finite_in_f64_is_found_in_f32() {
     let directory = tempfile::tempdir().unwrap();
@@ -73,7 +75,8 @@ fn a_gradient_that_is_finite_in_f64_is_found_in_f32() {
     }
 }
 
-/// An overflow that no type of numbers spares names penalty, parameter and sample, and writes nothing.
+/// An overflow that no type of numbers spares names penalty, parameter and sample, and writes
+/// nothing.
 #[test]
 fn a_gradient_that_overflows_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
@@ -177,7 +180,8 @@ fn models_without_parameters_have_empty_gradients() {
     }
 }
 
-/// Samples whose nearest change of class lies beyond a kink: 0.434, 0.441 and 0.422 in ℓ2 are known.
+/// Samples whose nearest change of class lies beyond a kink: 0.434, 0.441 and 0.422 in ℓ2 are
+/// known.
 #[test]
 fn a_known_change_of_class_lies_above_the_lower_bound() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! Files that would keep the program waiting, or that ask for more than there is: what the user is told.
+//! Files that would keep the program waiting, or that ask for more than there is: what the user is
+//! told.
 #![cfg(unix)]
 
 use std::fs;

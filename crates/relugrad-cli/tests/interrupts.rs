@@ -160,7 +160,8 @@ fn timeout_of_coreutils_gets_what_is_finished() {
     }
 }
 
-/// Half a second after the first signal another one is the order to quit, even in the midst of a step.
+/// Half a second after the first signal another one is the order to quit, even in the midst of a
+/// step.
 #[test]
 fn a_later_signal_quits_at_once() {
     let directory = directory();

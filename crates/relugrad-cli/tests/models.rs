@@ -288,7 +288,8 @@ fn weights_alone_are_read_with_a_description() {
     assert!(failure(&wrong, 1).contains("`0.weight` has shape [4, 64]"));
 }
 
-/// Models that other programs made, with their outputs by onnxruntime, and what `convert` makes of them.
+/// Models that other programs made, with their outputs by onnxruntime, and what `convert` makes of
+/// them.
 #[test]
 fn converted_models_compute_what_onnxruntime_does() {
     let (_folder, path) = folder();
@@ -410,7 +411,8 @@ max = 1e39
     );
 }
 
-/// Weights that the file computes count as what they are computed from, and what has no gradient is named.
+/// Weights that the file computes count as what they are computed from, and what has no gradient is
+/// named.
 #[test]
 fn derive_goes_back_to_the_arrays_of_the_file() {
     let (_folder, path) = folder();

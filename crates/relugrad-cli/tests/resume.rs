@@ -225,7 +225,8 @@ fn a_configuration_in_own_words_stays() {
     assert!(read(&run, "config.toml") == commented);
 }
 
-/// With a schedule that does not depend on the end, a longer run and one that was made longer have the same parameters.
+/// With a schedule that does not depend on the end, a longer run and one that was made longer have
+/// the same parameters.
 #[test]
 fn a_finished_run_is_made_longer() {
     let dir = tempfile::tempdir().unwrap();
@@ -269,7 +270,8 @@ fn a_best_checkpoint_of_another_run_is_refused() {
     resume(&run, &["--epochs", "6"]).success();
 }
 
-/// Whatever happens to a byte of the lines, the lines of epochs come back, and of those of steps one is lost at most.
+/// Whatever happens to a byte of the lines, the lines of epochs come back, and of those of steps
+/// one is lost at most.
 #[test]
 fn one_damaged_byte_costs_one_line() {
     let dir = tempfile::tempdir().unwrap();

@@ -100,7 +100,8 @@ fn exist(case: &Case) {
     }
 }
 
-/// Runs every command with redirected streams; the code that it must end with, and what else must hold.
+/// Runs every command with redirected streams; the code that it must end with, and what else must
+/// hold.
 fn all(how: &str, code: i32, check: impl Fn(&Output)) {
     let (_directory, cases) = cases();
     for case in cases {

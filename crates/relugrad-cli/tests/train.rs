@@ -66,7 +66,8 @@ fn start(folder: &Path, resume: bool) -> Command {
     command
 }
 
-/// Killed at twenty random moments and resumed each time, a training ends with the same bytes as one that was not.
+/// Killed at twenty random moments and resumed each time, a training ends with the same bytes as
+/// one that was not.
 #[test]
 fn a_killed_training_ends_in_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
@@ -299,7 +300,8 @@ fn a_training_whose_loss_explodes_says_so() {
         .stderr(contains("warning: the training loss grew from "));
 }
 
-/// Ctrl-C saves a checkpoint at the step that was reached, and the training goes on from there to the same bytes.
+/// Ctrl-C saves a checkpoint at the step that was reached, and the training goes on from there to
+/// the same bytes.
 #[cfg(unix)]
 #[test]
 fn an_interrupt_saves_a_checkpoint_and_stops() {

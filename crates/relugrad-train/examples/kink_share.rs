@@ -1,12 +1,14 @@
-//! How much of CURE's finite difference comes from kinks, before and after training, with and without CURE.
+//! How much of CURE's finite difference comes from kinks, before and after training, with and
+//! without CURE.
 //!
-//! For networks as `relugrad compare` trains them on the digits, and for several steps `h`, the change
-//! `Δ = ∇ℓ(x + hz) − ∇ℓ(x)` along `z = sign(g)/‖sign(g)‖` is split exactly into `Δ = smooth + kinks` at every test
-//! sample. The two are not orthogonal, so their squared norms do not add up to `‖Δ‖²`, but `⟨smooth, Δ⟩` and
-//! `⟨kinks, Δ⟩` do: the share of the kinks is `Σ ⟨kinks, Δ⟩ / Σ ‖Δ‖²` over the samples.
+//! For networks as `relugrad compare` trains them on the digits, and for several steps `h`, the
+//! change `Δ = ∇ℓ(x + hz) − ∇ℓ(x)` along `z = sign(g)/‖sign(g)‖` is split exactly into
+//! `Δ = smooth + kinks` at every test sample. The two are not orthogonal, so their squared norms do
+//! not add up to `‖Δ‖²`, but `⟨smooth, Δ⟩` and `⟨kinks, Δ⟩` do: the share of the kinks is
+//! `Σ ⟨kinks, Δ⟩ / Σ ‖Δ‖²` over the samples.
 //!
-//! `cargo run --release -p relugrad-train --example kink_share [FILE.svg]` prints the table of `docs/results.md` and
-//! draws its plot.
+//! `cargo run --release -p relugrad-train --example kink_share [FILE.svg]` prints the table of
+//! `docs/results.md` and draws its plot.
 
 use std::error::Error;
 use std::path::Path;

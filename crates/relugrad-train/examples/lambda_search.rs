@@ -1,10 +1,12 @@
 //! The search that chose the default weight of every penalty for `relugrad compare`.
 //!
-//! The digits' training part (that of `compare`'s default split) is split again, 80 to 20; networks are trained on the
-//! larger part with three weights for each penalty and judged on the smaller one, so the test samples have no say. Of
-//! the weights that cost at most two points of clean accuracy, that of the highest PGD accuracy (ℓ∞, ε = 0.1) is taken.
+//! The digits' training part (that of `compare`'s default split) is split again, 80 to 20; networks
+//! are trained on the larger part with three weights for each penalty and judged on the smaller
+//! one, so the test samples have no say. Of the weights that cost at most two points of clean
+//! accuracy, that of the highest PGD accuracy (ℓ∞, ε = 0.1) is taken.
 //!
-//! `cargo run --release -p relugrad-train --example lambda_search` prints the table of `docs/results.md`.
+//! `cargo run --release -p relugrad-train --example lambda_search` prints the table of
+//! `docs/results.md`.
 
 use std::ops::ControlFlow;
 

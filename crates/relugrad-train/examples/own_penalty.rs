@@ -1,5 +1,6 @@
-//! `log Σ_k exp(f_k − f_y + ε ‖J_k − J_y‖₁) − ℓ`: with weight 1 the worst loss of the linearised network in an ℓ∞ ball of
-//! radius `ε` takes the place of the loss. It is checked by differences, trained, and compared with the norm of the Jacobian.
+//! `log Σ_k exp(f_k − f_y + ε ‖J_k − J_y‖₁) − ℓ`: with weight 1 the worst loss of the linearised
+//! network in an ℓ∞ ball of radius `ε` takes the place of the loss. It is checked by differences,
+//! trained, and compared with the norm of the Jacobian.
 use relugrad::{Penalty, Result, penalty::*};
 use relugrad_train::{compare::*, data, evaluate::Samples, verify::verify_penalty};
 #[derive(Debug)]

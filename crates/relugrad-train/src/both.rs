@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::sync::Arc;
 
-/// The same object behind a trait of `f32` and that of `f64`: what a trait with generic functions becomes when its type is
-/// known at run time only.
+/// The same object behind a trait of `f32` and that of `f64`: what a trait with generic functions
+/// becomes when its type is known at run time only.
 #[derive(Debug)]
 pub(crate) struct Both<S: ?Sized, D: ?Sized> {
     single: Arc<S>,

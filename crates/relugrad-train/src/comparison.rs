@@ -15,8 +15,8 @@ use crate::score::{Quality, Score};
 pub struct Comparison {
     /// What every run had in common.
     pub settings: Settings,
-    /// The finished runs, in the order in which they were trained: all regularizers of the first seed,
-    /// then all of the second.
+    /// The finished runs, in the order in which they were trained: all regularizers of the first
+    /// seed, then all of the second.
     pub runs: Vec<Run>,
     /// The runs whose training diverged, in the same order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -54,7 +54,8 @@ pub struct Settings {
     pub train_samples: usize,
     /// Number of test samples.
     pub test_samples: usize,
-    /// Checksums of the training and of the test samples, by which other contents are noticed; earlier versions had none.
+    /// Checksums of the training and of the test samples, by which other contents are noticed;
+    /// earlier versions had none.
     #[serde(default)]
     pub data_checksums: Vec<String>,
     /// Number of test samples that the attacks were run on, from the first on.
@@ -84,8 +85,8 @@ pub struct Settings {
     pub warmup_epochs: f64,
     /// Seeds of the planned runs.
     pub seeds: Vec<u64>,
-    /// All that is common to the trainings: a [`Training`](crate::Training) without its objective. Earlier versions have a text
-    /// here, by which nothing can be gone on with.
+    /// All that is common to the trainings: a [`Training`](crate::Training) without its objective.
+    /// Earlier versions have a text here, by which nothing can be gone on with.
     #[serde(default)]
     pub training: Value,
     /// The penalties that are compared, each with all of its weights.
@@ -119,7 +120,8 @@ pub struct ShownAttack {
 pub struct Run {
     /// Name of the penalty, `none` for plain training, or `pgd-training`.
     pub regularizer: String,
-    /// Weight of the penalty in the objective; 0 for plain training, the size of examples for adversarial training.
+    /// Weight of the penalty in the objective; 0 for plain training, the size of examples for
+    /// adversarial training.
     pub lambda: f64,
     /// Seed of the initialisation and of the order of the samples.
     pub seed: u64,
@@ -139,8 +141,8 @@ pub struct Measured {
     pub quality: Measures,
     /// Mean loss.
     pub loss: f64,
-    /// Mean over the test samples of every compared penalty, whichever one was trained; over the attacked samples of
-    /// those on hyperplanes.
+    /// Mean over the test samples of every compared penalty, whichever one was trained; over the
+    /// attacked samples of those on hyperplanes.
     pub penalties: Vec<PenaltyMean>,
     /// Certified radii, if they were wanted.
     #[serde(default)]
@@ -180,7 +182,8 @@ pub enum Measures {
 }
 
 impl Measures {
-    /// Those of scores on all test samples, on the attacked ones, and on these under each attack; all are of one kind.
+    /// Those of scores on all test samples, on the attacked ones, and on these under each attack;
+    /// all are of one kind.
     pub fn new(clean: Quality, attacked: Quality, robust: &[Score]) -> Measures {
         let headlines = || robust.iter().map(|score| score.quality.headline());
         match clean {
@@ -235,8 +238,8 @@ impl Measures {
     }
 }
 
-/// Medians of the radii within which no perturbation changes the class: the distance to the nearest kink or to the
-/// decision boundary of the region, and 0 where the class is wrong.
+/// Medians of the radii within which no perturbation changes the class: the distance to the nearest
+/// kink or to the decision boundary of the region, and 0 where the class is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Certified {
     /// Test samples that were certified, from the first on.

@@ -1,6 +1,7 @@
 //! What a trained network is worth on samples that it has not seen.
 //!
-//! All of it asks before every batch whether to go on, and ends with [`relugrad::Error::Stopped`] if not.
+//! All of it asks before every batch whether to go on, and ends with [`relugrad::Error::Stopped`]
+//! if not.
 
 use ndarray::{ArrayView1, ArrayView2, Axis};
 use relugrad::{GoOn, Loss, Network, Objective, Penalty, Scalar, Targets, Workspace};
@@ -52,7 +53,8 @@ pub fn predicted<T: Scalar>(
     Ok(classes)
 }
 
-/// Means of penalties over the samples, and the number of samples with a pre-activation exactly at a kink.
+/// Means of penalties over the samples, and the number of samples with a pre-activation exactly at
+/// a kink.
 ///
 /// # Errors
 /// Those of [`Objective::value`].
@@ -87,8 +89,9 @@ pub fn penalty_means<T: Scalar>(
     Ok((sums.iter().map(|sum| sum / total).collect(), kinks))
 }
 
-/// How good predictions stay under the attack. Of classes, the share of samples that are classified correctly and stay so, and the
-/// mean loss of what the attack has found; of values, the errors where the loss is the highest that it has found.
+/// How good predictions stay under the attack. Of classes, the share of samples that are classified
+/// correctly and stay so, and the mean loss of what the attack has found; of values, the errors
+/// where the loss is the highest that it has found.
 ///
 /// # Errors
 /// Those of [`Attacker::stand_while`].

@@ -1,4 +1,5 @@
-//! Whether data, network, loss and penalties fit each other, and which loss there is where nothing is said.
+//! Whether data, network, loss and penalties fit each other, and which loss there is where nothing
+//! is said.
 
 use relugrad::loss::TargetKind;
 use relugrad::{Loss, Network, Objective, Penalty, Scalar};
@@ -23,8 +24,8 @@ pub fn check_inputs<T: Scalar>(network: &Network<T>, data: &Dataset) -> Result<(
     }
 }
 
-/// The number of logits of a network that is made for data: one for each class or value, but one for two classes if the logistic
-/// loss is `given`.
+/// The number of logits of a network that is made for data: one for each class or value, but one
+/// for two classes if the logistic loss is `given`.
 pub fn outputs_for(data: &Dataset, given: Option<Loss>) -> usize {
     match data.values() {
         Some(values) => values.ncols(),
@@ -32,12 +33,12 @@ pub fn outputs_for(data: &Dataset, given: Option<Loss>) -> usize {
     }
 }
 
-/// The loss of a network on data: the one that is `given`, otherwise squared error for values, and for classes the logistic loss of
-/// one logit or softmax cross-entropy of more.
+/// The loss of a network on data: the one that is `given`, otherwise squared error for values, and
+/// for classes the logistic loss of one logit or softmax cross-entropy of more.
 ///
 /// # Errors
-/// [`Error::Data`] for a network of other inputs, too few logits for the classes or another number for the values;
-/// [`Error::Engine`] for a loss that is not defined for such samples.
+/// [`Error::Data`] for a network of other inputs, too few logits for the classes or another number
+/// for the values; [`Error::Engine`] for a loss that is not defined for such samples.
 pub fn loss_for<T: Scalar>(
     network: &Network<T>,
     data: &Dataset,

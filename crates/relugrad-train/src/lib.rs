@@ -2,18 +2,21 @@
 //!
 //! # Map
 //!
-//! - [`data`]: validated data sets: the embedded digits, files of many kinds, stratified splits, augmentation.
-//! - [`train`]: mini-batches, the exact gradient of an [`Objective`](relugrad::Objective), an [`Optimizer`], metrics.
-//! - [`Configuration`]: all options of a training as a TOML file; [`experiment`]: a training in a folder, with checkpoints
-//!   and logs, that survives being killed.
-//! - [`attack`]: adversarial perturbations; [`evaluate`]: accuracy, robust accuracy, means of penalties;
-//!   [`robustness`]: all attacks, certificates and masked gradients of a network.
+//! - [`data`]: validated data sets: the embedded digits, files of many kinds, stratified splits,
+//!   augmentation.
+//! - [`train`]: mini-batches, the exact gradient of an [`Objective`](relugrad::Objective), an
+//!   [`Optimizer`], metrics.
+//! - [`Configuration`]: all options of a training as a TOML file; [`experiment`]: a training in a
+//!   folder, with checkpoints and logs, that survives being killed.
+//! - [`attack`]: adversarial perturbations; [`evaluate`]: accuracy, robust accuracy, means of
+//!   penalties; [`robustness`]: all attacks, certificates and masked gradients of a network.
 //! - [`regions`]: how many regions data lie in, how far their walls are, what lies between samples.
 //! - [`verify`](verify::verify): the theorems on a network and samples.
 //! - [`compare`]: the same network trained with each regularizer.
 //!
-//! Long work asks a [`GoOn`](relugrad::GoOn) of its caller whether to go on; `…_while` is what also takes one.
-//! Everything is reproducible to the last bit from its seeds, for any number of threads. Nothing is printed.
+//! Long work asks a [`GoOn`](relugrad::GoOn) of its caller whether to go on; `…_while` is what also
+//! takes one. Everything is reproducible to the last bit from its seeds, for any number of threads.
+//! Nothing is printed.
 
 // Whoever calls decides what is shown, and where.
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]

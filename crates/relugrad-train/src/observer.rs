@@ -10,7 +10,8 @@ use crate::report::{EpochReport, StepReport};
 /// What has happened in a training, a comparison, an evaluation or a survey.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// A training has its samples and its network, and no file has been touched: what is interrupted from now on is kept.
+    /// A training has its samples and its network, and no file has been touched: what is
+    /// interrupted from now on is kept.
     Ready,
     /// A step was taken.
     Step(&'a StepReport),
@@ -40,8 +41,9 @@ pub enum Event<'a> {
     Diverged(&'a Comparison),
 }
 
-/// Someone who watches long work: a closure will do, and `()` watches nothing. `Break` ends the work as a
-/// [`GoOn`](relugrad::GoOn) does that says no; unlike that, an observer is told what happens and may keep what it is told.
+/// Someone who watches long work: a closure will do, and `()` watches nothing. `Break` ends the
+/// work as a [`GoOn`](relugrad::GoOn) does that says no; unlike that, an observer is told what
+/// happens and may keep what it is told.
 pub trait Observer {
     /// Hears of an event.
     fn on(&mut self, event: Event<'_>) -> ControlFlow<()>;

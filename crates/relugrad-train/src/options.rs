@@ -9,7 +9,8 @@ use crate::error::{Error, Result, check_range};
 use crate::optimizer::{Adam, AnyOptimizer, Optimizer};
 use crate::schedule::{Ramp, Schedule};
 
-/// How to train a network on labelled samples: minimise `mean ℓ + w(t) Σ λ_i mean penalty_i` over mini-batches.
+/// How to train a network on labelled samples: minimise `mean ℓ + w(t) Σ λ_i mean penalty_i` over
+/// mini-batches.
 ///
 /// | option | default | purpose | range |
 /// | --- | --- | --- | --- |
@@ -139,8 +140,9 @@ impl Training {
     }
 }
 
-/// Adversarial training (Goodfellow et al. 2015; Madry et al. 2018): the first samples of every batch are replaced by
-/// adversarial examples of the network as it is. Penalties are then taken at these points.
+/// Adversarial training (Goodfellow et al. 2015; Madry et al. 2018): the first samples of every
+/// batch are replaced by adversarial examples of the network as it is. Penalties are then taken at
+/// these points.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Adversarial {
@@ -193,11 +195,13 @@ impl Adversarial {
 
 /// Which epoch is the best, and when to give up.
 ///
-/// The best is told on the validation samples. Without any, it is the last one, and training is never stopped early.
+/// The best is told on the validation samples. Without any, it is the last one, and training is
+/// never stopped early.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct EarlyStopping {
-    /// What the best epoch has the most or the least of; accuracy of classes and loss of values if left out.
+    /// What the best epoch has the most or the least of; accuracy of classes and loss of values if
+    /// left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<BestBy>,
     /// Epochs without a better one after which to stop; never if left out.

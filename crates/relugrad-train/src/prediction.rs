@@ -3,7 +3,8 @@
 use ndarray::{ArrayView1, ArrayView2};
 use relugrad::Scalar;
 
-/// The class of the largest logit; of equal ones the first. A single logit is that of class 1 beside 0 for class 0.
+/// The class of the largest logit; of equal ones the first. A single logit is that of class 1
+/// beside 0 for class 0.
 pub(crate) fn prediction<T: Scalar>(logits: ArrayView1<T>) -> usize {
     match logits.len() {
         1 => usize::from(logits[0] > T::ZERO),

@@ -30,7 +30,8 @@ pub struct StepReport {
 
 /// Metrics of an epoch.
 ///
-/// In files every number has a name of its own: `train_loss`, `train_accuracy`, `validation_mse` and the like.
+/// In files every number has a name of its own: `train_loss`, `train_accuracy`, `validation_mse`
+/// and the like.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Line", into = "Line")]
 pub struct EpochReport {

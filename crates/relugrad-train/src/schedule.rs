@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, check_range};
 
-/// The factor of the learning rate after a share `t` of the training, from 0 at its first step to 1 at its end.
+/// The factor of the learning rate after a share `t` of the training, from 0 at its first step to 1
+/// at its end.
 ///
-/// Before it, over the first `warmup` epochs, the factor also grows linearly from 0: the step `s`, counted from 0, of
-/// `w` steps of warm-up has the factor `(s + 1)/w`.
+/// Before it, over the first `warmup` epochs, the factor also grows linearly from 0: the step `s`,
+/// counted from 0, of `w` steps of warm-up has the factor `(s + 1)/w`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Schedule {

@@ -28,8 +28,9 @@ pub enum Quality {
     Values {
         /// Mean of `(f_k − y_k)²` over samples and the `K` values of each.
         mse: f64,
-        /// `1 − Σ ‖f − y‖² / Σ ‖y − ȳ‖²` with the mean `ȳ` of these samples: 1 is perfect, 0 no better than always saying `ȳ`. Where
-        /// all `y` are equal it is 1 for a perfect prediction and else 0.
+        /// `1 − Σ ‖f − y‖² / Σ ‖y − ȳ‖²` with the mean `ȳ` of these samples: 1 is perfect, 0 no
+        /// better than always saying `ȳ`. Where all `y` are equal it is 1 for a perfect prediction
+        /// and else 0.
         r2: f64,
     },
 }

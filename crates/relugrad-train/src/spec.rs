@@ -1,4 +1,5 @@
-//! Options of what a user can add: what they are called, which numbers they may have, and how files keep them.
+//! Options of what a user can add: what they are called, which numbers they may have, and how files
+//! keep them.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Table;
@@ -49,7 +50,8 @@ impl Range {
     }
 }
 
-/// An option of an optimizer or of an attack, as help, files and checks know it. Its default is in the `Default` of what has it.
+/// An option of an optimizer or of an attack, as help, files and checks know it. Its default is in
+/// the `Default` of what has it.
 #[derive(Clone, Copy, Debug)]
 pub struct OptionInfo {
     /// Its key.
@@ -72,7 +74,8 @@ pub(crate) fn check_options(table: &Table, options: &[OptionInfo]) -> Result<()>
     })
 }
 
-/// Kind and options: what an optimizer or an attack is in a file, and when two of them are the same.
+/// Kind and options: what an optimizer or an attack is in a file, and when two of them are the
+/// same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
     /// The kind.

@@ -141,7 +141,8 @@ fn an_own_attack_is_evaluated_beside_the_others_of_its_ball() {
     assert!(share(6).count < share(0).count);
 }
 
-/// Equal options make equal attacks; every attack of the catalogue is read from its name, and options are written beside it.
+/// Equal options make equal attacks; every attack of the catalogue is read from its name, and
+/// options are written beside it.
 #[test]
 fn attacks_are_known_by_kind_and_options() {
     let of = |keep| AnyAttack::from(Momentum { keep });

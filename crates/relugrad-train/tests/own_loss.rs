@@ -1,4 +1,5 @@
-//! A loss of one's own on values, with penalties of one's own beside it, does what built-in ones do.
+//! A loss of one's own on values, with penalties of one's own beside it, does what built-in ones
+//! do.
 
 use ndarray::{Array2, Axis, concatenate};
 use relugrad::loss::{LossFunction, TargetKind};

@@ -1,4 +1,5 @@
-//! An optimizer of a user's own: trained with, stored in checkpoints and resumed as the built-in ones are.
+//! An optimizer of a user's own: trained with, stored in checkpoints and resumed as the built-in
+//! ones are.
 
 use relugrad::{Loss, Mlp, Objective, Scalar};
 use relugrad_io::{Checkpoint, Metadata};

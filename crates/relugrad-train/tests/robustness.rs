@@ -81,8 +81,9 @@ fn stronger_attacks_mislead_more() {
     }
 }
 
-/// Ten thousand tries to leave the class inside the certified radius of a region, in both norms, and as many points whose
-/// pattern must be that of the sample: random points of the sphere, corners of the box, and ends of gradient attacks.
+/// Ten thousand tries to leave the class inside the certified radius of a region, in both norms,
+/// and as many points whose pattern must be that of the sample: random points of the sphere,
+/// corners of the box, and ends of gradient attacks.
 #[test]
 fn ten_thousand_tries_contradict_no_region() {
     let (mut random, loss) = (ChaCha8Rng::seed_from_u64(3), Loss::softmax_cross_entropy());
@@ -127,7 +128,8 @@ fn ten_thousand_tries_contradict_no_region() {
     assert!(tries >= 10_000, "{tries}");
 }
 
-/// No attack succeeds within a certified radius, and an exact minimal perturbation is no larger than DeepFool's.
+/// No attack succeeds within a certified radius, and an exact minimal perturbation is no larger
+/// than DeepFool's.
 #[test]
 fn certificates_are_never_contradicted() {
     for network in NETWORKS.iter() {
@@ -234,7 +236,8 @@ fn an_evaluation_refuses_other_data() {
     assert!(refused(Mlp::new(&[64, 4, 9]).build(0).unwrap()));
 }
 
-/// Wherever it is stopped, an evaluation keeps what is finished, and that is what the whole evaluation says.
+/// Wherever it is stopped, an evaluation keeps what is finished, and that is what the whole
+/// evaluation says.
 #[test]
 fn an_evaluation_that_is_stopped_keeps_the_parts_that_are_finished() {
     let evaluation = EvaluationOptions {
@@ -298,8 +301,9 @@ fn an_evaluation_that_is_stopped_keeps_the_parts_that_are_finished() {
     );
 }
 
-/// In two dimensions every point of a fine grid is tried: none changes the class within `lower`, none is nearer than a proven
-/// `upper`, and `upper` is no less than the nearest of them but for the width of the grid.
+/// In two dimensions every point of a fine grid is tried: none changes the class within `lower`,
+/// none is nearer than a proven `upper`, and `upper` is no less than the nearest of them but for
+/// the width of the grid.
 #[test]
 fn the_smallest_change_of_class_lies_between_lower_and_upper() {
     let (mut proven, mut bounded) = (0, 0);

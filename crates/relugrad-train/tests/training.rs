@@ -215,7 +215,8 @@ fn an_interrupted_training_ends_in_the_same_bytes() {
     resumes_bit_exactly::<f64>(Sgd::default());
 }
 
-/// A training that is stopped in its look at the validation samples is where it was before the step, to the bit.
+/// A training that is stopped in its look at the validation samples is where it was before the
+/// step, to the bit.
 #[test]
 fn a_training_that_is_stopped_is_where_it_was() {
     let training = everything(Adam::default());

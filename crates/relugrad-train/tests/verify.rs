@@ -341,8 +341,9 @@ fn what_does_not_fit_is_refused() {
     assert!(matches!(step, Err(Error::OutOfRange { .. })));
 }
 
-/// A network that loses digits, with samples: weights over many magnitudes as in controllers, units and logits that nearly
-/// coincide, biases that cancel what arrives, few terms, a single layer, a single gate.
+/// A network that loses digits, with samples: weights over many magnitudes as in controllers, units
+/// and logits that nearly coincide, biases that cancel what arrives, few terms, a single layer, a
+/// single gate.
 fn hard(seed: u64) -> (Network<f64>, Samples<f64>) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut width = |largest: usize| random.random_range(1..=largest);
@@ -415,9 +416,10 @@ fn alarms<T: Scalar>(network: &Network<T>, samples: &Samples<T>) -> Vec<String> 
     failed.map(alarm).collect()
 }
 
-/// Seeds at which rounding lets gates switch back and forth at one place in f32 (211), a sample is saturated (182), regions on the
-/// way of CURE cancel more than the first (1543, 2256, in f32 2146), the square of a gradient underflows (1133), in f32 a product
-/// with the Hessian (7383) or what a sweep carries (35033), and an eigenvalue is what rounding makes of it in f32 (20279).
+/// Seeds at which rounding lets gates switch back and forth at one place in f32 (211), a sample is
+/// saturated (182), regions on the way of CURE cancel more than the first (1543, 2256, in f32
+/// 2146), the square of a gradient underflows (1133), in f32 a product with the Hessian (7383) or
+/// what a sweep carries (35033), and an eigenvalue is what rounding makes of it in f32 (20279).
 const SEEN: [u64; 9] = [182, 211, 1133, 1543, 2146, 2256, 7383, 20_279, 35_033];
 
 #[test]
@@ -433,7 +435,8 @@ fn networks_that_lose_digits_raise_no_false_alarm() {
     assert!(failed.is_empty(), "{}: {failed:#?}", failed.len());
 }
 
-/// Whether a number that a kind of error is about is 0 at all samples, so that a thousandth of it is nothing.
+/// Whether a number that a kind of error is about is 0 at all samples, so that a thousandth of it
+/// is nothing.
 fn vanishes(network: &Network<f64>, samples: &Samples<f64>, kind: &str) -> bool {
     let Ok(penalty) = kind.parse::<Penalty>() else {
         return false;
@@ -446,8 +449,8 @@ fn vanishes(network: &Network<f64>, samples: &Samples<f64>, kind: &str) -> bool 
     })
 }
 
-/// On networks that lose digits an error of a thousandth is noticed wherever the statement is checked and the number is not
-/// itself what cancellation has left.
+/// On networks that lose digits an error of a thousandth is noticed wherever the statement is
+/// checked and the number is not itself what cancellation has left.
 #[test]
 fn an_error_of_a_thousandth_is_noticed_where_digits_are_lost() {
     let mut counts = [(0, 0); NOTICED_BY.len()];

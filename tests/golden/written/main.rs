@@ -1,5 +1,5 @@
-//! Networks of every operation with every attribute in the files that we write: what is read back is the same, and other
-//! programs compute the same from them (`tests/golden/README.md`).
+//! Networks of every operation with every attribute in the files that we write: what is read back
+//! is the same, and other programs compute the same from them (`tests/golden/README.md`).
 
 mod features;
 

@@ -5,7 +5,8 @@ use super::*;
 /// Entries of the widest value before anything is added to it.
 const WIDEST: usize = 40;
 
-/// Names that need care in files: what an exporter might call its own values, and what must be escaped.
+/// Names that need care in files: what an exporter might call its own values, and what must be
+/// escaped.
 const NAMES: [&str; 8] = [
     "dense0.weight",
     "gather0/flat",
@@ -212,7 +213,8 @@ impl Draft {
         self.push(&[x], y);
     }
 
-    /// Some nodes of which each has the shape but for `axis`, one of them perhaps twice, and `x` last.
+    /// Some nodes of which each has the shape but for `axis`, one of them perhaps twice, and `x`
+    /// last.
     fn alike(&mut self, x: NodeId, shape: &[usize], axis: Option<usize>) -> Vec<NodeId> {
         let alike = |draft: &Draft, node: NodeId| {
             let other = draft.shape(node);
@@ -300,7 +302,8 @@ impl Draft {
         }
     }
 
-    /// Logits that are what comes last, of any shape; what nothing has read yet is summed up beside it.
+    /// Logits that are what comes last, of any shape; what nothing has read yet is summed up beside
+    /// it.
     fn finish_as_it_is(mut self) -> Network<f64> {
         let shape = self.shape(self.last);
         let width: usize = shape.iter().product();

@@ -1,5 +1,6 @@
-//! Random networks of every operation: convolutions, pooling, maxima, clips, batch normalisation, rearrangements,
-//! branches that join, nodes that are read twice, inputs that skip to the output, gates on the output.
+//! Random networks of every operation: convolutions, pooling, maxima, clips, batch normalisation,
+//! rearrangements, branches that join, nodes that are read twice, inputs that skip to the output,
+//! gates on the output.
 
 mod attributes;
 
@@ -260,7 +261,8 @@ impl Draft {
         self.push(&[x], z);
     }
 
-    /// Logits from everything that nothing has read yet, sometimes with the input, sometimes behind a gate.
+    /// Logits from everything that nothing has read yet, sometimes with the input, sometimes behind
+    /// a gate.
     fn finish(mut self) -> Network<f64> {
         let loose = self
             .nodes

@@ -10,10 +10,10 @@ use crate::values::{Precision, count, non_negative, positive};
 
 /// Time exact derivatives and training steps on this machine
 ///
-/// A `step` is the value and all parameter gradients of softmax cross-entropy plus lambda times a penalty, means over the
-/// batch, with buffers reused from step to step; the others compute their arrays from the inputs on. Weights, inputs and
-/// labels are random unless --weights gives them. The first runs are not counted. MiB is the most memory in use beyond network
-/// and data.
+/// A `step` is the value and all parameter gradients of softmax cross-entropy plus lambda times a
+/// penalty, means over the batch, with buffers reused from step to step; the others compute their
+/// arrays from the inputs on. Weights, inputs and labels are random unless --weights gives them.
+/// The first runs are not counted. MiB is the most memory in use beyond network and data.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   relugrad bench
@@ -25,8 +25,8 @@ Files of --weights, little-endian: w0.bin, b0.bin, w1.bin, ... the parameters in
 convolutions [out, in, height, width]), x.bin [batch, features] and v.bin [batch, features] as f32, y.bin [batch] as i64.
 v.bin and y.bin are read if the workload needs them.")]
 pub(crate) struct Arguments {
-    /// Widths of a ReLU network with dashes, `lenet` (1x28x28, convolutions of 5x5 to 16 and 32 channels with max-pooling,
-    /// dense layers of 512 and 10), or a model file
+    /// Widths of a ReLU network with dashes, `lenet` (1x28x28, convolutions of 5x5 to 16 and 32
+    /// channels with max-pooling, dense layers of 512 and 10), or a model file
     #[arg(long, value_name = "NET", default_value = "784-512-512-10")]
     pub(super) net: String,
 
@@ -50,7 +50,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) threads: ThreadOption,
 
-    /// Timed runs of each workload, after two that make its buffers and a tenth of a second of others
+    /// Timed runs of each workload, after two that make its buffers and a tenth of a second of
+    /// others
     #[arg(long, value_name = "N", default_value = "21", value_parser = count)]
     pub(super) repeat: usize,
 
@@ -74,11 +75,13 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(super) json: bool,
 
-    /// Add to the JSON [value of the objective or null, norm of all outputs, Σ over arrays Σ_i a_i cos(0.7 i)]
+    /// Add to the JSON [value of the objective or null, norm of all outputs, Σ over arrays Σ_i a_i
+    /// cos(0.7 i)]
     #[arg(long, requires = "json")]
     pub(super) check: bool,
 
-    /// Also print what a step is made of: rows, orders, operations, activity, share of the machine's product rate
+    /// Also print what a step is made of: rows, orders, operations, activity, share of the
+    /// machine's product rate
     #[arg(long, conflicts_with = "json")]
     pub(super) explain: bool,
 }

@@ -67,7 +67,8 @@ pub(super) fn operations(stages: &[Stage]) -> u64 {
     stages.iter().map(|stage| 2 * stage.multiply_adds).sum()
 }
 
-/// The stages, the activity of every layer of gates, and what share of the machine's rate was reached.
+/// The stages, the activity of every layer of gates, and what share of the machine's rate was
+/// reached.
 pub(super) fn text<T: Scalar>(
     stages: &[Stage],
     problem: &Problem<T>,

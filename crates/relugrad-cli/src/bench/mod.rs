@@ -28,7 +28,8 @@ static MEMORY: PeakAlloc = PeakAlloc;
 /// Runs before the timed ones that make all buffers.
 const FIRST_RUNS: usize = 2;
 
-/// How long further runs go on before the timed ones: caches fill, and the system gives every thread a processor of its own.
+/// How long further runs go on before the timed ones: caches fill, and the system gives every
+/// thread a processor of its own.
 const WARM_UP: Duration = Duration::from_millis(100);
 
 /// Runs the command.

@@ -73,7 +73,8 @@ fn network(net: &str, seed: u64) -> Result<Network<f32>> {
     }
 }
 
-/// Convolutions of 5×5 to 16 and 32 channels, each with ReLU and max-pooling, then dense layers of 512 and 10.
+/// Convolutions of 5×5 to 16 and 32 channels, each with ReLU and max-pooling, then dense layers of
+/// 512 and 10.
 fn lenet(seed: u64) -> relugrad::Result<Network<f32>> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut entry = |inputs: usize| {

@@ -45,11 +45,12 @@ const L2_CURVE: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
 
 /// Train a ReLU network with each regularizer from the same start, and compare
 ///
-/// The same network is trained from the same initialisation and in the same order of samples without a regularizer
-/// (`none`) and with each penalty. Each result is attacked (FGSM and PGD in linf and l2), and the mean of every
-/// penalty is measured on the test samples. Of samples with values to regress to, the table has mean squared errors
-/// instead of accuracies, and attacks raise the loss. One table is printed; --out also writes a report, all numbers, the
-/// training curves and the trained networks.
+/// The same network is trained from the same initialisation and in the same order of samples
+/// without a regularizer (`none`) and with each penalty. Each result is attacked (FGSM and PGD in
+/// linf and l2), and the mean of every penalty is measured on the test samples. Of samples with
+/// values to regress to, the table has mean squared errors instead of accuracies, and attacks raise
+/// the loss. One table is printed; --out also writes a report, all numbers, the training curves and
+/// the trained networks.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   relugrad compare
@@ -61,9 +62,10 @@ const L2_CURVE: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
   relugrad compare --data digits --data mnist/ --model mlp:128,128 --model lenet --epochs 3 --out all
   relugrad compare --data cifar-10/ --epochs 2 --model resnet:8,16")]
 pub(crate) struct Arguments {
-    /// `digits` (1797 images of 8x8 pixels, built in); a directory with the four IDX files of MNIST or Fashion-MNIST, or
-    /// the binary batches of CIFAR-10 or CIFAR-100, plain or .gz; or a file: .npz (x_train, y_train, x_test, y_test, or x
-    /// and y), .npy (with --labels or --targets), .csv. May be given several times
+    /// `digits` (1797 images of 8x8 pixels, built in); a directory with the four IDX files of MNIST
+    /// or Fashion-MNIST, or the binary batches of CIFAR-10 or CIFAR-100, plain or .gz; or a file:
+    /// .npz (x_train, y_train, x_test, y_test, or x and y), .npy (with --labels or --targets),
+    /// .csv. May be given several times
     #[arg(
         long = "data",
         value_name = "PATH",
@@ -75,9 +77,9 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) data: DataOptions,
 
-    /// The network: `mlp:WIDTHS` (dense layers with ReLU), `lenet`, `resnet:WIDTHS` (a residual block for each width), or
-    /// a .toml file that lists layers (its format: documentation of relugrad-train, `Architecture`). May be given several
-    /// times
+    /// The network: `mlp:WIDTHS` (dense layers with ReLU), `lenet`, `resnet:WIDTHS` (a residual
+    /// block for each width), or a .toml file that lists layers (its format: documentation of
+    /// relugrad-train, `Architecture`). May be given several times
     #[arg(long = "model", value_name = "MODEL", default_value = "mlp:128,128")]
     models: Vec<String>,
 
@@ -85,16 +87,19 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "WIDTHS", value_delimiter = ',', value_parser = count, conflicts_with = "models")]
     hidden: Vec<usize>,
 
-    /// Penalties to compare with no regularizer; NAME=WEIGHT sets the weight lambda, NAME=0.01:0.1:1 tries several
+    /// Penalties to compare with no regularizer; NAME=WEIGHT sets the weight lambda,
+    /// NAME=0.01:0.1:1 tries several
     #[arg(long, long_help = penalty_help(PENALTIES), value_name = "NAME[=WEIGHT[:WEIGHT...]],...", value_delimiter = ',')]
     penalties: Vec<Grid>,
 
-    /// Sizes in linf of the examples of adversarial training (PGD of 7 steps) to compare with, as baselines
+    /// Sizes in linf of the examples of adversarial training (PGD of 7 steps) to compare with, as
+    /// baselines
     #[arg(long, value_name = "RADII", value_delimiter = ',', allow_negative_numbers = true, value_parser = non_negative)]
     adversarial: Vec<f64>,
 
-    /// A TOML file as for `relugrad train` that says how all networks are trained: loss, optimizer, schedule, ramp, augment,
-    /// clip, lazy and the like; data, model, penalties, adversarial and seed are this command's options
+    /// A TOML file as for `relugrad train` that says how all networks are trained: loss, optimizer,
+    /// schedule, ramp, augment, clip, lazy and the like; data, model, penalties, adversarial and
+    /// seed are this command's options
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
@@ -137,34 +142,36 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "M", default_value = "1", value_parser = count)]
     projections: usize,
 
-    /// Hyperplanes that count for the penalties `region-boundary-*`, `decision-boundary-*` and `maximum-margin-*`
+    /// Hyperplanes that count for the penalties `region-boundary-*`, `decision-boundary-*` and
+    /// `maximum-margin-*`
     #[arg(long, value_name = "K", default_value = "50", value_parser = count)]
     boundary_nearest: usize,
 
-    /// Distance from which on these do not penalise a hyperplane, in input units [default: 2 in l1, 0.5 in l2, 0.1 in
-    /// linf]
+    /// Distance from which on these do not penalise a hyperplane, in input units [default: 2 in l1,
+    /// 0.5 in l2, 0.1 in linf]
     #[arg(long, value_name = "RADIUS", allow_negative_numbers = true, value_parser = positive)]
     boundary_radius: Option<f64>,
 
-    /// Certify at most this many of the attacked samples and show the medians of their radii [default: 100 with a
-    /// penalty on hyperplanes, otherwise none]
+    /// Certify at most this many of the attacked samples and show the medians of their radii
+    /// [default: 100 with a penalty on hyperplanes, otherwise none]
     #[arg(long, value_name = "N")]
     certify: Option<usize>,
 
     #[command(flatten)]
     pub(super) threads: ThreadOption,
 
-    /// Write report.html, results.json, curves.csv and models/*.safetensors to this directory; with several data or models,
-    /// to a directory in it for each
+    /// Write report.html, results.json, curves.csv and models/*.safetensors to this directory; with
+    /// several data or models, to a directory in it for each
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
 
-    /// Replace an earlier result in the directory of --out: the files that it has made, unless somebody has changed them
+    /// Replace an earlier result in the directory of --out: the files that it has made, unless
+    /// somebody has changed them
     #[arg(long, requires = "out")]
     pub(super) overwrite: bool,
 
-    /// Go on with an interrupted comparison of the same options in the directory of --out; runs that diverged are not tried
-    /// again
+    /// Go on with an interrupted comparison of the same options in the directory of --out; runs
+    /// that diverged are not tried again
     #[arg(long, requires = "out", conflicts_with = "overwrite")]
     pub(super) resume: bool,
 

@@ -27,7 +27,8 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Makes the directory if need be, and sees that the comparison can write all of its files, before any work is done.
+    /// Makes the directory if need be, and sees that the comparison can write all of its files,
+    /// before any work is done.
     pub(super) fn open(directory: &Path, plan: &Plan, arguments: &Arguments) -> Result<Output> {
         let earlier = match (arguments.overwrite, arguments.resume) {
             (true, _) => Earlier::Replace,
@@ -166,7 +167,8 @@ fn refuse_models(directory: &Path) -> Result<()> {
     }
 }
 
-/// Takes the files of a directory without manifest, as earlier versions wrote them, for those of a comparison.
+/// Takes the files of a directory without manifest, as earlier versions wrote them, for those of a
+/// comparison.
 fn adopt(folder: &mut OutputFolder) -> Result<()> {
     let Ok(Some(earlier)) = results(folder) else {
         return Ok(());
@@ -176,7 +178,8 @@ fn adopt(folder: &mut OutputFolder) -> Result<()> {
         runs: Vec::new(),
         ..earlier.clone()
     };
-    // The first line of the curves, and the title of the page, are those of every comparison of these data.
+    // The first line of the curves, and the title of the page, are those of every comparison of
+    // these data.
     let [_, curves, page] = report::contents(&none)?;
     let heading = curves.lines().next().unwrap_or_default().to_owned();
     let title = page.lines().find(|line| line.starts_with("<title>"));

@@ -11,18 +11,20 @@ use crate::values::Precision;
 
 /// Write exact derivatives of a model at given inputs to an .npz file
 ///
-/// Arrays, n being the number of inputs, D that of their features and K that of the logits: `logits` [n, K], `loss` [n],
-/// `jacobian` J [n, K, D], `jvp` J v [n, K] and `vjp` Jᵀu [n, D] if v and u are given, `input_gradient` g [n, D], `hvp`
-/// H v [n, D] if v is given, `jacobian_frobenius_squared`, `jacobian_spectral` (the largest singular value),
-/// `cross_lipschitz` (sum of ‖J_j − J_k‖² over ordered pairs), `hessian_trace`, `hessian_frobenius` and
-/// `hessian_spectral` (norms) [n] each, `hessian_eigenvalues` [n, min(K, D)] in falling order, and `near_kink` [n], the
-/// number of gates within rounding of a kink. The loss is that of --loss: of classes softmax cross-entropy, or logistic for one
-/// logit, and with --targets squared error.
+/// Arrays, n being the number of inputs, D that of their features and K that of the logits:
+/// `logits` [n, K], `loss` [n], `jacobian` J [n, K, D], `jvp` J v [n, K] and `vjp` Jᵀu [n, D] if v
+/// and u are given, `input_gradient` g [n, D], `hvp` H v [n, D] if v is given,
+/// `jacobian_frobenius_squared`, `jacobian_spectral` (the largest singular value),
+/// `cross_lipschitz` (sum of ‖J_j − J_k‖² over ordered pairs), `hessian_trace`, `hessian_frobenius`
+/// and `hessian_spectral` (norms) [n] each, `hessian_eigenvalues` [n, min(K, D)] in falling order,
+/// and `near_kink` [n], the number of gates within rounding of a kink. The loss is that of --loss:
+/// of classes softmax cross-entropy, or logistic for one logit, and with --targets squared error.
 ///
-/// With --parameter-gradients also `value/NAME` and `grad/NAME/PARAMETER`, the mean over all inputs and its gradient in
-/// the name and layout that the parameter has in the model's file. Of an ONNX file these are all initialisers and Constant
-/// nodes that the logits depend on, also those from which weights are computed; what has no gradient, such as the bounds
-/// of a clip, is named with the reason.
+/// With --parameter-gradients also `value/NAME` and `grad/NAME/PARAMETER`, the mean over all inputs
+/// and its gradient in the name and layout that the parameter has in the model's file. Of an ONNX
+/// file these are all initialisers and Constant nodes that the logits depend on, also those from
+/// which weights are computed; what has no gradient, such as the bounds of a clip, is named with
+/// the reason.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   relugrad derive model.onnx --input x.npy --out derived.npz
@@ -33,7 +35,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) model: ModelFile,
 
-    /// Inputs, .npy of the model's input shape with or without a leading batch axis, or with all axes of a sample as one
+    /// Inputs, .npy of the model's input shape with or without a leading batch axis, or with all
+    /// axes of a sample as one
     #[arg(long, value_name = "FILE")]
     pub(super) input: PathBuf,
 
@@ -60,7 +63,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME", default_value = "f64")]
     pub(super) dtype: Precision,
 
-    /// `loss`, or penalties as in `relugrad compare --help`, whose values and parameter gradients are added
+    /// `loss`, or penalties as in `relugrad compare --help`, whose values and parameter gradients
+    /// are added
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(super) parameter_gradients: Vec<String>,
 
@@ -68,8 +72,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(super) skip: Vec<Array>,
 
-    /// Memory for sweeps, in MiB; inputs are taken in groups that fit, rows of a Jacobian too. A parameter gradient for which
-    /// not even one input fits is refused
+    /// Memory for sweeps, in MiB; inputs are taken in groups that fit, rows of a Jacobian too. A
+    /// parameter gradient for which not even one input fits is refused
     #[arg(long, value_name = "MIB", default_value = "512", value_parser = value_parser!(u32).range(1..))]
     pub(super) memory: u32,
 

@@ -106,8 +106,8 @@ fn not_an_entry(name: &str) -> Option<String> {
     up.then(|| "leads out of the archive by `..`".into())
 }
 
-/// How many inputs the memory is enough for, in MiB: two sweeps with a row for each logit and a dozen `K×K` matrices
-/// where the penalty is one of the Gram matrix, else a few rows.
+/// How many inputs the memory is enough for, in MiB: two sweeps with a row for each logit and a
+/// dozen `K×K` matrices where the penalty is one of the Gram matrix, else a few rows.
 fn group_size<T: Scalar>(
     name: &str,
     objective: &Objective,

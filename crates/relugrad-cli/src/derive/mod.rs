@@ -135,7 +135,8 @@ fn inputs<T: Scalar>(network: &Network<T>, path: &Path) -> Result<Array2<T>> {
     let (shape, d) = (network.input_shape(), network.inputs());
     let found = array.shape().to_vec();
     let one = |axes: &[usize]| axes == shape || axes == [d];
-    // A model file may have axes of length 1 that the network's shape is without, and a dense network takes images too.
+    // A model file may have axes of length 1 that the network's shape is without, and a dense
+    // network takes images too.
     let product = |axes: &[usize]| axes.iter().try_fold(1usize, |p, &n| p.checked_mul(n));
     let flat = |axes: &[usize]| shape.len() == 1 && product(axes) == Some(d);
     let tight = |axes: &[usize]| {

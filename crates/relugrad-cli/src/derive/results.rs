@@ -125,7 +125,8 @@ impl<T: Scalar + WritableElement> Results<T> {
         Ok(())
     }
 
-    /// `‖J‖_F²`, `‖J‖₂` and the cross-Lipschitz sum. With squared error `H = JᵀJ`, whose trace and norm are the first two.
+    /// `‖J‖_F²`, `‖J‖₂` and the cross-Lipschitz sum. With squared error `H = JᵀJ`, whose trace and
+    /// norm are the first two.
     fn jacobian_norms(&mut self, group: &Group<T>, trace: &Trace<T>) -> Result<()> {
         let square = trace.curvature(&Loss::SquaredError)?;
         let array = Array::JacobianFrobeniusSquared;
@@ -222,7 +223,8 @@ impl<T> Group<'_, T> {
     }
 }
 
-/// `Σ_{j,k} ‖J_j − J_k‖² = 2K Σ_k ‖J_k − mean‖²` of each sample, row by row with a running mean (Welford 1962).
+/// `Σ_{j,k} ‖J_j − J_k‖² = 2K Σ_k ‖J_k − mean‖²` of each sample, row by row with a running mean
+/// (Welford 1962).
 fn cross_lipschitz<T: Scalar>(trace: &Trace<T>, memory: usize) -> relugrad::Result<Vec<f64>> {
     let (k, d) = (trace.network().outputs(), trace.network().inputs());
     let mut sums = vec![0.0; trace.samples()];

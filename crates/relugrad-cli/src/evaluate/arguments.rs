@@ -15,10 +15,11 @@ use crate::values::{count, non_negative};
 
 /// Evaluate the robustness of a model: attacks from above, certificates from below
 ///
-/// The test samples are attacked by every attack below, in linf and l2 at every size; DeepFool looks for the smallest
-/// perturbations, and exact certificates bound them from below. Samples without a gradient to follow are told apart by
-/// their reason. Every parameter of every attack is printed. Of samples with values to regress to, the attacks raise the
-/// loss, and mean squared errors take the place of accuracies; what needs classes is left out and named with the reason.
+/// The test samples are attacked by every attack below, in linf and l2 at every size; DeepFool
+/// looks for the smallest perturbations, and exact certificates bound them from below. Samples
+/// without a gradient to follow are told apart by their reason. Every parameter of every attack is
+/// printed. Of samples with values to regress to, the attacks raise the loss, and mean squared
+/// errors take the place of accuracies; what needs classes is left out and named with the reason.
 #[derive(Debug, Args)]
 #[command(after_long_help = help())]
 pub(crate) struct Arguments {
@@ -67,11 +68,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value = "50")]
     deepfool_steps: usize,
 
-    /// Certify at most this many samples; each costs a backward row for every gate, or a forward row for every input
+    /// Certify at most this many samples; each costs a backward row for every gate, or a forward
+    /// row for every input
     #[arg(long, value_name = "N", default_value = "100")]
     certify: usize,
 
-    /// Penalties whose value is told for each attacked sample (the names are those of `relugrad compare`)
+    /// Penalties whose value is told for each attacked sample (the names are those of
+    /// `relugrad compare`)
     #[arg(
         long,
         value_name = "NAMES",

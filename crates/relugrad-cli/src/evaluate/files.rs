@@ -20,8 +20,8 @@ const FILES: [&str; 4] = [
     "adversarial.npz",
 ];
 
-/// Makes the folder, and sees that all files can be written and that there is no earlier evaluation to be kept, before any
-/// work is done.
+/// Makes the folder, and sees that all files can be written and that there is no earlier evaluation
+/// to be kept, before any work is done.
 pub(super) fn prepare(folder: &Path, arguments: &Arguments) -> Result<OutputFolder> {
     let earlier = match arguments.overwrite {
         true => Earlier::Replace,
@@ -144,7 +144,8 @@ fn cells(sample: &Sample) -> Vec<String> {
     cells
 }
 
-/// The attacked samples, their labels or values, and their adversarial examples of each norm and size.
+/// The attacked samples, their labels or values, and their adversarial examples of each norm and
+/// size.
 fn archive<T: WritableElement + Copy>(
     report: &Report,
     adversarial: &[Array2<T>],

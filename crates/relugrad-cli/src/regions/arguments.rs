@@ -12,11 +12,12 @@ use crate::values::{count, non_negative, positive};
 
 /// Show the activation regions of a model: how many, how far their walls are, and pictures
 ///
-/// A ReLU network is affine in each activation region. Without --slice or --segment this counts the regions that the
-/// test samples lie in, measures the exact distances to the nearest kink and to the decision boundary, and counts the
-/// kinks between pairs of samples. With --slice it finds every region in a plane through the input space as a polygon,
-/// by cutting and not by sampling; with --segment it follows the loss from one input to another, with its exact
-/// derivative and all its jumps. Everything is computed in f64.
+/// A ReLU network is affine in each activation region. Without --slice or --segment this counts the
+/// regions that the test samples lie in, measures the exact distances to the nearest kink and to
+/// the decision boundary, and counts the kinks between pairs of samples. With --slice it finds
+/// every region in a plane through the input space as a polygon, by cutting and not by sampling;
+/// with --segment it follows the loss from one input to another, with its exact derivative and all
+/// its jumps. Everything is computed in f64.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   relugrad regions model.safetensors
@@ -40,15 +41,18 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count)]
     pub(super) samples: usize,
 
-    /// Measure distances for at most this many of them; each costs up to a backward row for every gate
+    /// Measure distances for at most this many of them; each costs up to a backward row for every
+    /// gate
     #[arg(long, value_name = "N", default_value = "100")]
     pub(super) measure: usize,
 
-    /// Pairs of samples of one class, and as many of different classes, between which kinks are counted
+    /// Pairs of samples of one class, and as many of different classes, between which kinks are
+    /// counted
     #[arg(long, value_name = "N", default_value = "100", value_parser = value_parser!(u32).range(0..=100_000))]
     pub(super) pairs: u32,
 
-    /// Step h of CURE, whose change of the input gradient is split into its smooth part and its kinks
+    /// Step h of CURE, whose change of the input gradient is split into its smooth part and its
+    /// kinks
     #[arg(long, value_name = "H", default_value = "1.5", allow_negative_numbers = true, value_parser = non_negative)]
     pub(super) cure_step: f64,
 
@@ -76,7 +80,8 @@ pub(crate) struct Arguments {
     )]
     pub(super) slice_file: Option<PathBuf>,
 
-    /// The second and third row of that file are directions, and the window reaches so far along each to both sides
+    /// The second and third row of that file are directions, and the window reaches so far along
+    /// each to both sides
     #[arg(long, value_name = "LENGTH", requires = "slice_file", allow_negative_numbers = true, value_parser = positive, help_heading = "Pictures")]
     pub(super) extent: Option<f64>,
 
@@ -92,7 +97,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value = "200000", value_parser = count, help_heading = "Pictures")]
     pub(super) limit: usize,
 
-    /// Follow the loss of the first sample's label or values from one sample to another, by their numbers from 0
+    /// Follow the loss of the first sample's label or values from one sample to another, by their
+    /// numbers from 0
     #[arg(
         long,
         value_name = "A,B",

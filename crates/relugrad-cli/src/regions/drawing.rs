@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use maud::html;
 
-/// Colours of classes, which colour-blind readers tell apart as far as ten can be (Paul Tol's muted scheme).
+/// Colours of classes, which colour-blind readers tell apart as far as ten can be (Paul Tol's muted
+/// scheme).
 const CLASSES: [&str; 10] = [
     "#88ccee", "#ddcc77", "#117733", "#cc6677", "#4433aa", "#aa4499", "#44aa99", "#999933",
     "#882255", "#999999",

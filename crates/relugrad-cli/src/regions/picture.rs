@@ -52,7 +52,8 @@ impl Place {
     }
 }
 
-/// Regions by colour, their outlines, the decision boundary, the marked points, and what the colours mean.
+/// Regions by colour, their outlines, the decision boundary, the marked points, and what the
+/// colours mean.
 pub(super) fn picture(title: &str, view: &View, shown: &[Shown], colour: Colour) -> String {
     let place = Place::new(view.window);
     let [width, height] = place.size();
@@ -112,7 +113,8 @@ fn halo(canvas: &mut Canvas, at: (f64, f64), anchor: &str, name: &str) {
     canvas.text(at, anchor, 13.0, "#111", name);
 }
 
-/// Polygons by colour. Regions of one class differ a little in shade, so that neighbours can be told apart.
+/// Polygons by colour. Regions of one class differ a little in shade, so that neighbours can be
+/// told apart.
 fn fills(
     place: &Place,
     shown: &[Shown],

@@ -22,7 +22,8 @@ const COLOURS: [RGBColor; 8] = [
 /// Width and height of a chart in pixels.
 const SIZE: (u32, u32) = (520, 340);
 
-/// A named sequence of points. `style` chooses colour and marker, the same for a regularizer everywhere.
+/// A named sequence of points. `style` chooses colour and marker, the same for a regularizer
+/// everywhere.
 pub(crate) struct Series {
     pub(crate) style: usize,
     pub(crate) points: Vec<(f64, f64)>,
@@ -167,7 +168,8 @@ fn bounds(values: impl Iterator<Item = f64>, logarithmic: bool) -> (f64, f64) {
     }
 }
 
-/// Powers of ten between two positive numbers; where they are few, also their multiples by 2 and 5, or by all digits.
+/// Powers of ten between two positive numbers; where they are few, also their multiples by 2 and 5,
+/// or by all digits.
 fn logarithmic_ticks(low: f64, high: f64) -> Vec<f64> {
     let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
     let within = |factors: &[f64]| -> Vec<f64> {

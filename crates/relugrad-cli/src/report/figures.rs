@@ -11,8 +11,8 @@ use super::measure::Measure;
 use super::summary::{Group, predictors};
 use super::table::{attack_name, penalty_names};
 
-/// Clean accuracy against accuracy under each attack of the table: a point for every regularizer and weight, the weights
-/// of a regularizer joined.
+/// Clean accuracy against accuracy under each attack of the table: a point for every regularizer
+/// and weight, the weights of a regularizer joined.
 pub(super) fn pareto_charts(
     comparison: &Comparison,
     groups: &[Group],
@@ -47,7 +47,8 @@ pub(super) fn pareto_charts(
     Ok(charts)
 }
 
-/// Every measured penalty against the accuracy under the first attack of the table, a point for every run.
+/// Every measured penalty against the accuracy under the first attack of the table, a point for
+/// every run.
 pub(super) fn prediction_charts(
     comparison: &Comparison,
     groups: &[Group],

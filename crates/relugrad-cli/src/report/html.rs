@@ -205,7 +205,8 @@ fn table(cells: &Cells) -> Markup {
     }
 }
 
-/// For each column of accuracies the row with the highest one, of errors that with the lowest; the first of equals.
+/// For each column of accuracies the row with the highest one, of errors that with the lowest; the
+/// first of equals.
 fn best_cells(cells: &Cells) -> Vec<Option<usize>> {
     let value = |row: &[String], j: usize| -> f64 {
         let number = row[j].split(' ').next().unwrap_or_default();

@@ -93,8 +93,8 @@ impl Statistic {
     }
 }
 
-/// For each regularizer the group that is most robust against the first attack of the table, in the order of training;
-/// none of those of which all runs have diverged.
+/// For each regularizer the group that is most robust against the first attack of the table, in the
+/// order of training; none of those of which all runs have diverged.
 pub(super) fn representatives<'g, 'c>(
     comparison: &Comparison,
     groups: &'g [Group<'c>],
@@ -116,7 +116,8 @@ pub(super) fn representatives<'g, 'c>(
     best
 }
 
-/// Spearman's rank correlation of two lists of equal length, with mean ranks for equal values; NaN if one is constant.
+/// Spearman's rank correlation of two lists of equal length, with mean ranks for equal values; NaN
+/// if one is constant.
 pub(super) fn rank_correlation(a: &[f64], b: &[f64]) -> f64 {
     let (a, b) = (ranks(a), ranks(b));
     let mean = (a.len() as f64 - 1.0) / 2.0;
@@ -136,8 +137,8 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     values.iter().map(rank).collect()
 }
 
-/// How well each measured penalty predicts robustness: Spearman's rank correlation of its mean with accuracy or error under an
-/// attack, over all runs, the strongest first.
+/// How well each measured penalty predicts robustness: Spearman's rank correlation of its mean with
+/// accuracy or error under an attack, over all runs, the strongest first.
 pub(super) fn predictors(comparison: &Comparison, attack: usize) -> Vec<(String, f64)> {
     let runs = &comparison.runs;
     let robust: Vec<f64> = runs

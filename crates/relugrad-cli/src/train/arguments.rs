@@ -13,11 +13,13 @@ use crate::print;
 use crate::threads::ThreadOption;
 use crate::values::Weighted;
 
-/// Train a network with penalties, adversarial examples, schedules; every run can be stopped and resumed
+/// Train a network with penalties, adversarial examples, schedules; every run can be stopped and
+/// resumed
 ///
-/// A run has a folder with its configuration, checkpoints and logs. Ctrl-C saves a checkpoint and stops; a run that was
-/// stopped or killed at any moment is resumed to the same bytes by --resume. A TOML file holds all options; options given
-/// here override it, and the whole configuration is written to the folder.
+/// A run has a folder with its configuration, checkpoints and logs. Ctrl-C saves a checkpoint and
+/// stops; a run that was stopped or killed at any moment is resumed to the same bytes by --resume.
+/// A TOML file holds all options; options given here override it, and the whole configuration is
+/// written to the folder.
 #[derive(Debug, Args)]
 #[command(
     allow_negative_numbers = true,
@@ -55,12 +57,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR", required_unless_present = "resume")]
     pub(super) out: Option<PathBuf>,
 
-    /// Remove an earlier run in the folder of --out: the files that it has made, unless somebody has changed them
+    /// Remove an earlier run in the folder of --out: the files that it has made, unless somebody
+    /// has changed them
     #[arg(long, requires = "out")]
     pub(super) overwrite: bool,
 
-    /// Go on with the run in this folder, as it was configured but for options that are given here: --epochs makes a
-    /// finished run longer, with its schedule stretched to the new end, and --set changes what can change on the way
+    /// Go on with the run in this folder, as it was configured but for options that are given here:
+    /// --epochs makes a finished run longer, with its schedule stretched to the new end, and --set
+    /// changes what can change on the way
     #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "config"])]
     pub(super) resume: Option<PathBuf>,
 

@@ -57,7 +57,8 @@ fn experiment(arguments: &Arguments) -> Result<Experiment, Failure> {
     )?)
 }
 
-/// Refuses to replace the file of --config by the whole configuration, unless that is what it holds.
+/// Refuses to replace the file of --config by the whole configuration, unless that is what it
+/// holds.
 fn keep_given(given: &Path, folder: &Path, configuration: &Configuration) -> Result<(), Failure> {
     let file = folder.join("config.toml");
     let same = file.canonicalize().ok() == given.canonicalize().ok();

@@ -10,16 +10,17 @@ use crate::values::{Precision, count, positive};
 
 /// Check the theorems on a model and data
 ///
-/// At every sample each statement of docs/theory.md that applies is checked: that the network is affine on its region,
-/// that the sweeps are adjoint, what every penalty is and how the penalties bound each other, CURE inside and across
-/// regions, certificates, and the local worst case. Values come from forward passes and textbook formulas, derivatives
-/// from the engine. The table shows the largest and the median residual relative to the size of what is compared, and
-/// what rounding explains. A statement that was checked at no sample is not checked: because it says nothing about such a
-/// network, or because its hypotheses hold at none of the samples. The last line counts all three. Warnings count samples on
-/// a kink or saturated to rounding.
+/// At every sample each statement of docs/theory.md that applies is checked: that the network is
+/// affine on its region, that the sweeps are adjoint, what every penalty is and how the penalties
+/// bound each other, CURE inside and across regions, certificates, and the local worst case. Values
+/// come from forward passes and textbook formulas, derivatives from the engine. The table shows the
+/// largest and the median residual relative to the size of what is compared, and what rounding
+/// explains. A statement that was checked at no sample is not checked: because it says nothing
+/// about such a network, or because its hypotheses hold at none of the samples. The last line
+/// counts all three. Warnings count samples on a kink or saturated to rounding.
 ///
-/// Exit code 1 if a statement does not hold. In JSON, `holds` says that every statement that is about this network was
-/// checked and holds.
+/// Exit code 1 if a statement does not hold. In JSON, `holds` says that every statement that is
+/// about this network was checked and holds.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   relugrad compare --out result

@@ -33,8 +33,8 @@ const NAMES: [&str; 20] = [
     "events.out.tfevents.foreign",
 ];
 
-/// Whatever files there are before, and whatever was run there before, no foreign file is ever changed; and a command that is
-/// refused changes nothing at all.
+/// Whatever files there are before, and whatever was run there before, no foreign file is ever
+/// changed; and a command that is refused changes nothing at all.
 #[test]
 fn foreign_files_stay_byte_for_byte() {
     let dir = tempfile::tempdir().unwrap();

@@ -10,8 +10,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::commands::*;
 
-/// Comparisons and trainings that are killed at random moments and gone on with end like those that were not; of the dead
-/// processes nothing is left, and what somebody else has put there is.
+/// Comparisons and trainings that are killed at random moments and gone on with end like those that
+/// were not; of the dead processes nothing is left, and what somebody else has put there is.
 #[test]
 fn kills_leave_no_traces_and_take_nothing_foreign() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! Nothing of the user's is deleted or overwritten, whatever is in the folder and whoever else works there.
+//! Nothing of the user's is deleted or overwritten, whatever is in the folder and whoever else
+//! works there.
 
 mod commands;
 mod foreign;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::commands::*;
 
-/// Twenty times another process wants to go on with a run that is under way: each is told who is there, and the run ends as if
-/// nobody had been.
+/// Twenty times another process wants to go on with a run that is under way: each is told who is
+/// there, and the run ends as if nobody had been.
 #[test]
 fn a_run_under_way_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();

@@ -54,7 +54,8 @@ fn noise(i: usize) -> f64 {
     (((i as f64 + 1.0) * 12.9898).sin() * 43_758.545_3).rem_euclid(1.0)
 }
 
-/// A table of 160 lines: features `a`, `b`, `c`; a smooth value, a kinked one, a class by words and by number, and a weight.
+/// A table of 160 lines: features `a`, `b`, `c`; a smooth value, a kinked one, a class by words and
+/// by number, and a weight.
 pub(crate) fn table(folder: &Path) -> PathBuf {
     let mut text = "a,b,price,c,size,kind,class,weight\n".to_owned();
     for i in 0..160 {

@@ -1,4 +1,5 @@
-//! A regression with a penalty of the Jacobian, killed again and again and resumed to the same bytes.
+//! A regression with a penalty of the Jacobian, killed again and again and resumed to the same
+//! bytes.
 
 use std::collections::BTreeMap;
 use std::path::Path;

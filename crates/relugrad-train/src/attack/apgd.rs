@@ -1,9 +1,10 @@
-//! Auto-PGD (Croce & Hein 2020, *Reliable evaluation of adversarial robustness with an ensemble of diverse
-//! parameter-free attacks*, algorithm 1).
+//! Auto-PGD (Croce & Hein 2020, *Reliable evaluation of adversarial robustness with an ensemble of
+//! diverse parameter-free attacks*, algorithm 1).
 //!
-//! It begins with `α = 2ε`, adds a momentum of ¼, and halves `α` of a sample, going back to its best iterate, when fewer than
-//! ¾ of the steps since the last look raised the objective, or when neither `α` nor the best value changed. The looks are at
-//! 22 % of the steps and at intervals that shrink to 6 %.
+//! It begins with `α = 2ε`, adds a momentum of ¼, and halves `α` of a sample, going back to its
+//! best iterate, when fewer than ¾ of the steps since the last look raised the objective, or when
+//! neither `α` nor the best value changed. The looks are at 22 % of the steps and at intervals that
+//! shrink to 6 %.
 
 use ndarray::{Array2, ArrayView2};
 use relugrad::Scalar;
@@ -44,8 +45,8 @@ impl Attack for ApgdCe {
     }
 }
 
-/// Auto-PGD on the difference of logits ratio, which does not change when all logits are scaled (equation 7 of the paper). It
-/// needs three classes.
+/// Auto-PGD on the difference of logits ratio, which does not change when all logits are scaled
+/// (equation 7 of the paper). It needs three classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApgdDlr {}
@@ -95,7 +96,8 @@ fn options(norm: Norm, epsilon: f64, steps: usize, restarts: usize) -> AttackOpt
     }
 }
 
-/// Refuses ℓ1, for which the steps of the paper are none: its own needs sparse ones (Croce & Hein 2021, *Mind the box*).
+/// Refuses ℓ1, for which the steps of the paper are none: its own needs sparse ones (Croce & Hein
+/// 2021, *Mind the box*).
 fn check(name: &str, options: &AttackOptions) -> Result<()> {
     if options.norm == Norm::L1 {
         return Err(Error::Configuration {
@@ -206,7 +208,8 @@ fn step<T: Scalar>(
 }
 
 impl<T> Sample<T> {
-    /// At a look after so many steps, whether the step was halved; the search then goes on from its best iterate.
+    /// At a look after so many steps, whether the step was halved; the search then goes on from its
+    /// best iterate.
     fn halve(&mut self, steps: usize) -> bool {
         let few = (self.raised as f64) < SUCCESS * steps as f64;
         let stuck = self.last_look == (self.step_size, self.best);
@@ -239,8 +242,8 @@ fn looks(steps: usize) -> Vec<usize> {
     looks
 }
 
-/// `−(f_y − max_{k≠y} f_k)/(f_{π1} − f_{π3})` of each row of logits, where `π` sorts them in descending order, and its
-/// derivatives in the logits.
+/// `−(f_y − max_{k≠y} f_k)/(f_{π1} − f_{π3})` of each row of logits, where `π` sorts them in
+/// descending order, and its derivatives in the logits.
 ///
 /// Where the first and the third logit are equal, it is taken as 0 without slope.
 fn difference_of_logits_ratio<T: Scalar>(
@@ -296,7 +299,8 @@ mod tests {
         assert!(search(8, 1.0, 1.0).halve(10));
         let mut twice = search(0, 1.0, 1.0);
         twice.halve(10);
-        // The size has changed since the last look, so the same best value alone does not halve it again.
+        // The size has changed since the last look, so the same best value alone does not halve it
+        // again.
         twice.raised = 10;
         assert!(!twice.halve(10));
     }

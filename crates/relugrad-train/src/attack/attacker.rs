@@ -13,8 +13,8 @@ use crate::spec::Range;
 
 /// An [`Attack`](super::Attack) with a ball, steps and starts.
 ///
-/// A sample counts as fooled when *any* iterate of any restart is misclassified. Of samples with values the loss counts, and the
-/// iterate with the highest is kept.
+/// A sample counts as fooled when *any* iterate of any restart is misclassified. Of samples with
+/// values the loss counts, and the iterate with the highest is kept.
 ///
 /// | option | FGSM | PGD | Auto-PGD | purpose |
 /// | --- | --- | --- | --- | --- |
@@ -62,7 +62,8 @@ impl Attacker {
     /// Refuses options that are out of range.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`](crate::Error::OutOfRange), and those of [`Attack::check`](super::Attack::check).
+    /// [`Error::OutOfRange`](crate::Error::OutOfRange), and those of
+    /// [`Attack::check`](super::Attack::check).
     pub fn check(&self) -> Result<()> {
         let options = &self.options;
         Range::AT_LEAST_ZERO.check("epsilon of the attack", options.epsilon)?;
@@ -89,11 +90,13 @@ impl Attacker {
         })
     }
 
-    /// Attacks a batch; `images: [B, D]` in `[0, 1]`, and a class or a row of values for each, such as `&[1, 0]`.
+    /// Attacks a batch; `images: [B, D]` in `[0, 1]`, and a class or a row of values for each, such
+    /// as `&[1, 0]`.
     ///
-    /// `first` is the index of the first sample in its data set. The random starts of a sample depend on it, the seed and
-    /// the number of the restart, not on the batch. All restarts are run for all samples, so that the losses are the
-    /// highest that were seen; [`stand`](Self::stand) is quicker if only the misclassification counts.
+    /// `first` is the index of the first sample in its data set. The random starts of a sample
+    /// depend on it, the seed and the number of the restart, not on the batch. All restarts are run
+    /// for all samples, so that the losses are the highest that were seen; [`stand`](Self::stand)
+    /// is quicker if only the misclassification counts.
     ///
     /// # Errors
     /// Those of [`Network::trace`], of the targets and of the attack.
@@ -119,10 +122,12 @@ impl Attacker {
         Ok(search.outcome)
     }
 
-    /// For each sample the adversarial example that fools the network, and nothing if it withstands all restarts.
+    /// For each sample the adversarial example that fools the network, and nothing if it withstands
+    /// all restarts.
     ///
-    /// Samples that are misclassified as they are count as fooled by themselves and are not attacked, and no sample is
-    /// attacked again once it has been fooled. `first` as for [`run`](Self::run).
+    /// Samples that are misclassified as they are count as fooled by themselves and are not
+    /// attacked, and no sample is attacked again once it has been fooled. `first` as for
+    /// [`run`](Self::run).
     ///
     /// # Errors
     /// As for [`run`](Self::run).
@@ -139,8 +144,9 @@ impl Attacker {
         Ok(rows.map(|(x, fooled)| fooled.then(|| x.to_vec())).collect())
     }
 
-    /// What [`stand`](Self::stand) finds, of samples that withstand the iterate with the highest loss; it asks at every iterate
-    /// whether to go on. Samples with values are never fooled, so all restarts are run for them.
+    /// What [`stand`](Self::stand) finds, of samples that withstand the iterate with the highest
+    /// loss; it asks at every iterate whether to go on. Samples with values are never fooled, so
+    /// all restarts are run for them.
     ///
     /// # Errors
     /// As for [`run`](Self::run), and [`relugrad::Error::Stopped`].

@@ -13,12 +13,15 @@ pub(crate) trait Ball {
     /// The dual norm of a row `q`: the largest `q·δ` for `‖δ‖ ≤ 1`.
     fn dual_length<T: Scalar>(self, q: impl IntoIterator<Item = T>) -> f64;
 
-    /// Replaces a gradient by the step of length `size` along which the loss grows fastest; 0 stays 0.
+    /// Replaces a gradient by the step of length `size` along which the loss grows fastest; 0
+    /// stays 0.
     fn steepest<T: Scalar>(self, gradient: &mut [T], size: f64);
 
-    /// Moves `moved` to the nearest point of the ball of radius `epsilon` around `centre`, then of `[0, 1]^D`.
+    /// Moves `moved` to the nearest point of the ball of radius `epsilon` around `centre`, then of
+    /// `[0, 1]^D`.
     ///
-    /// The result is in both: the box is convex and holds the centre, so clipping does not leave the ball.
+    /// The result is in both: the box is convex and holds the centre, so clipping does not leave
+    /// the ball.
     fn project<T: Scalar>(self, centre: &[T], epsilon: f64, moved: &mut [T]);
 
     /// Adds a perturbation that is uniform in the ball.
@@ -57,7 +60,8 @@ impl Ball for Norm {
                 gradient.iter_mut().for_each(|g| *g = size * sign(*g));
             }
             Norm::L2 => {
-                // Scaling by the largest entry first keeps tiny gradients from vanishing in their squares.
+                // Scaling by the largest entry first keeps tiny gradients from vanishing in their
+                // squares.
                 let largest = T::from_f64(Norm::Linf.length(gradient.iter().copied()));
                 if largest > T::ZERO {
                     gradient.iter_mut().for_each(|g| *g /= largest);
@@ -140,8 +144,9 @@ fn laplace(random: &mut ChaCha8Rng) -> f64 {
     if random.random() { size } else { -size }
 }
 
-/// The nearest point to `δ` of length `epsilon` in ℓ1, if that of `δ` is more (Duchi et al. 2008, *Efficient projections onto
-/// the ℓ1-ball for learning in high dimensions*, figure 1): all entries move towards 0 by the same amount.
+/// The nearest point to `δ` of length `epsilon` in ℓ1, if that of `δ` is more (Duchi et al. 2008,
+/// *Efficient projections onto the ℓ1-ball for learning in high dimensions*, figure 1): all entries
+/// move towards 0 by the same amount.
 fn shrunk(delta: Vec<f64>, epsilon: f64) -> impl Iterator<Item = f64> {
     let mut sizes: Vec<f64> = delta.iter().map(|d| d.abs()).collect();
     sizes.sort_by(|a, b| b.total_cmp(a));

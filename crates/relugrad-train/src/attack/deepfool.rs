@@ -1,4 +1,5 @@
-//! DeepFool (Moosavi-Dezfooli, Fawzi & Frossard 2016): small perturbations that cross the decision boundary.
+//! DeepFool (Moosavi-Dezfooli, Fawzi & Frossard 2016): small perturbations that cross the decision
+//! boundary.
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 use rayon::prelude::*;
@@ -11,10 +12,11 @@ use crate::stop::ask;
 
 /// A search for the smallest perturbation that changes the class (algorithm 2 of the paper).
 ///
-/// In each step the network is replaced by its affine map in the present region, and the input moved to the nearest of
-/// its decision boundaries: with `w_k = J_k − J_y` and `d_k = f_k − f_y` by `|d_k|/‖w_k‖_* ` in the direction that is
-/// steepest in the norm, for the `k` for which that is least. All steps together, times `1 + overshoot`, are the
-/// perturbation. It is not kept in the box `[0, 1]`, as published.
+/// In each step the network is replaced by its affine map in the present region, and the input
+/// moved to the nearest of its decision boundaries: with `w_k = J_k − J_y` and `d_k = f_k − f_y` by
+/// `|d_k|/‖w_k‖_* ` in the direction that is steepest in the norm, for the `k` for which that is
+/// least. All steps together, times `1 + overshoot`, are the perturbation. It is not kept in the
+/// box `[0, 1]`, as published.
 ///
 /// | option | default | purpose | range |
 /// | --- | --- | --- | --- |
@@ -67,9 +69,11 @@ impl DeepFool {
         check_range("overshoot of DeepFool", overshoot, valid, "at least 0")
     }
 
-    /// For each sample a perturbation that changes the predicted class, if one was found; `images: [B, D]`.
+    /// For each sample a perturbation that changes the predicted class, if one was found;
+    /// `images: [B, D]`.
     ///
-    /// Cost: a Jacobian of every sample that is left for each step; with `exact`, the regions on the way.
+    /// Cost: a Jacobian of every sample that is left for each step; with `exact`, the regions on
+    /// the way.
     ///
     /// # Errors
     /// Those of [`Network::trace`] and [`Network::pieces`].
@@ -154,7 +158,8 @@ impl DeepFool {
         moves.mapv(|m| factor * m)
     }
 
-    /// The move to the nearest boundary of the affine map `f + J r`; nothing if no boundary is in sight.
+    /// The move to the nearest boundary of the affine map `f + J r`; nothing if no boundary is in
+    /// sight.
     fn step<T: Scalar>(&self, f: ArrayView1<T>, j: ArrayView2<T>, y: usize) -> Option<Vec<f64>> {
         let rivals = (0..classes(f.len())).filter(|&k| k != y).filter_map(|k| {
             let w = difference(j, k, y);
@@ -169,7 +174,8 @@ impl DeepFool {
         Some(w)
     }
 
-    /// The part of a perturbation up to the first point at which the class changes, or a little beyond it.
+    /// The part of a perturbation up to the first point at which the class changes, or a little
+    /// beyond it.
     fn shortened<T: Scalar>(
         &self,
         network: &Network<T>,
@@ -182,7 +188,8 @@ impl DeepFool {
         let Some(t) = first_change(network, x, delta, y, go_on)? else {
             return Ok(minimal.clone());
         };
-        // Rounding may leave the point itself on the near side, so ever more is added until the class differs.
+        // Rounding may leave the point itself on the near side, so ever more is added until the
+        // class differs.
         let mut beyond = T::EPSILON.into_f64();
         while beyond < 1e-3 {
             let factor = T::from_f64(t * (1.0 + beyond));
@@ -203,8 +210,8 @@ const LEAST: f64 = 1e-6;
 /// Stretches of the way from a sample to the end of its perturbation.
 const STRETCHES: usize = 64;
 
-/// The least `t` at which another logit reaches that of `y`, in the first stretch of the way from `x` to `x + δ` at whose
-/// end it has.
+/// The least `t` at which another logit reaches that of `y`, in the first stretch of the way from
+/// `x` to `x + δ` at whose end it has.
 fn first_change<T: Scalar>(
     network: &Network<T>,
     x: ArrayView1<T>,

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Attack, AttackOptions, Effort, Norm, Pgd, Search};
 
-/// One step of full length from the sample (Goodfellow, Shlens & Szegedy 2015): [`Pgd`] with `α = ε`.
+/// One step of full length from the sample (Goodfellow, Shlens & Szegedy 2015): [`Pgd`] with
+/// `α = ε`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fgsm {}

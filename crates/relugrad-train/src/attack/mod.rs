@@ -1,8 +1,9 @@
-//! Adversarial perturbations: how far a small change of the input can raise the loss. A trait, its catalogue, and one file
-//! for each attack.
+//! Adversarial perturbations: how far a small change of the input can raise the loss. A trait, its
+//! catalogue, and one file for each attack.
 //!
 //! To add one of your own, implement [`Attack`] and give it to [`Attacker::new`], to
-//! [`Adversarial`](crate::Adversarial) or to [`EvaluationOptions`](crate::robustness::EvaluationOptions). In this crate a new one is a file
+//! [`Adversarial`](crate::Adversarial) or to
+//! [`EvaluationOptions`](crate::robustness::EvaluationOptions). In this crate a new one is a file
 //! of this folder and its lines below.
 
 mod any;
@@ -45,9 +46,10 @@ pub const ATTACKS: [Entry; 5] = [
     Entry::of::<ApgdDlr>(),
 ];
 
-/// A search within `‖δ‖ ≤ ε` and the data's box `[0, 1]`, which is the way to add one. It shows the network iterates by
-/// [`Search::look`], which keeps the worst of all; starts, restarts and samples that need no further search are the
-/// [`Attacker`]'s. The fields are its options besides [`AttackOptions`].
+/// A search within `‖δ‖ ≤ ε` and the data's box `[0, 1]`, which is the way to add one. It shows the
+/// network iterates by [`Search::look`], which keeps the worst of all; starts, restarts and samples
+/// that need no further search are the [`Attacker`]'s. The fields are its options besides
+/// [`AttackOptions`].
 ///
 /// ```
 /// use ndarray::Array2;
@@ -91,7 +93,8 @@ pub trait Attack: fmt::Debug + Serialize + Send + Sync + 'static {
     /// What it is, in a few words.
     const MEANING: &'static str = "";
 
-    /// The options for a ball, steps and restarts: by default random starts and steps of `2.5 ε / steps`.
+    /// The options for a ball, steps and restarts: by default random starts and steps of
+    /// `2.5 ε / steps`.
     fn options(&self, norm: Norm, epsilon: f64, steps: usize, restarts: usize) -> AttackOptions {
         AttackOptions {
             norm,
@@ -104,7 +107,8 @@ pub trait Attack: fmt::Debug + Serialize + Send + Sync + 'static {
         }
     }
 
-    /// The efforts with which an evaluation runs it, the least first, given that for plain steps and that for Auto-PGD's.
+    /// The efforts with which an evaluation runs it, the least first, given that for plain steps
+    /// and that for Auto-PGD's.
     fn efforts(&self, plain: Effort, auto: Effort) -> Vec<Effort> {
         let _ = auto;
         vec![plain]
@@ -118,12 +122,14 @@ pub trait Attack: fmt::Debug + Serialize + Send + Sync + 'static {
         Range::AT_LEAST_ONE.check("steps of the attack", options.steps as f64)
     }
 
-    /// The fewest classes that it needs; 0, the default, of one that only raises the loss, whatever that is of.
+    /// The fewest classes that it needs; 0, the default, of one that only raises the loss, whatever
+    /// that is of.
     fn classes(&self) -> usize {
         0
     }
 
-    /// Searches from `start: [B, D]`, which is in the ball and the box, as everything that is looked at must be.
+    /// Searches from `start: [B, D]`, which is in the ball and the box, as everything that is
+    /// looked at must be.
     ///
     /// # Errors
     /// Those of [`Search::look`].

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Attack, Effort, Search};
 
-/// Projected gradient ascent of equal steps on the loss (Madry et al. 2018): from `x` to `x + α sign(∇ℓ)` in ℓ∞ and
-/// `x + α ∇ℓ/‖∇ℓ‖₂` in ℓ2, then back into the ball and the box.
+/// Projected gradient ascent of equal steps on the loss (Madry et al. 2018): from `x` to
+/// `x + α sign(∇ℓ)` in ℓ∞ and `x + α ∇ℓ/‖∇ℓ‖₂` in ℓ2, then back into the ball and the box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pgd {}

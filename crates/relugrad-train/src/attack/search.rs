@@ -108,12 +108,14 @@ impl<'a, T: Scalar> Search<'a, T> {
         &self.truth
     }
 
-    /// Their classes; `[B]`, or nothing of samples with values, for which [`Attack::classes`](super::Attack::classes) may be 0.
+    /// Their classes; `[B]`, or nothing of samples with values, for which
+    /// [`Attack::classes`](super::Attack::classes) may be 0.
     pub fn labels(&self) -> &[usize] {
         self.truth.labels()
     }
 
-    /// Random numbers of a sample in this restart, the same whatever batch it is in. A random start begins with them.
+    /// Random numbers of a sample in this restart, the same whatever batch it is in. A random start
+    /// begins with them.
     pub fn random(&self, sample: usize) -> ChaCha8Rng {
         let mut random = ChaCha8Rng::seed_from_u64(self.options.seed);
         random.set_stream(((self.numbers[sample] as u64) << 16) | self.restart as u64);
@@ -128,8 +130,8 @@ impl<'a, T: Scalar> Search<'a, T> {
         norm.project(centre, epsilon, moved);
     }
 
-    /// Moves each sample's iterate by a step of the length `size` along which its objective grows fastest, and back into the
-    /// ball and the box; `iterates` and `gradients: [B, D]`.
+    /// Moves each sample's iterate by a step of the length `size` along which its objective grows
+    /// fastest, and back into the ball and the box; `iterates` and `gradients: [B, D]`.
     pub fn climb(
         &self,
         iterates: &mut Array2<T>,
@@ -146,11 +148,12 @@ impl<'a, T: Scalar> Search<'a, T> {
         }
     }
 
-    /// Looks at iterates, keeps what is worse than before, and tells the losses and where they grow; `images: [B, D]`.
+    /// Looks at iterates, keeps what is worse than before, and tells the losses and where they
+    /// grow; `images: [B, D]`.
     ///
     /// # Errors
-    /// Those of [`Network::trace`]; [`relugrad::Error::OutOfRange`] for iterates outside the ball or the box;
-    /// [`relugrad::Error::Stopped`].
+    /// Those of [`Network::trace`]; [`relugrad::Error::OutOfRange`] for iterates outside the ball
+    /// or the box; [`relugrad::Error::Stopped`].
     pub fn look(&mut self, images: &Array2<T>) -> relugrad::Result<Look<T>> {
         let trace = self.trace(images)?;
         let values = self.take(&trace)?;
@@ -158,8 +161,8 @@ impl<'a, T: Scalar> Search<'a, T> {
         Ok(Look { values, gradients })
     }
 
-    /// [`look`](Self::look) with another objective than the loss: a function of logits `[B, K]` and classes, with its
-    /// derivatives with respect to the logits, `[B, K]`.
+    /// [`look`](Self::look) with another objective than the loss: a function of logits `[B, K]` and
+    /// classes, with its derivatives with respect to the logits, `[B, K]`.
     ///
     /// # Errors
     /// As for [`look`](Self::look).

@@ -26,8 +26,9 @@ use crate::training::train_while;
 
 /// What to compare, and how.
 ///
-/// Every run trains a ReLU network with the loss of `training`, from the same initialisation and in the same order of
-/// samples for equal seeds: first without regularizer, then with each variant. Networks are `f32`.
+/// Every run trains a ReLU network with the loss of `training`, from the same initialisation and in
+/// the same order of samples for equal seeds: first without regularizer, then with each variant.
+/// Networks are `f32`.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Training and test samples.
@@ -95,15 +96,17 @@ impl Variant {
     }
 }
 
-/// Trains and evaluates everything that the plan asks for, but for the runs of an `earlier` comparison that was ended.
+/// Trains and evaluates everything that the plan asks for, but for the runs of an `earlier`
+/// comparison that was ended.
 ///
-/// A run that diverges is among [`Comparison::diverged`], and the others go on; resumed, it is not tried again, since it
-/// would diverge again. When `observer` or `go_on` ends the comparison early, the unfinished run is dropped and [`Comparison::complete`] is false.
+/// A run that diverges is among [`Comparison::diverged`], and the others go on; resumed, it is not
+/// tried again, since it would diverge again. When `observer` or `go_on` ends the comparison early,
+/// the unfinished run is dropped and [`Comparison::complete`] is false.
 ///
 /// # Errors
-/// [`Error::OutOfRange`](crate::Error::OutOfRange) for the plan's options,
-/// [`Error::Configuration`] if `earlier` is of other settings,
-/// [`Error::Step`](crate::Error::Step) for a training that failed in another way, and the engine's errors.
+/// [`Error::OutOfRange`](crate::Error::OutOfRange) for the plan's options, [`Error::Configuration`]
+/// if `earlier` is of other settings, [`Error::Step`](crate::Error::Step) for a training that
+/// failed in another way, and the engine's errors.
 pub fn compare(
     plan: &Plan,
     earlier: Option<Comparison>,
@@ -244,8 +247,9 @@ fn resumable(earlier: Comparison, settings: &Settings) -> Result<(Vec<Run>, Vec<
 }
 
 impl Plan {
-    /// The comparison that `relugrad compare` makes when it is told nothing else, but for its curves: `mlp:128,128`, Adam, weights
-    /// that grow over 3 epochs, one seed, the usual loss of such data, PGD in ℓ∞ with ε 0.1 and 0.2 (20 steps, 2 starts) on 1000 test samples.
+    /// The comparison that `relugrad compare` makes when it is told nothing else, but for its
+    /// curves: `mlp:128,128`, Adam, weights that grow over 3 epochs, one seed, the usual loss of
+    /// such data, PGD in ℓ∞ with ε 0.1 and 0.2 (20 steps, 2 starts) on 1000 test samples.
     pub fn new(data: Split, variants: impl IntoIterator<Item: Into<Variant>>) -> Plan {
         let pgd = |epsilon| (Attacker::new(Pgd {}, Norm::Linf, epsilon, 20, 2), true);
         let loss = Loss::for_targets(data.train.kind(), outputs_for(&data.train, None));
@@ -294,8 +298,9 @@ impl Plan {
     /// Refuses options that are out of range, before anything is trained.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`](crate::Error::OutOfRange); [`Error::Penalty`] and [`Error::Attack`] for what needs classes where there
-    /// are values, and for a penalty with a weight that is there twice; the engine's errors for layers, loss and penalties.
+    /// [`Error::OutOfRange`](crate::Error::OutOfRange); [`Error::Penalty`] and [`Error::Attack`]
+    /// for what needs classes where there are values, and for a penalty with a weight that is there
+    /// twice; the engine's errors for layers, loss and penalties.
     pub fn check(&self) -> Result<()> {
         let network = self.network(0)?;
         for variant in std::iter::once(None).chain(self.variants.iter().map(Some)) {

@@ -11,7 +11,8 @@ use toml::{Table, Value};
 use crate::error::{Error, Result};
 use crate::spec::{NameAlone, Spec, did_you_mean, find};
 
-/// A loss by its name and options, which are those of its row in [`Loss::catalogue`]; the name alone if it has none to tell.
+/// A loss by its name and options, which are those of its row in [`Loss::catalogue`]; the name
+/// alone if it has none to tell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LossSettings(NameAlone);
@@ -33,8 +34,9 @@ impl LossSettings {
     /// The loss.
     ///
     /// # Errors
-    /// [`Error::UnknownName`] with the nearest name, [`Error::Configuration`] for an option that the loss does not have or a value
-    /// that is no number, and the engine's error for one out of range.
+    /// [`Error::UnknownName`] with the nearest name, [`Error::Configuration`] for an option that
+    /// the loss does not have or a value that is no number, and the engine's error for one out of
+    /// range.
     pub fn loss(&self) -> Result<Loss> {
         let LossSettings(NameAlone(spec)) = self;
         let entry: &LossEntry = find("loss", Loss::catalogue(), |entry| entry.name, &spec.name)?;
@@ -76,7 +78,8 @@ fn number(entry: &LossEntry, name: &str, value: &Value) -> Result<f64> {
     })
 }
 
-/// A name, and options in brackets: `softmax-cross-entropy`, `softmax-cross-entropy(label-smoothing=0.1)`.
+/// A name, and options in brackets: `softmax-cross-entropy`,
+/// `softmax-cross-entropy(label-smoothing=0.1)`.
 impl FromStr for LossSettings {
     type Err = Error;
 

@@ -21,8 +21,8 @@ pub use loss::LossSettings;
 pub use penalty::{OptionSetting, PenaltySettings};
 pub(crate) use penalty::{distinct_name, penalty_names};
 
-/// Everything that a training can be told. A TOML file has the same keys, with hyphens; what it leaves out is as in
-/// [`Configuration::default`].
+/// Everything that a training can be told. A TOML file has the same keys, with hyphens; what it
+/// leaves out is as in [`Configuration::default`].
 ///
 /// ```
 /// use relugrad_train::Configuration;
@@ -54,17 +54,20 @@ pub struct Configuration {
     pub precision: Precision,
     /// Where samples come from.
     pub data: Source,
-    /// The loss, such as `"squared-error"` or `{ name = "softmax-cross-entropy", label-smoothing = 0.1 }`; if left out, squared
-    /// error for values, and for classes the logistic loss of one logit or softmax cross-entropy of more.
+    /// The loss, such as `"squared-error"` or
+    /// `{ name = "softmax-cross-entropy", label-smoothing = 0.1 }`; if left out, squared error for
+    /// values, and for classes the logistic loss of one logit or softmax cross-entropy of more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<LossSettings>,
-    /// How to train; its objective is that of `penalties` in [`training`](Self::training) only. Its keys stand among the others.
+    /// How to train; its objective is that of `penalties` in [`training`](Self::training) only. Its
+    /// keys stand among the others.
     #[serde(flatten)]
     pub training: Training,
     /// Share of the training samples that is kept for validation, of every class alike; 0 for none.
     pub validation_fraction: f64,
-    /// Whether the network begins by taking off the mean of every channel of the training samples and dividing by their
-    /// standard deviation. The box of the attacks and all penalties remain those of the features in `[0, 1]`.
+    /// Whether the network begins by taking off the mean of every channel of the training samples
+    /// and dividing by their standard deviation. The box of the attacks and all penalties remain
+    /// those of the features in `[0, 1]`.
     pub standardise: bool,
     /// Steps from one checkpoint to the next, besides those after every epoch; none if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,7 +79,8 @@ pub struct Configuration {
     /// Penalties with their weights.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub penalties: Vec<PenaltySettings>,
-    /// Values that were changed when the training was resumed, in their order: a record, which changes nothing.
+    /// Values that were changed when the training was resumed, in their order: a record, which
+    /// changes nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Change>,
 }
@@ -93,8 +97,8 @@ pub enum Precision {
 }
 
 impl Default for Configuration {
-    /// The digits, `mlp:128,128`, Adam, 30 epochs of batches of 64, a tenth of the training samples for validation, no
-    /// penalty.
+    /// The digits, `mlp:128,128`, Adam, 30 epochs of batches of 64, a tenth of the training samples
+    /// for validation, no penalty.
     fn default() -> Configuration {
         Configuration {
             model: "mlp:128,128".into(),
@@ -129,8 +133,8 @@ impl Configuration {
     /// Reads a configuration.
     ///
     /// # Errors
-    /// [`Error::Configuration`] for what is no TOML, an unknown key (with the nearest known one), or a value of another
-    /// kind; ranges are looked at by [`check`](Self::check).
+    /// [`Error::Configuration`] for what is no TOML, an unknown key (with the nearest known one),
+    /// or a value of another kind; ranges are looked at by [`check`](Self::check).
     pub fn from_toml(text: &str) -> Result<Configuration> {
         let table: toml::Table = text
             .parse()
@@ -223,10 +227,12 @@ impl Configuration {
         self.loss.as_ref().map(LossSettings::loss).transpose()
     }
 
-    /// How to train with a loss, such as what [`loss_for`](crate::loss_for) makes of [`given_loss`](Self::given_loss).
+    /// How to train with a loss, such as what [`loss_for`](crate::loss_for) makes of
+    /// [`given_loss`](Self::given_loss).
     ///
     /// # Errors
-    /// The engine's errors for penalties; [`Error::Configuration`] for an option of another penalty.
+    /// The engine's errors for penalties; [`Error::Configuration`] for an option of another
+    /// penalty.
     pub fn training(&self, loss: Loss) -> Result<Training> {
         let mut objective = Objective::new(loss);
         for settings in &self.penalties {
@@ -263,7 +269,8 @@ impl Configuration {
     /// The network before training.
     ///
     /// # Errors
-    /// Those of the model file or description, and of the loss; [`Error::Data`] for samples that cannot be standardised.
+    /// Those of the model file or description, and of the loss; [`Error::Data`] for samples that
+    /// cannot be standardised.
     pub fn network<T: Scalar>(&self, train: &Dataset) -> Result<Network<T>> {
         if let Some(path) = &self.start {
             return Ok(relugrad_io::load_model(path)?.into_network().cast()?);

@@ -70,7 +70,8 @@ impl PenaltySettings {
     /// The penalty.
     ///
     /// # Errors
-    /// The engine's error for an unknown name, an option that the penalty does not have, or a value out of range.
+    /// The engine's error for an unknown name, an option that the penalty does not have, or a value
+    /// out of range.
     pub fn penalty(&self) -> Result<Penalty> {
         let given = self.options.iter();
         let given: Vec<(&str, OptionValue)> =
@@ -79,7 +80,8 @@ impl PenaltySettings {
     }
 }
 
-/// What a penalty is called among others: its name, with its options where another one has that name, too.
+/// What a penalty is called among others: its name, with its options where another one has that
+/// name, too.
 pub(crate) fn distinct_name<'p>(
     penalty: &Penalty,
     others: impl IntoIterator<Item = &'p Penalty>,

@@ -92,10 +92,12 @@ fn of_archive(archive: &mut NpzArchive, names: &Names, images: NumpyArray) -> Re
     })
 }
 
-/// Reads an .npz archive with `x_train`, `y_train`, `x_test` and `y_test`, or with `x` and `y` alone.
+/// Reads an .npz archive with `x_train`, `y_train`, `x_test` and `y_test`, or with `x` and `y`
+/// alone.
 ///
-/// `x` is `[n, …]`, whose other axes are the shape of a sample; `y` has `n` class indices, or values, `[n]` or `[n, K]`, and is
-/// called `targets` if they might be taken for class indices. `weights`, too, begins with `n`.
+/// `x` is `[n, …]`, whose other axes are the shape of a sample; `y` has `n` class indices, or
+/// values, `[n]` or `[n, K]`, and is called `targets` if they might be taken for class indices.
+/// `weights`, too, begins with `n`.
 pub(super) fn load_archive(path: &Path, scale: Scale, shape: &[usize]) -> Result<Samples> {
     let mut archive = NpzArchive::open(path)?;
     let (train, test) = match optional(archive.read(TRAIN.images))? {

@@ -1,4 +1,5 @@
-//! CIFAR-10 and CIFAR-100 in their binary form (Krizhevsky 2009): records of label bytes and 3 × 32 × 32 pixel bytes.
+//! CIFAR-10 and CIFAR-100 in their binary form (Krizhevsky 2009): records of label bytes and 3 × 32
+//! × 32 pixel bytes.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,8 @@ use crate::error::{Error, Result};
 /// Bytes of the pixels of one image.
 const PIXELS: usize = 3 * 32 * 32;
 
-/// A data set: its name, the number of label bytes of a record, and which of them counts, with its number of classes.
+/// A data set: its name, the number of label bytes of a record, and which of them counts, with its
+/// number of classes.
 struct Kind {
     name: &'static str,
     label_bytes: usize,
@@ -43,14 +45,15 @@ pub fn is_cifar10(dir: &Path) -> bool {
     path_of(dir, "test_batch").is_some()
 }
 
-/// Reads CIFAR-10 from a directory with `data_batch_1.bin` to `data_batch_5.bin`, of which some may be missing, and
-/// `test_batch.bin`, each as it is or compressed with gzip (`.bin.gz`).
+/// Reads CIFAR-10 from a directory with `data_batch_1.bin` to `data_batch_5.bin`, of which some may
+/// be missing, and `test_batch.bin`, each as it is or compressed with gzip (`.bin.gz`).
 ///
-/// A byte `p` becomes the feature `p / 255`, and samples have the shape `[3, 32, 32]`: red, green and blue planes.
+/// A byte `p` becomes the feature `p / 255`, and samples have the shape `[3, 32, 32]`: red, green
+/// and blue planes.
 ///
 /// # Errors
-/// [`Error::MissingFile`] without a training or test batch, [`Error::Read`], and [`Error::Cifar`] for a file of another
-/// length or with a label that is not below 10.
+/// [`Error::MissingFile`] without a training or test batch, [`Error::Read`], and [`Error::Cifar`]
+/// for a file of another length or with a label that is not below 10.
 pub fn load_cifar10(dir: &Path) -> Result<Split> {
     let names = (1..=5).map(|i| format!("data_batch_{i}"));
     let paths: Vec<PathBuf> = names.filter_map(|name| path_of(dir, &name)).collect();
@@ -72,8 +75,8 @@ pub fn is_cifar100(dir: &Path) -> bool {
         .all(|name| path_of(dir, name).is_some())
 }
 
-/// Reads CIFAR-100 from a directory with `train.bin` and `test.bin`, each as it is or compressed with gzip, with its 100
-/// fine labels.
+/// Reads CIFAR-100 from a directory with `train.bin` and `test.bin`, each as it is or compressed
+/// with gzip, with its 100 fine labels.
 ///
 /// # Errors
 /// As for [`load_cifar10`].

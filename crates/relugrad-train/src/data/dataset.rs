@@ -8,7 +8,8 @@ use relugrad_io::printable;
 use super::Truth;
 use crate::error::{Error, Result};
 
-/// Samples, each in the box `[0, 1]ᴰ`, with their classes or with values to regress to, and perhaps with weights.
+/// Samples, each in the box `[0, 1]ᴰ`, with their classes or with values to regress to, and perhaps
+/// with weights.
 ///
 /// Images are `[samples, D]`, one row-major row for each sample. A sample's own shape, such as
 /// `[1, 28, 28]` (channels, rows, columns), has the product `D`.
@@ -25,7 +26,8 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// A fingerprint of images, classes or values, and weights, to notice that other ones are given.
+    /// A fingerprint of images, classes or values, and weights, to notice that other ones are
+    /// given.
     pub(crate) fn fingerprint(&self) -> String {
         let pixels = self.images().iter().flat_map(|x| x.to_le_bytes());
         let labels = self.labels().iter().flat_map(|&y| (y as u64).to_le_bytes());
@@ -52,7 +54,8 @@ impl Dataset {
     /// - [`Error::LabelCount`] unless there is one label for each image;
     /// - [`Error::SampleShape`] unless the product of `shape` is `D`;
     /// - [`Error::Label`] unless every label is below `classes`;
-    /// - [`Error::FeatureNotFinite`], [`Error::FeatureOutsideBox`] unless every feature is in `[0, 1]`.
+    /// - [`Error::FeatureNotFinite`], [`Error::FeatureOutsideBox`] unless every feature is in
+    ///   `[0, 1]`.
     pub fn new(
         name: impl Into<String>,
         images: Array2<f32>,
@@ -74,7 +77,8 @@ impl Dataset {
     /// A data set of `images: [n, D]` with real `values: [n, K]` to regress to.
     ///
     /// # Errors
-    /// Those of [`new`](Self::new), and [`Error::Data`] for values that are not finite or of which a sample has none.
+    /// Those of [`new`](Self::new), and [`Error::Data`] for values that are not finite or of which
+    /// a sample has none.
     pub fn with_values(
         name: impl Into<String>,
         images: Array2<f32>,
@@ -92,11 +96,12 @@ impl Dataset {
         dataset.checked()
     }
 
-    /// The same samples with weights: means over samples, in training and in metrics, become `Σ w φ / Σ w`. Empty for equal
-    /// ones.
+    /// The same samples with weights: means over samples, in training and in metrics, become
+    /// `Σ w φ / Σ w`. Empty for equal ones.
     ///
     /// # Errors
-    /// [`Error::Data`] unless there is one for each sample, all are finite and at least 0, and their sum is positive and finite.
+    /// [`Error::Data`] unless there is one for each sample, all are finite and at least 0, and
+    /// their sum is positive and finite.
     pub fn with_weights(self, weights: Vec<f64>) -> Result<Self> {
         let problem = |problem: String| {
             let name = &self.name;
@@ -129,7 +134,8 @@ impl Dataset {
     ///
     /// # Errors
     ///
-    /// [`Error::EmptyDataset`] without any number, [`Error::SampleIndex`] for one that does not exist.
+    /// [`Error::EmptyDataset`] without any number, [`Error::SampleIndex`] for one that does not
+    /// exist.
     pub fn subset(&self, indices: &[usize]) -> Result<Self> {
         let samples = self.samples();
         if indices.is_empty() {
@@ -298,8 +304,8 @@ impl Dataset {
         self.images.ncols()
     }
 
-    /// Mean and standard deviation (`n`) of every channel over all samples and places; of samples that are no images
-    /// `[C, H, W]`, of all features together.
+    /// Mean and standard deviation (`n`) of every channel over all samples and places; of samples
+    /// that are no images `[C, H, W]`, of all features together.
     ///
     /// # Errors
     ///

@@ -33,7 +33,8 @@ impl DataFile {
         })
     }
 
-    /// The bytes, decompressed, for a format whose header tells how many there are, and what the file may take.
+    /// The bytes, decompressed, for a format whose header tells how many there are, and what the
+    /// file may take.
     pub(super) fn whole(self) -> (Box<dyn Read>, Budget) {
         let budget = Limits::of_process().budget(self.length);
         match self.compressed {
@@ -42,10 +43,11 @@ impl DataFile {
         }
     }
 
-    /// The bytes, decompressed, for a format that only ends with the file, and what the file may take.
+    /// The bytes, decompressed, for a format that only ends with the file, and what the file may
+    /// take.
     ///
-    /// Each of them is paid for `price` times, and what may be paid grows with what has been read of the file: a stream
-    /// that unfolds without end ends there.
+    /// Each of them is paid for `price` times, and what may be paid grows with what has been read
+    /// of the file: a stream that unfolds without end ends there.
     pub(super) fn stream(self, price: u64) -> (Paying<Box<dyn Read>>, Rc<Budget>) {
         let budget = Rc::new(Limits::of_process().budget(0));
         let file = Growing {
@@ -101,7 +103,8 @@ impl<R: Read> Read for Paying<R> {
 }
 
 impl<R> Paying<R> {
-    /// The same bytes, of which no line may be longer than any line of a table is, unless more is allowed.
+    /// The same bytes, of which no line may be longer than any line of a table is, unless more is
+    /// allowed.
     pub(super) fn lines(self) -> Lines<R> {
         Lines {
             reader: self,

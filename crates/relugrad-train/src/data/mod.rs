@@ -1,4 +1,5 @@
-//! Samples in `[0, 1]` with classes or values: the built-in digits, files of many kinds ([`Source`]), splits and augmentation.
+//! Samples in `[0, 1]` with classes or values: the built-in digits, files of many kinds
+//! ([`Source`]), splits and augmentation.
 //!
 //! ```
 //! use relugrad_train::data::{digits, stratified_split};

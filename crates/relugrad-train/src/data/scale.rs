@@ -17,7 +17,8 @@ pub enum Scale {
     /// Unsigned bytes are divided by 255; other numbers must lie in `[0, 1]` already.
     #[default]
     Auto,
-    /// The least and the greatest of all training numbers become 0 and 1; test numbers beyond them are clipped.
+    /// The least and the greatest of all training numbers become 0 and 1; test numbers beyond them
+    /// are clipped.
     Range,
     /// These two numbers become 0 and 1; numbers beyond them are refused.
     Between([f64; 2]),

@@ -22,10 +22,11 @@ use crate::error::{Error, Result};
 /// | `FILE.npy` | samples, with their class indices in the file `labels`, or their values in `targets` |
 /// | `FILE.csv` | a line for each sample, plain or `.gz`; `label_column` is a name or a number from 0 (default: the last) |
 ///
-/// Samples have classes, or values to regress to: what `targets` and `target_columns` name, the array `targets` of an archive, and
-/// where nothing is said, numbers of which not all are whole.
+/// Samples have classes, or values to regress to: what `targets` and `target_columns` name, the
+/// array `targets` of an archive, and where nothing is said, numbers of which not all are whole.
 ///
-/// Where a source does not tell the test samples, a stratified share of `test_fraction` is split off by `split_seed`.
+/// Where a source does not tell the test samples, a stratified share of `test_fraction` is split
+/// off by `split_seed`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Source {
@@ -96,8 +97,8 @@ impl Source {
     /// Reads training and test samples.
     ///
     /// # Errors
-    /// [`Error::Data`] for a path that is none of the above or an option that does not belong to it, the errors of the
-    /// formats, and those of [`stratified_split`].
+    /// [`Error::Data`] for a path that is none of the above or an option that does not belong to
+    /// it, the errors of the formats, and those of [`stratified_split`].
     pub fn load(&self) -> Result<Split> {
         let split = |data: &_| stratified_split(data, self.test_fraction, self.split_seed);
         self.read()?.into_split(split)

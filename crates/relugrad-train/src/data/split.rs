@@ -24,23 +24,25 @@ impl Split {
     ///
     /// # Errors
     ///
-    /// [`Error::SplitShapes`] or [`Error::SplitTruth`] if shapes, or numbers of classes or values, differ.
+    /// [`Error::SplitShapes`] or [`Error::SplitTruth`] if shapes, or numbers of classes or values,
+    /// differ.
     pub fn new(train: Dataset, test: Dataset) -> Result<Self> {
         train.check_alike(&test)?;
         Ok(Self { train, test })
     }
 }
 
-/// A random split in which every class has about the same share of test samples. Samples with values are split as those of
-/// a single class.
+/// A random split in which every class has about the same share of test samples. Samples with
+/// values are split as those of a single class.
 ///
-/// Of the `n` samples of a class, `t = round(n · test_fraction)` are for testing (halves are rounded
-/// up), but at least 1 and at most `n − 1`. So each part has every class that the data set has, and
-/// a class's share is off by less than one sample; the sizes of the parts follow from the classes.
+/// Of the `n` samples of a class, `t = round(n · test_fraction)` are for testing (halves are
+/// rounded up), but at least 1 and at most `n − 1`. So each part has every class that the data set
+/// has, and a class's share is off by less than one sample; the sizes of the parts follow from the
+/// classes.
 ///
 /// Class after class, in ascending order, the samples are shuffled by one `ChaCha8Rng` made from
-/// `seed`, and the first `t` are taken. Each sample is in exactly one part, and within each part the
-/// samples keep the order of the data set. Equal arguments give equal splits, on every machine.
+/// `seed`, and the first `t` are taken. Each sample is in exactly one part, and within each part
+/// the samples keep the order of the data set. Equal arguments give equal splits, on every machine.
 ///
 /// # Errors
 ///
@@ -173,7 +175,8 @@ mod tests {
         assert_ne!(split(7), split(8));
     }
 
-    /// Fixed once and for all: a library that shuffles differently must not change results unnoticed.
+    /// Fixed once and for all: a library that shuffles differently must not change results
+    /// unnoticed.
     #[test]
     fn the_split_of_a_seed_never_changes() {
         let labels: Vec<usize> = (0..40).map(|i| i % 4).collect();

@@ -31,12 +31,14 @@ pub(super) struct Columns<'a> {
     pub(super) weight: Option<&'a str>,
 }
 
-/// Reads a table with one sample in each line: its features, its class or its values, and perhaps its weight.
+/// Reads a table with one sample in each line: its features, its class or its values, and perhaps
+/// its weight.
 ///
-/// A first line with a cell that is no number (besides the label's) gives the columns their names. Without a column of labels
-/// or targets the last one is taken, for values if they are numbers of which not all are whole, and else for classes. Labels
-/// that are whole numbers from 0 are class indices; other labels are numbered in their alphabetical order. A name that ends in
-/// `.gz` is decompressed.
+/// A first line with a cell that is no number (besides the label's) gives the columns their names.
+/// Without a column of labels or targets the last one is taken, for values if they are numbers of
+/// which not all are whole, and else for classes. Labels that are whole numbers from 0 are class
+/// indices; other labels are numbered in their alphabetical order. A name that ends in `.gz` is
+/// decompressed.
 pub(super) fn load_table(
     path: &Path,
     columns: Columns,
@@ -143,7 +145,8 @@ impl Table {
         if !next(path, &mut reader, &mut line)? {
             return Err(problem(path, "it has no line"));
         }
-        // A header has names for features; a line of data has numbers for all but, perhaps, its label.
+        // A header has names for features; a line of data has numbers for all but, perhaps, its
+        // label.
         let words = line.iter().filter(|cell| number(cell).is_none()).count();
         let named = words > 1 || (words == 1 && line.len() == 1);
         let roles = Roles::find(path, &line, named, columns)?;

@@ -40,8 +40,9 @@ pub(super) fn is_ours(bytes: &[u8]) -> bool {
 
 /// What a training's file holds after `done` steps and `epochs`.
 ///
-/// Epochs are known from the checkpoint, so their lines are written anew. Lines of steps that a process had taken after its last
-/// checkpoint are left out, since these steps will be taken again; so are damaged lines, which nothing can bring back.
+/// Epochs are known from the checkpoint, so their lines are written anew. Lines of steps that a
+/// process had taken after its last checkpoint are left out, since these steps will be taken again;
+/// so are damaged lines, which nothing can bring back.
 pub(super) fn restored(bytes: &[u8], done: u64, epochs: &[EpochReport]) -> Vec<u8> {
     let mut lines: BTreeMap<(u64, bool), Line> = BTreeMap::new();
     for step in steps(bytes)
@@ -56,7 +57,8 @@ pub(super) fn restored(bytes: &[u8], done: u64, epochs: &[EpochReport]) -> Vec<u
     lines.values().flat_map(Line::to_json).collect()
 }
 
-/// The lines of steps, each step once. A line whose number was damaged follows and precedes none of its neighbours.
+/// The lines of steps, each step once. A line whose number was damaged follows and precedes none of
+/// its neighbours.
 fn steps(bytes: &[u8]) -> Vec<StepReport> {
     let lines = bytes.split(|&byte| byte == b'\n').filter_map(Line::read);
     let reports = lines.filter_map(|line| match line {

@@ -112,7 +112,8 @@ impl Log {
     }
 }
 
-/// Refuses lines that no training has written, in a file that a training would replace. A damaged one has other lines left.
+/// Refuses lines that no training has written, in a file that a training would replace. A damaged
+/// one has other lines left.
 pub(super) fn check_lines(folder: &OutputFolder) -> Result<()> {
     match folder.read(LINES)? {
         Some(bytes) if !is_ours(&bytes) => Err(relugrad_io::Error::Changed {

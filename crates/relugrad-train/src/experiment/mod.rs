@@ -54,9 +54,10 @@ const TEST_KEY: &str = "test-samples";
 /// | `events.out.tfevents.…` | TensorBoard's, if asked for |
 /// | `relugrad-manifest.json` | which of the folder's files are of the training, see [`OutputFolder`] |
 ///
-/// Checkpoints are written whole or not at all, after every epoch, every `checkpoint-steps` steps, and when the training
-/// is stopped. Killed at any moment and resumed, a training ends with the same bytes in all files but TensorBoard's, which
-/// hold times, and the manifest, which has their checksums.
+/// Checkpoints are written whole or not at all, after every epoch, every `checkpoint-steps` steps,
+/// and when the training is stopped. Killed at any moment and resumed, a training ends with the
+/// same bytes in all files but TensorBoard's, which hold times, and the manifest, which has their
+/// checksums.
 ///
 /// The folder is locked for as long as the experiment lives.
 #[derive(Debug)]
@@ -95,7 +96,8 @@ pub struct Outcome {
     pub steps: u64,
     /// Reports of all epochs.
     pub epochs: Vec<EpochReport>,
-    /// How good the last network is on the test samples, if it is complete and nobody stopped this as well.
+    /// How good the last network is on the test samples, if it is complete and nobody stopped this
+    /// as well.
     pub last_test: Option<Score>,
     /// How good the best network is.
     pub best_test: Option<Score>,
@@ -104,12 +106,14 @@ pub struct Outcome {
 }
 
 impl Experiment {
-    /// Prepares a training in a folder, which is made if need be. Nothing is written there, and of an earlier training nothing
-    /// removed, before samples and model are read in [`run`](Self::run).
+    /// Prepares a training in a folder, which is made if need be. Nothing is written there, and of
+    /// an earlier training nothing removed, before samples and model are read in
+    /// [`run`](Self::run).
     ///
     /// # Errors
-    /// Those of [`Configuration::check`]; [`Error::RunExists`] if the folder holds a training and `overwrite` does not allow
-    /// to remove it; those of [`OutputFolder::open`] and [`OutputFolder::begin`] for files that are not the training's.
+    /// Those of [`Configuration::check`]; [`Error::RunExists`] if the folder holds a training and
+    /// `overwrite` does not allow to remove it; those of [`OutputFolder::open`] and
+    /// [`OutputFolder::begin`] for files that are not the training's.
     pub fn create(
         folder: impl Into<PathBuf>,
         configuration: Configuration,
@@ -150,7 +154,8 @@ impl Experiment {
         &self.configuration
     }
 
-    /// The latest checkpoint that this training has, once it has begun to write, as long as nobody has changed or moved it.
+    /// The latest checkpoint that this training has, once it has begun to write, as long as nobody
+    /// has changed or moved it.
     pub fn kept(&self) -> Option<PathBuf> {
         let kept = self.begun && self.folder.is_ours(LAST).unwrap_or(false);
         kept.then(|| self.last())
@@ -166,11 +171,12 @@ impl Experiment {
         self.folder.path().join(BEST)
     }
 
-    /// Trains, from the latest checkpoint if there is one, until the end or until the observer or `go_on` stops it.
+    /// Trains, from the latest checkpoint if there is one, until the end or until the observer or
+    /// `go_on` stops it.
     ///
     /// # Errors
-    /// Those of the samples, the model, the checkpoint and the training. The latest checkpoint that was written stays whole
-    /// in any case.
+    /// Those of the samples, the model, the checkpoint and the training. The latest checkpoint that
+    /// was written stays whole in any case.
     pub fn run(&mut self, observer: &mut dyn Observer, go_on: GoOn) -> Result<Outcome> {
         match self.configuration.precision {
             Precision::F32 => self.run_in::<f32>(observer, go_on),

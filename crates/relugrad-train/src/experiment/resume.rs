@@ -20,16 +20,18 @@ struct Stored {
 }
 
 impl Experiment {
-    /// Opens the folder of a training to go on with it, with other values for some keys of its configuration, such as
-    /// `epochs`.
+    /// Opens the folder of a training to go on with it, with other values for some keys of its
+    /// configuration, such as `epochs`.
     ///
     /// The folder stays locked until the experiment is dropped.
     ///
     /// # Errors
-    /// Those of [`Configuration::load`], [`Configuration::check`], [`OutputFolder::open`] and [`OutputFolder::begin`];
-    /// [`Error::Edited`] if the configuration's file differs from the checkpoint's by more than these values;
-    /// [`Error::FixedKey`] for values that cannot change; [`Error::NoRun`] for what is no folder of a training;
-    /// [`Error::Given`] for wrong values; [`Error::Configuration`] for changes of a training that is over and stays so; [`Error::Best`] if the best checkpoint is of another training.
+    /// Those of [`Configuration::load`], [`Configuration::check`], [`OutputFolder::open`] and
+    /// [`OutputFolder::begin`]; [`Error::Edited`] if the configuration's file differs from the
+    /// checkpoint's by more than these values; [`Error::FixedKey`] for values that cannot change;
+    /// [`Error::NoRun`] for what is no folder of a training; [`Error::Given`] for wrong values;
+    /// [`Error::Configuration`] for changes of a training that is over and stays so;
+    /// [`Error::Best`] if the best checkpoint is of another training.
     pub fn resume(folder: &Path, values: &[(String, Value)]) -> Result<Experiment> {
         let path = folder.join(CONFIGURATION);
         check_folder(folder)?;
@@ -139,7 +141,8 @@ fn check_over(
     Err(Error::Configuration { problem })
 }
 
-/// Refuses a configuration's file that differs from the one that was trained with, unless by values that are given.
+/// Refuses a configuration's file that differs from the one that was trained with, unless by values
+/// that are given.
 fn check_edited(
     path: &Path,
     trained: &Configuration,
@@ -163,8 +166,8 @@ fn check_edited(
     })
 }
 
-/// Whether the configuration's file is to be written anew. One in somebody's own words, with comments say, stays as it is if it
-/// says the same, and is refused if it does not.
+/// Whether the configuration's file is to be written anew. One in somebody's own words, with
+/// comments say, stays as it is if it says the same, and is refused if it does not.
 fn check_words(
     folder: &OutputFolder,
     bytes: &[u8],
@@ -209,8 +212,9 @@ fn stored(folder: &OutputFolder, name: &str) -> Result<Option<Stored>> {
     }))
 }
 
-/// Takes the files of a folder without manifest, as earlier versions wrote them, for those of a training: checkpoints, which
-/// have checksums, the configuration that they hold, and the logs that begin as ours do.
+/// Takes the files of a folder without manifest, as earlier versions wrote them, for those of a
+/// training: checkpoints, which have checksums, the configuration that they hold, and the logs that
+/// begin as ours do.
 pub(super) fn adopt(folder: &mut OutputFolder) -> Result<()> {
     let (last, best) = (stored(folder, LAST), stored(folder, BEST));
     let Some(bytes) = folder.read(CONFIGURATION)? else {

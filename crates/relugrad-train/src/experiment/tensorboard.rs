@@ -1,7 +1,8 @@
 //! TensorBoard's event files: records of protocol buffers with checksums.
 //!
-//! A record is the length of its data (`u64`), the masked CRC-32C of these eight bytes, the data, and its masked CRC-32C,
-//! all little-endian (TensorFlow, `core/lib/io/record_writer.h`). The data are `Event` messages (`core/util/event.proto`).
+//! A record is the length of its data (`u64`), the masked CRC-32C of these eight bytes, the data,
+//! and its masked CRC-32C, all little-endian (TensorFlow, `core/lib/io/record_writer.h`). The data
+//! are `Event` messages (`core/util/event.proto`).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -60,7 +61,8 @@ struct Session {
     status: i32,
 }
 
-/// The status of a session that starts. TensorBoard then forgets events of this step and later ones.
+/// The status of a session that starts. TensorBoard then forgets events of this step and later
+/// ones.
 const START: i32 = 1;
 
 impl Events {
@@ -68,7 +70,8 @@ impl Events {
     pub(super) fn create(folder: &mut OutputFolder, done: u64) -> Result<Events> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default();
-        // Files are read in the order of their names, and a resumed training may begin within the same second.
+        // Files are read in the order of their names, and a resumed training may begin within the
+        // same second.
         let name = format!(
             "{PREFIX}{:010}.{:09}.relugrad",
             now.as_secs(),
@@ -119,7 +122,8 @@ fn record(data: &[u8]) -> Vec<u8> {
     record
 }
 
-/// TensorFlow's masked checksum: rotated and shifted, so that checksums of data with checksums in them differ.
+/// TensorFlow's masked checksum: rotated and shifted, so that checksums of data with checksums in
+/// them differ.
 fn masked(data: &[u8]) -> u32 {
     crc32c::crc32c(data)
         .rotate_right(15)

@@ -12,8 +12,9 @@ use crate::score::Quality;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Warning {
-    /// The last network is right no more often than one that always says the commonest class, but for chance: its accuracy
-    /// `a` on `n` test samples, `p` of which are of that class, is at most `p + 2 √(p (1 − p)/n)`.
+    /// The last network is right no more often than one that always says the commonest class, but
+    /// for chance: its accuracy `a` on `n` test samples, `p` of which are of that class, is at most
+    /// `p + 2 √(p (1 − p)/n)`.
     AtChance {
         /// `a`.
         accuracy: f64,
@@ -22,7 +23,8 @@ pub enum Warning {
         /// `n`.
         samples: usize,
     },
-    /// The last network is no better on the test samples than always saying their mean: its `R²` is not positive.
+    /// The last network is no better on the test samples than always saying their mean: its `R²` is
+    /// not positive.
     NoBetterThanMean {
         /// `R²`.
         r2: f64,

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::{Optimizer, State};
 use crate::spec::{OptionInfo, Range};
 
-/// Adam (Kingma & Ba 2015, algorithm 1): `m_t = β₁ m_{t−1} + (1 − β₁) g_t`, `v_t = β₂ v_{t−1} + (1 − β₂) g_t²`,
-/// `θ ← θ − η m̂_t/(√v̂_t + ε)` with `m̂_t = m_t/(1 − β₁ᵗ)`, `v̂_t = v_t/(1 − β₂ᵗ)`; the gradient is that of the objective with
-/// `½ ω ‖θ‖²`.
+/// Adam (Kingma & Ba 2015, algorithm 1): `m_t = β₁ m_{t−1} + (1 − β₁) g_t`,
+/// `v_t = β₂ v_{t−1} + (1 − β₂) g_t²`, `θ ← θ − η m̂_t/(√v̂_t + ε)` with `m̂_t = m_t/(1 − β₁ᵗ)`,
+/// `v̂_t = v_t/(1 − β₂ᵗ)`; the gradient is that of the objective with `½ ω ‖θ‖²`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Adam {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::{Adam, Optimizer, State, adam};
 use crate::spec::OptionInfo;
 
-/// Adam with decoupled decay (Loshchilov & Hutter 2019, algorithm 2): `θ ← (1 − η ω) θ` before the step of [`Adam`], whose
-/// gradient does not have the decay in it.
+/// Adam with decoupled decay (Loshchilov & Hutter 2019, algorithm 2): `θ ← (1 − η ω) θ` before the
+/// step of [`Adam`], whose gradient does not have the decay in it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct AdamW {

@@ -13,7 +13,8 @@ use crate::both::Both;
 use crate::error::{Error, Result};
 use crate::spec::{Spec, check_options, find, table};
 
-/// Any [`Optimizer`]: one of [`OPTIMIZERS`], which a file names by its [`Spec`], or a user's own, by `into()`.
+/// Any [`Optimizer`]: one of [`OPTIMIZERS`], which a file names by its [`Spec`], or a user's own,
+/// by `into()`.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(into = "Spec", try_from = "Spec")]
 pub struct AnyOptimizer(Both<dyn Rule<f32>, dyn Rule<f64>>);

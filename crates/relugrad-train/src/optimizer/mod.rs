@@ -1,8 +1,9 @@
-//! Optimizers: how a gradient changes the parameters. A trait, its catalogue, and one file for each.
+//! Optimizers: how a gradient changes the parameters. A trait, its catalogue, and one file for
+//! each.
 //!
-//! To add one of your own, implement [`Optimizer`] and give it to [`Training`](crate::Training); it is then trained with,
-//! stored in checkpoints and resumed to the same bytes as those here are. In this crate a new one is a file of this folder
-//! and its lines below.
+//! To add one of your own, implement [`Optimizer`] and give it to [`Training`](crate::Training); it
+//! is then trained with, stored in checkpoints and resumed to the same bytes as those here are. In
+//! this crate a new one is a file of this folder and its lines below.
 
 mod adam;
 mod adamw;
@@ -32,9 +33,11 @@ pub const OPTIMIZERS: [Entry; 3] = [
     Entry::of::<AdamW>(),
 ];
 
-/// An update rule, which is the way to add one. Its fields are its options; two with equal ones are the same.
+/// An update rule, which is the way to add one. Its fields are its options; two with equal ones are
+/// the same.
 ///
-/// In what follows `t` counts steps from 1, `g_t` is the gradient, `η` the learning rate and `ω` the weight decay.
+/// In what follows `t` counts steps from 1, `g_t` is the gradient, `η` the learning rate and `ω`
+/// the weight decay.
 ///
 /// ```
 /// use relugrad::{Loss, Mlp, Objective, Scalar};
@@ -99,8 +102,9 @@ pub trait Optimizer: fmt::Debug + Serialize + Send + Sync + 'static {
         Ok(())
     }
 
-    /// The names and lengths of the arrays that it keeps from step to step for so many parameters. They begin as zeros,
-    /// are all that [`State`] has besides the number of steps, and go into checkpoints under these names.
+    /// The names and lengths of the arrays that it keeps from step to step for so many parameters.
+    /// They begin as zeros, are all that [`State`] has besides the number of steps, and go into
+    /// checkpoints under these names.
     fn buffers(&self, parameters: usize) -> Vec<(&'static str, usize)>;
 
     /// Takes a step of learning rate `rate`; `parameters` and `gradient` are as long as those that

@@ -7,8 +7,8 @@ use super::{Optimizer, State};
 use crate::error::Result;
 use crate::spec::{OptionInfo, Range};
 
-/// Stochastic gradient descent with momentum: `v_t = μ v_{t−1} + g_t + ω θ`, `θ ← θ − η v_t` (heavy ball), or
-/// `θ ← θ − η (g_t + ω θ + μ v_t)` with `nesterov`.
+/// Stochastic gradient descent with momentum: `v_t = μ v_{t−1} + g_t + ω θ`, `θ ← θ − η v_t` (heavy
+/// ball), or `θ ← θ − η (g_t + ω θ + μ v_t)` with `nesterov`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Sgd {

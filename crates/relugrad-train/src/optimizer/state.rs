@@ -56,8 +56,8 @@ impl<T: Scalar> OptimizerState<T> {
         buffers.map(|(name, values)| (*name, &**values))
     }
 
-    /// Puts saved arrays back; if they are not those of this optimizer, says what differs. Earlier versions saved an empty
-    /// array for SGD, which nothing depends on.
+    /// Puts saved arrays back; if they are not those of this optimizer, says what differs. Earlier
+    /// versions saved an empty array for SGD, which nothing depends on.
     pub(crate) fn restore(
         &mut self,
         steps: u64,
@@ -160,7 +160,8 @@ mod tests {
         assert!(error.contains("did you mean `adam`"), "{error}");
     }
 
-    /// Every entry is read from its name, has all of its options in its file, and says what they are.
+    /// Every entry is read from its name, has all of its options in its file, and says what they
+    /// are.
     #[test]
     fn the_catalogue_is_complete() {
         for entry in OPTIMIZERS {

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::statistics::Quantiles;
 
-/// CURE's difference of input gradients `Δ`, along `z = sign(g)/‖sign(g)‖`, in its two parts (T54 of [theory](https://docs.rs/relugrad/latest/relugrad/theory/)).
+/// CURE's difference of input gradients `Δ`, along `z = sign(g)/‖sign(g)‖`, in its two parts (T54
+/// of [theory](https://docs.rs/relugrad/latest/relugrad/theory/)).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CureParts {
     /// The step `h`, in input units.
@@ -19,7 +20,8 @@ pub struct CureParts {
     pub smooth: f64,
     /// Mean of the squared norm of the kinks' part.
     pub kinks: f64,
-    /// `Σ ⟨kinks, Δ⟩ / Σ ‖Δ‖²`: the share of the kinks, negative if they oppose the rest; 0 if there is no change.
+    /// `Σ ⟨kinks, Δ⟩ / Σ ‖Δ‖²`: the share of the kinks, negative if they oppose the rest; 0 if
+    /// there is no change.
     pub share: f64,
     /// The sum of the norms of the jumps per unit of length ([`Network::kink_curvature`]).
     pub kink_curvature: Quantiles,

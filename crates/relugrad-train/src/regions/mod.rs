@@ -1,4 +1,5 @@
-//! The activation regions of a network around data: how many there are, how far their walls, what lies between samples.
+//! The activation regions of a network around data: how many there are, how far their walls, what
+//! lies between samples.
 
 mod cure;
 mod profile;

@@ -50,8 +50,9 @@ pub struct Jump {
     pub jump: f64,
 }
 
-/// Follows the loss of a class or of values, such as `Targets::Classes(&[3])`, along `x + t z` for `t` from 0 to 1, with at least `points` points over the whole, or as far
-/// as it is when `go_on` says no.
+/// Follows the loss of a class or of values, such as `Targets::Classes(&[3])`, along `x + t z` for
+/// `t` from 0 to 1, with at least `points` points over the whole, or as far as it is when `go_on`
+/// says no.
 ///
 /// # Errors
 /// Those of [`Network::walk`] and of [`Loss::evaluate`].

@@ -36,7 +36,8 @@ pub struct Survey {
     pub seed: u64,
     /// The loss of CURE; none for the usual one of such data.
     pub loss: Option<Loss>,
-    /// CURE's step, which is split into its smooth part and its kinks for the samples that are measured.
+    /// CURE's step, which is split into its smooth part and its kinks for the samples that are
+    /// measured.
     pub cure_step: f64,
 }
 
@@ -45,7 +46,8 @@ pub struct Survey {
 pub struct Distances {
     /// To the nearest kink.
     pub kink: Quantiles,
-    /// To the decision boundary in the region's affine map, for the predicted class; none where samples have values.
+    /// To the decision boundary in the region's affine map, for the predicted class; none where
+    /// samples have values.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boundary: Option<Quantiles>,
     /// The smaller of both, and 0 where the prediction is wrong.
@@ -91,14 +93,16 @@ pub struct Report {
     pub different_classes: Option<Pairs>,
 }
 
-/// Surveys the regions around samples. `observer` hears how many parts are done. When it or `go_on` says no,
-/// the report is of the samples and pairs that are finished, and not [complete](Report::complete).
+/// Surveys the regions around samples. `observer` hears how many parts are done. When it or `go_on`
+/// says no, the report is of the samples and pairs that are finished, and not
+/// [complete](Report::complete).
 ///
-/// Cost: a forward pass for each sample, a [`Region`](relugrad::Region) for each that is measured, and a
-/// [`Walk`](relugrad::Walk) for each pair.
+/// Cost: a forward pass for each sample, a [`Region`](relugrad::Region) for each that is measured,
+/// and a [`Walk`](relugrad::Walk) for each pair.
 ///
 /// # Errors
-/// [`Error::EmptyDataset`], those of [`Network::trace`], and [`relugrad::Error::Stopped`] when nothing is finished.
+/// [`Error::EmptyDataset`], those of [`Network::trace`], and [`relugrad::Error::Stopped`] when
+/// nothing is finished.
 pub fn survey(
     network: &Network<f64>,
     data: &Dataset,
@@ -169,7 +173,8 @@ struct Told {
     near_kink: usize,
 }
 
-/// Tells samples into regions; of a survey that is stopped, as many as are finished, but at least some.
+/// Tells samples into regions; of a survey that is stopped, as many as are finished, but at least
+/// some.
 fn patterns(
     network: &Network<f64>,
     samples: &Samples<f64>,
@@ -257,7 +262,8 @@ fn distances(found: &[Measured]) -> Option<[Distances; 3]> {
 /// Two samples, by their numbers.
 type Pair = (usize, usize);
 
-/// Random pairs of the same and of different classes, up to `count` of each, without repetition of a pair in one order.
+/// Random pairs of the same and of different classes, up to `count` of each, without repetition of
+/// a pair in one order.
 fn pairs(labels: &[usize], count: usize, seed: u64) -> (Vec<Pair>, Vec<Pair>) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (mut same, mut different) = (Vec::new(), Vec::new());

@@ -1,4 +1,5 @@
-//! What holds for every perturbation, and what was found for one: bounds on the smallest change of class from both sides.
+//! What holds for every perturbation, and what was found for one: bounds on the smallest change of
+//! class from both sides.
 
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 use relugrad::{Network, Norm, Region};
@@ -7,26 +8,32 @@ use serde::{Deserialize, Serialize};
 use crate::attack::Ball;
 use crate::prediction::{difference, prediction};
 
-/// Radii around a sample in one norm, without regard to the box of the data; T61 and T62 of [theory](https://docs.rs/relugrad/latest/relugrad/theory/).
+/// Radii around a sample in one norm, without regard to the box of the data; T61 and T62 of
+/// [theory](https://docs.rs/relugrad/latest/relugrad/theory/).
 ///
-/// The smallest perturbation that changes the predicted class is not smaller than `lower` and not larger than `upper`.
+/// The smallest perturbation that changes the predicted class is not smaller than `lower` and not
+/// larger than `upper`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Radii {
     /// Distance to the nearest kink: the network is affine within.
     pub kink: f64,
-    /// Distance to the nearest decision boundary of the region's affine map, `min_k (f_y − f_k)/‖J_y − J_k‖_*` for the
-    /// predicted class `y`. It is that of the network where it is less than `kink`, and else says nothing about it.
+    /// Distance to the nearest decision boundary of the region's affine map,
+    /// `min_k (f_y − f_k)/‖J_y − J_k‖_*` for the predicted class `y`. It is that of the network
+    /// where it is less than `kink`, and else says nothing about it.
     pub boundary: f64,
-    /// The smaller of both, less what rounding explains: no perturbation below it changes the class.
+    /// The smaller of both, less what rounding explains: no perturbation below it changes the
+    /// class.
     pub lower: f64,
-    /// The size of the smallest perturbation that was found to change the class, by a forward pass in `f64`.
+    /// The size of the smallest perturbation that was found to change the class, by a forward pass
+    /// in `f64`.
     pub upper: Option<f64>,
-    /// Whether no smaller perturbation than `upper` exists, but for rounding: the nearest boundary is nearer than any kink, and
-    /// the class changes there.
+    /// Whether no smaller perturbation than `upper` exists, but for rounding: the nearest boundary
+    /// is nearer than any kink, and the class changes there.
     pub proven: bool,
 }
 
-/// How far beyond a boundary the class is looked at, relative to its distance; the first at which it differs counts.
+/// How far beyond a boundary the class is looked at, relative to its distance; the first at which
+/// it differs counts.
 const BEYOND: [f64; 4] = [1e-12, 1e-9, 1e-6, 1e-3];
 
 /// How much more than `lower` an `upper` may be that is proven to be the smallest.
@@ -100,7 +107,8 @@ impl<'n> Certificate<'n> {
         })
     }
 
-    /// The size of the shortest step of a direction, at a distance or a little more, that changes the class.
+    /// The size of the shortest step of a direction, at a distance or a little more, that changes
+    /// the class.
     fn first_beyond(
         &self,
         norm: Norm,
@@ -133,7 +141,8 @@ impl<'n> Certificate<'n> {
         Ok(Some(norms.map(|norm| up * norm.length(delta()))))
     }
 
-    /// Improves the upper bounds by a perturbed sample, if its class is another one, and by what halving the way to it finds.
+    /// Improves the upper bounds by a perturbed sample, if its class is another one, and by what
+    /// halving the way to it finds.
     pub(super) fn improve(
         &self,
         radii: &mut [Radii; 2],

@@ -4,10 +4,12 @@ use ndarray::ArrayView2;
 use relugrad::Scalar;
 use serde::{Deserialize, Serialize};
 
-/// An input gradient shorter than this, in units of the loss per unit of the data, counts as vanishing.
+/// An input gradient shorter than this, in units of the loss per unit of the data, counts as
+/// vanishing.
 pub const VANISHING: f64 = 1e-6;
 
-/// A residual shorter than this counts as that of a saturated softmax: the label's probability is above 0.9993.
+/// A residual shorter than this counts as that of a saturated softmax: the label's probability is
+/// above 0.9993.
 const SATURATED: f64 = 1e-3;
 
 /// Why an input gradient `g = Jᵀ r` is 0 or vanishes.

@@ -1,4 +1,5 @@
-//! How robust a network is: attacks of growing strength from above, certificates from below, and what to doubt.
+//! How robust a network is: attacks of growing strength from above, certificates from below, and
+//! what to doubt.
 
 mod certificate;
 mod diagnosis;

@@ -26,10 +26,11 @@ pub struct Report {
     pub attacks: Vec<Attacked>,
     /// How good predictions are under the worst of all attacks of each norm and size.
     pub worst: Vec<Attacked>,
-    /// Mean relative perturbation of DeepFool, `mean ‖δ‖/‖x‖`, over the correctly classified samples for which it found
-    /// one, by norm; with the number of these samples.
+    /// Mean relative perturbation of DeepFool, `mean ‖δ‖/‖x‖`, over the correctly classified
+    /// samples for which it found one, by norm; with the number of these samples.
     pub deepfool: Vec<(Norm, f64, usize)>,
-    /// Share of the certified samples that are correct and have at least this certified radius: `(norm, radius, share)`.
+    /// Share of the certified samples that are correct and have at least this certified radius:
+    /// `(norm, radius, share)`.
     pub certificates: Vec<(Norm, f64, Share)>,
     /// Median certified radius of the correct samples among those that were certified, by norm.
     pub median_certified: Vec<(Norm, f64)>,
@@ -51,7 +52,8 @@ pub struct Report {
 pub struct Attacked {
     /// The attack; its name is [`WORST`](super::WORST) for the worst of all.
     pub attack: AttackSettings,
-    /// How good predictions of the attacked samples are all the same; in files `accuracy` of classes, `fit` of values.
+    /// How good predictions of the attacked samples are all the same; in files `accuracy` of
+    /// classes, `fit` of values.
     #[serde(flatten, with = "named")]
     pub standing: Standing,
 }
@@ -142,8 +144,9 @@ impl Sample {
 pub struct Evaluated<T> {
     /// What was found out.
     pub report: Report,
-    /// For each entry of [`Report::worst`] the attacked samples as the first attack that fooled the network made them, or
-    /// as they were; of values, where the loss is the highest that was found; `[n, D]`.
+    /// For each entry of [`Report::worst`] the attacked samples as the first attack that fooled the
+    /// network made them, or as they were; of values, where the loss is the highest that was found;
+    /// `[n, D]`.
     pub adversarial: Vec<Array2<T>>,
 }
 

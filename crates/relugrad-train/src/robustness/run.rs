@@ -25,16 +25,17 @@ use crate::tally::{Spread, Tally};
 /// Samples of which Jacobians are held at once.
 const BATCH: usize = 32;
 
-/// Evaluates a network on the samples of a data set. `observer` hears before every part how many are done. When it or
-/// `go_on` says no, the report keeps the parts that are finished, an attack being a part, and is not
-/// [complete](Report::complete).
+/// Evaluates a network on the samples of a data set. `observer` hears before every part how many
+/// are done. When it or `go_on` says no, the report keeps the parts that are finished, an attack
+/// being a part, and is not [complete](Report::complete).
 ///
-/// Certificates are computed in `f64`, and changes of class that they are held against verified there; the rest in the precision
-/// of the network.
+/// Certificates are computed in `f64`, and changes of class that they are held against verified
+/// there; the rest in the precision of the network.
 ///
 /// # Errors
-/// Those of [`EvaluationOptions::check`]; [`Error::Data`](crate::Error::Data) for a network of other inputs or fewer logits than
-/// classes; the engine's errors, among them [`relugrad::Error::Stopped`] when nothing is finished.
+/// Those of [`EvaluationOptions::check`]; [`Error::Data`](crate::Error::Data) for a network of
+/// other inputs or fewer logits than classes; the engine's errors, among them
+/// [`relugrad::Error::Stopped`] when nothing is finished.
 pub fn evaluate<T: Scalar>(
     network: &Network<T>,
     data: &Dataset,
@@ -159,7 +160,8 @@ impl<T: Scalar> Subject<'_, T> {
         reasons
     }
 
-    /// Adds a part to what is known. One that is stopped leaves no trace, but for the certificates that are finished.
+    /// Adds a part to what is known. One that is stopped leaves no trace, but for the certificates
+    /// that are finished.
     fn add(
         &self,
         part: &Part,
@@ -216,7 +218,8 @@ impl<T: Scalar> Subject<'_, T> {
         Ok((report, samples))
     }
 
-    /// How good predictions of the attacked samples are, by their losses and squared errors or by which of them are right.
+    /// How good predictions of the attacked samples are, by their losses and squared errors or by
+    /// which of them are right.
     fn standing<R: Iterator<Item = bool>>(
         &self,
         errors: impl Iterator<Item = (f64, f64)>,
@@ -348,7 +351,8 @@ impl<T: Scalar> Subject<'_, T> {
         Ok(())
     }
 
-    /// Runs DeepFool; the mean relative perturbation of the correctly classified samples, and their number.
+    /// Runs DeepFool; the mean relative perturbation of the correctly classified samples, and their
+    /// number.
     fn deepfool(&self, norm: Norm, samples: &mut [Sample]) -> relugrad::Result<(Norm, f64, usize)> {
         let deepfool = self.evaluation.deepfool(norm);
         let mut found = Vec::new();
@@ -442,8 +446,9 @@ impl<T: Scalar> Subject<'_, T> {
         Ok(all)
     }
 
-    /// Takes an attack down for every sample, and puts what it found into `examples` where that is worse than all since the attack
-    /// `first`: the first example that fools the network, or the one with the highest loss of a sample with values.
+    /// Takes an attack down for every sample, and puts what it found into `examples` where that is
+    /// worse than all since the attack `first`: the first example that fools the network, or the
+    /// one with the highest loss of a sample with values.
     fn take_down(
         &self,
         found: Outcome<T>,

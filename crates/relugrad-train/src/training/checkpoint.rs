@@ -81,8 +81,8 @@ impl State {
 }
 
 impl<T: Scalar> Trainer<T> {
-    /// All that is needed to go on: the network, the optimizer's buffers, the step, and the reports so far; `metadata` is
-    /// kept with it, such as the configuration.
+    /// All that is needed to go on: the network, the optimizer's buffers, the step, and the reports
+    /// so far; `metadata` is kept with it, such as the configuration.
     ///
     /// Equal trainings give equal bytes, whatever interrupted them; times are not in it.
     pub fn to_checkpoint(&self, mut metadata: Metadata) -> Checkpoint<T> {

@@ -77,8 +77,9 @@ pub(crate) fn train_while<T: Scalar>(
 
 /// A training that can be advanced step by step, saved and resumed.
 ///
-/// All that is random follows from the seed and the number of the step, so the state of a training is its parameters, the
-/// optimizer's moments and some sums: see [`to_checkpoint`](Self::to_checkpoint).
+/// All that is random follows from the seed and the number of the step, so the state of a training
+/// is its parameters, the optimizer's moments and some sums: see
+/// [`to_checkpoint`](Self::to_checkpoint).
 pub struct Trainer<T> {
     pub(super) training: Training,
     pub(super) network: Network<T>,
@@ -143,9 +144,10 @@ impl<T: Scalar> Trainer<T> {
     /// A training that has yet to take its first step.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`]; [`Error::Data`] if augmentation or network do not fit the samples, [`Error::Engine`] if the loss
-    /// does not; [`Error::Penalty`] and [`Error::Attack`] for one that needs classes where there are values;
-    /// [`Error::NothingToTrain`] for a network without parameters.
+    /// [`Error::OutOfRange`]; [`Error::Data`] if augmentation or network do not fit the samples,
+    /// [`Error::Engine`] if the loss does not; [`Error::Penalty`] and [`Error::Attack`] for one
+    /// that needs classes where there are values; [`Error::NothingToTrain`] for a network without
+    /// parameters.
     pub fn new(
         network: Network<T>,
         training: Training,
@@ -227,8 +229,9 @@ impl<T: Scalar> Trainer<T> {
     /// Takes a step and, if it was the last of its epoch, looks at the validation samples.
     ///
     /// # Errors
-    /// [`Error::Diverged`] when the loss, the gradient, a parameter or another number is no longer finite, and
-    /// [`Error::Step`] with another reason of the engine. The training cannot go on then.
+    /// [`Error::Diverged`] when the loss, the gradient, a parameter or another number is no longer
+    /// finite, and [`Error::Step`] with another reason of the engine. The training cannot go on
+    /// then.
     ///
     /// # Panics
     /// If the training is finished.
@@ -237,7 +240,8 @@ impl<T: Scalar> Trainer<T> {
         Ok(advance.expect("nobody stops it"))
     }
 
-    /// [`advance`](Self::advance), or nothing when `go_on` says no before it is done: the training is then where it was.
+    /// [`advance`](Self::advance), or nothing when `go_on` says no before it is done: the training
+    /// is then where it was.
     ///
     /// # Errors
     /// As for [`advance`](Self::advance).
@@ -409,7 +413,8 @@ impl<T: Scalar> Trainer<T> {
         Ok(())
     }
 
-    /// Clips the gradient and changes the parameters; returns the gradient's norm. Both must be finite.
+    /// Clips the gradient and changes the parameters; returns the gradient's norm. Both must be
+    /// finite.
     fn update(&mut self, learning_rate: f64) -> relugrad::Result<f64> {
         let gradient = self.workspace.gradient().expect("it was just computed");
         let values = gradient.values();
@@ -432,7 +437,8 @@ impl<T: Scalar> Trainer<T> {
         let finite = parameters.iter().fold(true, |all, w| all & w.is_finite());
         check_finite("a parameter", finite)?;
         let moments = self.optimizer.buffers().flat_map(|(_, values)| values);
-        // A square of Adam's overflows before its gradient does, and no checkpoint could be read with it.
+        // A square of Adam's overflows before its gradient does, and no checkpoint could be read
+        // with it.
         let finite = moments.fold(true, |all, m| all & m.is_finite());
         check_finite("a moment of the optimizer", finite)?;
         Ok(norm)
@@ -539,7 +545,8 @@ fn failed(epoch: usize, step: u64, source: relugrad::Error) -> Error {
 /// Keeps the random starts of adversarial training apart from other random numbers.
 const ADVERSARIAL: u64 = 0x5eed_0a06_3e27_0002;
 
-/// The samples of an epoch in random order: a permutation that depends on the seed and the epoch alone.
+/// The samples of an epoch in random order: a permutation that depends on the seed and the epoch
+/// alone.
 fn order(seed: u64, epoch: usize, samples: usize) -> Vec<usize> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(epoch as u64);

@@ -5,8 +5,9 @@ use relugrad::{Loss, Margins, Network, Objective, Penalty, Piece, Result, Scalar
 
 /// Whatever claims to know the derivatives of a network at one sample.
 ///
-/// [`Network`] is the engine's claim. Another implementation lets the statements judge other numbers, such as those
-/// of another program, or numbers made wrong on purpose to see that the statements notice.
+/// [`Network`] is the engine's claim. Another implementation lets the statements judge other
+/// numbers, such as those of another program, or numbers made wrong on purpose to see that the
+/// statements notice.
 pub trait Derivatives<T: Scalar>: Sync {
     /// `J`; `[K, D]`.
     fn jacobian(&self, x: ArrayView1<T>) -> Result<Array2<T>>;
@@ -40,7 +41,8 @@ pub trait Derivatives<T: Scalar>: Sync {
         penalty: &Penalty,
     ) -> Result<f64>;
 
-    /// The derivative in the parameters, in the order of the network's, of a penalty that depends on `J` alone.
+    /// The derivative in the parameters, in the order of the network's, of a penalty that depends
+    /// on `J` alone.
     fn parameter_gradient(&self, x: ArrayView1<T>, penalty: &Penalty) -> Result<Vec<T>>;
 
     /// The pieces of `x + t z` for `t` from 0 to `length`.

@@ -7,7 +7,8 @@ use crate::data::Truth;
 
 /// What follows from the logits of a sample: `ℓ`, `p`, `r = ∂ℓ/∂f`, `S = ∂²ℓ/∂f²`.
 ///
-/// One logit stands for two, 0 and itself (T51): `p` then has one entry, the probability of class 1. For squared error it has none.
+/// One logit stands for two, 0 and itself (T51): `p` then has one entry, the probability of
+/// class 1. For squared error it has none.
 pub(super) struct Prediction {
     pub(super) loss: f64,
     pub(super) p: Array1<f64>,
@@ -17,14 +18,16 @@ pub(super) struct Prediction {
     pub(super) doubt: f64,
     /// `1 − p` of the label, summed from the others.
     pub(super) missing: f64,
-    /// `r` divided by the probability of the likeliest wrong class: its direction also where `r` itself is below all numbers.
+    /// `r` divided by the probability of the likeliest wrong class: its direction also where `r`
+    /// itself is below all numbers.
     pub(super) direction: Array1<f64>,
     /// The most that `‖S‖` can be.
     steepest: f64,
 }
 
 impl Prediction {
-    /// By the textbook; none for a loss of one's own, or with label smoothing, which the statements are not about.
+    /// By the textbook; none for a loss of one's own, or with label smoothing, which the statements
+    /// are not about.
     pub(super) fn new(loss: &Loss, f: &Array1<f64>, truth: &Truth<f64>) -> Option<Prediction> {
         match (loss, truth) {
             (Loss::SquaredError, Truth::Values(y)) => {
@@ -69,8 +72,9 @@ impl Prediction {
         }
     }
 
-    /// How much the residual changes at most when the logits move by up to `noise`, relative to that: for classes `‖S‖ ≤ ½`, and
-    /// its trace is no more than `e^{4 noise}` times as large there.
+    /// How much the residual changes at most when the logits move by up to `noise`, relative to
+    /// that: for classes `‖S‖ ≤ ½`, and its trace is no more than `e^{4 noise}` times as large
+    /// there.
     pub(super) fn steepness(&self, noise: f64) -> f64 {
         let near = self.s.diag().sum() * (4.0 * noise).exp();
         near.min(self.steepest)
@@ -103,7 +107,8 @@ impl Prediction {
     }
 }
 
-/// `r_k = exp(f_k − f_c)` for the wrong classes, `c` the likeliest of them, and minus their sum for the label.
+/// `r_k = exp(f_k − f_c)` for the wrong classes, `c` the likeliest of them, and minus their sum for
+/// the label.
 fn direction(f: &Array1<f64>, label: usize) -> Array1<f64> {
     let wrong = || f.iter().enumerate().filter(move |(k, _)| *k != label);
     let second = wrong().map(|(_, &f)| f).fold(f64::NEG_INFINITY, f64::max);

@@ -1,9 +1,10 @@
 //! Do the theorems hold on this network and these samples?
 //!
-//! Every statement of [theory](https://docs.rs/relugrad/latest/relugrad/theory/) that can be checked at a sample is checked at every sample. What it says about
-//! values comes from forward passes and textbook formulas; the derivatives come from whoever claims to know them
-//! ([`Derivatives`]), which is the engine unless told otherwise. A transposed matrix or a wrong sign in a derivative
-//! breaks the statements that tie it to the values.
+//! Every statement of [theory](https://docs.rs/relugrad/latest/relugrad/theory/) that can be
+//! checked at a sample is checked at every sample. What it says about values comes from forward
+//! passes and textbook formulas; the derivatives come from whoever claims to know them
+//! ([`Derivatives`]), which is the engine unless told otherwise. A transposed matrix or a wrong
+//! sign in a derivative breaks the statements that tie it to the values.
 
 mod derivatives;
 mod logits;
@@ -35,7 +36,8 @@ pub struct Choices {
     pub seed: u64,
     /// CURE's step `h` across regions, in input units.
     pub cure_step: f64,
-    /// The loss; none for squared error of values, and for classes the logistic loss of one logit or softmax cross-entropy.
+    /// The loss; none for squared error of values, and for classes the logistic loss of one logit
+    /// or softmax cross-entropy.
     pub loss: Option<Loss>,
 }
 
@@ -49,24 +51,29 @@ impl Default for Choices {
     }
 }
 
-/// What one sample says: a check per statement, whether it is on a kink, and whether it is saturated.
+/// What one sample says: a check per statement, whether it is on a kink, and whether it is
+/// saturated.
 struct Findings {
     checks: Vec<Check>,
     on_kink: bool,
     saturated: bool,
 }
 
-/// Checks all statements on a network with a built-in loss; those that are about another loss say so.
+/// Checks all statements on a network with a built-in loss; those that are about another loss say
+/// so.
 ///
-/// `claims` are the derivatives that are checked; pass the network itself for the engine's. After each sample `go_on`
-/// hears that one more is done, from any thread; if it says `false` the rest is left out and the report says so.
+/// `claims` are the derivatives that are checked; pass the network itself for the engine's. After
+/// each sample `go_on` hears that one more is done, from any thread; if it says `false` the rest is
+/// left out and the report says so.
 ///
-/// The report is the same for any number of threads. Cost: per sample some hundred rows, `D` forward rows for the
-/// margins of all gates, and `K` backward rows for each region that the step of CURE crosses.
+/// The report is the same for any number of threads. Cost: per sample some hundred rows, `D`
+/// forward rows for the margins of all gates, and `K` backward rows for each region that the step
+/// of CURE crosses.
 ///
 /// # Errors
-/// [`Error::Sample`] with what the engine refuses: inputs or labels that do not fit the network, values that are not
-/// finite. [`Error::EmptyDataset`] without samples, [`Error::OutOfRange`] for a `cure_step` that is not positive.
+/// [`Error::Sample`] with what the engine refuses: inputs or labels that do not fit the network,
+/// values that are not finite. [`Error::EmptyDataset`] without samples, [`Error::OutOfRange`] for a
+/// `cure_step` that is not positive.
 pub fn verify<T: Scalar>(
     network: &Network<T>,
     claims: &dyn Derivatives<T>,
@@ -80,8 +87,9 @@ pub fn verify<T: Scalar>(
     verify_while(network, claims, samples, choices, &progress, &running)
 }
 
-/// [`verify`] that asks `go_on` before every statement, and leaves samples out that are not finished when it says no.
-/// `progress` hears after each sample that one more is done, from any thread.
+/// [`verify`] that asks `go_on` before every statement, and leaves samples out that are not
+/// finished when it says no. `progress` hears after each sample that one more is done, from any
+/// thread.
 ///
 /// # Errors
 /// As for [`verify`], and [`relugrad::Error::Stopped`] when no sample is finished.
@@ -184,8 +192,8 @@ fn findings<T: Scalar>(
     })
 }
 
-/// What a statement says at a sample. A residual that rounding does not explain by the sizes of what is compared is measured
-/// again by the sums over all paths that lead to it.
+/// What a statement says at a sample. A residual that rounding does not explain by the sizes of
+/// what is compared is measured again by the sums over all paths that lead to it.
 fn checked<T: Scalar>(point: &Point<T>, statement: &Statement<T>) -> relugrad::Result<Check> {
     let found = (statement.check)(point)?;
     match found {

@@ -14,11 +14,12 @@ use super::check_samples;
 use crate::error::{Error, Result};
 use crate::evaluate::Samples;
 
-/// Steps of central differences in the parameters, relative to the root mean square of each array. The first at which halves agree
-/// counts: a kink may be nearer than a larger one.
+/// Steps of central differences in the parameters, relative to the root mean square of each array.
+/// The first at which halves agree counts: a kink may be nearer than a larger one.
 const STEPS: [f64; 4] = [1e-3, 1e-4, 1e-5, 1e-6];
 
-/// How far differences of a step and of its half may be apart, relative to the sum of the sizes of all terms of the derivative.
+/// How far differences of a step and of its half may be apart, relative to the sum of the sizes of
+/// all terms of the derivative.
 const AGREEMENT: f64 = 1e-5;
 
 /// How far values that are promised to be equal may be apart, relative to the larger.
@@ -34,7 +35,8 @@ pub struct PenaltyCheck {
     pub statement: &'static str,
     /// At how many samples it was checked.
     pub samples: usize,
-    /// At how many it could not be: a kink is too near, or the penalty sees more than logits and Jacobian.
+    /// At how many it could not be: a kink is too near, or the penalty sees more than logits and
+    /// Jacobian.
     pub not_checked: usize,
     /// The largest error, in units of what is allowed.
     pub worst: f64,
@@ -88,9 +90,9 @@ impl fmt::Display for PenaltyReport {
     }
 }
 
-/// Checks a penalty, which may be one's own, at samples of a network: its exact parameter gradient against central differences
-/// along a random direction, and every promise that it makes ([`Promises`](relugrad::penalty::Promises)) on the logits and
-/// Jacobians found there.
+/// Checks a penalty, which may be one's own, at samples of a network: its exact parameter gradient
+/// against central differences along a random direction, and every promise that it makes
+/// ([`Promises`](relugrad::penalty::Promises)) on the logits and Jacobians found there.
 ///
 /// Cost: about ten evaluations of the penalty for each sample.
 ///
@@ -162,7 +164,8 @@ struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// Whether it is promised that only differences of logits count: with a loss that sees more, nothing is.
+    /// Whether it is promised that only differences of logits count: with a loss that sees more,
+    /// nothing is.
     fn invariant(&self) -> bool {
         let promised = self.penalty.promises().invariance == Invariance::LogitDifferences;
         promised && self.loss.sees_only_differences()
@@ -235,7 +238,8 @@ impl Subject<'_> {
         };
         for step in STEPS {
             let (whole, half) = (along(step)?, along(0.5 * step)?);
-            // Where nothing depends on the parameters, there is nothing that the step could be compared with.
+            // Where nothing depends on the parameters, there is nothing that the step could be
+            // compared with.
             let allowed = AGREEMENT * size.max(half.abs());
             if (whole - half).abs() <= allowed {
                 let distance = (exact - half).abs();

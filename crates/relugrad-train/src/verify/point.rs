@@ -79,9 +79,9 @@ pub(super) fn norm<'v>(values: impl IntoIterator<Item = &'v f64>) -> f64 {
 /// Sweeps of Jacobi's method after which it has converged long before; six to ten are usual.
 const SWEEPS: usize = 60;
 
-/// The largest eigenvalue of a symmetric matrix by Jacobi's method: rotations that each make a pair of entries zero, until all beside
-/// the diagonal are negligible (Golub and Van Loan, *Matrix Computations*, 4th edition, section 8.5). It shares nothing with the
-/// engine's methods.
+/// The largest eigenvalue of a symmetric matrix by Jacobi's method: rotations that each make a pair
+/// of entries zero, until all beside the diagonal are negligible (Golub and Van Loan, *Matrix
+/// Computations*, 4th edition, section 8.5). It shares nothing with the engine's methods.
 pub(super) fn largest_eigenvalue(matrix: &Array2<f64>) -> Result<f64> {
     let (mut a, n) = (matrix.clone(), matrix.nrows());
     let largest = a
@@ -121,14 +121,16 @@ fn rotate(a: &mut Array2<f64>, p: usize, q: usize) {
     (a[[p, q]], a[[q, p]]) = (0.0, 0.0);
 }
 
-/// The smallest number of full accuracy: smaller ones, such as residuals of saturated samples in `f32`, are rounded as it is.
+/// The smallest number of full accuracy: smaller ones, such as residuals of saturated samples in
+/// `f32`, are rounded as it is.
 pub(super) fn smallest<T: Scalar>() -> f64 {
     (-T::EXPONENTS).exp2()
 }
 
-/// `8 √n ε` with the number `n` of terms in all sums that a statement compares: those on the way through the network, the `D`
-/// products of an entry of the Gram matrix, and `(K + 2)²` of each of the four products of `K×K` matrices that a penalty is
-/// made of: to and from rows orthogonal to 1, and with `S` from both sides.
+/// `8 √n ε` with the number `n` of terms in all sums that a statement compares: those on the way
+/// through the network, the `D` products of an entry of the Gram matrix, and `(K + 2)²` of each of
+/// the four products of `K×K` matrices that a penalty is made of: to and from rows orthogonal to 1,
+/// and with `S` from both sides.
 pub(super) fn rounding<T: Scalar>(network: &Network<T>) -> f64 {
     let nodes = network.nodes().iter();
     let terms: usize = nodes.filter(|node| node.terms() > 1).map(Node::terms).sum();
@@ -198,7 +200,8 @@ impl<'a, T: Scalar> Point<'a, T> {
         self.claims().penalty(self.x, loss, &targets, penalty)
     }
 
-    /// Calls `check` with sizes that are sums over all paths, to which rounding is proportional where digits cancel.
+    /// Calls `check` with sizes that are sums over all paths, to which rounding is proportional
+    /// where digits cancel.
     pub(super) fn with_path_sums<R>(&self, check: impl FnOnce() -> Result<R>) -> Result<R> {
         if self.sums.get().is_none() {
             let sums = self.subject.network.path_sums(self.x)?;
@@ -236,7 +239,8 @@ impl<'a, T: Scalar> Point<'a, T> {
         norm(&self.f).max(paths)
     }
 
-    /// The size of the numbers whose difference is a change of the logits: those here, those there, and what leads there.
+    /// The size of the numbers whose difference is a change of the logits: those here, those there,
+    /// and what leads there.
     pub(super) fn change_size(&self, there: &Moved<T>) -> f64 {
         let step = self.jacobian_size() * norm(&there.delta);
         self.logits_size() + norm(&there.f) + step
@@ -254,14 +258,16 @@ impl<'a, T: Scalar> Point<'a, T> {
         size.powi(2) * self.at.s.diag().sum() + (size + 1.0) * smallest::<T>()
     }
 
-    /// Size of the numbers whose difference is the loss, or a divergence, between the sample's logits and others.
+    /// Size of the numbers whose difference is the loss, or a divergence, between the sample's
+    /// logits and others.
     pub(super) fn loss_size(&self, there: &Moved<T>) -> f64 {
         let paths = self.sums().map_or(0.0, |_| self.change_size(there));
         let logits = norm(&self.f) + norm(&there.f);
         logits.max(paths) + (self.outputs() as f64).ln()
     }
 
-    /// Whether the square of the curvature's size leaves the range in which numbers keep their digits.
+    /// Whether the square of the curvature's size leaves the range in which numbers keep their
+    /// digits.
     pub(super) fn curvature_underflows(&self) -> bool {
         self.curvature_size().powi(2) < f64::MIN_POSITIVE / f64::EPSILON
     }
@@ -329,7 +335,8 @@ impl<'a, T: Scalar> Point<'a, T> {
         })
     }
 
-    /// The step along a direction to the first kink, and the unit there; `None` if no gate moves towards its own.
+    /// The step along a direction to the first kink, and the unit there; `None` if no gate moves
+    /// towards its own.
     pub(super) fn first_kink(&self, direction: &Array1<f64>) -> Option<(f64, usize)> {
         let rates = self.margins.1.dot(direction);
         let steps = self.margins.0.iter().zip(&rates).enumerate();
@@ -363,7 +370,8 @@ impl<'a, T: Scalar> Point<'a, T> {
             .any(|(gradient, &value)| value <= noise && norm(gradient) > 0.0)
     }
 
-    /// Whether `1 − p` of the likeliest class is less than the distance from 1 to the next larger number.
+    /// Whether `1 − p` of the likeliest class is less than the distance from 1 to the next larger
+    /// number.
     pub(super) fn saturated(&self) -> bool {
         self.at.doubt < T::EPSILON.into_f64()
     }

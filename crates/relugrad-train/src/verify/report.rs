@@ -13,7 +13,8 @@ pub struct Report {
     pub samples: usize,
     /// Whether these are all.
     pub complete: bool,
-    /// Samples with a pre-activation that is 0, or would be but for rounding. Statements about the region reject them.
+    /// Samples with a pre-activation that is 0, or would be but for rounding. Statements about the
+    /// region reject them.
     pub on_kink: usize,
     /// Samples whose likeliest class is certain to rounding: `1 − p < ε`.
     pub saturated: usize,
@@ -24,8 +25,8 @@ pub struct Report {
 impl Report {
     /// Whether every statement that is about this network was checked and holds.
     ///
-    /// A statement that says nothing about the network, such as one on two logits about a network of ten, does not count; one
-    /// whose hypotheses hold at no sample does.
+    /// A statement that says nothing about the network, such as one on two logits about a network
+    /// of ten, does not count; one whose hypotheses hold at no sample does.
     pub fn holds(&self) -> bool {
         let holds = |outcome: &Outcome| !outcome.applies || outcome.verdict == Verdict::Holds;
         self.outcomes.iter().all(holds)
@@ -51,7 +52,8 @@ pub struct Outcome {
     pub cases: usize,
     /// Samples at which its hypotheses do not hold, or only to rounding.
     pub rejected: usize,
-    /// The largest residual, relative to the size of what is compared; infinite if a number is NaN (`null` in JSON).
+    /// The largest residual, relative to the size of what is compared; infinite if a number is NaN
+    /// (`null` in JSON).
     pub worst: f64,
     /// The median residual.
     pub median: f64,
@@ -75,7 +77,8 @@ pub enum Verdict {
     Holds,
     /// One does.
     Fails,
-    /// It was checked at no sample: it says nothing about this network, or its hypotheses hold at none of them.
+    /// It was checked at no sample: it says nothing about this network, or its hypotheses hold at
+    /// none of them.
     NotChecked,
 }
 

@@ -6,14 +6,16 @@ use super::TargetKind;
 use crate::eigen::EigenSolver;
 use crate::linalg::add;
 
-/// A loss `ℓ(f, t)` of a sample with `K` logits `f` and the target vector `t`, with its derivatives.
+/// A loss `ℓ(f, t)` of a sample with `K` logits `f` and the target vector `t`, with its
+/// derivatives.
 ///
 /// Implement it for a type of one's own, which [`Loss::own`](super::Loss::own) makes a loss of an
-/// [`Objective`](crate::Objective): values, exact gradients of every penalty, training, verification. Numbers are `f64` whatever
-/// the network's type; `K×K` matrices are row-major slices.
+/// [`Objective`](crate::Objective): values, exact gradients of every penalty, training,
+/// verification. Numbers are `f64` whatever the network's type; `K×K` matrices are row-major
+/// slices.
 ///
-/// [`evaluate`](Self::evaluate) leaves what the Hessian needs in a *state* of `2K` numbers, which the other functions are
-/// given. All of them are called from several threads.
+/// [`evaluate`](Self::evaluate) leaves what the Hessian needs in a *state* of `2K` numbers, which
+/// the other functions are given. All of them are called from several threads.
 ///
 /// ```
 /// use relugrad::loss::{LossFunction, TargetKind};
@@ -76,11 +78,12 @@ pub trait LossFunction: fmt::Debug + Send + Sync {
     /// Its name in messages, tables and files, in small letters with hyphens.
     fn name(&self) -> &str;
 
-    /// Whether it is defined for such targets and so many logits, and if not, what is wrong and what to take instead: the rest
-    /// of a sentence that begins with the loss's name.
+    /// Whether it is defined for such targets and so many logits, and if not, what is wrong and
+    /// what to take instead: the rest of a sentence that begins with the loss's name.
     fn check(&self, targets: TargetKind, outputs: usize) -> Result<(), String>;
 
-    /// Its options with their values: with the name they are its identity, by which a training is resumed.
+    /// Its options with their values: with the name they are its identity, by which a training is
+    /// resumed.
     fn options(&self) -> Vec<(&'static str, f64)> {
         Vec::new()
     }
@@ -93,7 +96,8 @@ pub trait LossFunction: fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// Number of classes that labels may be of, where [`check`](Self::check) allows labels. As many as logits by default.
+    /// Number of classes that labels may be of, where [`check`](Self::check) allows labels. As many
+    /// as logits by default.
     fn classes(&self, outputs: usize) -> usize {
         outputs
     }
@@ -123,8 +127,8 @@ pub trait LossFunction: fmt::Debug + Send + Sync {
     /// `out_i = ∂⟨S̄, S(f)⟩/∂f_i` for a constant symmetric `S̄`.
     fn hessian_pullback(&self, state: &[f64], s_bar: &[f64], out: &mut [f64]);
 
-    /// `out = L u` with a `K×K` factor `S = L Lᵀ`. By default the symmetric root of `S`, for `O(K³)`; of a Hessian that is not
-    /// positive semidefinite it is NaN, which is then an error.
+    /// `out = L u` with a `K×K` factor `S = L Lᵀ`. By default the symmetric root of `S`, for
+    /// `O(K³)`; of a Hessian that is not positive semidefinite it is NaN, which is then an error.
     fn factor_times(&self, state: &[f64], u: &[f64], out: &mut [f64]) {
         root_times(self.dense_hessian(state), u, out);
     }
@@ -143,8 +147,9 @@ pub trait LossFunction: fmt::Debug + Send + Sync {
         hessian
     }
 
-    /// Whether `1ᵀ r = 0` and `S 1 = 0`, so that the loss sees only differences of logits and `K − 1` rows are enough for
-    /// penalties that do so too. It is a promise; the default makes none.
+    /// Whether `1ᵀ r = 0` and `S 1 = 0`, so that the loss sees only differences of logits and
+    /// `K − 1` rows are enough for penalties that do so too. It is a promise; the default makes
+    /// none.
     fn sees_only_differences(&self) -> bool {
         false
     }
@@ -154,8 +159,9 @@ pub trait LossFunction: fmt::Debug + Send + Sync {
         true
     }
 
-    /// The direction of a residual that is too small to be a number: where the loss of a sample is nearly certain, replaces `r`
-    /// by `r / 2^n` in the limit and returns the factor `2^n` as far as it is a number. Nothing if there is no such limit.
+    /// The direction of a residual that is too small to be a number: where the loss of a sample is
+    /// nearly certain, replaces `r` by `r / 2^n` in the limit and returns the factor `2^n` as far
+    /// as it is a number. Nothing if there is no such limit.
     fn limit(&self, logits: &[f64], target: &[f64], residual: &mut [f64]) -> Option<f64> {
         let _ = (logits, target, residual);
         None

@@ -1,8 +1,9 @@
 //! Residuals of samples of which the loss is nearly certain, as numbers that sweeps can carry.
 //!
-//! Directions such as `z = g/‖g‖` do not change when `r` is multiplied by a factor, and are as large for a residual of 1e-40
-//! as for any other. So a sample with a small residual is swept with `2^n r`, its derivatives in the input with `2^−n` of
-//! theirs, and the bits of their products are those of `r` unless it would have been lost.
+//! Directions such as `z = g/‖g‖` do not change when `r` is multiplied by a factor, and are as
+//! large for a residual of 1e-40 as for any other. So a sample with a small residual is swept with
+//! `2^n r`, its derivatives in the input with `2^−n` of theirs, and the bits of their products are
+//! those of `r` unless it would have been lost.
 
 use super::{LossBatch, LossFunction};
 use crate::eigen::power_of_two;
@@ -13,12 +14,14 @@ const SMALL: f64 = 1e-12;
 /// Residuals below this have lost digits in `f64`.
 const LOST: f64 = 1e-290;
 
-/// The residuals of a batch, those of nearly certain samples multiplied by powers of two. Buffers are reused.
+/// The residuals of a batch, those of nearly certain samples multiplied by powers of two. Buffers
+/// are reused.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Magnified {
     /// `2^n r`; `[B, K]`.
     pub(crate) residuals: Vec<f64>,
-    /// `2^−n`, 1 for most samples; 0 where `r` itself is below all numbers, and only its direction is known.
+    /// `2^−n`, 1 for most samples; 0 where `r` itself is below all numbers, and only its direction
+    /// is known.
     pub(crate) powers: Vec<f64>,
     /// Whether residual and Hessian are those of the limit `p_y → 1`.
     limits: Vec<bool>,

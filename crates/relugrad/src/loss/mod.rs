@@ -1,4 +1,5 @@
-//! Losses on the logits: value, residual `r = ∂ℓ/∂f`, Hessian `S = ∂²ℓ/∂f²`, and what the chain rule needs.
+//! Losses on the logits: value, residual `r = ∂ℓ/∂f`, Hessian `S = ∂²ℓ/∂f²`, and what the chain
+//! rule needs.
 //!
 //! All of it is computed per sample in `f64`, whatever the precision of the network.
 
@@ -23,19 +24,21 @@ pub use function::LossFunction;
 pub(crate) use magnified::Magnified;
 pub use targets::{TargetKind, Targets};
 
-/// A loss `ℓ(f, y)` on the logits `f` of a sample: one of those that are built in, or one's own ([`Loss::own`]).
+/// A loss `ℓ(f, y)` on the logits `f` of a sample: one of those that are built in, or one's own
+/// ([`Loss::own`]).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Loss {
-    /// `ℓ = log Σ_k exp f_k − Σ_k t_k f_k` with target probabilities `t`; `r = p − t`, `S = diag(p) − p pᵀ` with
-    /// `p = softmax(f)`.
+    /// `ℓ = log Σ_k exp f_k − Σ_k t_k f_k` with target probabilities `t`; `r = p − t`,
+    /// `S = diag(p) − p pᵀ` with `p = softmax(f)`.
     ///
     /// A label `y` stands for `t = (1 − s) e_y + s/K`.
     SoftmaxCrossEntropy {
-        /// The share `s` of label smoothing, in `[0, 1]`; targets given as probabilities are not smoothed.
+        /// The share `s` of label smoothing, in `[0, 1]`; targets given as probabilities are not
+        /// smoothed.
         label_smoothing: f64,
     },
-    /// `ℓ = log(1 + exp f) − t f` for one logit and a target probability `t` of class 1; `r = σ(f) − t`,
-    /// `S = σ(f)(1 − σ(f))`.
+    /// `ℓ = log(1 + exp f) − t f` for one logit and a target probability `t` of class 1;
+    /// `r = σ(f) − t`, `S = σ(f)(1 − σ(f))`.
     Logistic,
     /// `ℓ = ½ ‖f − y‖²`; `r = f − y`, `S = I`. A label stands for its unit vector.
     SquaredError,
@@ -98,13 +101,15 @@ impl Loss {
         }
     }
 
-    /// A loss of one's own, which can then do whatever the built-in ones can: `Loss::own(&LogCosh)`, or a `static`. One that is
-    /// made at run time has to be [leaked](Box::leak), once.
+    /// A loss of one's own, which can then do whatever the built-in ones can:
+    /// `Loss::own(&LogCosh)`, or a `static`. One that is made at run time has to be
+    /// [leaked](Box::leak), once.
     pub fn own(function: &'static dyn LossFunction) -> Loss {
         Loss::Own(OwnLoss(function))
     }
 
-    /// The usual loss: squared error for values; for classes, logistic for one logit and softmax cross-entropy for more.
+    /// The usual loss: squared error for values; for classes, logistic for one logit and softmax
+    /// cross-entropy for more.
     pub fn for_targets(targets: TargetKind, outputs: usize) -> Loss {
         match (targets, outputs) {
             (TargetKind::Values, _) => Loss::SquaredError,
@@ -147,14 +152,16 @@ impl Loss {
         self.function().outputs(classes)
     }
 
-    /// Whether it promises to see only differences of logits, which [`Invariance::LogitDifferences`] of a penalty is about.
+    /// Whether it promises to see only differences of logits, which
+    /// [`Invariance::LogitDifferences`] of a penalty is about.
     ///
     /// [`Invariance::LogitDifferences`]: crate::penalty::Invariance::LogitDifferences
     pub fn sees_only_differences(&self) -> bool {
         self.function().sees_only_differences()
     }
 
-    /// Refuses options that are out of range, targets that it is not defined for, and a number of logits.
+    /// Refuses options that are out of range, targets that it is not defined for, and a number of
+    /// logits.
     ///
     /// # Errors
     /// [`Error::Loss`] with what to take instead, and [`Error::OutOfRange`].

@@ -17,8 +17,8 @@ pub(super) const ENTRY: LossEntry = LossEntry {
     },
 };
 
-/// The state is `p` followed by `1 − p`, the latter summed from the other classes where `p` is the largest, so
-/// that it keeps its relative accuracy when one class is almost certain.
+/// The state is `p` followed by `1 − p`, the latter summed from the other classes where `p` is the
+/// largest, so that it keeps its relative accuracy when one class is almost certain.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SoftmaxCrossEntropy {
     /// The share of a label's probability that all classes have in equal parts.
@@ -95,8 +95,8 @@ impl LossFunction for SoftmaxCrossEntropy {
         scaled_from_mean(p, p, rows, out);
     }
 
-    /// `L = diag(√p) − p √pᵀ`: `L u` has the entries `√p_k u_k − p_k Σ_j √p_j u_j`, where the terms of `u_k` are
-    /// one, `√p_k (1 − p_k) u_k`.
+    /// `L = diag(√p) − p √pᵀ`: `L u` has the entries `√p_k u_k − p_k Σ_j √p_j u_j`, where the terms
+    /// of `u_k` are one, `√p_k (1 − p_k) u_k`.
     fn factor_times(&self, state: &[f64], u: &[f64], out: &mut [f64]) {
         let (p, rest) = state.split_at(u.len());
         let top = argmax(p);
@@ -141,7 +141,8 @@ impl LossFunction for SoftmaxCrossEntropy {
         false
     }
 
-    /// `r` divided by the probability of the likeliest wrong class, as the label's probability goes to 1.
+    /// `r` divided by the probability of the likeliest wrong class, as the label's probability goes
+    /// to 1.
     fn limit(&self, logits: &[f64], target: &[f64], residual: &mut [f64]) -> Option<f64> {
         let label = target.iter().position(|&t| t == 1.0)?;
         let others = || (0..logits.len()).filter(|&k| k != label);
@@ -156,7 +157,8 @@ impl LossFunction for SoftmaxCrossEntropy {
         Some((second - logits[label]).exp())
     }
 
-    /// `S = diag(p) − p pᵀ` to first order in the probabilities of the wrong classes, which are the positive entries of `r`.
+    /// `S = diag(p) − p pᵀ` to first order in the probabilities of the wrong classes, which are the
+    /// positive entries of `r`.
     fn limit_hessian_times(&self, residual: &[f64], u: &[f64], product: &mut [f64]) {
         let smaller = |best: usize, k: usize| {
             if residual[k] < residual[best] {
@@ -174,8 +176,8 @@ impl LossFunction for SoftmaxCrossEntropy {
     }
 }
 
-/// `out_k = a_k (v_k − pᵀ v)` for every row `v`, counted from its entry for the most likely class: if that class is
-/// almost certain then the difference would otherwise lose all digits.
+/// `out_k = a_k (v_k − pᵀ v)` for every row `v`, counted from its entry for the most likely class:
+/// if that class is almost certain then the difference would otherwise lose all digits.
 fn scaled_from_mean(p: &[f64], a: &[f64], rows: &[f64], out: &mut [f64]) {
     Arch::new().dispatch(ScaledFromMean { p, a, rows, out });
 }

@@ -13,8 +13,8 @@ use crate::scalar::Scalar;
 pub enum Targets<'a, T> {
     /// One class index per sample, from 0; for the logistic loss 0 or 1.
     Classes(&'a [usize]),
-    /// Probabilities of the classes; `[B, K]`, rows with sum 1 up to rounding in `f32` (they are divided by
-    /// their sum). For the logistic loss `[B, 1]`, the probability of class 1.
+    /// Probabilities of the classes; `[B, K]`, rows with sum 1 up to rounding in `f32` (they are
+    /// divided by their sum). For the logistic loss `[B, 1]`, the probability of class 1.
     Probabilities(ArrayView2<'a, T>),
     /// Values to regress to, for squared error; `[B, K]`.
     Values(ArrayView2<'a, T>),
@@ -121,7 +121,8 @@ fn copy_finite<T: Scalar>(values: &ArrayView2<T>, out: &mut [f64]) -> Result<()>
     Ok(())
 }
 
-/// Makes rows exact distributions; where there is a class more than logits, a row leaves the first one out.
+/// Makes rows exact distributions; where there is a class more than logits, a row leaves the first
+/// one out.
 fn normalise(loss: &dyn LossFunction, outputs: usize, values: &mut [f64]) -> Result<()> {
     let tolerance = SUM_TOLERANCE * outputs as f64 * f64::from(f32::EPSILON);
     let binary = loss.classes(outputs) > outputs;

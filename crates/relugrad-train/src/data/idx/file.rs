@@ -1,11 +1,12 @@
-//! One IDX file of unsigned bytes, the format that came with the MNIST database (Y. LeCun, C. Cortes,
-//! C. J. C. Burges).
+//! One IDX file of unsigned bytes, the format that came with the MNIST database (Y. LeCun, C.
+//! Cortes, C. J. C. Burges).
 //!
 //! Integers are big-endian `u32`. Images: magic `0x00000803`, count, rows, columns, then a byte for
 //! each pixel, row-major. Labels: magic `0x00000801`, count, then a byte for each label.
 //!
 //! A header may lie. Memory grows with the bytes that are really there, never with what the header
-//! declares; and no more is read than the header declares and one byte to notice that there is more.
+//! declares; and no more is read than the header declares and one byte to notice that there is
+//! more.
 
 use std::cmp::Ordering;
 use std::io::{self, Read};

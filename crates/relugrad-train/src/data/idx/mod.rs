@@ -18,20 +18,21 @@ use crate::error::{Error, Result};
 /// - `t10k-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`: the test part.
 ///
 /// The name of a compressed file ends in `.gz`, and `train-images.idx3-ubyte` with a dot will do as
-/// well. If there are several of one file, the first of these is read: dash, dash and `.gz`, dot, dot
-/// and `.gz`. The data set gets the name of the directory, a byte `p` becomes the feature `p / 255`,
-/// the samples have the shape `[1, rows, columns]`, and the number of classes is 1 plus the largest
-/// label of both parts.
+/// well. If there are several of one file, the first of these is read: dash, dash and `.gz`, dot,
+/// dot and `.gz`. The data set gets the name of the directory, a byte `p` becomes the feature
+/// `p / 255`, the samples have the shape `[1, rows, columns]`, and the number of classes is 1 plus
+/// the largest label of both parts.
 ///
-/// Reading takes up to 6 bytes of memory for each byte of pixels, which are paid from what the file may take
-/// ([`Limits`](relugrad_io::Limits)) before they are read.
+/// Reading takes up to 6 bytes of memory for each byte of pixels, which are paid from what the file
+/// may take ([`Limits`](relugrad_io::Limits)) before they are read.
 ///
 /// # Errors
 ///
-/// - [`Error::MissingFile`] if there is no such file, [`Error::Read`] if it or the directory cannot be
-///   read, [`Error::Gzip`] if it cannot be decompressed;
+/// - [`Error::MissingFile`] if there is no such file, [`Error::Read`] if it or the directory cannot
+///   be read, [`Error::Gzip`] if it cannot be decompressed;
 /// - [`Error::IdxMagic`] if it is no IDX file of its kind, [`Error::IdxZero`] if it is empty,
-///   [`Error::Io`] if it asks for too much, [`Error::IdxTruncated`], [`Error::IdxTrailing`] if its length is wrong;
+///   [`Error::Io`] if it asks for too much, [`Error::IdxTruncated`], [`Error::IdxTrailing`] if its
+///   length is wrong;
 /// - [`Error::IdxCounts`], [`Error::IdxShapes`] if the files do not belong together.
 pub fn load_idx(dir: &Path) -> Result<Split> {
     let name = directory_name(dir)?;

@@ -59,7 +59,8 @@ pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
     ]
 }
 
-/// The distance to the nearest kink and the direction there, unless the margin is not clear of rounding.
+/// The distance to the nearest kink and the direction there, unless the margin is not clear of
+/// rounding.
 fn radius<T: Scalar>(at: &Point<T>) -> Option<(f64, Array1<f64>)> {
     let (distance, unit) = at.nearest_kink()?;
     let gradient = at.margins.1.row(unit);
@@ -117,7 +118,8 @@ fn certified_radius<T: Scalar>(at: &Point<T>) -> Result<Check> {
     Ok(worst(residuals))
 }
 
-/// Points on the sphere of radius `ε = 0.9 ρ₁`, up the gradient first; nothing if there is no clear radius.
+/// Points on the sphere of radius `ε = 0.9 ρ₁`, up the gradient first; nothing if there is no clear
+/// radius.
 fn sphere<T: Scalar>(at: &Point<T>, name: &str) -> Result<Option<(f64, Vec<Moved<T>>)>> {
     let Some((distance, towards_kink)) = radius(at) else {
         return Ok(None);
@@ -184,9 +186,9 @@ fn worst_case_at_the_centre<T: Scalar>(at: &Point<T>) -> Result<Check> {
     Ok(worst(points.iter().map(residual)))
 }
 
-/// An orthonormal basis of the space of the rows, by Gram and Schmidt with the longest row first and twice for each, but for rows
-/// that are others' to rounding. `JᵀG⁺J` is the projection on it; the inverse of `G`, with the square of the condition of `J`,
-/// is not needed.
+/// An orthonormal basis of the space of the rows, by Gram and Schmidt with the longest row first
+/// and twice for each, but for rows that are others' to rounding. `JᵀG⁺J` is the projection on it;
+/// the inverse of `G`, with the square of the condition of `J`, is not needed.
 fn row_space(j: &Array2<f64>) -> Vec<Array1<f64>> {
     let (mut rows, mut basis) = (j.to_owned(), Vec::<Array1<f64>>::new());
     let negligible = f64::EPSILON * norm(j);

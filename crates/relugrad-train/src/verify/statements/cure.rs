@@ -87,8 +87,8 @@ fn across_regions<T: Scalar>(at: &Point<T>) -> Result<Check> {
     ]))
 }
 
-/// The signs of the input gradient; of a nearly certain sample, whose gradient may be below all numbers, those of what it is in
-/// the limit, unless rounding decides.
+/// The signs of the input gradient; of a nearly certain sample, whose gradient may be below all
+/// numbers, those of what it is in the limit, unless rounding decides.
 fn signs<T: Scalar>(at: &Point<T>) -> Option<Array1<f64>> {
     let sign = |g: f64| if g == 0.0 { 0.0 } else { g.signum() };
     if at.at.missing > NEARLY_CERTAIN {
@@ -104,7 +104,8 @@ fn signs<T: Scalar>(at: &Point<T>) -> Option<Array1<f64>> {
 /// Below this the label's doubt may be lost in rounding.
 const NEARLY_CERTAIN: f64 = 1e-11;
 
-/// Whether a unit at the end `x` of the way is so near its kink that rounding decides there, or has decided on the way.
+/// Whether a unit at the end `x` of the way is so near its kink that rounding decides there, or has
+/// decided on the way.
 fn ends_on_kink<T: Scalar>(
     at: &Point<T>,
     x: &Array1<T>,
@@ -128,9 +129,10 @@ fn ends_on_kink<T: Scalar>(
     Ok(rows.any(|(unit, (row, &value))| value <= noise(unit) && row.iter().any(|&g| g != T::ZERO)))
 }
 
-/// What the rounding error of `Δ` is proportional to (theory, section 1.7): the Jacobians' own errors, which add up from
-/// crossing to crossing, times the residual; their products with residuals; and what the errors of the logits, which add up as
-/// well, make of the residuals, times the Jacobian of each piece.
+/// What the rounding error of `Δ` is proportional to (theory, section 1.7): the Jacobians' own
+/// errors, which add up from crossing to crossing, times the residual; their products with
+/// residuals; and what the errors of the logits, which add up as well, make of the residuals, times
+/// the Jacobian of each piece.
 fn way_size<T: Scalar>(at: &Point<T>, pieces: &[Piece<T>], paths: Option<&[PathSums]>) -> f64 {
     let (mut logits, mut jacobians) = (at.logits_size(), at.jacobian_size());
     for piece in pieces {

@@ -177,7 +177,8 @@ pub(super) fn psi(s: f64) -> f64 {
     }
 }
 
-/// Half way to the first kink along a random direction, but not so far that the logits move by more than 1.
+/// Half way to the first kink along a random direction, but not so far that the logits move by more
+/// than 1.
 fn fisher<T: Scalar>(at: &Point<T>) -> Result<Check> {
     if at.on_kink() {
         return Ok(Check::Rejected);

@@ -104,14 +104,15 @@ fn odds<T: Scalar>(at: &Point<T>) -> Result<Check> {
     }
     let bound = odds * at.penalty(&Penalty::InputGradient)?;
     let found = at.penalty(&Penalty::CurvatureSpectral)?;
-    // Squares of small gradients are rounded as the smallest numbers of full accuracy are, and the odds magnify that.
+    // Squares of small gradients are rounded as the smallest numbers of full accuracy are, and the
+    // odds magnify that.
     let squared = at.gradient_size().powi(2) + f64::MIN_POSITIVE;
     let scale = at.curvature_size() + odds * squared;
     Ok(worst([excess(bound, found, scale)]))
 }
 
-/// With `q = J₁ − J₂`: `‖g‖² = (1 − p_y)² ‖q‖²`, cross-Lipschitz `2 ‖q‖²`, all norms of `H` `p₁ p₂ ‖q‖²`, and
-/// `‖J‖_F² ≥ ½ ‖q‖²`.
+/// With `q = J₁ − J₂`: `‖g‖² = (1 − p_y)² ‖q‖²`, cross-Lipschitz `2 ‖q‖²`, all norms of `H`
+/// `p₁ p₂ ‖q‖²`, and `‖J‖_F² ≥ ½ ‖q‖²`.
 fn two_classes<T: Scalar>(at: &Point<T>) -> Result<Check> {
     if at.curvature_underflows() {
         return Ok(Check::Rejected);

@@ -1,4 +1,5 @@
-//! What is verified: statements with the numbers that they have in [theory](https://docs.rs/relugrad/latest/relugrad/theory/).
+//! What is verified: statements with the numbers that they have in
+//! [theory](https://docs.rs/relugrad/latest/relugrad/theory/).
 
 mod centring;
 mod certificates;
@@ -16,7 +17,8 @@ use super::point::Point;
 
 /// What a statement says at one sample.
 pub(super) enum Check {
-    /// How far it is from being true, relative to the size of what it compares. An inequality that holds is at 0.
+    /// How far it is from being true, relative to the size of what it compares. An inequality that
+    /// holds is at 0.
     Residual(f64),
     /// Its hypotheses do not hold at this sample, or only to rounding.
     Rejected,
@@ -101,7 +103,8 @@ pub(super) struct Statement<T> {
     pub(super) theorem: &'static str,
     pub(super) text: &'static str,
     pub(super) scope: Scope,
-    /// The residual that rounding explains, in units of the network's rounding; 0 for what must be exact.
+    /// The residual that rounding explains, in units of the network's rounding; 0 for what must be
+    /// exact.
     pub(super) tolerance: f64,
     pub(super) check: fn(&Point<T>) -> Result<Check>,
 }

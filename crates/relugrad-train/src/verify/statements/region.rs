@@ -31,7 +31,8 @@ pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
     ]
 }
 
-/// Half way to the first kink along a random direction, or the length of the sample if there is none.
+/// Half way to the first kink along a random direction, or the length of the sample if there is
+/// none.
 fn affine<T: Scalar>(at: &Point<T>) -> Result<Check> {
     if at.on_kink() {
         return Ok(Check::Rejected);

@@ -40,7 +40,8 @@ fn adjoint<T: Scalar>(at: &Point<T>) -> Result<Check> {
     ]))
 }
 
-/// Rejected where sweeps carry a residual without its digits, if that is more than rounding explains.
+/// Rejected where sweeps carry a residual without its digits, if that is more than rounding
+/// explains.
 fn products<T: Scalar>(at: &Point<T>) -> Result<Check> {
     if at.is_by_paths() && at.residual_underflows() {
         return Ok(Check::Rejected);
