@@ -399,6 +399,12 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// An ONNX file where the crate was built without its feature `onnx`.
+    #[error(
+        "ONNX files are read by the feature `onnx` of relugrad-io, which this program was built without"
+    )]
+    WithoutOnnx,
+
     /// An NNet file that is damaged.
     #[error("line {line} of the NNet file: {problem}")]
     NNet {

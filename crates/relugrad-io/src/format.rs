@@ -4,7 +4,9 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::{native, nnet, onnx};
+#[cfg(feature = "onnx")]
+use crate::onnx;
+use crate::{native, nnet};
 
 /// The kinds of files that hold models, told apart by the ending of their name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +44,18 @@ impl Format {
 /// Reads a model of any format; the ending of its name tells which.
 ///
 /// # Errors
-/// [`Error::Ending`], [`Error::Read`], and what is wrong with the file within [`Error::InFile`].
+/// [`Error::Ending`], [`Error::Read`], and what is wrong with the file within [`Error::InFile`]:
+/// also [`Error::WithoutOnnx`].
 pub fn load_model(path: impl AsRef<Path>) -> Result<Model> {
     match Format::of(path.as_ref())? {
         Format::Safetensors => {
             let (network, metadata) = native::load(path)?;
             Ok(Model::own(network, metadata, Vec::new()))
         }
+        #[cfg(feature = "onnx")]
         Format::Onnx => onnx::load_onnx(path),
+        #[cfg(not(feature = "onnx"))]
+        Format::Onnx => Err(Error::WithoutOnnx.in_file(path.as_ref())),
         Format::NNet => nnet::load_nnet(path),
     }
 }

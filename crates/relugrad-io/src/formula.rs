@@ -40,6 +40,8 @@ pub(crate) struct Term {
 
 /// The differential `dy` of a constant as a linear map of `dx`.
 #[derive(Clone, Debug)]
+// Some are made by graphs of ONNX alone.
+#[cfg_attr(not(feature = "onnx"), allow(dead_code))]
 pub(crate) enum Rule {
     /// `dy[to[e]] += rates[e] dx[from[e]]` for every `e`.
     Entries {

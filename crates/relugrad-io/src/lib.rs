@@ -14,6 +14,7 @@ mod model;
 mod native;
 mod nnet;
 mod numpy;
+#[cfg(feature = "onnx")]
 mod onnx;
 mod state;
 mod text;
@@ -30,6 +31,7 @@ pub use native::{
 };
 pub use nnet::{load_nnet, nnet_from_str};
 pub use numpy::{NpzArchive, NumpyArray, load_npy, npy_from_bytes};
+#[cfg(feature = "onnx")]
 pub use onnx::{load_onnx, onnx_from_bytes, onnx_to_bytes};
 pub use state::StateDict;
 pub use text::printable;
