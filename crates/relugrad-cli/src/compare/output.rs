@@ -181,15 +181,13 @@ fn adopt(folder: &mut OutputFolder) -> Result<()> {
     // The first line of the curves, and the title of the page, are those of every comparison of
     // these data.
     let [_, curves, page] = report::contents(&none)?;
-    let heading = curves.lines().next().unwrap_or_default().to_owned();
-    let title = page.lines().find(|line| line.starts_with("<title>"));
-    let title = title.unwrap_or_default().to_owned();
+    let heading = curves.lines().next();
+    let title = page.split_inclusive("</title>").next();
+    let title = title.and_then(|head| head.find("<title>").map(|at| &head[at..]));
     for (name, sign) in report::FILES[1..].iter().zip([heading, title]) {
         let text = folder.read(name)?.unwrap_or_default();
-        if String::from_utf8_lossy(&text)
-            .lines()
-            .any(|line| line == sign)
-        {
+        let text = String::from_utf8_lossy(&text);
+        if sign.is_some_and(|sign| text.contains(sign)) {
             folder.adopt(name)?;
         }
     }
