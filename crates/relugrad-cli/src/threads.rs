@@ -1,5 +1,9 @@
 //! Threads that compute.
 
+use std::hint::black_box;
+use std::sync::mpsc;
+use std::{io, thread};
+
 use anyhow::anyhow;
 use clap::{Args, value_parser};
 
@@ -20,6 +24,27 @@ impl ThreadOption {
     }
 }
 
+/// Bytes that a thread needs beside its stack, far more than it takes: the standard library aborts
+/// the program where a thread that has been started finds no room to handle its signals.
+const BESIDE: usize = 1 << 20;
+
+/// Starts a thread if there is room for all of it, and waits until it has taken that.
+fn spawn(thread: rayon::ThreadBuilder) -> io::Result<()> {
+    let mut room: Vec<u8> = Vec::new();
+    room.try_reserve_exact(BESIDE).map_err(io::Error::other)?;
+    black_box(&mut room);
+    let (begun, begins) = mpsc::channel();
+    let work = move || {
+        drop(begun);
+        thread.run();
+    };
+    thread::Builder::new().spawn(work)?;
+    drop(room);
+    // Nothing is sent: the thread's end of the channel is closed once it runs.
+    let _: Result<(), mpsc::RecvError> = begins.recv();
+    Ok(())
+}
+
 /// The threads of the whole program. A command starts them first: whatever needs threads later
 /// finds these, and need not start its own, which could only panic where there are none.
 pub(crate) struct Threads(());
@@ -29,6 +54,7 @@ impl Threads {
     pub(crate) fn start(number: u16) -> Result<Threads, Failure> {
         let started = rayon::ThreadPoolBuilder::new()
             .num_threads(number.into())
+            .spawn_handler(spawn)
             .build_global();
         let threads = match number {
             0 => "a thread on each processor".to_owned(),

@@ -78,7 +78,7 @@ pub const OPTIMIZERS: [Entry; 3] = [
 /// };
 /// let mut network = Mlp::new(&[64, 32, 10]).build::<f32>(0)?;
 /// let history = train(&mut network, &data, &training, &mut ())?;
-/// assert!(history.epochs[2].train_loss < history.epochs[0].train_loss);
+/// assert!(history.epochs[2].train.loss < history.epochs[0].train.loss);
 /// # Ok::<(), relugrad_train::Error>(())
 /// ```
 pub trait Optimizer: fmt::Debug + Serialize + Send + Sync + 'static {
