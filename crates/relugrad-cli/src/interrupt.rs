@@ -84,8 +84,9 @@ fn handle() {
     }
     match ASKED.get() {
         None => {
-            let _ = ASKED.set(Instant::now());
+            // First the word, for a command may end at once and have the last one.
             say("stopping after this step; what is finished will be kept (again to quit at once)");
+            let _ = ASKED.set(Instant::now());
         }
         Some(first) if first.elapsed() < SAME_WISH => {}
         Some(_) => std::process::exit(EXIT_CODE.into()),

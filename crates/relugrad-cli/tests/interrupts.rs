@@ -109,7 +109,10 @@ fn interrupted(line: &str, directory: &Path, signals: &[&str]) -> Output {
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(130), "{line}: {stderr}");
         assert!(took < Duration::from_secs(30), "{line}: {took:?}");
-        assert!(stderr.lines().last().unwrap().starts_with("interrupted: "));
+        assert!(
+            stderr.lines().last().unwrap().starts_with("interrupted: "),
+            "{line}: {stderr}"
+        );
         let nothing = ["nothing was finished", "0 of the planned"];
         if !nothing.iter().any(|nothing| stderr.contains(nothing)) {
             return output;
