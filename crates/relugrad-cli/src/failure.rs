@@ -57,12 +57,14 @@ impl Failure {
 
 /// Refuses a file that cannot be written or must be kept, before any work is done for it.
 pub(crate) fn check_output(path: &Path, overwrite: bool, inputs: &[&Path]) -> anyhow::Result<()> {
-    relugrad_io::check_output(path, overwrite, inputs).map_err(|error| match error {
-        relugrad_io::Error::Exists { path } => anyhow!(
-            "{} exists already; choose another name or add --overwrite",
-            path.display()
-        ),
-        other => other.into(),
+    relugrad_io::check_output(path, overwrite, inputs).map_err(|error| {
+        if let relugrad_io::Error::Exists { path } = error {
+            return anyhow!(
+                "{} exists already; choose another name or add --overwrite",
+                path.display()
+            );
+        }
+        error.into()
     })
 }
 
@@ -75,10 +77,12 @@ impl From<anyhow::Error> for Failure {
 impl From<relugrad_train::Error> for Failure {
     fn from(error: relugrad_train::Error) -> Failure {
         use relugrad_train::Error;
-        match error {
-            Error::Engine(relugrad::Error::Stopped) => Failure::nothing_finished(),
-            Error::Given(error) => Failure::Usage((*error).into()),
-            error => Failure::Failed(error.into()),
+        if matches!(error, Error::Engine(relugrad::Error::Stopped)) {
+            return Failure::nothing_finished();
         }
+        if let Error::Given(error) = error {
+            return Failure::Usage((*error).into());
+        }
+        Failure::Failed(error.into())
     }
 }

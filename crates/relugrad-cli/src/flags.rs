@@ -163,14 +163,13 @@ impl Kind {
 impl Flag {
     fn arg(&self, defaults: &Table) -> Arg {
         let kind = self.kind;
-        let arg = Arg::new(self.long)
+        let mut arg = Arg::new(self.long)
             .long(self.long)
             .help(self.words(defaults))
             .help_heading(self.heading);
-        let arg = match kind {
-            Kind::Loss => arg.long_help(loss::help()),
-            _ => arg,
-        };
+        if let Kind::Loss = kind {
+            arg = arg.long_help(loss::help());
+        }
         if let Kind::Switch = kind {
             return arg.action(ArgAction::SetTrue);
         }

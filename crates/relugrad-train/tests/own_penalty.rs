@@ -37,7 +37,9 @@ impl Described for Rows {
         match self.0 {
             Fault::Invariance => Promises::logit_differences(),
             Fault::Degree => Promises::default().with_degree(1),
-            _ => Promises::default().with_degree(2).of_jacobian(),
+            Fault::None | Fault::Derivative(_) | Fault::Length | Fault::Row | Fault::Value => {
+                Promises::default().with_degree(2).of_jacobian()
+            }
         }
     }
 }
@@ -50,13 +52,15 @@ impl JacobianPenalty for Rows {
                 Fault::Length => adjoint.add_logits(1.0, &[0.0]),
                 Fault::Row => adjoint.add_row(1.0, 99, &vec![0.0; at.inputs()]),
                 Fault::Derivative(share) => adjoint.add_jacobian(2.0 + 2.0 * share, j),
-                _ => adjoint.add_jacobian(2.0, j),
+                Fault::None | Fault::Value | Fault::Invariance | Fault::Degree => {
+                    adjoint.add_jacobian(2.0, j);
+                }
             }
         }
-        match self.0 {
-            Fault::Value => Ok(f64::NAN),
-            _ => Ok(j.iter().map(|x| x * x).sum()),
+        if self.0 == Fault::Value {
+            return Ok(f64::NAN);
         }
+        Ok(j.iter().map(|x| x * x).sum())
     }
 }
 

@@ -65,9 +65,13 @@ fn equal_seeds_give_equal_bits_for_any_number_of_threads() {
 
 #[test]
 fn an_observer_can_stop_it() {
-    let mut stop = |event: Event<'_>| match event {
-        Event::Step(report) if report.step == 7 => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
+    let mut stop = |event: Event<'_>| {
+        let seventh = matches!(event, Event::Step(report) if report.step == 7);
+        if seventh {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     };
     let training = Training::new(Objective::new(Loss::softmax_cross_entropy()));
     let mut network = Mlp::new(&[64, 8, 10]).build::<f32>(3).unwrap();

@@ -20,7 +20,9 @@ impl LossFunction for Poisson {
     fn check(&self, targets: TargetKind, _: usize) -> std::result::Result<(), String> {
         match targets {
             TargetKind::Values => Ok(()),
-            _ => Err("counts values; take softmax cross-entropy for classes".to_owned()),
+            TargetKind::Classes | TargetKind::Probabilities => {
+                Err("counts values; take softmax cross-entropy for classes".to_owned())
+            }
         }
     }
 

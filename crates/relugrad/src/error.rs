@@ -246,44 +246,62 @@ impl Error {
     /// What is not finite, if that is the reason: a number of a network or a training that has
     /// grown beyond its type.
     pub fn not_finite(&self) -> Option<String> {
-        match self {
-            Error::NotFinite { what, .. } => Some(what.clone()),
-            Error::Gradient {
-                term,
-                parameter,
-                sample,
-            } => {
-                let sample = at_sample(*sample);
-                Some(format!(
-                    "the gradient of {term} with respect to {parameter}{sample}"
-                ))
-            }
-            _ => None,
+        if let Error::NotFinite { what, .. } = self {
+            return Some(what.clone());
         }
+        let Error::Gradient {
+            term,
+            parameter,
+            sample,
+        } = self
+        else {
+            return None;
+        };
+        let sample = at_sample(*sample);
+        Some(format!(
+            "the gradient of {term} with respect to {parameter}{sample}"
+        ))
     }
 
     /// The same error of a sample that has another number elsewhere, as one of a batch has in its
     /// data set.
     pub fn renumbered(mut self, number: impl Fn(usize) -> usize) -> Error {
-        match &mut self {
-            Error::Gradient {
-                sample: Some(sample),
-                ..
-            }
-            | Error::Penalty {
-                sample: Some(sample),
-                ..
-            }
-            | Error::Label { sample, .. }
-            | Error::TargetProbabilities { sample, .. } => *sample = number(*sample),
-            Error::NotFinite { index, what } if !what.starts_with("parameter ") => {
-                if let Some(sample) = index.first_mut() {
-                    *sample = number(*sample);
-                }
-            }
-            _ => {}
+        if let Some(sample) = self.sample_mut() {
+            *sample = number(*sample);
         }
         self
+    }
+
+    /// The number of the sample that it is about.
+    fn sample_mut(&mut self) -> Option<&mut usize> {
+        match self {
+            Error::Gradient { sample, .. } | Error::Penalty { sample, .. } => sample.as_mut(),
+            Error::Label { sample, .. } | Error::TargetProbabilities { sample, .. } => Some(sample),
+            Error::NotFinite { index, what } if !what.starts_with("parameter ") => {
+                index.first_mut()
+            }
+            Error::NotFinite { .. }
+            | Error::Shape { .. }
+            | Error::ZeroWidth { .. }
+            | Error::TooWide { .. }
+            | Error::Attribute { .. }
+            | Error::TooLarge { .. }
+            | Error::UnknownNode { .. }
+            | Error::UnusedNode { .. }
+            | Error::NodeName { .. }
+            | Error::InputNodes { .. }
+            | Error::EmptyBatch { .. }
+            | Error::Stopped
+            | Error::Underflow { .. }
+            | Error::Loss { .. }
+            | Error::OutOfRange { .. }
+            | Error::UnknownPenalty { .. }
+            | Error::PenaltyOption { .. }
+            | Error::SampleWeights { .. }
+            | Error::MemoryBound { .. }
+            | Error::TooManyRegions { .. }
+            | Error::Eigenvalues { .. } => None,
+        }
     }
 }
 

@@ -123,11 +123,10 @@ impl Configuration {
 fn flatten(table: &Table, path: &str, values: &mut BTreeMap<String, Value>) {
     for (key, value) in table {
         let key = format!("{path}{key}");
-        match value {
-            Value::Table(inner) => flatten(inner, &format!("{key}."), values),
-            value => {
-                values.insert(key, value.clone());
-            }
+        if let Value::Table(inner) = value {
+            flatten(inner, &format!("{key}."), values);
+        } else {
+            values.insert(key, value.clone());
         }
     }
 }

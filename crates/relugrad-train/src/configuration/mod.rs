@@ -155,11 +155,11 @@ impl Configuration {
     pub(crate) fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Configuration> {
         let read = std::str::from_utf8(bytes).map_err(problem);
         read.and_then(Configuration::from_toml)
-            .map_err(|error| match error {
-                Error::Configuration { problem } => Error::Configuration {
-                    problem: format!("{}: {problem}", path.display()),
-                },
-                other => other,
+            .map_err(|mut error| {
+                if let Error::Configuration { problem } = &mut error {
+                    *problem = format!("{}: {problem}", path.display());
+                }
+                error
             })
     }
 

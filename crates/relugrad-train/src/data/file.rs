@@ -22,9 +22,11 @@ pub(super) struct DataFile {
 
 impl DataFile {
     pub(super) fn open(path: &Path) -> Result<DataFile> {
-        let (file, length) = open_file(path).map_err(|error| match error {
-            relugrad_io::Error::Read { path, source } => Error::Read { path, source },
-            other => other.into(),
+        let (file, length) = open_file(path).map_err(|error| {
+            if let relugrad_io::Error::Read { path, source } = error {
+                return Error::Read { path, source };
+            }
+            error.into()
         })?;
         Ok(DataFile {
             file,

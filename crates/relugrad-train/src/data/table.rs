@@ -128,10 +128,10 @@ fn short(cell: &str) -> Cow<'_, str> {
 fn next(path: &Path, reader: &mut csv::Reader<impl Read>, line: &mut StringRecord) -> Result<bool> {
     reader.read_record(line).map_err(|error| {
         let text = error.to_string();
-        match error.into_kind() {
-            csv::ErrorKind::Io(error) => read_error(path, error),
-            _ => problem(path, text),
+        if let csv::ErrorKind::Io(error) = error.into_kind() {
+            return read_error(path, error);
         }
+        problem(path, text)
     })
 }
 

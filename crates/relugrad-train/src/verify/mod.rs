@@ -195,25 +195,21 @@ fn findings<T: Scalar>(
 /// What a statement says at a sample. A residual that rounding does not explain by the sizes of
 /// what is compared is measured again by the sums over all paths that lead to it.
 fn checked<T: Scalar>(point: &Point<T>, statement: &Statement<T>) -> relugrad::Result<Check> {
+    let unexplained = |check: &Check| matches!(check, Check::Residual(residual) if *residual > statement.tolerance * point.rounding);
     let found = (statement.check)(point)?;
-    match found {
-        Check::Residual(residual) if residual > statement.tolerance * point.rounding => {
-            let again = point.with_path_sums(|| match (statement.check)(point)? {
-                // Which side of a kink a sample is on, rounding decides anew in every evaluation.
-                Check::Residual(residual)
-                    if residual > statement.tolerance * point.rounding && point.on_kink() =>
-                {
-                    Ok(Check::Rejected)
-                }
-                found => Ok(found),
-            });
-            match again {
-                // Path sums that overflow tell nothing.
-                Err(relugrad::Error::NotFinite { .. }) => Ok(Check::Rejected),
-                again => again,
-            }
-        }
-        found => Ok(found),
+    if !unexplained(&found) {
+        return Ok(found);
+    }
+    let again = point.with_path_sums(|| {
+        let found = (statement.check)(point)?;
+        // Which side of a kink a sample is on, rounding decides anew in every evaluation.
+        let by_chance = unexplained(&found) && point.on_kink();
+        Ok(if by_chance { Check::Rejected } else { found })
+    });
+    match again {
+        // Path sums that overflow tell nothing.
+        Err(relugrad::Error::NotFinite { .. }) => Ok(Check::Rejected),
+        again => again,
     }
 }
 

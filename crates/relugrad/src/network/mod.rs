@@ -1,7 +1,6 @@
 //! Networks: static graphs of affine maps and gates in topological order.
 
 // A new operation or gate does not compile until every match has said what it means there.
-#![warn(clippy::wildcard_enum_match_arm)]
 
 mod builder;
 mod constant;

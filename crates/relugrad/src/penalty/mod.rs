@@ -276,10 +276,10 @@ impl Penalty {
 
     /// Its name, such as `curvature-trace`.
     pub fn name(&self) -> &str {
-        match self {
-            Penalty::Own(own) => own.0.described().name(),
-            built_in => built_in.entry().expect("it is built in").name,
+        if let Penalty::Own(own) = self {
+            return own.0.described().name();
         }
+        self.entry().expect("it is built in").name
     }
 
     /// Its name and options, which are its identity in files, tables and when work is resumed.

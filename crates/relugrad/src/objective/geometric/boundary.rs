@@ -245,12 +245,9 @@ fn add_dual_derivative<T: Scalar>(norm: Norm, v: &[T], size: f64, scale: f64, ba
 }
 
 /// The error of one sample, which does not know its number.
-fn at_sample(error: Error, sample: usize) -> Error {
-    match error {
-        Error::NotFinite { what, index } => Error::NotFinite {
-            what,
-            index: [vec![sample], index].concat(),
-        },
-        error => error,
+fn at_sample(mut error: Error, sample: usize) -> Error {
+    if let Error::NotFinite { index, .. } = &mut error {
+        index.insert(0, sample);
     }
+    error
 }
