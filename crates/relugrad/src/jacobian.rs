@@ -96,10 +96,12 @@ impl<'n, T: Scalar> Trace<'n, T> {
     /// The same in one backward sweep, whose buffer at the input the array becomes.
     fn sweep_into(&self, jacobian: &mut Array3<T>) {
         let (shape, mut sweep) = (jacobian.dim(), Kept::<RowBatch<T>>::take());
-        sweep.slots.resize_with(self.network.slots.len(), Vec::new);
-        sweep.slots[0] = std::mem::take(jacobian).into_raw_vec_and_offset().0;
+        sweep
+            .buffers
+            .resize_with(self.network.slot_widths.len(), Vec::new);
+        sweep.buffers[0] = std::mem::take(jacobian).into_raw_vec_and_offset().0;
         sweep.backward(&self.part(self.all()), Seeds::identity(shape.1), 0..1);
-        let rows = std::mem::take(&mut sweep.slots[0]);
+        let rows = std::mem::take(&mut sweep.buffers[0]);
         *jacobian = Array3::from_shape_vec(shape, rows).expect("K rows of D for each sample");
     }
 

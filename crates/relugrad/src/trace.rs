@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ndarray::{Array2, ArrayView2};
 
 use crate::error::{Error, Result, check_shape};
-use crate::network::map::{GateKind, GateMap, Given};
+use crate::network::map::{GateKind, GateMap, SweepContext};
 use crate::network::{Network, Node};
 use crate::parallel::{for_each_chunk, on_pool};
 use crate::parameters::Parameters;
@@ -19,7 +19,7 @@ use crate::scalar::Scalar;
 pub(crate) struct ForwardState<T> {
     pub(crate) samples: usize,
     /// Values by slot, `[samples, width]`.
-    pub(crate) slots: Vec<Vec<T>>,
+    pub(crate) buffers: Vec<Vec<T>>,
     pub(crate) pattern: ActivationPattern,
     /// Units exactly on a kink, per sample.
     pub(crate) kinks: Vec<u32>,
@@ -33,7 +33,7 @@ impl<T: Scalar> ForwardState<T> {
         network.resize_pattern(&mut self.pattern, self.samples);
         self.kinks.clear();
         self.kinks.resize(self.samples, 0);
-        resize_slots(&mut self.slots, network, self.samples, |_| true);
+        resize_buffers(&mut self.buffers, network, self.samples, |_| true);
         self.copy_inputs(inputs)?;
         for node in &network.nodes {
             self.step(network, node)?;
@@ -45,7 +45,7 @@ impl<T: Scalar> ForwardState<T> {
     fn copy_inputs(&mut self, inputs: ArrayView2<T>) -> Result<()> {
         let finite = AtomicBool::new(true);
         for_each_chunk(
-            &mut self.slots[0],
+            &mut self.buffers[0],
             inputs.ncols(),
             inputs.len(),
             |sample, to| {
@@ -74,26 +74,26 @@ impl<T: Scalar> ForwardState<T> {
     fn step(&mut self, network: &Network<T>, node: &Node) -> Result<()> {
         let parameters = network.parameters().values();
         let in_place = node.in_place(&network.nodes);
-        let mut out = std::mem::take(&mut self.slots[node.slot]);
+        let mut out = std::mem::take(&mut self.buffers[node.slot]);
         let mut failed = None;
         if let Some(gate) = node.map.gate() {
-            let input = (!in_place).then(|| &self.slots[network.nodes[node.inputs[0]].slot][..]);
+            let input = (!in_place).then(|| &self.buffers[network.nodes[node.inputs[0]].slot][..]);
             let (pattern, kinks) = (&mut self.pattern, &mut self.kinks);
             failed = gate.forward(parameters, input, &mut out, pattern, kinks);
         } else if let Some(map) = node.map.affine::<T>()
             && !in_place
         {
-            let given = Given::new(parameters, 1);
+            let at = SweepContext::new(parameters, 1);
             let value = |&input: &usize| self.value(network, input);
             // Nearly all have one input, for which nothing need be allocated.
             if let [input] = &node.inputs[..] {
-                map.apply(given, &[value(input)], true, &mut out);
+                map.apply(at, &[value(input)], true, &mut out);
             } else {
                 let inputs: Vec<&[T]> = node.inputs.iter().map(value).collect();
-                map.apply(given, &inputs, true, &mut out);
+                map.apply(at, &inputs, true, &mut out);
             }
         }
-        self.slots[node.slot] = out;
+        self.buffers[node.slot] = out;
         match failed {
             None => Ok(()),
             Some(sample) => Err(Error::NotFinite {
@@ -105,11 +105,11 @@ impl<T: Scalar> ForwardState<T> {
 
     /// The value of a node, which must not have been overwritten by a gate.
     fn value(&self, network: &Network<T>, node: usize) -> &[T] {
-        &self.slots[network.nodes[node].slot]
+        &self.buffers[network.nodes[node].slot]
     }
 
     pub(crate) fn logits(&self, network: &Network<T>) -> &[T] {
-        &self.slots[network.output().slot]
+        &self.buffers[network.output().slot]
     }
 
     fn check_logits(&self, network: &Network<T>) -> Result<()> {
@@ -124,16 +124,16 @@ impl<T: Scalar> ForwardState<T> {
 }
 
 /// Makes room for `rows` rows in the buffers of the slots that are `used`; others stay as they are.
-pub(crate) fn resize_slots<T: Scalar>(
-    slots: &mut Vec<Vec<T>>,
+pub(crate) fn resize_buffers<T: Scalar>(
+    buffers: &mut Vec<Vec<T>>,
     network: &Network<T>,
     rows: usize,
     used: impl Fn(usize) -> bool,
 ) {
-    slots.resize_with(network.slots.len(), Vec::new);
-    for (i, (slot, width)) in slots.iter_mut().zip(&network.slots).enumerate() {
+    buffers.resize_with(network.slot_widths.len(), Vec::new);
+    for (i, (buffer, width)) in buffers.iter_mut().zip(&network.slot_widths).enumerate() {
         if used(i) {
-            slot.resize(rows * width, T::ZERO);
+            buffer.resize(rows * width, T::ZERO);
         }
     }
 }
@@ -212,7 +212,7 @@ impl<'n, T: Scalar> Trace<'n, T> {
     /// The inputs; `[B, D]`.
     pub fn inputs(&self) -> ArrayView2<'_, T> {
         let shape = (self.samples(), self.network.inputs());
-        ArrayView2::from_shape(shape, &self.state.slots[0]).expect("slot 0 holds the inputs")
+        ArrayView2::from_shape(shape, &self.state.buffers[0]).expect("slot 0 holds the inputs")
     }
 
     /// The logits; `[B, K]`.

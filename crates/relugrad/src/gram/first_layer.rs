@@ -129,7 +129,7 @@ impl<'n, T: Scalar> FirstLayer<'n, T> {
     ) -> MaskedLhs<'a, T> {
         debug_assert!(rows.are_whole(linearized, self.slot));
         let gates = rows.closed_by(linearized, self.slot);
-        MaskedLhs::of(&rows.slots[self.slot], rows.rows, self.dense.outputs).behind(gates)
+        MaskedLhs::of(&rows.buffers[self.slot], rows.rows, self.dense.outputs).masked_by(gates)
     }
 
     /// `L` with zeros above the diagonal and `L + Lᵀ = 2 W Wᵀ`; `[n, n]`.

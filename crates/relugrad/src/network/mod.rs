@@ -134,7 +134,7 @@ impl Node {
 pub struct Network<T> {
     pub(crate) nodes: Vec<Node>,
     /// Width of each buffer that a pass over the graph needs.
-    pub(crate) slots: Vec<usize>,
+    pub(crate) slot_widths: Vec<usize>,
     parameters: Parameters<T>,
 }
 
@@ -219,7 +219,7 @@ impl<T: Scalar> Network<T> {
     fn with<U>(&self, parameters: Parameters<U>) -> Network<U> {
         Network {
             nodes: self.nodes.clone(),
-            slots: self.slots.clone(),
+            slot_widths: self.slot_widths.clone(),
             parameters,
         }
     }
@@ -235,6 +235,6 @@ impl<T: Scalar> Network<T> {
 
     /// Entries that one row of one sample occupies in a sweep: the sum of all buffers' widths.
     pub(crate) fn row_entries(&self) -> usize {
-        self.slots.iter().sum()
+        self.slot_widths.iter().sum()
     }
 }

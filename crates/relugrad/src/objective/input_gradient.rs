@@ -15,7 +15,7 @@ use crate::buffer::Buffer;
 use crate::error::{Result, check_finite};
 use crate::loss::{LossBatch, LossFunction, Magnified};
 use crate::network::Network;
-use crate::network::map::Share;
+use crate::network::map::Accumulate;
 use crate::parallel::should_parallelize;
 use crate::penalty::numbers::{Numbers, Raw, RawMut};
 use crate::penalty::{GradientAdjoint, GradientPoint, InputGradientPenalty, LogitAdjoint};
@@ -102,9 +102,16 @@ impl<T: Scalar> InputGradientStage<T> {
                 second.first_gradient(network, first, cotangents, gradient);
             }
         }
-        let (c, t) = (&row.cotangents, &row.tangents.slots);
+        let (c, t) = (&row.cotangents, &row.tangents.buffers);
         let nodes = shared.map_or(0, |first| first + 1)..linearized.nodes().end;
-        weight_gradient(&linearized, c, t, Share::linear(T::ONE), nodes, gradient);
+        weight_gradient(
+            &linearized,
+            c,
+            t,
+            Accumulate::linear(T::ONE),
+            nodes,
+            gradient,
+        );
         let u = row.tangents.at_output(network);
         let function = &*at.objective.function;
         let magnified = Some(&self.magnified);

@@ -23,7 +23,7 @@ use crate::error::{Result, check_finite};
 use crate::gram::first_affine;
 use crate::loss::{LossBatch, Magnified};
 use crate::network::Network;
-use crate::network::map::{Given, Share};
+use crate::network::map::{Accumulate, SweepContext};
 use crate::parallel::{for_each_chunk, should_parallelize};
 use crate::parameters::Parameters;
 use crate::penalty::numbers::{Numbers, Raw, RawMut};
@@ -148,7 +148,7 @@ impl<T: Scalar> Second<T> {
 
     /// Traces `x + δ`.
     fn step(&mut self, at: &Context<T>, penalty: &dyn PairPenalty, first: &First<T>) -> Result<()> {
-        let (x, d) = (&at.forward.state.slots[0], at.network.inputs());
+        let (x, d) = (&at.forward.state.buffers[0], at.network.inputs());
         self.displacement.resize(x.len(), T::ZERO);
         for_each_chunk(
             &mut self.displacement,
@@ -310,18 +310,18 @@ impl<T: Scalar> SecondPoint<T> {
         let linearized = LinearizedBatch::all(network, &second.state);
         match shared.map(|first| (first, &network.nodes[first])) {
             Some((first, node)) => {
-                let given = Given::new(network.parameters().values(), 1);
+                let sweep = SweepContext::new(network.parameters().values(), 1);
                 let map = node.map.affine().expect("it has a weight");
                 self.first
                     .resize(second.state.samples * node.width, T::ZERO);
-                map.apply(given, &[&self.a], false, &mut self.first);
+                map.apply(sweep, &[&self.a], false, &mut self.first);
                 let copy = |t: &mut [T]| t.copy_from_slice(&self.first);
                 tangents.forward_behind(&linearized, first..linearized.nodes().end, 1, copy);
             }
             None => tangents.forward(&linearized, 1, &self.a),
         }
-        let (c, t) = (&second.cotangents, &tangents.slots);
-        let (linear, nodes) = (Share::linear(T::ONE), linearized.nodes());
+        let (c, t) = (&second.cotangents, &tangents.buffers);
+        let (linear, nodes) = (Accumulate::linear(T::ONE), linearized.nodes());
         let behind = shared.map_or(0, |first| first + 1)..nodes.end;
         weight_gradient(&linearized, c, t, linear, behind, gradient);
         let (u, function) = (tangents.at_output(network), &*at.objective.function);
@@ -331,8 +331,15 @@ impl<T: Scalar> SecondPoint<T> {
         let start = usize::from(!exact);
         self.loss_rows
             .backward(&linearized, seeds, start..nodes.end);
-        let (c, values) = (&self.loss_rows, &second.state.slots);
-        weight_gradient(&linearized, c, values, Share::affine(), nodes, gradient);
+        let (c, values) = (&self.loss_rows, &second.state.buffers);
+        weight_gradient(
+            &linearized,
+            c,
+            values,
+            Accumulate::affine(),
+            nodes,
+            gradient,
+        );
     }
 
     /// Adds to `a` what the derivative with respect to `δ`, which the backward pass has left at the
@@ -387,16 +394,16 @@ impl<T: Scalar> SecondPoint<T> {
         gradient: &mut Parameters<T>,
     ) {
         let node = &network.nodes[first];
-        let second = &self.second.cotangents.slots[node.slot];
+        let second = &self.second.cotangents.buffers[node.slot];
         let mut difference = Buffer::uncleared(second.len());
-        let pair = (&second[..], &cotangents.slots[node.slot][..]);
+        let pair = (&second[..], &cotangents.buffers[node.slot][..]);
         write_each(&mut difference, pair, |second, first| second - first);
         for_each_magnified(magnified, &mut difference, |power, entry, c| {
             *c = second[entry] - power * pair.1[entry];
         });
         let map = node.map.affine().expect("it has a weight");
-        let given = Given::new(network.parameters().values(), 1);
-        let (linear, gradient) = (Share::linear(T::ONE), gradient.values_mut());
-        map.gradient(given, &difference, &self.a, linear, gradient);
+        let sweep = SweepContext::new(network.parameters().values(), 1);
+        let (linear, gradient) = (Accumulate::linear(T::ONE), gradient.values_mut());
+        map.gradient(sweep, &difference, &self.a, linear, gradient);
     }
 }

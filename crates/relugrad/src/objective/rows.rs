@@ -12,7 +12,7 @@ use super::sample::{PointTools, check_fault};
 use super::workspace::{Evaluation, SweepPair};
 use crate::error::{Result, check_finite};
 use crate::jacobian::SWEEP_MEMORY;
-use crate::network::map::Share;
+use crate::network::map::Accumulate;
 use crate::parallel::blocks;
 use crate::parallel::should_parallelize;
 use crate::penalty::numbers::{Numbers, Raw, RawMut};
@@ -64,12 +64,12 @@ impl<T: Scalar> RowsStage<T> {
             if let Some(adjoint) = adjoint.as_deref_mut() {
                 let (c, tangents) = (&self.pair.cotangents, &mut self.pair.tangents);
                 tangents.forward(&linearized, k, &self.a);
-                let (share, gradient) = (Share::linear(T::ONE), &mut adjoint.parameters);
+                let (accumulate, gradient) = (Accumulate::linear(T::ONE), &mut adjoint.parameters);
                 weight_gradient(
                     &linearized,
                     c,
-                    &tangents.slots,
-                    share,
+                    &tangents.buffers,
+                    accumulate,
                     linearized.nodes(),
                     gradient,
                 );

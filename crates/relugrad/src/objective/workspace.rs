@@ -12,7 +12,7 @@ use crate::buffer::Buffer;
 use crate::error::{Error, Result, check_shape};
 use crate::loss::Targets;
 use crate::network::Network;
-use crate::network::map::Share;
+use crate::network::map::Accumulate;
 use crate::parameters::Parameters;
 use crate::scalar::Scalar;
 use crate::sweep::{LinearizedBatch, RowBatch, Seeds, weight_gradient};
@@ -220,17 +220,17 @@ impl<T: Scalar> Workspace<T> {
             Seeds::PerSample(seeds),
             linearized.behind_input(),
         );
-        let share = Share {
-            replace: is_all,
-            ..Share::affine()
+        let accumulate = Accumulate {
+            overwrite: is_all,
+            ..Accumulate::affine()
         };
         let gradient = &mut adjoint.parameters;
         let nodes = linearized.nodes();
         weight_gradient(
             &linearized,
             &self.loss_rows,
-            &state.slots,
-            share,
+            &state.buffers,
+            accumulate,
             nodes,
             gradient,
         );

@@ -37,7 +37,7 @@ impl<'a, T: Scalar> MaskedLhs<'a, T> {
 
     /// The same rows, whose zeros are the columns that `gates` have closed, if there are gates and
     /// each of them has a column.
-    pub(crate) fn behind(self, gates: Option<LayerView<'a>>) -> MaskedLhs<'a, T> {
+    pub(crate) fn masked_by(self, gates: Option<LayerView<'a>>) -> MaskedLhs<'a, T> {
         let gates = gates.filter(|gates| gates.units() == self.columns);
         MaskedLhs { gates, ..self }
     }

@@ -154,7 +154,10 @@ mod tests {
                 assert_eq!(c, expected, "{rows} rows of {m}");
             };
             let (all, zeroed) = (integers(samples * rows * m, 3), gated(samples, rows, m));
-            check(MaskedLhs::of(&zeroed, rows, m).behind(Some(gates)), &zeroed);
+            check(
+                MaskedLhs::of(&zeroed, rows, m).masked_by(Some(gates)),
+                &zeroed,
+            );
             check(MaskedLhs::before(gates, &all, rows), &zeroed);
             let one = &all[..rows * m];
             let same = closed(one.repeat(samples), rows, m);
@@ -171,7 +174,7 @@ mod tests {
             let (mut found, mut told) = (vec![1.0; m * k], vec![1.0; m * k]);
             let left = MaskedLhs::of(&a, rows, m);
             sum_of_products(left, k, 2.0, &b, true, &mut found);
-            sum_of_products(left.behind(Some(gates)), k, 2.0, &b, true, &mut told);
+            sum_of_products(left.masked_by(Some(gates)), k, 2.0, &b, true, &mut told);
             assert_eq!(found, told);
         }
     }

@@ -3,7 +3,7 @@
 
 use ndarray::ArrayView1;
 
-use crate::network::map::{GateKind, Given};
+use crate::network::map::{GateKind, SweepContext};
 use crate::network::{Network, Node};
 use crate::pattern::ActivationPattern;
 use crate::region::face::write_margins;
@@ -12,7 +12,7 @@ use crate::scalar::Scalar;
 /// One row through the network with a given pattern, and what arrives at its gates.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pass<T> {
-    slots: Vec<Vec<T>>,
+    buffers: Vec<Vec<T>>,
     /// What arrives at each layer of gates.
     pub(crate) arriving: Vec<Vec<T>>,
     pub(crate) logits: Vec<T>,
@@ -38,19 +38,19 @@ impl<T: Scalar> Pass<T> {
         input: ArrayView1<T>,
         affine: bool,
     ) {
-        crate::trace::resize_slots(&mut self.slots, network, 1, |_| true);
-        let pairs = self.slots[0].iter_mut().zip(input);
+        crate::trace::resize_buffers(&mut self.buffers, network, 1, |_| true);
+        let pairs = self.buffers[0].iter_mut().zip(input);
         pairs.for_each(|(to, &from)| *to = from);
         self.arriving.resize_with(pattern.0.layers(), Vec::new);
         for node in &network.nodes {
             self.step(network, pattern, node, affine);
         }
-        self.logits.clone_from(&self.slots[network.output().slot]);
+        self.logits.clone_from(&self.buffers[network.output().slot]);
     }
 
     /// The values of all nodes, by slot.
     pub(crate) fn into_values(self) -> Vec<Vec<T>> {
-        self.slots
+        self.buffers
     }
 
     /// The margins of all gates in order, or with `affine` false their linear parts.
@@ -84,8 +84,8 @@ impl<T: Scalar> Pass<T> {
     ) {
         let parameters = network.parameters().values();
         let in_place = node.in_place(&network.nodes);
-        let mut out = std::mem::take(&mut self.slots[node.slot]);
-        let value = |input: usize| &self.slots[network.nodes[input].slot][..];
+        let mut out = std::mem::take(&mut self.buffers[node.slot]);
+        let value = |input: usize| &self.buffers[network.nodes[input].slot][..];
         if let Some(gate) = node.map.gate() {
             let layer = pattern.view(gate.layer, &(sample..sample + 1));
             let input = (!in_place).then(|| value(node.inputs[0]));
@@ -102,8 +102,8 @@ impl<T: Scalar> Pass<T> {
             && !in_place
         {
             let inputs: Vec<&[T]> = node.inputs.iter().map(|&i| value(i)).collect();
-            map.apply(Given::new(parameters, 1), &inputs, affine, &mut out);
+            map.apply(SweepContext::new(parameters, 1), &inputs, affine, &mut out);
         }
-        self.slots[node.slot] = out;
+        self.buffers[node.slot] = out;
     }
 }

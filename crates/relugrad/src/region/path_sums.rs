@@ -10,11 +10,11 @@
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 
 use crate::error::{Result, check_array};
-use crate::network::map::{GateKind, GateMap, Given, Map};
+use crate::network::map::{GateKind, GateMap, Map, SweepContext};
 use crate::network::{Network, Node};
 use crate::pattern::{ActivationPattern, LayerView};
 use crate::scalar::Scalar;
-use crate::trace::resize_slots;
+use crate::trace::resize_buffers;
 
 /// The sums of absolute values along all paths through the frozen network of a sample.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ struct Absolute<'n> {
     network: &'n Network<f64>,
     pattern: &'n ActivationPattern,
     parameters: Vec<f64>,
-    slots: Vec<Vec<f64>>,
+    buffers: Vec<Vec<f64>>,
     margins: Vec<f64>,
 }
 
@@ -86,7 +86,7 @@ impl<'n> Absolute<'n> {
             network,
             pattern,
             parameters: parameters.map(|p| p.abs()).collect(),
-            slots: Vec::new(),
+            buffers: Vec::new(),
             margins: Vec::new(),
         }
     }
@@ -120,19 +120,19 @@ impl<'n> Absolute<'n> {
 
     /// The logits of a row, without `affine` of its linear part.
     fn run(&mut self, input: &[f64], affine: bool) -> Vec<f64> {
-        resize_slots(&mut self.slots, self.network, 1, |_| true);
-        self.slots[0].copy_from_slice(input);
+        resize_buffers(&mut self.buffers, self.network, 1, |_| true);
+        self.buffers[0].copy_from_slice(input);
         self.margins.clear();
         for node in self.network.nodes() {
             self.step(node, affine);
         }
-        self.slots[self.network.output().slot].clone()
+        self.buffers[self.network.output().slot].clone()
     }
 
     fn step(&mut self, node: &Node, affine: bool) {
         let in_place = node.in_place(self.network.nodes());
-        let mut out = std::mem::take(&mut self.slots[node.slot]);
-        let value = |input: usize| &self.slots[self.network.nodes()[input].slot][..];
+        let mut out = std::mem::take(&mut self.buffers[node.slot]);
+        let value = |input: usize| &self.buffers[self.network.nodes()[input].slot][..];
         if let Map::Gate(gate) = &node.map {
             let layer = self.pattern.view(gate.layer, &(0..1));
             let input = (!in_place).then(|| value(node.inputs[0]));
@@ -146,11 +146,16 @@ impl<'n> Absolute<'n> {
             map.absolute(given, value(node.inputs[0]), affine, &mut out);
         } else if let (Some(map), false) = (node.map.affine::<f64>(), in_place) {
             let inputs: Vec<&[f64]> = node.inputs.iter().map(|&i| value(i)).collect();
-            map.apply(Given::new(&self.parameters, 1), &inputs, affine, &mut out);
+            map.apply(
+                SweepContext::new(&self.parameters, 1),
+                &inputs,
+                affine,
+                &mut out,
+            );
         }
         // Slopes, bounds and fillings may be negative.
         out.iter_mut().for_each(|entry| *entry = entry.abs());
-        self.slots[node.slot] = out;
+        self.buffers[node.slot] = out;
     }
 }
 

@@ -14,7 +14,7 @@ use super::face::Kink;
 use super::polygon::{Affine, Edge, Polygon};
 use crate::error::{Error, Result, check_array, check_shape};
 use crate::jacobian::SWEEP_MEMORY;
-use crate::network::map::{GateKind, GateMap, Given};
+use crate::network::map::{GateKind, GateMap, SweepContext};
 use crate::network::{Network, Node};
 use crate::parallel::GoOn;
 use crate::pattern::ActivationPattern;
@@ -249,7 +249,7 @@ impl<T: Scalar> Group<T> {
     fn new(network: &Network<T>, parts: usize) -> Group<T> {
         let room = |rows: usize| {
             network
-                .slots
+                .slot_widths
                 .iter()
                 .map(move |w| vec![T::ZERO; parts * rows * w])
         };
@@ -353,15 +353,20 @@ impl<T: Scalar> Arrangement<'_, T> {
             return;
         };
         let parameters = self.network.parameters().values();
-        for (slots, rows) in [(&mut group.origin, 1), (&mut group.along, 2)] {
-            let mut out = std::mem::take(&mut slots[node.slot]);
+        for (buffers, rows) in [(&mut group.origin, 1), (&mut group.along, 2)] {
+            let mut out = std::mem::take(&mut buffers[node.slot]);
             let inputs: Vec<&[T]> = node
                 .inputs
                 .iter()
-                .map(|&i| &slots[nodes[i].slot][..])
+                .map(|&i| &buffers[nodes[i].slot][..])
                 .collect();
-            map.apply(Given::new(parameters, rows), &inputs, rows == 1, &mut out);
-            slots[node.slot] = out;
+            map.apply(
+                SweepContext::new(parameters, rows),
+                &inputs,
+                rows == 1,
+                &mut out,
+            );
+            buffers[node.slot] = out;
         }
     }
 
@@ -433,7 +438,7 @@ impl<T: Scalar> Arrangement<'_, T> {
             (&mut group.origin, &parent.origin, 1),
             (&mut group.along, &parent.along, 2),
         ] {
-            for (slot, width) in self.network.slots.iter().enumerate() {
+            for (slot, width) in self.network.slot_widths.iter().enumerate() {
                 if !(read_later(slot) || slot == source) {
                     continue;
                 }
@@ -447,7 +452,7 @@ impl<T: Scalar> Arrangement<'_, T> {
             let chunks = out.chunks_exact_mut(rows * at.width).enumerate();
             for (i, out) in chunks {
                 let view = children[i].1.1.view(gate.layer, &(0..1));
-                let length = rows * self.network.slots[source];
+                let length = rows * self.network.slot_widths[source];
                 let input = (!in_place).then(|| &to[source][i * length..(i + 1) * length]);
                 gate.tangent(parameters, &view, rows, input, out);
                 if let GateKind::Slope(slope) = &gate.kind

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::Seeds;
 use super::rows::{LinearizedBatch, RowBatch, repeat};
 use crate::buffer::Buffer;
-use crate::network::map::{AffineMap, Dense, Given};
+use crate::network::map::{AffineMap, Dense, SweepContext};
 use crate::network::{Network, Node};
 use crate::parallel::on_pool;
 use crate::pattern::LayerView;
@@ -58,8 +58,8 @@ impl<T: Scalar> RowBatch<T> {
                     linearized,
                     |to| repeat(&seeds, to),
                     |dense, parameters, to| {
-                        let given = Given::new(parameters, seeds.len() / dense.outputs);
-                        dense.transpose(given, 0, &seeds, false, to);
+                        let at = SweepContext::new(parameters, seeds.len() / dense.outputs);
+                        dense.transpose(at, 0, &seeds, false, to);
                     },
                 )
             }
@@ -82,7 +82,7 @@ impl<T: Scalar> RowBatch<T> {
                 self.make_room_backward(network, None);
                 let seeds = seeds.as_standard_layout();
                 let seeds = seeds.as_slice().expect("standard layout");
-                self.slots[network.output().slot].copy_from_slice(seeds);
+                self.buffers[network.output().slot].copy_from_slice(seeds);
                 (linearized.nodes(), None)
             }
         };
@@ -107,7 +107,7 @@ impl<T: Scalar> RowBatch<T> {
         let output = network.output();
         let unwritten = self.unwritten(linearized);
         self.make_room_backward(network, unwritten);
-        write(&mut self.slots[output.slot]);
+        write(&mut self.buffers[output.slot]);
         let Some(dense) = whole_dense(output) else {
             return (nodes, None);
         };
@@ -120,7 +120,7 @@ impl<T: Scalar> RowBatch<T> {
         if let Some(slot) = unwritten {
             return (rest, Some((slot, product)));
         }
-        repeat(&product, &mut self.slots[input.slot]);
+        repeat(&product, &mut self.buffers[input.slot]);
         (rest, None)
     }
 
@@ -188,7 +188,7 @@ impl<T: Scalar> RowBatch<T> {
         let last = sources.iter().map(|source| source.node).max();
         for i in (0..=last.unwrap_or(0)).rev() {
             for source in sources.iter().filter(|source| source.node == i) {
-                let slot = &mut self.slots[network.nodes[i].slot];
+                let slot = &mut self.buffers[network.nodes[i].slot];
                 source.entries.iter().for_each(|&(at, c)| slot[at] += c);
             }
             self.node_backward(linearized, i, &None);
@@ -211,7 +211,7 @@ impl<T: Scalar> RowBatch<T> {
         self.make_room_backward(network, None);
         self.clear();
         let weight = dense.weight..dense.weight + width * dense.inputs;
-        let below = &mut self.slots[network.nodes[at.inputs[0]].slot];
+        let below = &mut self.buffers[network.nodes[at.inputs[0]].slot];
         repeat(&network.parameters().values()[weight], below);
         (0..node)
             .rev()
@@ -222,7 +222,7 @@ impl<T: Scalar> RowBatch<T> {
     pub(super) fn clear(&mut self) {
         self.through_gates = false;
         let skipped = usize::from(self.wanted.start > 0);
-        for slot in &mut self.slots[skipped..] {
+        for slot in &mut self.buffers[skipped..] {
             slot.fill(T::ZERO);
         }
     }
@@ -234,19 +234,19 @@ impl<T: Scalar> RowBatch<T> {
             if let Some(gate) = node.map.gate()
                 && self.closing_later(linearized, node.inputs[0]).is_none()
             {
-                let out = &mut self.slots[node.slot];
+                let out = &mut self.buffers[node.slot];
                 gate.tangent(parameters, &linearized.layer(gate.layer), rows, None, out);
             }
             return;
         }
-        let out = std::mem::take(&mut self.slots[node.slot]);
+        let out = std::mem::take(&mut self.buffers[node.slot]);
         let branches = node.inputs.iter().zip(&node.accumulate);
         for (branch, (&input, &accumulate)) in branches.enumerate() {
             let input = &network.nodes[input];
             if !self.is_carried_to(input) {
                 continue;
             }
-            let mut below = std::mem::take(&mut self.slots[input.slot]);
+            let mut below = std::mem::take(&mut self.buffers[input.slot]);
             if let Some(dense) = node.map.dense()
                 && let Some(gates) = self.closing_later(linearized, i)
             {
@@ -255,16 +255,16 @@ impl<T: Scalar> RowBatch<T> {
                 let c = MaskedLhs::before(gates, c, rows);
                 dense.transpose_of(c, parameters, accumulate, &mut below);
             } else if let Some(map) = node.map.affine() {
-                let given =
-                    Given::new(parameters, rows).behind(self.closed_by(linearized, node.slot));
-                map.transpose(given, branch, &out, accumulate, &mut below);
+                let at = SweepContext::new(parameters, rows)
+                    .masked_by(self.closed_by(linearized, node.slot));
+                map.transpose(at, branch, &out, accumulate, &mut below);
             } else if let Some(gate) = node.map.gate() {
                 let layer = linearized.layer(gate.layer);
                 gate.cotangent(parameters, &layer, rows, &out, accumulate, &mut below);
             }
-            self.slots[input.slot] = below;
+            self.buffers[input.slot] = below;
         }
-        self.slots[node.slot] = out;
+        self.buffers[node.slot] = out;
     }
 }
 
@@ -321,7 +321,7 @@ mod tests {
             for end in 1..=linearized.nodes().end {
                 some.backward(&linearized, Seeds::Shared(seeds.view()), 0..end);
                 for node in &network.nodes[..end] {
-                    let (all, some) = (&all.slots[node.slot], &some.slots[node.slot]);
+                    let (all, some) = (&all.buffers[node.slot], &some.buffers[node.slot]);
                     assert_eq!(all, some, "{} of {end} nodes", node.name);
                 }
             }

@@ -13,7 +13,7 @@ use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
 
 use crate::buffer::Kept;
 use crate::error::{Error, Result, check_array, check_finite, check_shape};
-use crate::network::map::Share;
+use crate::network::map::Accumulate;
 use crate::parameters::Parameters;
 use crate::scalar::Scalar;
 use crate::trace::Trace;
@@ -105,7 +105,7 @@ impl<T: Scalar> Tangents<T> {
 }
 
 fn at<T>(rows: &RowBatch<T>, slot: usize) -> ArrayView3<'_, T> {
-    let data: &[T] = rows.slots.get(slot).map_or(&[], |slot| slot);
+    let data: &[T] = rows.buffers.get(slot).map_or(&[], |slot| slot);
     let width = data
         .len()
         .checked_div(rows.samples * rows.rows)
@@ -196,15 +196,22 @@ impl<T: Scalar> Trace<'_, T> {
         cotangents: &Cotangents<T>,
         tangents: &Tangents<T>,
     ) -> Result<Parameters<T>> {
-        let lengths = |rows: &RowBatch<T>| rows.slots.iter().map(Vec::len).collect::<Vec<_>>();
+        let lengths = |rows: &RowBatch<T>| rows.buffers.iter().map(Vec::len).collect::<Vec<_>>();
         let scale = self.samples() * cotangents.0.rows;
-        let expected: Vec<usize> = self.network.slots.iter().map(|w| w * scale).collect();
+        let expected: Vec<usize> = self.network.slot_widths.iter().map(|w| w * scale).collect();
         check_shape("cotangents", &expected, &lengths(&cotangents.0))?;
         check_shape("tangents", &expected, &lengths(&tangents.rows))?;
         let mut gradient = self.parameters().zeros_like();
-        let (c, t) = (&cotangents.0, &tangents.rows.slots);
-        let (linearized, share) = (self.linearized(), Share::linear(T::ONE));
-        weight_gradient(&linearized, c, t, share, linearized.nodes(), &mut gradient);
+        let (c, t) = (&cotangents.0, &tangents.rows.buffers);
+        let (linearized, accumulate) = (self.linearized(), Accumulate::linear(T::ONE));
+        weight_gradient(
+            &linearized,
+            c,
+            t,
+            accumulate,
+            linearized.nodes(),
+            &mut gradient,
+        );
         gradient.check("the weight gradient")?;
         Ok(gradient)
     }
@@ -269,8 +276,8 @@ impl<T: Scalar> Trace<'_, T> {
         weight_gradient(
             &linearized,
             &rows,
-            &self.state.slots,
-            Share::affine(),
+            &self.state.buffers,
+            Accumulate::affine(),
             linearized.nodes(),
             &mut gradient,
         );
@@ -301,8 +308,8 @@ mod tests {
                 let found = trace.cotangents(Seeds::Unit { first, count }).unwrap();
                 assert_eq!(found.at_input(), expected.at_input());
                 assert_eq!(
-                    at(&found.0, found.0.slots.len() - 1),
-                    at(&expected.0, found.0.slots.len() - 1)
+                    at(&found.0, found.0.buffers.len() - 1),
+                    at(&expected.0, found.0.buffers.len() - 1)
                 );
             }
             let beyond = trace.cotangents(Seeds::Unit { first: 3, count: 2 });

@@ -2,21 +2,21 @@
 
 use std::ops::Range;
 
-use crate::network::map::{GateKind, Given, Share};
+use crate::network::map::{Accumulate, GateKind, SweepContext};
 use crate::network::{Network, Node};
 use crate::parallel::{for_each_chunk, on_pool};
 use crate::parameters::Parameters;
 use crate::pattern::{ActivationPattern, LayerView};
 use crate::product::mix_rows;
 use crate::scalar::Scalar;
-use crate::trace::{ForwardState, resize_slots};
+use crate::trace::{ForwardState, resize_buffers};
 
 /// `R` rows per sample at every node of a network; `[samples, R, width]` for each slot.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RowBatch<T> {
     pub(crate) samples: usize,
     pub(crate) rows: usize,
-    pub(crate) slots: Vec<Vec<T>>,
+    pub(crate) buffers: Vec<Vec<T>>,
     /// The nodes whose rows are complete; others hold anything, or nothing.
     pub(super) wanted: Range<usize>,
     /// Whether all rows have come through gates, where gates share their slot.
@@ -80,7 +80,7 @@ impl<T: Scalar> RowBatch<T> {
 
     /// Makes room in the slots that are `used`.
     pub(super) fn make_room(&mut self, network: &Network<T>, used: impl Fn(usize) -> bool) {
-        resize_slots(&mut self.slots, network, self.samples * self.rows, used);
+        resize_buffers(&mut self.buffers, network, self.samples * self.rows, used);
     }
 
     /// Begins a sweep forward: only nodes whose rows are wanted have room.
@@ -112,12 +112,12 @@ impl<T: Scalar> RowBatch<T> {
 
     /// The rows at the input; `[samples, R, D]`.
     pub(crate) fn at_input(&self) -> &[T] {
-        &self.slots[0]
+        &self.buffers[0]
     }
 
     /// The rows at the logits; `[samples, R, K]`.
     pub(crate) fn at_output(&self, network: &Network<T>) -> &[T] {
-        &self.slots[network.output().slot]
+        &self.buffers[network.output().slot]
     }
 
     /// Carries tangents from the input forward; `input: [samples, R, D]` is copied.
@@ -127,7 +127,7 @@ impl<T: Scalar> RowBatch<T> {
             (linearized.samples.len(), rows),
             linearized.nodes(),
         );
-        self.slots[0].copy_from_slice(input);
+        self.buffers[0].copy_from_slice(input);
         self.carry(linearized, linearized.nodes().end);
     }
 
@@ -140,8 +140,8 @@ impl<T: Scalar> RowBatch<T> {
             (linearized.samples.len(), d),
             linearized.nodes(),
         );
-        self.slots[0].fill(T::ZERO);
-        for units in self.slots[0].chunks_exact_mut(d * d) {
+        self.buffers[0].fill(T::ZERO);
+        for units in self.buffers[0].chunks_exact_mut(d * d) {
             let diagonal = units.iter_mut().step_by(d + 1);
             diagonal.for_each(|entry| *entry = T::ONE);
         }
@@ -161,7 +161,7 @@ impl<T: Scalar> RowBatch<T> {
             (linearized.samples.len(), from.rows),
             0..end,
         );
-        std::mem::swap(&mut self.slots[0], &mut from.slots[0]);
+        std::mem::swap(&mut self.buffers[0], &mut from.buffers[0]);
         self.carry(linearized, end);
     }
 
@@ -177,7 +177,7 @@ impl<T: Scalar> RowBatch<T> {
     ) {
         let network = linearized.network;
         self.begin_forward(network, (linearized.samples.len(), rows), nodes.clone());
-        tangents(&mut self.slots[network.nodes[nodes.start].slot]);
+        tangents(&mut self.buffers[network.nodes[nodes.start].slot]);
         for node in network.nodes[nodes].iter().skip(1) {
             self.node_forward(linearized, node);
         }
@@ -197,7 +197,7 @@ impl<T: Scalar> RowBatch<T> {
             (linearized.samples.len(), rows),
             linearized.nodes(),
         );
-        self.slots[0].copy_from_slice(input);
+        self.buffers[0].copy_from_slice(input);
         for node in &linearized.network.nodes {
             self.show(linearized.network, node, &mut visit);
             self.node_forward(linearized, node);
@@ -216,7 +216,7 @@ impl<T: Scalar> RowBatch<T> {
         let network = linearized.network;
         self.begin_forward(network, (1, 1), linearized.nodes());
         self.clear();
-        self.slots[network.nodes[from].slot][unit] = value;
+        self.buffers[network.nodes[from].slot][unit] = value;
         let mut reached = vec![false; network.nodes.len()];
         reached[from] = true;
         for (i, node) in network.nodes.iter().enumerate().skip(from + 1) {
@@ -233,7 +233,7 @@ impl<T: Scalar> RowBatch<T> {
     fn show(&self, network: &Network<T>, node: &Node, visit: &mut impl FnMut(usize, &[T])) {
         if let Some(gate) = node.map.gate() {
             let arrives = &network.nodes[node.inputs[0]];
-            visit(gate.layer, &self.slots[arrives.slot]);
+            visit(gate.layer, &self.buffers[arrives.slot]);
         }
     }
 
@@ -249,8 +249,8 @@ impl<T: Scalar> RowBatch<T> {
         let nodes = &linearized.network.nodes;
         let parameters = linearized.network.parameters().values();
         let in_place = node.in_place(nodes);
-        let mut out = std::mem::take(&mut self.slots[node.slot]);
-        let below = |input: usize| &self.slots[nodes[input].slot][..];
+        let mut out = std::mem::take(&mut self.buffers[node.slot]);
+        let below = |input: usize| &self.buffers[nodes[input].slot][..];
         if let Some(gate) = node.map.gate() {
             let input = (!in_place).then(|| below(node.inputs[0]));
             let layer = linearized.layer(gate.layer);
@@ -258,33 +258,33 @@ impl<T: Scalar> RowBatch<T> {
         } else if let Some(map) = node.map.affine::<T>()
             && !in_place
         {
-            let given = Given::new(parameters, self.rows);
+            let at = SweepContext::new(parameters, self.rows);
             // Nearly all have one input, for which nothing need be allocated.
             if let [input] = node.inputs[..] {
-                let given = given.behind(self.closed_by(linearized, nodes[input].slot));
-                map.apply(given, &[below(input)], false, &mut out);
+                let at = at.masked_by(self.closed_by(linearized, nodes[input].slot));
+                map.apply(at, &[below(input)], false, &mut out);
             } else {
                 let inputs: Vec<&[T]> = node.inputs.iter().map(|&input| below(input)).collect();
-                map.apply(given, &inputs, false, &mut out);
+                map.apply(at, &inputs, false, &mut out);
             }
         }
-        self.slots[node.slot] = out;
+        self.buffers[node.slot] = out;
     }
 
     /// Replaces the rows `c` of each sample by `M c`, with one `R×R` matrix per sample, at those of
     /// some nodes that have parameters. `matrices: [samples, R, R]`.
     pub(crate) fn mix(&mut self, nodes: &[Node], matrices: &[T]) {
         for node in nodes.iter().filter(|node| node.map.has_parameters()) {
-            self.mix_slot((node.slot, node.width), matrices);
+            self.mix_buffer(node.slot, node.width, matrices);
         }
     }
 
     /// The same in one buffer of some width.
-    pub(crate) fn mix_slot(&mut self, (slot, width): (usize, usize), matrices: &[T]) {
+    pub(crate) fn mix_buffer(&mut self, slot: usize, width: usize, matrices: &[T]) {
         let rows = self.rows;
-        let slot = &mut self.slots[slot];
-        let operations = slot.len() * rows;
-        for_each_chunk(slot, rows * width, operations, |sample, c| {
+        let buffer = &mut self.buffers[slot];
+        let operations = buffer.len() * rows;
+        for_each_chunk(buffer, rows * width, operations, |sample, c| {
             let matrix = &matrices[sample * rows * rows..(sample + 1) * rows * rows];
             if let Some(factor) = multiple_of_identity(matrix, rows) {
                 return c.iter_mut().for_each(|c| *c *= factor);
@@ -306,14 +306,14 @@ pub(crate) fn multiple_of_identity<T: Scalar>(matrix: &[T], rows: usize) -> Opti
     matrix_rows.all(is_multiple).then_some(m)
 }
 
-/// Adds a share of `∂⟨A, V J⟩/∂θ` to the gradient, with cotangents of seeds `V` and tangents of `A`
+/// Accumulates `∂⟨A, V J⟩/∂θ` in the gradient, with cotangents of seeds `V` and tangents of `A`
 /// (or, with offsets, activations instead of tangents and the derivative of `⟨V, f⟩`, which biases
 /// have a part in), of the parameters of some nodes.
 pub(crate) fn weight_gradient<T: Scalar>(
     linearized: &LinearizedBatch<T>,
     cotangents: &RowBatch<T>,
     tangents: &[Vec<T>],
-    share: Share<T>,
+    how: Accumulate<T>,
     nodes: Range<usize>,
     gradient: &mut Parameters<T>,
 ) {
@@ -322,17 +322,17 @@ pub(crate) fn weight_gradient<T: Scalar>(
     let nodes = linearized.network.nodes[nodes].iter();
     for node in nodes.filter(|node| node.map.has_parameters()) {
         debug_assert!(cotangents.are_whole(linearized, node.slot), "{}", node.name);
-        let c = &cotangents.slots[node.slot];
+        let c = &cotangents.buffers[node.slot];
         let t = &tangents[linearized.network.nodes[node.inputs[0]].slot];
         if let Some(map) = node.map.affine() {
-            let given = Given::new(parameters, cotangents.rows);
-            let given = given.behind(cotangents.closed_by(linearized, node.slot));
-            map.gradient(given, c, t, share, gradient);
+            let at = SweepContext::new(parameters, cotangents.rows);
+            let at = at.masked_by(cotangents.closed_by(linearized, node.slot));
+            map.gradient(at, c, t, how, gradient);
         } else if let Some(gate) = node.map.gate()
             && let GateKind::Slope(slopes) = &gate.kind
         {
             let layer = linearized.layer(gate.layer);
-            slopes.slope_gradient(&layer, cotangents.rows, (c, t), share.scale, gradient);
+            slopes.slope_gradient(&layer, cotangents.rows, (c, t), how.scale, gradient);
         }
     }
 }

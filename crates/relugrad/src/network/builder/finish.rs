@@ -59,11 +59,11 @@ impl<T: Scalar> Builder<T> {
             return Err(Error::UnusedNode { node });
         }
         self.check_names()?;
-        let slots = self.assign_slots(&consumers);
+        let slot_widths = self.assign_slots(&consumers);
         self.mark_accumulation();
         Ok(Network {
             nodes: self.nodes,
-            slots,
+            slot_widths,
             parameters: Parameters::new(self.layout, self.values),
         })
     }
@@ -93,7 +93,7 @@ impl<T: Scalar> Builder<T> {
     /// What nothing else reads is overwritten by a gate without learned slopes, and shared by a
     /// reshape. The input of the network is never overwritten.
     fn assign_slots(&mut self, consumers: &[usize]) -> Vec<usize> {
-        let mut slots = Vec::new();
+        let mut widths = Vec::new();
         for i in 0..self.nodes.len() {
             let node = &self.nodes[i];
             let overwrites = matches!(&node.map, Map::Gate(GateMap { kind: GateKind::Slope(gate), .. })
@@ -106,12 +106,12 @@ impl<T: Scalar> Builder<T> {
             self.nodes[i].slot = match shared {
                 Some(&input) => self.nodes[input].slot,
                 None => {
-                    slots.push(node.width);
-                    slots.len() - 1
+                    widths.push(node.width);
+                    widths.len() - 1
                 }
             };
         }
-        slots
+        widths
     }
 
     /// In a backward pass the last reader of a node writes its cotangent and the earlier ones add

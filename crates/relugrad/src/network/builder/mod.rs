@@ -253,7 +253,7 @@ mod tests {
         let network = builder.build(p).unwrap();
         let slots: Vec<usize> = network.nodes.iter().map(|node| node.slot).collect();
         assert_eq!(slots, [0, 1, 2, 2, 3]);
-        assert_eq!(network.slots, [2, 2, 1, 1]);
+        assert_eq!(network.slot_widths, [2, 2, 1, 1]);
     }
 
     #[test]
@@ -264,7 +264,7 @@ mod tests {
         let a = builder.relu(z).unwrap();
         let f = builder.sum(&[z, a, z]).unwrap();
         let network = builder.build(f).unwrap();
-        assert_eq!(network.slots.len(), 4);
+        assert_eq!(network.slot_widths.len(), 4);
         assert_eq!(network.nodes[3].accumulate, [false, false, true]);
         assert_eq!(network.nodes[2].accumulate, [true]);
     }

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::{AffineMap, Cost, Given, Map};
+use super::{AffineMap, Cost, Map, SweepContext};
 use crate::error::{Error, Result, check_shape};
 use crate::network::builder::{Builder, New};
 use crate::network::shapes;
@@ -45,13 +45,13 @@ impl<T: Scalar> AffineMap<T> for Add {
         Cow::Borrowed(&[])
     }
 
-    fn apply(&self, _: Given<T>, inputs: &[&[T]], _: bool, out: &mut [T]) {
+    fn apply(&self, _: SweepContext<T>, inputs: &[&[T]], _: bool, out: &mut [T]) {
         for (i, input) in inputs.iter().enumerate() {
             add_or_copy(input, i > 0, out);
         }
     }
 
-    fn transpose(&self, _: Given<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
+    fn transpose(&self, _: SweepContext<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
         add_or_copy(c, accumulate, below);
     }
 }
@@ -69,11 +69,11 @@ impl<T: Scalar> AffineMap<T> for Reshape {
         Cow::Borrowed(&[])
     }
 
-    fn apply(&self, _: Given<T>, inputs: &[&[T]], _: bool, out: &mut [T]) {
+    fn apply(&self, _: SweepContext<T>, inputs: &[&[T]], _: bool, out: &mut [T]) {
         add_or_copy(inputs[0], false, out);
     }
 
-    fn transpose(&self, _: Given<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
+    fn transpose(&self, _: SweepContext<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
         add_or_copy(c, accumulate, below);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{AffineMap, Cost, Given, Map};
+use super::{AffineMap, Cost, Map, SweepContext};
 use crate::error::{Error, Result, check_shape};
 use crate::network::builder::{Builder, New, no_axis};
 use crate::network::{NodeId, Operation};
@@ -41,7 +41,7 @@ impl<T: Scalar> AffineMap<T> for Concat {
         Cow::Borrowed(&[])
     }
 
-    fn apply(&self, _: Given<T>, inputs: &[&[T]], _: bool, out: &mut [T]) {
+    fn apply(&self, _: SweepContext<T>, inputs: &[&[T]], _: bool, out: &mut [T]) {
         let operations = out.len();
         for_each_chunk(out, self.total(), operations, |piece, mut out| {
             for (input, &length) in inputs.iter().zip(&self.lengths) {
@@ -52,7 +52,14 @@ impl<T: Scalar> AffineMap<T> for Concat {
         });
     }
 
-    fn transpose(&self, _: Given<T>, branch: usize, c: &[T], accumulate: bool, below: &mut [T]) {
+    fn transpose(
+        &self,
+        _: SweepContext<T>,
+        branch: usize,
+        c: &[T],
+        accumulate: bool,
+        below: &mut [T],
+    ) {
         let (length, start, total) = (self.lengths[branch], self.start(branch), self.total());
         let operations = below.len();
         for_each_chunk(below, self.outer * length, operations, |row, below| {

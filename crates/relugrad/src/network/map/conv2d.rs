@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use ndarray::{Array1, Array4};
 
-use super::{AffineMap, Cost, Given, Map, Share};
+use super::{Accumulate, AffineMap, Cost, Map, SweepContext};
 use crate::buffer::Buffer;
 #[cfg(doc)]
 use crate::error::Error;
@@ -302,8 +302,8 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
         Cow::Borrowed(self.weights(parameters))
     }
 
-    fn apply(&self, given: Given<T>, inputs: &[&[T]], offset: bool, out: &mut [T]) {
-        let parameters = given.parameters;
+    fn apply(&self, at: SweepContext<T>, inputs: &[&[T]], offset: bool, out: &mut [T]) {
+        let parameters = at.parameters;
         let (n, p, weights) = (self.inputs(), self.positions(), self.weights(parameters));
         let direct = self
             .convolution()
@@ -329,12 +329,12 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
         });
     }
 
-    fn transpose(&self, given: Given<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
-        let parameters = given.parameters;
+    fn transpose(&self, at: SweepContext<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
+        let parameters = at.parameters;
         let (m, p, taps) = (self.outputs(), self.positions(), self.taps());
         let (weights, rows) = (self.weights(parameters), self.group_outputs());
-        if let Some(sparse) = self.sparse(c, given.rows) {
-            return convolve_back(&sparse, given.rows, weights, c, accumulate, below);
+        if let Some(sparse) = self.sparse(c, at.rows) {
+            return convolve_back(&sparse, at.rows, weights, c, accumulate, below);
         }
         let operations = c.len() * taps;
         for_each_chunk(below, self.inputs(), operations, |row, below| {
@@ -358,15 +358,22 @@ impl<T: Scalar> AffineMap<T> for Conv2d {
         });
     }
 
-    fn gradient(&self, given: Given<T>, c: &[T], t: &[T], share: Share<T>, gradient: &mut [T]) {
-        let scale = share.scale;
+    fn gradient(
+        &self,
+        at: SweepContext<T>,
+        c: &[T],
+        t: &[T],
+        how: Accumulate<T>,
+        gradient: &mut [T],
+    ) {
+        let scale = how.scale;
         let weight = self.weight..self.weight + self.output[0] * self.taps();
         let weight = &mut gradient[weight];
-        match self.sparse(c, given.rows) {
-            Some(sparse) => convolution_gradient(&sparse, given.rows, c, t, scale, weight),
+        match self.sparse(c, at.rows) {
+            Some(sparse) => convolution_gradient(&sparse, at.rows, c, t, scale, weight),
             None => self.unfolded_gradient(c, t, scale, weight),
         }
-        let Some(start) = self.bias.filter(|_| share.offset) else {
+        let Some(start) = self.bias.filter(|_| how.offset) else {
             return;
         };
         let bias = &mut gradient[start..start + self.output[0]];

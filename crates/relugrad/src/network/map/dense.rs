@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use ndarray::{Array1, Array2};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{AffineMap, Cost, Given, Map, Share};
+use super::{Accumulate, AffineMap, Cost, Map, SweepContext};
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::{Result, check_shape};
@@ -56,8 +56,8 @@ impl<T: Scalar> AffineMap<T> for Dense {
         Cow::Borrowed(self.weight(parameters))
     }
 
-    fn apply(&self, given: Given<T>, inputs: &[&[T]], offset: bool, out: &mut [T]) {
-        let parameters = given.parameters;
+    fn apply(&self, at: SweepContext<T>, inputs: &[&[T]], offset: bool, out: &mut [T]) {
+        let parameters = at.parameters;
         let mut accumulate = false;
         if let (Some(start), true) = (self.bias, offset) {
             let bias = &parameters[start..start + self.outputs];
@@ -68,25 +68,32 @@ impl<T: Scalar> AffineMap<T> for Dense {
             accumulate = true;
         }
         let weight = Rhs::Transposed(self.weight(parameters));
-        let rows = MaskedLhs::of(inputs[0], given.rows, self.inputs).behind(given.gates);
+        let rows = MaskedLhs::of(inputs[0], at.rows, self.inputs).masked_by(at.masked_by);
         rows_times(rows, self.outputs, weight, accumulate, out);
     }
 
-    fn transpose(&self, given: Given<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
-        let rows = MaskedLhs::of(c, given.rows, self.outputs).behind(given.gates);
-        self.transpose_of(rows, given.parameters, accumulate, below);
+    fn transpose(&self, at: SweepContext<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
+        let rows = MaskedLhs::of(c, at.rows, self.outputs).masked_by(at.masked_by);
+        self.transpose_of(rows, at.parameters, accumulate, below);
     }
 
     /// `∂/∂W += scale Σ_i c_i t_iᵀ` over all rows, and `∂/∂b += scale Σ_i c_i`.
-    fn gradient(&self, given: Given<T>, c: &[T], t: &[T], share: Share<T>, gradient: &mut [T]) {
+    fn gradient(
+        &self,
+        at: SweepContext<T>,
+        c: &[T],
+        t: &[T],
+        how: Accumulate<T>,
+        gradient: &mut [T],
+    ) {
         let range = self.weight..self.weight + self.inputs * self.outputs;
-        let rows = MaskedLhs::of(c, given.rows, self.outputs).behind(given.gates);
+        let rows = MaskedLhs::of(c, at.rows, self.outputs).masked_by(at.masked_by);
         let weight = &mut gradient[range];
-        sum_of_products(rows, self.inputs, share.scale, t, !share.replace, weight);
-        if let Some(start) = self.bias.filter(|_| share.offset) {
+        sum_of_products(rows, self.inputs, how.scale, t, !how.overwrite, weight);
+        if let Some(start) = self.bias.filter(|_| how.offset) {
             Arch::new().dispatch(AddRows {
                 rows: c,
-                scale: share.scale,
+                scale: how.scale,
                 sum: &mut gradient[start..start + self.outputs],
             });
         }

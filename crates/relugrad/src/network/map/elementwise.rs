@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ndarray::{Array1, ArrayD};
 
-use super::{AffineMap, Cost, Given, Map, Share};
+use super::{Accumulate, AffineMap, Cost, Map, SweepContext};
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::{Result, check_shape};
@@ -158,8 +158,8 @@ impl<T: Scalar> AffineMap<T> for Elementwise {
         Cow::Owned(self.factors_of(parameters))
     }
 
-    fn apply(&self, given: Given<T>, inputs: &[&[T]], offset: bool, out: &mut [T]) {
-        let parameters = given.parameters;
+    fn apply(&self, at: SweepContext<T>, inputs: &[&[T]], offset: bool, out: &mut [T]) {
+        let parameters = at.parameters;
         let factors = self.factors_of(parameters);
         let offsets = offset.then(|| self.offsets(parameters));
         let operations = out.len();
@@ -179,8 +179,8 @@ impl<T: Scalar> AffineMap<T> for Elementwise {
         });
     }
 
-    fn transpose(&self, given: Given<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
-        let parameters = given.parameters;
+    fn transpose(&self, at: SweepContext<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
+        let parameters = at.parameters;
         let factors = self.factors_of(parameters);
         let operations = below.len();
         for_each_chunk(below, self.width, operations, |row, below| {
@@ -192,8 +192,15 @@ impl<T: Scalar> AffineMap<T> for Elementwise {
         });
     }
 
-    fn gradient(&self, _: Given<T>, c: &[T], t: &[T], share: Share<T>, gradient: &mut [T]) {
-        let Share { scale, offset, .. } = share;
+    fn gradient(
+        &self,
+        _: SweepContext<T>,
+        c: &[T],
+        t: &[T],
+        how: Accumulate<T>,
+        gradient: &mut [T],
+    ) {
+        let Accumulate { scale, offset, .. } = how;
         for (c, t) in c.chunks_exact(self.width).zip(t.chunks_exact(self.width)) {
             for (i, (&c, &t)) in c.iter().zip(t).enumerate() {
                 if let Some(place) = self.scale.as_ref().and_then(|s| s.place(i)) {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{AffineMap, Cost, Given, Map};
+use super::{AffineMap, Cost, Map, SweepContext};
 use crate::error::{Error, Result, check_shape};
 use crate::network::builder::{Builder, New, attribute, no_axis};
 use crate::network::shapes::{self, is_permutation, strided, strides};
@@ -42,7 +42,7 @@ impl<T: Scalar> AffineMap<T> for Gather {
         Cow::Borrowed(&[])
     }
 
-    fn apply(&self, _: Given<T>, inputs: &[&[T]], offset: bool, out: &mut [T]) {
+    fn apply(&self, _: SweepContext<T>, inputs: &[&[T]], offset: bool, out: &mut [T]) {
         let fill = T::from_f64(if offset { self.fill } else { 0.0 });
         let operations = out.len();
         for_each_chunk(out, self.index.len(), operations, |row, out| {
@@ -53,7 +53,7 @@ impl<T: Scalar> AffineMap<T> for Gather {
         });
     }
 
-    fn transpose(&self, _: Given<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
+    fn transpose(&self, _: SweepContext<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
         let operations = c.len();
         for_each_chunk(below, self.inputs, operations, |row, below| {
             if !accumulate {

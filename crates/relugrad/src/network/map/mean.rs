@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{AffineMap, Cost, Given, Map};
+use super::{AffineMap, Cost, Map, SweepContext};
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
@@ -41,7 +41,7 @@ impl<T: Scalar> AffineMap<T> for Mean {
         Cow::Borrowed(&[])
     }
 
-    fn apply(&self, _: Given<T>, inputs: &[&[T]], _: bool, out: &mut [T]) {
+    fn apply(&self, _: SweepContext<T>, inputs: &[&[T]], _: bool, out: &mut [T]) {
         let w = &self.windows;
         let operations = inputs[0].len() + out.len();
         for_each_chunk(out, w.count(), operations, |plane, out| {
@@ -54,7 +54,7 @@ impl<T: Scalar> AffineMap<T> for Mean {
         });
     }
 
-    fn transpose(&self, _: Given<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
+    fn transpose(&self, _: SweepContext<T>, _: usize, c: &[T], accumulate: bool, below: &mut [T]) {
         let w = &self.windows;
         let operations = below.len() + c.len();
         for_each_chunk(below, w.plane(), operations, |plane, below| {

@@ -28,57 +28,57 @@ use crate::scalar::Scalar;
 
 /// What all operations of a sweep have in common.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Given<'a, T> {
+pub(crate) struct SweepContext<'a, T> {
     /// The flat vector of all parameters.
     pub(crate) parameters: &'a [T],
     /// Rows of each sample; what a gate has made 0 in one of them is 0 in all.
     pub(crate) rows: usize,
     /// Gates that have made 0 what they close of the rows that are multiplied, if they are known.
-    pub(crate) gates: Option<LayerView<'a>>,
+    pub(crate) masked_by: Option<LayerView<'a>>,
 }
 
-impl<'a, T> Given<'a, T> {
+impl<'a, T> SweepContext<'a, T> {
     /// `rows` rows of each sample, of which nothing is known.
-    pub(crate) fn new(parameters: &'a [T], rows: usize) -> Given<'a, T> {
-        Given {
+    pub(crate) fn new(parameters: &'a [T], rows: usize) -> SweepContext<'a, T> {
+        SweepContext {
             parameters,
             rows,
-            gates: None,
+            masked_by: None,
         }
     }
 
     /// The same rows behind gates, if there are any.
-    pub(crate) fn behind(self, gates: Option<LayerView<'a>>) -> Given<'a, T> {
-        Given { gates, ..self }
+    pub(crate) fn masked_by(self, masked_by: Option<LayerView<'a>>) -> SweepContext<'a, T> {
+        SweepContext { masked_by, ..self }
     }
 }
 
-/// Which share of a parameter gradient is wanted.
+/// Which part of a parameter gradient is wanted, and how it joins what stands in its place.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Share<T> {
+pub(crate) struct Accumulate<T> {
     /// A factor of all of it.
     pub(crate) scale: T,
     /// Whether the offsets of affine maps have a part in it.
     pub(crate) offset: bool,
     /// Whether it replaces what stands in the place of a dense weight; all else is added to.
-    pub(crate) replace: bool,
+    pub(crate) overwrite: bool,
 }
 
-impl<T: Scalar> Share<T> {
+impl<T: Scalar> Accumulate<T> {
     /// That of the linear part, times `scale`.
-    pub(crate) fn linear(scale: T) -> Share<T> {
-        Share {
+    pub(crate) fn linear(scale: T) -> Accumulate<T> {
+        Accumulate {
             scale,
             offset: false,
-            replace: false,
+            overwrite: false,
         }
     }
 
     /// That of the affine map.
-    pub(crate) fn affine() -> Share<T> {
-        Share {
+    pub(crate) fn affine() -> Accumulate<T> {
+        Accumulate {
             offset: true,
-            ..Share::linear(T::ONE)
+            ..Accumulate::linear(T::ONE)
         }
     }
 }
@@ -112,18 +112,25 @@ pub(crate) trait AffineMap<T: Scalar> {
 
     /// The map of the rows `inputs`, one slice for each node that is read, or its linear part
     /// without `offset`.
-    fn apply(&self, given: Given<T>, inputs: &[&[T]], offset: bool, out: &mut [T]);
+    fn apply(&self, at: SweepContext<T>, inputs: &[&[T]], offset: bool, out: &mut [T]);
 
     /// The transpose of the linear part in one branch; it is added to `below` if `accumulate`.
-    fn transpose(&self, given: Given<T>, branch: usize, c: &[T], accumulate: bool, below: &mut [T]);
+    fn transpose(
+        &self,
+        at: SweepContext<T>,
+        branch: usize,
+        c: &[T],
+        accumulate: bool,
+        below: &mut [T],
+    );
 
-    /// Adds a share of `∂/∂θ Σ ⟨c, A(t)⟩` to `gradient`.
+    /// Accumulates `∂/∂θ Σ ⟨c, A(t)⟩` in `gradient`.
     fn gradient(
         &self,
-        _given: Given<T>,
+        _at: SweepContext<T>,
         _c: &[T],
         _t: &[T],
-        _share: Share<T>,
+        _how: Accumulate<T>,
         _gradient: &mut [T],
     ) {
     }

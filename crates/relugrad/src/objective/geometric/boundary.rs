@@ -11,7 +11,7 @@ use ndarray::{ArrayView1, ArrayView2};
 
 use super::GeometricStage;
 use crate::error::{Error, Result, check_finite};
-use crate::network::map::Share;
+use crate::network::map::Accumulate;
 use crate::norm::Norm;
 use crate::norm::sign;
 use crate::objective::forward::{Adjoint, Context};
@@ -41,7 +41,7 @@ impl<T: Scalar> GeometricStage<T> {
         adjoint: Option<&mut Adjoint<T>>,
     ) -> Result<()> {
         let (network, state) = (at.network, &at.forward.state);
-        let inputs = ArrayView2::from_shape((values.len(), network.inputs()), &state.slots[0]);
+        let inputs = ArrayView2::from_shape((values.len(), network.inputs()), &state.buffers[0]);
         let inputs = inputs.expect("slot 0 holds the inputs");
         let all = Distances::of(network, inputs, &state.pattern)?;
         let mut close = Vec::new();
@@ -105,23 +105,23 @@ impl<T: Scalar> GeometricStage<T> {
             add_dual_derivative(hinge.norm, normal, c.size, scale, &mut a[row]);
         }
         pair.tangents.forward(&linearized, count, &a);
-        let (c, t) = (&pair.cotangents, &pair.tangents.slots);
+        let (c, t) = (&pair.cotangents, &pair.tangents.buffers);
         weight_gradient(
             &linearized,
             c,
             t,
-            Share::linear(T::ONE),
+            Accumulate::linear(T::ONE),
             linearized.nodes(),
             gradient,
         );
         pair.cotangents
             .backward_from(&linearized, 1, &margins, false);
-        let (c, values) = (&pair.cotangents, &state.slots);
+        let (c, values) = (&pair.cotangents, &state.buffers);
         weight_gradient(
             &linearized,
             c,
             values,
-            Share::affine(),
+            Accumulate::affine(),
             linearized.nodes(),
             gradient,
         );
@@ -184,9 +184,9 @@ impl<T: Scalar> GeometricStage<T> {
         if let Some(adjoint) = adjoint {
             let pair = &mut self.pair;
             pair.tangents.forward(&linearized, k, &a);
-            let (c, t) = (&pair.cotangents, &pair.tangents.slots);
-            let (share, gradient) = (Share::linear(T::ONE), &mut adjoint.parameters);
-            weight_gradient(&linearized, c, t, share, linearized.nodes(), gradient);
+            let (c, t) = (&pair.cotangents, &pair.tangents.buffers);
+            let (accumulate, gradient) = (Accumulate::linear(T::ONE), &mut adjoint.parameters);
+            weight_gradient(&linearized, c, t, accumulate, linearized.nodes(), gradient);
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use super::GeometricStage;
 use crate::error::{Result, check_finite};
 use crate::loss::{LossBatch, LossFunction};
 use crate::network::Network;
-use crate::network::map::Share;
+use crate::network::map::Accumulate;
 use crate::norm::squared_length;
 use crate::objective::forward::{Adjoint, Context};
 use crate::objective::input_gradient::{add_hessian_times, residual_row};
@@ -66,7 +66,7 @@ struct Row<T> {
     values: Vec<Vec<T>>,
 }
 
-/// The rows of one sample's way.
+/// The rows of one sample's path.
 struct PathAdjoint<T> {
     pieces: Vec<Row<T>>,
     crossings: Vec<Row<T>>,
@@ -90,31 +90,31 @@ impl<T: Scalar> GeometricStage<T> {
         residual_row(network, &forward.state, residuals, cotangents);
         let g = cotangents.at_input();
         check_finite("the input gradient", d, g)?;
-        let x = &forward.state.slots[0];
+        let x = &forward.state.buffers[0];
         let mut z = vec![T::ZERO; g.len()];
         for (g, z) in g.chunks_exact(d).zip(z.chunks_exact_mut(d)) {
             direction.write(g, z);
         }
-        let ways = x
+        let paths = x
             .par_chunks(d)
             .zip(z.par_chunks(d))
             .zip(forward.targets.par_chunks(k));
-        let ways: Vec<SegmentPath<T>> = ways
+        let paths: Vec<SegmentPath<T>> = paths
             .map(|((x, z), target)| SegmentPath::walk(network, (x, z), step, (function, target)))
             .collect::<Result<_>>()?;
-        for (value, way) in values.iter_mut().zip(&ways) {
-            *value = squared_length(way.kinks.as_slice().expect("one row"));
+        for (value, path) in values.iter_mut().zip(&paths) {
+            *value = squared_length(path.kinks.as_slice().expect("one row"));
         }
         if let Some(adjoint) = adjoint {
-            let ends = x.par_chunks(d).zip(z.par_chunks(d)).zip(&ways);
+            let ends = x.par_chunks(d).zip(z.par_chunks(d)).zip(&paths);
             let rows: Vec<PathAdjoint<T>> = ends
                 .enumerate()
-                .map(|(sample, ((x, z), way))| {
+                .map(|(sample, ((x, z), path))| {
                     let weight = forward.share(lambda, sample);
-                    way.pull_back(network, function, (x, z), 2.0 * weight)
+                    path.pull_back(network, function, (x, z), 2.0 * weight)
                 })
                 .collect();
-            let z_bar = sweep_all(network, &ways, &rows, &mut adjoint.parameters);
+            let z_bar = sweep_all(network, &paths, &rows, &mut adjoint.parameters);
             if !direction.is_constant() {
                 self.turn(at, direction, (&z, &z_bar), adjoint);
             }
@@ -148,12 +148,12 @@ impl<T: Scalar> GeometricStage<T> {
         let (u, function) = (tangents.at_output(network), &*at.objective.function);
         let magnified = Some(&self.magnified);
         add_hessian_times(function, &forward.loss, magnified, u, &mut adjoint.logits);
-        let (share, gradient) = (Share::linear(T::ONE), &mut adjoint.parameters);
+        let (accumulate, gradient) = (Accumulate::linear(T::ONE), &mut adjoint.parameters);
         weight_gradient(
             &linearized,
             cotangents,
-            &tangents.slots,
-            share,
+            &tangents.buffers,
+            accumulate,
             linearized.nodes(),
             gradient,
         );
@@ -285,7 +285,7 @@ impl<T: Scalar> Step<T> {
 /// the directions, `[B, D]`.
 fn sweep_all<T: Scalar>(
     network: &Network<T>,
-    ways: &[SegmentPath<T>],
+    paths: &[SegmentPath<T>],
     rows: &[PathAdjoint<T>],
     gradient: &mut Parameters<T>,
 ) -> Vec<T> {
@@ -294,17 +294,17 @@ fn sweep_all<T: Scalar>(
     for block in pieces.chunks(BLOCK) {
         sweep_pieces(network, block, &mut pair, gradient);
     }
-    let crossings: Vec<(usize, f64, &Row<T>)> = ways
+    let crossings: Vec<(usize, f64, &Row<T>)> = paths
         .iter()
         .zip(rows)
         .enumerate()
-        .flat_map(|(sample, (way, rows))| {
-            let steps = way.steps.iter().zip(&rows.crossings);
+        .flat_map(|(sample, (path, rows))| {
+            let steps = path.steps.iter().zip(&rows.crossings);
             steps.map(move |(step, row)| (sample, step.at, row))
         })
         .collect();
     let d = network.inputs();
-    let mut z_bar = vec![T::ZERO; ways.len() * d];
+    let mut z_bar = vec![T::ZERO; paths.len() * d];
     for block in crossings.chunks(BLOCK) {
         sweep_crossings(network, block, &mut pair.cotangents, gradient);
         let at_input = pair.cotangents.at_input().chunks_exact(d);
@@ -347,12 +347,12 @@ fn sweep_pieces<T: Scalar>(
         .copied()
         .collect();
     pair.tangents.forward(&linearized, 1, &inputs);
-    let (c, t) = (&pair.cotangents, &pair.tangents.slots);
+    let (c, t) = (&pair.cotangents, &pair.tangents.buffers);
     weight_gradient(
         &linearized,
         c,
         t,
-        Share::linear(T::ONE),
+        Accumulate::linear(T::ONE),
         linearized.nodes(),
         gradient,
     );
@@ -385,16 +385,16 @@ fn sweep_crossings<T: Scalar>(
         }
     }
     cotangents.backward_from(&linearized, 1, &Source::together(sources), true);
-    let slots = (0..network.slots.len()).map(|slot| {
+    let by_slot = (0..network.slot_widths.len()).map(|slot| {
         let values = rows.iter().flat_map(|row| &row.values[slot]);
         values.copied().collect()
     });
-    let values: Vec<Vec<T>> = slots.collect();
+    let values: Vec<Vec<T>> = by_slot.collect();
     weight_gradient(
         &linearized,
         cotangents,
         &values,
-        Share::affine(),
+        Accumulate::affine(),
         linearized.nodes(),
         gradient,
     );

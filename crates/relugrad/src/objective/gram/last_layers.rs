@@ -100,18 +100,18 @@ impl<'n, T: Scalar> LastLayers<'n, T> {
     pub(super) fn grams(&self, c: &RowBatch<T>, t: &RowBatch<T>, grams: &mut [T]) {
         // At the input cotangents have become tangents.
         let c_rows = if self.slot == 0 {
-            &t.slots[0]
+            &t.buffers[0]
         } else {
-            &c.slots[self.slot]
+            &c.buffers[self.slot]
         };
-        let t_rows = &t.slots[self.slot];
+        let t_rows = &t.buffers[self.slot];
         products_of_rows((t.rows, self.inner.inputs), c_rows, t_rows, grams);
     }
 
     /// Replaces the tangents that arrive by what one `R×R` matrix for each sample makes of their
     /// rows.
     pub(super) fn mix(&self, t: &mut RowBatch<T>, matrices: &[T]) {
-        t.mix_slot((self.slot, self.inner.inputs), matrices);
+        t.mix_buffer(self.slot, self.inner.inputs, matrices);
     }
 
     /// Adds both layers' parts of the gradient, times `scale`, from tangents that are mixed;
@@ -144,7 +144,7 @@ impl<'n, T: Scalar> LastLayers<'n, T> {
         let sums = SelectedSums {
             shape: (r, m, k),
             selected,
-            rows: &t.slots[self.slot],
+            rows: &t.buffers[self.slot],
             outer: &outer,
             inner: self.weight(self.inner),
         };

@@ -18,7 +18,7 @@ use crate::buffer::Buffer;
 use crate::error::Result;
 use crate::gram::{FirstLayer, FirstLayerBuffers, grams};
 use crate::linalg::symmetrise;
-use crate::network::map::Share;
+use crate::network::map::Accumulate;
 use crate::norm::squared_length;
 use crate::parameters::Parameters;
 use crate::penalty::{Needs, random_rows};
@@ -132,13 +132,13 @@ impl<T: Scalar> GramStage<T> {
         if let Some(adjoint) = adjoint {
             tangents.forward_from(&linearized, cotangents, linearized.nodes().end);
             let weight = T::from_f64(2.0 * scale * at.lambda(term) / samples as f64);
-            let (share, nodes) = (Share::linear(weight), linearized.nodes());
+            let (accumulate, nodes) = (Accumulate::linear(weight), linearized.nodes());
             let gradient = &mut adjoint.parameters;
             weight_gradient(
                 &linearized,
                 cotangents,
-                &tangents.slots,
-                share,
+                &tangents.buffers,
+                accumulate,
                 nodes,
                 gradient,
             );
@@ -200,7 +200,7 @@ impl<T: Scalar> GramPair<T> {
         let nodes = order.others(linearized.network);
         if common.is_none() {
             if let Some(first) = &order.first {
-                self.first.keep(&self.rows.cotangents.slots[first.slot]);
+                self.first.keep(&self.rows.cotangents.buffers[first.slot]);
             }
             let matrices = to_scalar::<T>(bars);
             self.rows
@@ -210,8 +210,8 @@ impl<T: Scalar> GramPair<T> {
                 last.mix(&mut self.rows.tangents, &matrices);
             }
         }
-        let (c, t) = (&self.rows.cotangents, &self.rows.tangents.slots);
-        weight_gradient(linearized, c, t, Share::linear(scale), nodes, gradient);
+        let (c, t) = (&self.rows.cotangents, &self.rows.tangents.buffers);
+        weight_gradient(linearized, c, t, Accumulate::linear(scale), nodes, gradient);
         let gradient = gradient.values_mut();
         if let Some(first) = &order.first {
             let mixed = (c, common.is_some());
