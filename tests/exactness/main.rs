@@ -10,6 +10,7 @@ mod gradients;
 mod gram_form;
 mod layered;
 mod operations;
+mod pass;
 mod precision;
 mod routes;
 mod scales;

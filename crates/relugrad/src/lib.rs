@@ -36,6 +36,8 @@
 //! - [`Cotangents`] and [`Tangents`] are the sweeps under it all, for derivatives of one's own.
 //! - An [`Objective`] is a [`Loss`] with weighted [`Penalty`]s: values and exact parameter
 //!   gradients.
+//! - A [`Pass`] gives logits, Gram matrices, Jacobians and VJPs, and takes derivatives with respect
+//!   to them: what a host with automatic differentiation of its own, such as PyTorch, needs.
 //! - A [`Region`] is the polyhedron around a sample on which the network is affine: its map,
 //!   hyperplanes, distances. A [`Walk`] passes along a segment from region to region;
 //!   [`Network::slice`] finds all regions in a plane.
@@ -93,7 +95,7 @@ pub use network::{
     NodeId, NodeSpec, Operation, Window,
 };
 pub use norm::Norm;
-pub use objective::{Evaluation, Objective, Stage, SweepStrategy, Term, Workspace};
+pub use objective::{Evaluation, Objective, Pass, Stage, SweepStrategy, Term, Workspace};
 pub use operator::LinearOperator;
 pub use parallel::GoOn;
 pub use parameters::{ParameterInfo, Parameters};

@@ -97,6 +97,11 @@ impl<T: Scalar> Parameters<T> {
         &mut self.values
     }
 
+    /// All values, in the order of the layout, without a copy.
+    pub fn into_values(self) -> Vec<T> {
+        self.values
+    }
+
     /// Number of entries.
     pub fn len(&self) -> usize {
         self.values.len()

@@ -1,6 +1,6 @@
 //! A forward pass of a batch: logits, activations and the activation pattern.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ndarray::{Array2, ArrayView2};
@@ -169,7 +169,25 @@ impl<T: Scalar> Network<T> {
 #[derive(Clone, Debug)]
 pub struct Trace<'n, T> {
     pub(crate) network: &'n Network<T>,
-    pub(crate) state: ForwardState<T>,
+    pub(crate) state: TraceState<'n, T>,
+}
+
+/// What a trace has left behind, or what a [`Pass`](crate::Pass) lends.
+#[derive(Clone, Debug)]
+pub(crate) enum TraceState<'n, T> {
+    Own(ForwardState<T>),
+    Lent(&'n ForwardState<T>),
+}
+
+impl<T> Deref for TraceState<'_, T> {
+    type Target = ForwardState<T>;
+
+    fn deref(&self) -> &ForwardState<T> {
+        match self {
+            TraceState::Own(state) => state,
+            TraceState::Lent(state) => state,
+        }
+    }
 }
 
 impl<T: Scalar> Network<T> {
@@ -185,7 +203,7 @@ impl<T: Scalar> Network<T> {
         on_pool(operations, || state.fill(self, inputs))?;
         Ok(Trace {
             network: self,
-            state,
+            state: TraceState::Own(state),
         })
     }
 

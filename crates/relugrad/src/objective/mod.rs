@@ -7,6 +7,7 @@ mod gram;
 mod input_gradient;
 mod mean;
 mod pair;
+mod pass;
 mod plan;
 mod rows;
 mod sample;
@@ -29,6 +30,7 @@ use forward::Context;
 use plan::Doors;
 use scale::Scale;
 
+pub use pass::Pass;
 pub use plan::SweepStrategy;
 pub use work::Stage;
 pub use workspace::{Evaluation, Workspace};

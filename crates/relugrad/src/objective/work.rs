@@ -63,7 +63,7 @@ impl Objective {
                 SeedBasis::Random(_) => 0,
                 SeedBasis::Identity | SeedBasis::Centred => last,
             };
-            let order = ContractionOrder::of(self, network, &linearized, rows);
+            let order = ContractionOrder::of(self.strategy, network, &linearized, rows);
             let through = if order.first.is_some() { first } else { 0 };
             let of_node = |node: &Node| node.multiply_adds() as u64;
             let behind = network.nodes()[order.others(network).end..].iter();

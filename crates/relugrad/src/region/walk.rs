@@ -122,7 +122,7 @@ impl<T: Scalar> Network<T> {
             x: x.to_owned(),
             z: z.to_owned(),
             length,
-            pattern: trace.state.pattern,
+            pattern: trace.state.pattern.clone(),
             origin: Pass::default(),
             slope: Pass::default(),
             start: 0.0,

@@ -38,8 +38,8 @@ pub(super) struct GramStage<T> {
 
 /// Cotangents and tangents of the rows.
 #[derive(Clone, Debug, Default)]
-struct GramPair<T> {
-    rows: SweepPair<T>,
+pub(super) struct GramPair<T> {
+    pub(super) rows: SweepPair<T>,
     first: FirstLayerBuffers<T>,
     /// At which samples the last layers' units are active.
     selected: Vec<u64>,
@@ -68,7 +68,7 @@ impl<T: Scalar> GramStage<T> {
         seeds.fill(at.plan.basis, network.outputs());
         let linearized = LinearizedBatch::all(network, &at.forward.state);
         let rows = seeds.exact.nrows();
-        let order = ContractionOrder::of(at.objective, network, &linearized, rows);
+        let order = ContractionOrder::of(at.objective.strategy, network, &linearized, rows);
         let mut entries = Buffer::with_room(linearized.samples.len() * rows * rows);
         if adjoint.is_some() {
             pair.sweep(&linearized, &order, seeds, &mut entries);
@@ -149,7 +149,7 @@ impl<T: Scalar> GramStage<T> {
 impl<T: Scalar> GramPair<T> {
     /// Carries the rows of all seeds backward and forward, as far as the `order` wants them, and
     /// appends the Gram matrices of those at the input, `[B, R, R]`.
-    fn sweep(
+    pub(super) fn sweep(
         &mut self,
         linearized: &LinearizedBatch<T>,
         order: &ContractionOrder<T>,
@@ -185,8 +185,9 @@ impl<T: Scalar> GramPair<T> {
         }
     }
 
-    /// Adds the penalties' part of the gradient, with `bars: V Ḡ Vᵀ`.
-    fn add_gradient(
+    /// Adds the part of the gradient that comes through the Gram matrices, with `bars: V Ḡ Vᵀ`. The
+    /// rows are no longer what was swept.
+    pub(super) fn add_gradient(
         &mut self,
         linearized: &LinearizedBatch<T>,
         order: &ContractionOrder<T>,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::last_layers::LastLayers;
 use crate::gram::FirstLayer;
 use crate::network::Network;
-use crate::objective::{Objective, SweepStrategy};
+use crate::objective::SweepStrategy;
 use crate::scalar::Scalar;
 use crate::sweep::LinearizedBatch;
 
@@ -19,15 +19,14 @@ pub(in crate::objective) struct ContractionOrder<'n, T> {
 }
 
 impl<'n, T: Scalar> ContractionOrder<'n, T> {
-    /// The order of a step of an objective with `rows` shared rows for each sample.
+    /// The order of a step with `rows` shared rows for each sample.
     pub(in crate::objective) fn of(
-        objective: &Objective,
+        strategy: SweepStrategy,
         network: &'n Network<T>,
         linearized: &LinearizedBatch<T>,
         rows: usize,
     ) -> ContractionOrder<'n, T> {
         let less = |(here, there): (f64, f64)| here < there;
-        let strategy = objective.strategy;
         let first = FirstLayer::of(network).filter(|first| match strategy {
             SweepStrategy::Fewest | SweepStrategy::FourRussians => {
                 less(first.costs(linearized, rows))
