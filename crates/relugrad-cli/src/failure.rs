@@ -1,7 +1,6 @@
 //! How a command ends.
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use anyhow::anyhow;
 
@@ -20,31 +19,31 @@ pub(crate) enum Failure {
 
 /// Says on the standard error why a command did not succeed, and returns its exit code. One that
 /// did all the same failed if what it printed got lost.
-pub(crate) fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
+pub(crate) fn exit_code(outcome: Result<(), Failure>) -> u8 {
     let lost = print::tell_lost();
     match outcome {
-        Ok(()) if lost => ExitCode::FAILURE,
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) if lost => 1,
+        Ok(()) => 0,
         Err(failure) => failure.report(),
     }
 }
 
 impl Failure {
-    fn report(&self) -> ExitCode {
+    fn report(&self) -> u8 {
         match self {
             Failure::Usage(error) => {
                 print::note(format_args!(
                     "error: {error:#}\n\nFor more information, try '--help'."
                 ));
-                ExitCode::from(2)
+                2
             }
             Failure::Failed(error) => {
                 print::note(format_args!("error: {error:#}"));
-                ExitCode::FAILURE
+                1
             }
             Failure::Interrupted(finished) => {
                 print::note(format_args!("interrupted: {finished}"));
-                ExitCode::from(interrupt::EXIT_CODE)
+                interrupt::EXIT_CODE
             }
         }
     }

@@ -1,0 +1,114 @@
+//! The `relugrad` command, as a function, so that other programs can contain it: the Python package
+//! does.
+
+// Printing must not panic: `print` does it.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
+mod bench;
+mod compare;
+mod convert;
+mod data;
+mod derive;
+mod evaluate;
+mod failure;
+mod flags;
+mod inspect;
+mod interrupt;
+mod loss;
+mod model;
+mod print;
+mod progress;
+mod regions;
+mod report;
+mod table;
+mod threads;
+mod train;
+mod values;
+mod verify;
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+use failure::{Failure, exit_code};
+use relugrad_io::Limits;
+
+/// Exact derivatives and regularizers of ReLU networks.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. An output that nobody reads on, as in \
+                  `relugrad … | head`, is no failure; one that cannot be written is."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+
+    /// The most memory that what is made from one file may take, such as 500MB or 2GiB, if a file
+    /// is refused for asking for more. By default 64 MiB and 64 bytes for each byte of the file;
+    /// 256 MiB for a network that a .toml file asks for. It also takes the place of the limits on
+    /// the lengths of files, headers and lines
+    #[arg(long, global = true, value_name = "SIZE", value_parser = values::size, help_heading = "Files")]
+    file_memory: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Bench(bench::Arguments),
+    Compare(Box<compare::Arguments>),
+    Convert(convert::Arguments),
+    Derive(derive::Arguments),
+    Evaluate(Box<evaluate::Arguments>),
+    Inspect(inspect::Arguments),
+    Regions(Box<regions::Arguments>),
+    Train(Box<train::Arguments>),
+    Verify(verify::Arguments),
+}
+
+/// Runs the command with these arguments, of which the first is the name of the program, and
+/// returns its exit code. It listens to signals, prints, and may end the process when it is
+/// interrupted: it is the whole of a program.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let given: Vec<OsString> = arguments.into_iter().collect();
+    match Arguments::try_parse_from(&given) {
+        Ok(arguments) => {
+            let memory = arguments.file_memory;
+            Limits { memory }.set_for_process();
+            exit_code(run(arguments.command))
+        }
+        Err(message) => match (message.use_stderr(), print::clap(&shown(message, &given))) {
+            (true, _) => 2,
+            (false, arrived) => match arrived {
+                true => 0,
+                false => 1,
+            },
+        },
+    }
+}
+
+/// The message about the arguments as a terminal shows them; by itself the parser drops what a
+/// terminal obeys.
+fn shown(message: clap::Error, given: &[OsString]) -> clap::Error {
+    let printable = given
+        .iter()
+        .map(|argument| relugrad_io::printable(&argument.to_string_lossy()).into_owned());
+    match Arguments::try_parse_from(printable) {
+        Err(same) if same.kind() == message.kind() => same,
+        _ => message,
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    interrupt::listen()?;
+    match command {
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
+        Command::Convert(arguments) => convert::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Derive(arguments) => derive::run(&arguments),
+        Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Regions(arguments) => regions::run(&arguments),
+        Command::Train(arguments) => train::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
+    }
+}
