@@ -1,0 +1,29 @@
+//! The Python package `relugrad`: the extension module under it, `relugrad._relugrad`.
+
+mod array;
+mod curvature;
+mod error;
+mod given;
+mod network;
+mod objective;
+mod process;
+mod trace;
+
+use pyo3::prelude::*;
+
+/// The Rust half of `relugrad`.
+#[pymodule]
+mod _relugrad {
+    #[pymodule_export]
+    use crate::curvature::PyCurvature;
+    #[pymodule_export]
+    use crate::error::{ArrayTypeError, Error};
+    #[pymodule_export]
+    use crate::network::{PyMlp, PyNetwork, load};
+    #[pymodule_export]
+    use crate::objective::{PyObjective, penalties};
+    #[pymodule_export]
+    use crate::process::{command, num_threads, set_num_threads};
+    #[pymodule_export]
+    use crate::trace::PyTrace;
+}
