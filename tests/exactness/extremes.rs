@@ -218,7 +218,7 @@ fn of_segment<T: Scalar>(
         network.kink_curvature(x, z, 1.0, loss, targets),
         |&k| vec![k],
     );
-    let mean = network.mean_penalty(x, z, 1.0, &Penalty::Jacobian, (loss, targets));
+    let mean = network.mean_penalty(x, z, 1.0, &Penalty::Jacobian, loss, targets);
     asked.ask("mean penalty", mean, |&mean| vec![mean]);
 }
 

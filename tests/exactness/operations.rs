@@ -280,7 +280,7 @@ fn elementwise_maps_and_gates() {
 fn rearrangements() {
     let draft = Draft::new(41, &[2, 3, 4]).then(|b, x| b.transpose(x, &[2, 0, 1]));
     let draft = draft.dense(4).then(Builder::relu);
-    let draft = draft.then(|b, x| b.slice(x, 0, (3, -2, 2)));
+    let draft = draft.then(|b, x| b.slice(x, 0, 3, -2, 2));
     let draft = draft
         .then(|b, x| b.pad(x, 2, [1, 2], 0.5))
         .then(Builder::relu);

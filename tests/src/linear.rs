@@ -524,7 +524,8 @@ impl Linear {
             }
             Layer::Slice { shape, axis, range } => {
                 let x = builder.reshape(from[0], shape)?;
-                builder.slice(x, *axis, *range)
+                let (start, step, count) = *range;
+                builder.slice(x, *axis, start, step, count)
             }
             Layer::Pad {
                 shape,

@@ -23,6 +23,16 @@ pub(crate) fn should_parallelize(operations: usize) -> bool {
     operations >= SERIAL_BELOW && rayon::current_num_threads() > 1
 }
 
+/// How many of `items` a thread takes at least: all of them if the `operations` of all together are
+/// not worth more than one thread.
+pub(crate) fn least_together(operations: usize, items: usize) -> usize {
+    if should_parallelize(operations) {
+        1
+    } else {
+        items
+    }
+}
+
 /// Runs `f`, whose parallel parts take `operations` scalar operations together, on a thread of the
 /// pool if that is worthwhile: from outside each part would have to wake a thread and wait for it.
 pub(crate) fn on_pool<R: Send>(operations: usize, f: impl FnOnce() -> R + Send) -> R {

@@ -222,7 +222,7 @@ impl Draft {
                 .transpose(x, &(0..shape.len()).rev().collect::<Vec<_>>())
                 .unwrap(),
             1 => b
-                .slice(x, axis, (shape[axis] - 1, -1, shape[axis].div_ceil(2)))
+                .slice(x, axis, shape[axis] - 1, -1, shape[axis].div_ceil(2))
                 .unwrap(),
             _ => b.pad(x, axis, [1, 0], 0.25).unwrap(),
         };

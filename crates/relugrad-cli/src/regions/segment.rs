@@ -32,7 +32,8 @@ pub(super) fn run(
         network,
         x.view(),
         z.view(),
-        (&loss, &truth.targets()),
+        &loss,
+        &truth.targets(),
         POINTS,
         &interrupt::go_on,
     )?;

@@ -60,7 +60,8 @@ pub fn profile(
     network: &Network<f64>,
     x: ArrayView1<f64>,
     z: ArrayView1<f64>,
-    (loss, targets): (&Loss, &Targets<f64>),
+    loss: &Loss,
+    targets: &Targets<f64>,
     points: usize,
     go_on: GoOn,
 ) -> Result<Profile> {
@@ -118,8 +119,8 @@ mod tests {
         let x = Array1::from_shape_fn(5, |i| (i as f64).sin());
         let z = Array1::from_shape_fn(5, |i| 3.0 * (i as f64).cos());
         let along = |targets: Targets<f64>, go_on: GoOn| {
-            let of = (&Loss::softmax_cross_entropy(), &targets);
-            super::profile(&network, x.view(), z.view(), of, 40, go_on)
+            let loss = Loss::softmax_cross_entropy();
+            super::profile(&network, x.view(), z.view(), &loss, &targets, 40, go_on)
         };
         let profile = along(Targets::Classes(&[1]), &|| true).unwrap();
         assert!(profile.complete && profile.end() == 1.0);

@@ -16,7 +16,7 @@ use crate::error::{Result, check_finite};
 use crate::loss::{LossBatch, LossFunction, Magnified};
 use crate::network::Network;
 use crate::network::map::Accumulate;
-use crate::parallel::should_parallelize;
+use crate::parallel::least_together;
 use crate::penalty::numbers::{Numbers, Raw, RawMut};
 use crate::penalty::{GradientAdjoint, GradientPoint, InputGradientPenalty, LogitAdjoint};
 use crate::scalar::Scalar;
@@ -58,17 +58,17 @@ impl<T: Scalar> InputGradientStage<T> {
         let shared = objective.shared_first(at.plan, network);
         let shared = shared.filter(|_| adjoint.is_some());
         let mut a = Buffer::zeros(if adjoint.is_some() { g.len() } else { 0 });
+        let first = First {
+            g,
+            magnified: &self.magnified,
+            shared,
+        };
         for (term, penalty) in objective.gradient_terms(at.plan) {
             let values = evaluation.term_mut(term);
             let adjoint = adjoint.as_deref_mut().map(|to| (&mut a[..], to));
-            gradient_term(at, (term, penalty), (g, &self.magnified), values, adjoint)?;
+            gradient_term(at, (term, penalty), &first, values, adjoint)?;
         }
         for (term, penalty) in &objective.doors.pair {
-            let first = First {
-                g,
-                magnified: &self.magnified,
-                shared,
-            };
             let values = evaluation.term_mut(*term);
             let adjoint = adjoint.as_deref_mut().map(|to| (&mut a[..], to));
             let second = &mut self.second;
@@ -124,25 +124,16 @@ impl<T: Scalar> InputGradientStage<T> {
 fn gradient_term<T: Scalar>(
     at: &Context<T>,
     (term, penalty): (usize, &dyn InputGradientPenalty),
-    (g, magnified): (&[T], &Magnified),
+    first: &First<T>,
     values: &mut [f64],
     adjoint: Option<(&mut [T], &mut Adjoint<T>)>,
 ) -> Result<()> {
-    let (samples, k) = (values.len(), at.network.outputs());
-    let (d, lambda) = (g.len() / samples, at.lambda(term));
-    let point = |sample: usize| {
-        let power = magnified.powers[sample];
-        gradient_point(at.point(sample), &g[sample * d..(sample + 1) * d], power)
-    };
-    let together = if should_parallelize(g.len()) {
-        1
-    } else {
-        samples
-    };
+    let (k, d, lambda) = (at.network.outputs(), at.network.inputs(), at.lambda(term));
+    let together = least_together(first.g.len(), values.len());
     let values = values.par_iter_mut().enumerate().with_min_len(together);
     let Some((a, adjoint)) = adjoint else {
         return values.try_for_each(|(sample, value)| {
-            *value = penalty.evaluate(&point(sample), None)?;
+            *value = penalty.evaluate(&first.point(at, sample), None)?;
             Ok(())
         });
     };
@@ -152,7 +143,7 @@ fn gradient_term<T: Scalar>(
         |tools, ((sample, value), (a, logit_adjoint))| {
             let sums = &mut tools.sums;
             sums.reset();
-            let point = point(sample);
+            let point = first.point(at, sample);
             let mut adjoint = GradientAdjoint {
                 logit: LogitAdjoint {
                     weight: at.forward.share(lambda, sample),

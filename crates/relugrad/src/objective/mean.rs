@@ -32,7 +32,8 @@ impl<T: Scalar> Network<T> {
         z: ArrayView1<T>,
         length: f64,
         penalty: &Penalty,
-        (loss, targets): (&Loss, &Targets<T>),
+        loss: &Loss,
+        targets: &Targets<T>,
     ) -> Result<f64> {
         let constant = penalty.is_function_of_jacobian();
         let objective = Objective::new(*loss).with(penalty.clone(), 1.0)?;

@@ -24,7 +24,7 @@ use crate::gram::first_affine;
 use crate::loss::{LossBatch, Magnified};
 use crate::network::Network;
 use crate::network::map::{Accumulate, SweepContext};
-use crate::parallel::{for_each_chunk, should_parallelize};
+use crate::parallel::{for_each_chunk, least_together};
 use crate::parameters::Parameters;
 use crate::penalty::numbers::{Numbers, Raw, RawMut};
 use crate::penalty::{
@@ -122,7 +122,8 @@ impl Objective {
 }
 
 impl<T: Scalar> First<'_, T> {
-    fn point<'p>(&'p self, at: &'p Context<T>, sample: usize) -> GradientPoint<'p> {
+    /// A sample as a penalty of the input gradient sees it.
+    pub(super) fn point<'p>(&'p self, at: &'p Context<T>, sample: usize) -> GradientPoint<'p> {
         let (d, power) = (at.network.inputs(), self.magnified.powers[sample]);
         gradient_point(
             at.point(sample),
@@ -217,11 +218,7 @@ impl<T: Scalar> SecondPoint<T> {
         self.second.fill(at, penalty, first)?;
         let Some((a, adjoint)) = adjoint else {
             let second = &self.second;
-            let together = if should_parallelize(first.g.len()) {
-                1
-            } else {
-                values.len()
-            };
+            let together = least_together(first.g.len(), values.len());
             let values = values.par_iter_mut().enumerate().with_min_len(together);
             return values.try_for_each(|(sample, value)| {
                 let point = first.point(at, sample);
@@ -237,7 +234,7 @@ impl<T: Scalar> SecondPoint<T> {
             (&mut *a, &mut adjoint.logits),
         )?;
         let exact = !penalty.is_held();
-        self.pull_back(at, (first.shared, exact), &mut adjoint.parameters);
+        self.pull_back(at, first.shared, exact, &mut adjoint.parameters);
         if exact {
             self.turn(at, penalty, first, a)?;
         }
@@ -259,11 +256,7 @@ impl<T: Scalar> SecondPoint<T> {
         self.a.resize(samples * d, T::ZERO);
         self.logits.clear();
         self.logits.resize(samples * k, 0.0);
-        let together = if should_parallelize(first.g.len()) {
-            1
-        } else {
-            samples
-        };
+        let together = least_together(first.g.len(), samples);
         let sums = a.par_chunks_mut(d).zip(logits.par_chunks_mut(k));
         let second_a = self.a.par_chunks_mut(d);
         let sums = sums.zip(second_a.zip(self.logits.par_chunks_mut(k)));
@@ -303,7 +296,8 @@ impl<T: Scalar> SecondPoint<T> {
     fn pull_back(
         &mut self,
         at: &Context<T>,
-        (shared, exact): (Option<usize>, bool),
+        shared: Option<usize>,
+        exact: bool,
         gradient: &mut Parameters<T>,
     ) {
         let (network, second, tangents) = (at.network, &self.second, &mut self.tangents);
@@ -332,14 +326,7 @@ impl<T: Scalar> SecondPoint<T> {
         self.loss_rows
             .backward(&linearized, seeds, start..nodes.end);
         let (c, values) = (&self.loss_rows, &second.state.buffers);
-        weight_gradient(
-            &linearized,
-            c,
-            values,
-            Accumulate::affine(),
-            nodes,
-            gradient,
-        );
+        linearized.weight_gradient(c, values, Accumulate::affine(), gradient);
     }
 
     /// Adds to `a` what the derivative with respect to `δ`, which the backward pass has left at the
@@ -354,11 +341,7 @@ impl<T: Scalar> SecondPoint<T> {
         let (k, d) = (at.network.outputs(), at.network.inputs());
         let at_input = self.loss_rows.at_input().par_chunks(d);
         let samples = a.par_chunks_mut(d).zip(at_input).enumerate();
-        let together = if should_parallelize(first.g.len()) {
-            1
-        } else {
-            at.forward.samples()
-        };
+        let together = least_together(first.g.len(), at.forward.samples());
         samples.with_min_len(together).try_for_each_init(
             || PointTools::kept(k),
             |tools, (sample, (a, x_bar))| {

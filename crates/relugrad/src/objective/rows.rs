@@ -13,12 +13,11 @@ use super::workspace::{Evaluation, SweepPair};
 use crate::error::{Result, check_finite};
 use crate::jacobian::SWEEP_MEMORY;
 use crate::network::map::Accumulate;
-use crate::parallel::blocks;
-use crate::parallel::should_parallelize;
+use crate::parallel::{blocks, least_together};
 use crate::penalty::numbers::{Numbers, Raw, RawMut};
 use crate::penalty::{JacobianAdjoint, JacobianPenalty, JacobianPoint, LogitAdjoint};
 use crate::scalar::Scalar;
-use crate::sweep::{LinearizedBatch, Seeds, weight_gradient};
+use crate::sweep::{LinearizedBatch, Seeds};
 
 /// Buffers of the stage.
 #[derive(Clone, Debug, Default)]
@@ -65,14 +64,7 @@ impl<T: Scalar> RowsStage<T> {
                 let (c, tangents) = (&self.pair.cotangents, &mut self.pair.tangents);
                 tangents.forward(&linearized, k, &self.a);
                 let (accumulate, gradient) = (Accumulate::linear(T::ONE), &mut adjoint.parameters);
-                weight_gradient(
-                    &linearized,
-                    c,
-                    &tangents.buffers,
-                    accumulate,
-                    linearized.nodes(),
-                    gradient,
-                );
+                linearized.weight_gradient(c, &tangents.buffers, accumulate, gradient);
             }
         }
         Ok(())
@@ -90,11 +82,7 @@ impl<T: Scalar> RowsStage<T> {
     ) -> Result<()> {
         let (k, d) = (at.network.outputs(), at.network.inputs());
         let jacobians = self.pair.cotangents.at_input().par_chunks(k * d);
-        let together = if should_parallelize(values.len() * k * d) {
-            1
-        } else {
-            values.len()
-        };
+        let together = least_together(values.len() * k * d, values.len());
         let samples = values.par_iter_mut().zip(jacobians).enumerate();
         let samples = samples.with_min_len(together);
         let Some(logits) = logits else {

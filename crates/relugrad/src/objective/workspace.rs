@@ -15,7 +15,7 @@ use crate::network::Network;
 use crate::network::map::Accumulate;
 use crate::parameters::Parameters;
 use crate::scalar::Scalar;
-use crate::sweep::{LinearizedBatch, RowBatch, Seeds, weight_gradient};
+use crate::sweep::{LinearizedBatch, RowBatch, Seeds};
 
 /// The value of an objective on a batch, term by term.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -225,15 +225,7 @@ impl<T: Scalar> Workspace<T> {
             ..Accumulate::affine()
         };
         let gradient = &mut adjoint.parameters;
-        let nodes = linearized.nodes();
-        weight_gradient(
-            &linearized,
-            &self.loss_rows,
-            &state.buffers,
-            accumulate,
-            nodes,
-            gradient,
-        );
+        linearized.weight_gradient(&self.loss_rows, &state.buffers, accumulate, gradient);
         self.is_finite = gradient.is_finite();
     }
 

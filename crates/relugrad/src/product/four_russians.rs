@@ -17,7 +17,7 @@ use super::masked_gemm::write;
 use super::panels::{Rhs, pack};
 use super::scratch::Scratch;
 use crate::buffer::{Buffer, Kept};
-use crate::parallel::should_parallelize;
+use crate::parallel::least_together;
 use crate::pattern::WORD;
 use crate::tuning;
 
@@ -95,11 +95,7 @@ impl<T: Lanes> SelectedSums<'_, T> {
         let tasks = k.div_ceil(PANELS * width);
         let mut parts = Buffer::zeros(tasks * r * m);
         let mut inner = ArrayViewMut2::from_shape((m, k), inner).expect("as many columns as W has");
-        let least = if should_parallelize(self.rows.len() * m) {
-            1
-        } else {
-            tasks
-        };
+        let least = least_together(self.rows.len() * m, tasks);
         inner
             .axis_chunks_iter_mut(Axis(1), PANELS * width)
             .into_par_iter()

@@ -343,10 +343,9 @@ fn integrals_equal_fine_quadrature() {
         assert!(integral.abs_diff_eq(&sampled, 2e-3));
         let (z, targets) = (&x - &baseline, Targets::Classes(&[2]));
         let mean = |penalty: Penalty, length: f64| {
-            let setting = (&loss, &targets);
-            network
-                .mean_penalty(baseline.view(), z.view(), length, &penalty, setting)
-                .unwrap()
+            let (x, z) = (baseline.view(), z.view());
+            let mean = network.mean_penalty(x, z, length, &penalty, &loss, &targets);
+            mean.unwrap()
         };
         let sampled = frobenius / steps as f64;
         assert!((mean(Penalty::Jacobian, 1.0) / sampled - 1.0).abs() < 1e-3);

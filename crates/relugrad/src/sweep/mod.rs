@@ -204,14 +204,7 @@ impl<T: Scalar> Trace<'_, T> {
         let mut gradient = self.parameters().zeros_like();
         let (c, t) = (&cotangents.0, &tangents.rows.buffers);
         let (linearized, accumulate) = (self.linearized(), Accumulate::linear(T::ONE));
-        weight_gradient(
-            &linearized,
-            c,
-            t,
-            accumulate,
-            linearized.nodes(),
-            &mut gradient,
-        );
+        linearized.weight_gradient(c, t, accumulate, &mut gradient);
         gradient.check("the weight gradient")?;
         Ok(gradient)
     }
@@ -273,12 +266,10 @@ impl<T: Scalar> Trace<'_, T> {
         let seeds = Seeds::PerSample(cotangent.insert_axis(Axis(1)));
         rows.backward(&linearized, seeds, linearized.behind_input());
         let mut gradient = self.parameters().zeros_like();
-        weight_gradient(
-            &linearized,
+        linearized.weight_gradient(
             &rows,
             &self.state.buffers,
             Accumulate::affine(),
-            linearized.nodes(),
             &mut gradient,
         );
         gradient.check("the parameter gradient")?;

@@ -54,6 +54,17 @@ impl<'a, T: Scalar> LinearizedBatch<'a, T> {
         1..self.network.nodes.len()
     }
 
+    /// [`weight_gradient`] of the parameters of all nodes.
+    pub(crate) fn weight_gradient(
+        &self,
+        cotangents: &RowBatch<T>,
+        tangents: &[Vec<T>],
+        how: Accumulate<T>,
+        gradient: &mut Parameters<T>,
+    ) {
+        weight_gradient(self, cotangents, tangents, how, self.nodes(), gradient);
+    }
+
     pub(super) fn layer(&self, layer: usize) -> LayerView<'a> {
         self.pattern.view(layer, &self.samples)
     }

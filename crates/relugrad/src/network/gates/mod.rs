@@ -9,7 +9,7 @@ pub use gate::Gate;
 use rayon::prelude::*;
 
 use super::map::{GateKind, GateMap, add_or_copy};
-use crate::parallel::should_parallelize;
+use crate::parallel::least_together;
 use crate::pattern::{ActivationPattern, LayerView};
 use crate::scalar::Scalar;
 
@@ -49,11 +49,7 @@ impl GateMap {
     ) -> Option<usize> {
         let samples = kinks.len();
         let (operations, units) = (out.len(), out.len() / samples);
-        let together = if should_parallelize(operations) {
-            1
-        } else {
-            samples
-        };
+        let together = least_together(operations, samples);
         let (layer, before) = pattern.write(self.layer);
         let arriving = |input: &'i [T], sample: usize| {
             let length = input.len() / samples;

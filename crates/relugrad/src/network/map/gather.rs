@@ -152,7 +152,9 @@ impl<T: Scalar> Builder<T> {
         &mut self,
         node: NodeId,
         axis: usize,
-        (start, step, count): (usize, isize, usize),
+        start: usize,
+        step: isize,
+        count: usize,
     ) -> Result<NodeId> {
         let shape = self.shape(node)?.to_vec();
         let Some(&length) = shape.get(axis) else {

@@ -18,7 +18,7 @@ use crate::objective::forward::{Adjoint, Context};
 use crate::penalty::Hinge;
 use crate::region::{Distances, Face, Rival, rivals};
 use crate::scalar::Scalar;
-use crate::sweep::{LinearizedBatch, Seeds, Source, weight_gradient};
+use crate::sweep::{LinearizedBatch, Seeds, Source};
 
 /// A hyperplane within the radius, at a sample.
 struct Close {
@@ -106,25 +106,11 @@ impl<T: Scalar> GeometricStage<T> {
         }
         pair.tangents.forward(&linearized, count, &a);
         let (c, t) = (&pair.cotangents, &pair.tangents.buffers);
-        weight_gradient(
-            &linearized,
-            c,
-            t,
-            Accumulate::linear(T::ONE),
-            linearized.nodes(),
-            gradient,
-        );
+        linearized.weight_gradient(c, t, Accumulate::linear(T::ONE), gradient);
         pair.cotangents
             .backward_from(&linearized, 1, &margins, false);
         let (c, values) = (&pair.cotangents, &state.buffers);
-        weight_gradient(
-            &linearized,
-            c,
-            values,
-            Accumulate::affine(),
-            linearized.nodes(),
-            gradient,
-        );
+        linearized.weight_gradient(c, values, Accumulate::affine(), gradient);
     }
 
     /// `decision-boundary`: adds the values and, with an adjoint, its derivatives.
@@ -186,7 +172,7 @@ impl<T: Scalar> GeometricStage<T> {
             pair.tangents.forward(&linearized, k, &a);
             let (c, t) = (&pair.cotangents, &pair.tangents.buffers);
             let (accumulate, gradient) = (Accumulate::linear(T::ONE), &mut adjoint.parameters);
-            weight_gradient(&linearized, c, t, accumulate, linearized.nodes(), gradient);
+            linearized.weight_gradient(c, t, accumulate, gradient);
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ use crate::pattern::ActivationPattern;
 use crate::penalty::Direction;
 use crate::region::{Face, Pass};
 use crate::scalar::Scalar;
-use crate::sweep::{LinearizedBatch, RowBatch, Seeds, Source, weight_gradient};
+use crate::sweep::{LinearizedBatch, RowBatch, Seeds, Source};
 
 /// Pieces that are swept together.
 const BLOCK: usize = 256;
@@ -149,14 +149,7 @@ impl<T: Scalar> GeometricStage<T> {
         let magnified = Some(&self.magnified);
         add_hessian_times(function, &forward.loss, magnified, u, &mut adjoint.logits);
         let (accumulate, gradient) = (Accumulate::linear(T::ONE), &mut adjoint.parameters);
-        weight_gradient(
-            &linearized,
-            cotangents,
-            &tangents.buffers,
-            accumulate,
-            linearized.nodes(),
-            gradient,
-        );
+        linearized.weight_gradient(cotangents, &tangents.buffers, accumulate, gradient);
     }
 }
 
@@ -348,14 +341,7 @@ fn sweep_pieces<T: Scalar>(
         .collect();
     pair.tangents.forward(&linearized, 1, &inputs);
     let (c, t) = (&pair.cotangents, &pair.tangents.buffers);
-    weight_gradient(
-        &linearized,
-        c,
-        t,
-        Accumulate::linear(T::ONE),
-        linearized.nodes(),
-        gradient,
-    );
+    linearized.weight_gradient(c, t, Accumulate::linear(T::ONE), gradient);
 }
 
 /// The parts of the logits and margins at the crossings, with the cotangents at the input.
@@ -390,12 +376,5 @@ fn sweep_crossings<T: Scalar>(
         values.copied().collect()
     });
     let values: Vec<Vec<T>> = by_slot.collect();
-    weight_gradient(
-        &linearized,
-        cotangents,
-        &values,
-        Accumulate::affine(),
-        linearized.nodes(),
-        gradient,
-    );
+    linearized.weight_gradient(cotangents, &values, Accumulate::affine(), gradient);
 }

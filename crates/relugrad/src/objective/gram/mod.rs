@@ -132,16 +132,8 @@ impl<T: Scalar> GramStage<T> {
         if let Some(adjoint) = adjoint {
             tangents.forward_from(&linearized, cotangents, linearized.nodes().end);
             let weight = T::from_f64(2.0 * scale * at.lambda(term) / samples as f64);
-            let (accumulate, nodes) = (Accumulate::linear(weight), linearized.nodes());
-            let gradient = &mut adjoint.parameters;
-            weight_gradient(
-                &linearized,
-                cotangents,
-                &tangents.buffers,
-                accumulate,
-                nodes,
-                gradient,
-            );
+            let (accumulate, gradient) = (Accumulate::linear(weight), &mut adjoint.parameters);
+            linearized.weight_gradient(cotangents, &tangents.buffers, accumulate, gradient);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::eigen::EigenSolver;
 use crate::error::Result;
 use crate::objective::forward::Context;
 use crate::objective::sample::{GramTools, check_fault};
-use crate::parallel::should_parallelize;
+use crate::parallel::least_together;
 use crate::penalty::{GramAdjoint, GramPenalty, GramPoint, GramSums, Shared, random_rows};
 use crate::product::{a_b_serial, a_bt_serial, at_b_serial};
 use crate::scalar::Scalar;
@@ -77,11 +77,7 @@ impl<'a, T: Scalar> GramTerms<'a, T> {
         let mut f_bars = Buffer::zeros(samples * k);
         // A term takes a few products of K×K matrices, or an eigenproblem.
         let operations = 8 * samples * k * k * k * count;
-        let together = if should_parallelize(operations) {
-            1
-        } else {
-            samples
-        };
+        let together = least_together(operations, samples);
         let parts = values
             .par_chunks_mut(count)
             .zip(bars.par_chunks_mut(r * r))
