@@ -80,18 +80,9 @@ impl<T: Scalar> ForwardState<T> {
             let input = (!in_place).then(|| &self.buffers[network.nodes[node.inputs[0]].slot][..]);
             let (pattern, kinks) = (&mut self.pattern, &mut self.kinks);
             failed = gate.forward(parameters, input, &mut out, pattern, kinks);
-        } else if let Some(map) = node.map.affine::<T>()
-            && !in_place
-        {
+        } else {
             let at = SweepContext::new(parameters, 1);
-            let value = |&input: &usize| self.value(network, input);
-            // Nearly all have one input, for which nothing need be allocated.
-            if let [input] = &node.inputs[..] {
-                map.apply(at, &[value(input)], true, &mut out);
-            } else {
-                let inputs: Vec<&[T]> = node.inputs.iter().map(value).collect();
-                map.apply(at, &inputs, true, &mut out);
-            }
+            node.apply(&network.nodes, at, &self.buffers, true, &mut out);
         }
         self.buffers[node.slot] = out;
         match failed {
@@ -101,11 +92,6 @@ impl<T: Scalar> ForwardState<T> {
                 index: vec![sample],
             }),
         }
-    }
-
-    /// The value of a node, which must not have been overwritten by a gate.
-    fn value(&self, network: &Network<T>, node: usize) -> &[T] {
-        &self.buffers[network.nodes[node].slot]
     }
 
     pub(crate) fn logits(&self, network: &Network<T>) -> &[T] {

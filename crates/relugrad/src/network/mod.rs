@@ -22,7 +22,7 @@ pub use operation::{ArraySpec, Operation, Window};
 pub use shapes::MAX_WIDTH;
 pub use spec::NodeSpec;
 
-use map::{Cost, Map};
+use map::{Cost, Map, SweepContext};
 
 use crate::error::Result;
 use crate::parameters::{ParameterInfo, Parameters};
@@ -123,6 +123,29 @@ impl Node {
         self.inputs
             .first()
             .is_some_and(|&i| nodes[i].slot == self.slot)
+    }
+
+    /// An affine node's map of what the `buffers` hold, or its linear part; nothing is left to do
+    /// for one that shares the buffer of its input.
+    pub(crate) fn apply<T: Scalar>(
+        &self,
+        nodes: &[Node],
+        at: SweepContext<T>,
+        buffers: &[Vec<T>],
+        affine: bool,
+        out: &mut [T],
+    ) {
+        let Some(map) = self.map.affine().filter(|_| !self.in_place(nodes)) else {
+            return;
+        };
+        let value = |&input: &usize| &buffers[nodes[input].slot][..];
+        // Nearly all have one input, for which nothing need be allocated.
+        if let [input] = &self.inputs[..] {
+            map.apply(at, &[value(input)], affine, out);
+        } else {
+            let inputs: Vec<&[T]> = self.inputs.iter().map(value).collect();
+            map.apply(at, &inputs, affine, out);
+        }
     }
 }
 

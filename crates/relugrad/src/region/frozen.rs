@@ -3,7 +3,7 @@
 
 use ndarray::ArrayView1;
 
-use crate::network::map::{GateKind, SweepContext};
+use crate::network::map::SweepContext;
 use crate::network::{Network, Node};
 use crate::pattern::ActivationPattern;
 use crate::region::face::write_margins;
@@ -85,24 +85,16 @@ impl<T: Scalar> Pass<T> {
         let parameters = network.parameters().values();
         let in_place = node.in_place(&network.nodes);
         let mut out = std::mem::take(&mut self.buffers[node.slot]);
-        let value = |input: usize| &self.buffers[network.nodes[input].slot][..];
         if let Some(gate) = node.map.gate() {
             let layer = pattern.view(gate.layer, &(sample..sample + 1));
-            let input = (!in_place).then(|| value(node.inputs[0]));
+            let input = (!in_place).then(|| &self.buffers[network.nodes[node.inputs[0]].slot][..]);
             let arriving = &mut self.arriving[gate.layer];
             arriving.clear();
             arriving.extend_from_slice(input.unwrap_or(&out));
-            gate.tangent(parameters, &layer, 1, input, &mut out);
-            if let GateKind::Slope(gate) = &gate.kind
-                && affine
-            {
-                gate.add_bounds(&layer, &mut out);
-            }
-        } else if let Some(map) = node.map.affine::<T>()
-            && !in_place
-        {
-            let inputs: Vec<&[T]> = node.inputs.iter().map(|&i| value(i)).collect();
-            map.apply(SweepContext::new(parameters, 1), &inputs, affine, &mut out);
+            gate.piece(parameters, &layer, 1, input, affine, &mut out);
+        } else {
+            let at = SweepContext::new(parameters, 1);
+            node.apply(&network.nodes, at, &self.buffers, affine, &mut out);
         }
         self.buffers[node.slot] = out;
     }

@@ -137,21 +137,12 @@ impl<'n> Absolute<'n> {
             let layer = self.pattern.view(gate.layer, &(0..1));
             let input = (!in_place).then(|| value(node.inputs[0]));
             write_sums(gate, &layer, input.unwrap_or(&out), &mut self.margins);
-            gate.tangent(&self.parameters, &layer, 1, input, &mut out);
-            if let (GateKind::Slope(gate), true) = (&gate.kind, affine) {
-                gate.add_bounds(&layer, &mut out);
-            }
+            gate.piece(&self.parameters, &layer, 1, input, affine, &mut out);
         } else if let (Map::Elementwise(map), false) = (&node.map, in_place) {
-            let given = self.parameters.as_slice();
-            map.absolute(given, value(node.inputs[0]), affine, &mut out);
-        } else if let (Some(map), false) = (node.map.affine::<f64>(), in_place) {
-            let inputs: Vec<&[f64]> = node.inputs.iter().map(|&i| value(i)).collect();
-            map.apply(
-                SweepContext::new(&self.parameters, 1),
-                &inputs,
-                affine,
-                &mut out,
-            );
+            map.absolute(&self.parameters, value(node.inputs[0]), affine, &mut out);
+        } else {
+            let at = SweepContext::new(&self.parameters, 1);
+            node.apply(self.network.nodes(), at, &self.buffers, affine, &mut out);
         }
         // Slopes, bounds and fillings may be negative.
         out.iter_mut().for_each(|entry| *entry = entry.abs());

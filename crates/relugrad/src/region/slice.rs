@@ -348,24 +348,11 @@ impl<T: Scalar> Arrangement<'_, T> {
     }
 
     fn affine(&self, node: &Node, group: &mut Group<T>) {
-        let nodes = &self.network.nodes;
-        let Some(map) = node.map.affine::<T>().filter(|_| !node.in_place(nodes)) else {
-            return;
-        };
         let parameters = self.network.parameters().values();
         for (buffers, rows) in [(&mut group.origin, 1), (&mut group.along, 2)] {
             let mut out = std::mem::take(&mut buffers[node.slot]);
-            let inputs: Vec<&[T]> = node
-                .inputs
-                .iter()
-                .map(|&i| &buffers[nodes[i].slot][..])
-                .collect();
-            map.apply(
-                SweepContext::new(parameters, rows),
-                &inputs,
-                rows == 1,
-                &mut out,
-            );
+            let at = SweepContext::new(parameters, rows);
+            node.apply(&self.network.nodes, at, buffers, rows == 1, &mut out);
             buffers[node.slot] = out;
         }
     }
@@ -454,12 +441,7 @@ impl<T: Scalar> Arrangement<'_, T> {
                 let view = children[i].1.1.view(gate.layer, &(0..1));
                 let length = rows * self.network.slot_widths[source];
                 let input = (!in_place).then(|| &to[source][i * length..(i + 1) * length]);
-                gate.tangent(parameters, &view, rows, input, out);
-                if let GateKind::Slope(slope) = &gate.kind
-                    && rows == 1
-                {
-                    slope.add_bounds(&view, out);
-                }
+                gate.piece(parameters, &view, rows, input, rows == 1, out);
             }
             to[at.slot] = out;
         }

@@ -261,23 +261,17 @@ impl<T: Scalar> RowBatch<T> {
         let parameters = linearized.network.parameters().values();
         let in_place = node.in_place(nodes);
         let mut out = std::mem::take(&mut self.buffers[node.slot]);
-        let below = |input: usize| &self.buffers[nodes[input].slot][..];
         if let Some(gate) = node.map.gate() {
-            let input = (!in_place).then(|| below(node.inputs[0]));
+            let input = (!in_place).then(|| &self.buffers[nodes[node.inputs[0]].slot][..]);
             let layer = linearized.layer(gate.layer);
             gate.tangent(parameters, &layer, self.rows, input, &mut out);
-        } else if let Some(map) = node.map.affine::<T>()
-            && !in_place
-        {
-            let at = SweepContext::new(parameters, self.rows);
-            // Nearly all have one input, for which nothing need be allocated.
-            if let [input] = node.inputs[..] {
-                let at = at.masked_by(self.closed_by(linearized, nodes[input].slot));
-                map.apply(at, &[below(input)], false, &mut out);
-            } else {
-                let inputs: Vec<&[T]> = node.inputs.iter().map(|&input| below(input)).collect();
-                map.apply(at, &inputs, false, &mut out);
-            }
+        } else {
+            let gates = match node.inputs[..] {
+                [input] => self.closed_by(linearized, nodes[input].slot),
+                _ => None,
+            };
+            let at = SweepContext::new(parameters, self.rows).masked_by(gates);
+            node.apply(nodes, at, &self.buffers, false, &mut out);
         }
         self.buffers[node.slot] = out;
     }

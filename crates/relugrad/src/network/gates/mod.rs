@@ -104,6 +104,25 @@ impl GateMap {
         }
     }
 
+    /// The pieces that `layer` selects, of values, or like [`tangent`](Self::tangent) their linear
+    /// parts.
+    pub(crate) fn piece<T: Scalar>(
+        &self,
+        parameters: &[T],
+        layer: &LayerView,
+        rows: usize,
+        input: Option<&[T]>,
+        affine: bool,
+        out: &mut [T],
+    ) {
+        self.tangent(parameters, layer, rows, input, out);
+        if let GateKind::Slope(gate) = &self.kind
+            && affine
+        {
+            gate.add_bounds(layer, out);
+        }
+    }
+
     /// Cotangents `c` through the gates that `layer` selects, added to `below` if `accumulate`.
     pub(crate) fn cotangent<T: Scalar>(
         &self,
