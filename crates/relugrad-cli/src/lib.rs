@@ -1,6 +1,7 @@
 //! The `relugrad` command, as a function, so that other programs can contain it: the Python package
 //! does.
 
+#![warn(clippy::wildcard_enum_match_arm)]
 // Printing must not panic: `print` does it.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 

@@ -15,7 +15,7 @@ use crate::network::map::Accumulate;
 use crate::parallel::on_pool;
 use crate::parameters::Parameters;
 use crate::scalar::Scalar;
-use crate::sweep::{LinearizedBatch, RowBatch, Seeds, weight_gradient};
+use crate::sweep::{LinearizedBatch, RowBatch, Seeds};
 use crate::trace::{ForwardState, Trace, TraceState};
 
 /// A batch that has gone through a network: logits `f`, Gram matrices `G`, Jacobians `J`, products
@@ -320,8 +320,7 @@ impl<T: Scalar> Pass<T> {
         on_pool(bar.len() * gradient.len(), || {
             let wanted = usize::from(!is_wanted)..linearized.nodes().end;
             rows.backward(&linearized, Seeds::PerSample(seeds), wanted);
-            let (how, nodes) = (Accumulate::affine(), linearized.nodes());
-            weight_gradient(&linearized, rows, values, how, nodes, gradient);
+            linearized.weight_gradient(rows, values, Accumulate::affine(), gradient);
         });
         gradient.check("the parameter gradient")?;
         if !is_wanted {
@@ -344,8 +343,7 @@ impl<T: Scalar> Pass<T> {
         let (c, t) = (&self.pair.rows.cotangents, &mut self.pair.rows.tangents);
         on_pool(self.state.samples * rows * gradient.len(), || {
             t.forward(&linearized, rows, a);
-            let (how, nodes) = (Accumulate::linear(T::ONE), linearized.nodes());
-            weight_gradient(&linearized, c, &t.buffers, how, nodes, gradient);
+            linearized.weight_gradient(c, &t.buffers, Accumulate::linear(T::ONE), gradient);
         });
         gradient.check("the parameter gradient")
     }
