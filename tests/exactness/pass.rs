@@ -74,7 +74,7 @@ fn found(pass: &mut Pass<f64>, bars: &Bars) -> [Vec<f64>; 4] {
         alone(&mut |to| pass.add_gram_gradient(bars.gram.view(), to).unwrap()),
         alone(&mut |to| {
             pass.add_jacobian_gradient(bars.jacobian.view(), to)
-                .unwrap()
+                .unwrap();
         }),
         alone(&mut |to| {
             let u_bar = pass.add_vjp_gradient(bars.u.view(), bars.vjp.view(), to);
