@@ -18,6 +18,7 @@ import importlib
 from types import ModuleType
 
 from ._relugrad import (
+    Architecture,
     ArrayTypeError,
     Curvature,
     Error,
@@ -25,6 +26,7 @@ from ._relugrad import (
     Network,
     Objective,
     Trace,
+    digits,
     load,
     num_threads,
     penalties,
@@ -32,6 +34,7 @@ from ._relugrad import (
 )
 
 __all__ = [
+    "Architecture",
     "ArrayTypeError",
     "Curvature",
     "Error",
@@ -39,6 +42,7 @@ __all__ = [
     "Network",
     "Objective",
     "Trace",
+    "digits",
     "load",
     "num_threads",
     "penalties",

@@ -24,16 +24,29 @@ pub(crate) trait OrRaise<T> {
 
 impl<T> OrRaise<T> for relugrad::Result<T> {
     fn or_raise(self) -> PyResult<T> {
-        self.map_err(|error| match error {
-            relugrad::Error::Stopped => PyKeyboardInterrupt::new_err(()),
-            relugrad::Error::TooLarge { .. } => PyMemoryError::new_err(error.to_string()),
-            error => Error::new_err(error.to_string()),
-        })
+        self.map_err(of_engine)
     }
 }
 
 impl<T> OrRaise<T> for relugrad_io::Result<T> {
     fn or_raise(self) -> PyResult<T> {
         self.map_err(|error| Error::new_err(error.to_string()))
+    }
+}
+
+impl<T> OrRaise<T> for relugrad_train::Result<T> {
+    fn or_raise(self) -> PyResult<T> {
+        self.map_err(|error| match error {
+            relugrad_train::Error::Engine(error) => of_engine(error),
+            error => Error::new_err(error.to_string()),
+        })
+    }
+}
+
+fn of_engine(error: relugrad::Error) -> PyErr {
+    match error {
+        relugrad::Error::Stopped => PyKeyboardInterrupt::new_err(()),
+        relugrad::Error::TooLarge { .. } => PyMemoryError::new_err(error.to_string()),
+        error => Error::new_err(error.to_string()),
     }
 }

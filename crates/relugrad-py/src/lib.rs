@@ -1,7 +1,9 @@
 //! The Python package `relugrad`: the extension module under it, `relugrad._relugrad`.
 
+mod architecture;
 mod array;
 mod curvature;
+mod digits;
 mod error;
 mod given;
 mod network;
@@ -15,7 +17,11 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _relugrad {
     #[pymodule_export]
+    use crate::architecture::PyArchitecture;
+    #[pymodule_export]
     use crate::curvature::PyCurvature;
+    #[pymodule_export]
+    use crate::digits::digits;
     #[pymodule_export]
     use crate::error::{ArrayTypeError, Error};
     #[pymodule_export]

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ndarray::{ArrayD, Ix1, Ix2, IxDyn};
+use ndarray::{ArrayD, Ix1, IxDyn};
 use pyo3::prelude::*;
 use relugrad::{Builder, Gate, Mlp, Network, NodeId, NodeSpec, Operation, Pass};
 
 use crate::array::{Number, array, to_numpy};
 use crate::error::{Error, OrRaise};
+use crate::given::batch;
 use crate::process::work;
 use crate::trace::PyTrace;
 
@@ -84,7 +85,7 @@ impl Spare {
 }
 
 /// A piecewise-linear network: a graph of affine maps and gates.
-#[pyclass(name = "Network", module = "relugrad", frozen)]
+#[pyclass(name = "Network", module = "relugrad", frozen, weakref)]
 #[derive(Debug)]
 pub(crate) struct PyNetwork {
     network: Mutex<AnyNetwork>,
@@ -315,9 +316,8 @@ fn forward<T: Number>(
     network: &Network<T>,
     x: &Bound<'_, PyAny>,
 ) -> PyResult<Py<PyAny>> {
-    let x = array::<T, Ix2>("x", x)?;
-    let view = x.as_array();
-    let logits = work(py, || network.forward(view))?.or_raise()?;
+    let x = batch::<T>("x", x, network.inputs())?;
+    let logits = work(py, || network.forward(x.view()))?.or_raise()?;
     Ok(to_numpy(py, logits))
 }
 
@@ -365,7 +365,7 @@ fn update<T: Number>(network: &mut Arc<Network<T>>, arrays: &[Bound<'_, PyAny>])
     Ok(has_changed)
 }
 
-fn unknown_type(found: &str) -> PyErr {
+pub(crate) fn unknown_type(found: &str) -> PyErr {
     Error::new_err(format!(
         "dtype is {found:?} but must be \"float32\" or \"float64\""
     ))

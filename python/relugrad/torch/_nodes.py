@@ -104,7 +104,7 @@ class Description:
     """A network as a list of nodes in the order of evaluation: the first is the input, the last
     gives the logits ``[K]``."""
 
-    __slots__ = ("_constants", "_parameters", "_places", "_sources", "nodes")
+    __slots__ = ("__weakref__", "_constants", "_parameters", "_places", "_sources", "nodes")
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         self.nodes = tuple(nodes)
