@@ -92,11 +92,6 @@ def clamp_max(t, input, max):
     return clamp(t, input, None, max)
 
 
-@operation
-def hardsigmoid(t, input, inplace=False):
-    return scaled(t, gate(t, shifted(t, input, 3), "clip", min=0.0, max=6.0), 1 / 6)
-
-
 also(absolute="abs", clip="clamp")
 
 
