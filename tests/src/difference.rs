@@ -79,6 +79,7 @@ pub fn holding_step(first: f64, last: f64, same: impl Fn(f64) -> bool) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
+    use approx::assert_abs_diff_eq;
 
     #[test]
     fn smooth_functions_have_eleven_digits() {
@@ -90,6 +91,6 @@ mod tests {
     fn a_kink_shows_in_the_estimate() {
         let (_, error) = slope(|t| (t - 1e-3).abs(), 1e-2);
         assert!(error > 1e-3);
-        assert!((one_sided(f64::abs, 1e-3) - 1.0).abs() < 1e-12);
+        assert_abs_diff_eq!(one_sided(f64::abs, 1e-3), 1.0, epsilon = 1e-12);
     }
 }

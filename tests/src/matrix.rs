@@ -201,6 +201,7 @@ pub fn singular_values(a: &[Vec<f64>]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use approx::assert_abs_diff_eq;
 
     #[test]
     fn eigenpairs_of_a_known_matrix() {
@@ -211,7 +212,7 @@ mod tests {
         ];
         let (values, vectors) = eigen(&a);
         for (value, expected) in values.iter().zip([3.0, 1.0, -5.0]) {
-            assert!((value - expected).abs() < 1e-14);
+            assert_abs_diff_eq!(*value, expected, epsilon = 1e-14);
         }
         for (value, vector) in values.iter().zip(&vectors) {
             let residual = add(&times(&a, vector), -value, vector);

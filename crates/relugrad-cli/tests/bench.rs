@@ -1,5 +1,6 @@
 //! `relugrad bench` as its users run it.
 
+use approx::assert_abs_diff_eq;
 use assert_cmd::Command;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -141,8 +142,8 @@ fn raw_weights_give_the_jacobian_that_they_should() {
     let sum: f64 = (0..4)
         .map(|i| (i + 1) as f64 * (0.7 * i as f64).cos())
         .sum();
-    assert!((check[1].as_f64().unwrap() - 30_f64.sqrt()).abs() < 1e-12);
-    assert!((check[2].as_f64().unwrap() - sum).abs() < 1e-12);
+    assert_abs_diff_eq!(check[1].as_f64().unwrap(), 30_f64.sqrt(), epsilon = 1e-12);
+    assert_abs_diff_eq!(check[2].as_f64().unwrap(), sum, epsilon = 1e-12);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `relugrad inspect`, `convert` and `derive` on exported networks.
 
+use approx::assert_abs_diff_eq;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -181,7 +182,7 @@ fn derive_keeps_within_its_memory_with_more_logits_than_inputs() {
     assert_eq!(jacobian.dim(), (3, 10_000, 2));
     let found: Array1<f64> = npz.by_name("jacobian_frobenius_squared").unwrap();
     let expected = (&jacobian * &jacobian).sum() / 3.0;
-    assert!((found[0] - expected).abs() < 1e-12 * expected);
+    assert_abs_diff_eq!(found[0], expected, epsilon = 1e-12 * expected);
     let refused = derive("--parameter-gradients jacobian").code(2);
     let message = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
     assert!(

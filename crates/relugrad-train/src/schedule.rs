@@ -201,6 +201,7 @@ impl Ramp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use approx::assert_abs_diff_eq;
 
     fn at(step: u64) -> Place {
         Place {
@@ -261,7 +262,7 @@ mod tests {
         let factor = |name, step| ramp(name).factor(at(step));
         assert_eq!(factor(RampCurve::Linear, 0), 0.0);
         assert_eq!(factor(RampCurve::Linear, 5), 0.25);
-        assert!((factor(RampCurve::Cosine, 10) - 0.5).abs() < 1e-12);
+        assert_abs_diff_eq!(factor(RampCurve::Cosine, 10), 0.5, epsilon = 1e-12);
         assert_eq!(factor(RampCurve::Constant, 0), 1.0);
         assert_eq!(factor(RampCurve::Linear, 77), 1.0);
         assert_eq!(Ramp::default().factor(at(0)), 1.0);

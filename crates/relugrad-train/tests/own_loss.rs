@@ -1,6 +1,7 @@
 //! A loss of one's own on values, with penalties of one's own beside it, does what built-in ones
 //! do.
 
+use approx::assert_abs_diff_eq;
 use ndarray::{Array2, Axis, concatenate};
 use relugrad::loss::{LossFunction, TargetKind};
 use relugrad::penalty::{Described, InputGradientPenalty, Promises};
@@ -177,7 +178,7 @@ fn penalties_are_verified_compared_and_evaluated_with_it() {
     assert_eq!(own_run.regularizer, "own-square");
     // The same penalty, up to the order of sums.
     let error = |run: &relugrad_train::compare::Run| run.evaluation.quality.clean();
-    assert!((error(own_run) / error(built_in) - 1.0).abs() < 1e-3);
+    assert_abs_diff_eq!(error(own_run) / error(built_in), 1.0, epsilon = 1e-3);
     assert!(matches!(
         own_run.evaluation.quality,
         Measures::Values { .. }
@@ -209,7 +210,7 @@ fn penalties_are_verified_compared_and_evaluated_with_it() {
             .fold(sample.loss, |a: f64, &b| a.max(b));
         let row = logits.row(i).to_vec();
         let (value, _) = loss.evaluate(&row, &samples.truth.part(i..i + 1)).unwrap();
-        assert!((value - worst).abs() < 1e-12, "{value} {worst}");
+        assert_abs_diff_eq!(value, worst, epsilon = 1e-12);
     }
     let (all, left_out) = (ATTACKS.len() + 1, found.report.left_out.len());
     assert_eq!((found.report.attacks.len(), left_out), (all - 1, 3));
@@ -237,7 +238,7 @@ fn attacks_raise_the_loss_of_values() {
                 assert!(outcome.adversarial.iter().all(|x| (0.0..=1.0).contains(x)));
                 assert!(outcome.fooled.iter().all(|fooled| !fooled));
                 let mean = outcome.losses.iter().sum::<f64>() / 20.0;
-                assert!((mean - found.loss).abs() < 1e-12 * mean);
+                assert_abs_diff_eq!(mean, found.loss, epsilon = 1e-12 * mean);
             }
         }
     }
@@ -387,7 +388,7 @@ fn weights_train_as_repeated_samples_do() {
     let (a, first) = train(&once.clone().with_weights(weights.to_vec()).unwrap());
     let (b, second) = train(&once.subset(&repeated).unwrap());
     for (a, b) in a.iter().zip(&b) {
-        assert!((a - b).abs() < 1e-12, "{a} {b}");
+        assert_abs_diff_eq!(a, b, epsilon = 1e-12);
     }
     for (a, b) in [
         (first.train, second.train),

@@ -1,5 +1,6 @@
 //! A penalty and a loss of one's own do what the built-in ones do.
 
+use approx::assert_abs_diff_eq;
 use ndarray::Array2;
 use relugrad::penalty::{
     Described, GramAdjoint, GramPenalty, GramPoint, JacobianAdjoint, JacobianPenalty,
@@ -90,9 +91,9 @@ fn values_and_gradients_are_those_of_the_built_in_penalty() {
             .unwrap()
     };
     let (own, built_in) = (of(Penalty::rows(Rows(Fault::None))), of(Penalty::Jacobian));
-    assert!((own.0.value / built_in.0.value - 1.0).abs() < 1e-14);
+    assert_abs_diff_eq!(own.0.value / built_in.0.value, 1.0, epsilon = 1e-14);
     for (a, b) in own.1.values().iter().zip(built_in.1.values()) {
-        assert!((a - b).abs() < 1e-13, "{a} {b}");
+        assert_abs_diff_eq!(a, b, epsilon = 1e-13);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Training on the digits as a user of the library does it.
 
+use approx::assert_abs_diff_eq;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -282,7 +283,7 @@ fn lazy_penalties_are_rescaled() {
         match step % 3 {
             0 => {
                 let expected = report.loss + 3.0 * 0.25 * report.penalties[0];
-                assert!((report.objective - expected).abs() < 1e-12 * expected);
+                assert_abs_diff_eq!(report.objective, expected, epsilon = 1e-12 * expected);
             }
             _ => assert!(report.penalties.is_empty() && report.objective == report.loss),
         }

@@ -367,6 +367,7 @@ impl<T: Scalar> LinearOperator<T> for Curvature<'_, '_, T> {
 #[cfg(test)]
 mod tests {
     use crate::{Builder, Loss, Mlp};
+    use approx::assert_abs_diff_eq;
     use ndarray::{Array2, array};
     use rayon::prelude::*;
 
@@ -416,7 +417,7 @@ mod tests {
             .row(0)
             .to_owned();
         let sign = vector[0].signum();
-        assert!((sign * vector).abs_diff_eq(&array![1.0 / q, 2.0 / q], 1e-15));
+        assert_abs_diff_eq!(sign * vector, array![1.0 / q, 2.0 / q], epsilon = 1e-15);
     }
 
     #[test]
@@ -429,13 +430,21 @@ mod tests {
             let (dense, pairs) = (h.to_dense().unwrap(), h.eigenpairs().unwrap());
             for (i, dense) in dense.outer_iter().enumerate() {
                 let (trace, norm) = (dense.diag().sum(), (&dense * &dense).sum().sqrt());
-                assert!((h.hessian_trace().unwrap()[i] - trace).abs() < 1e-14 * trace);
-                assert!((h.frobenius_norm().unwrap()[i] - norm).abs() < 1e-14 * norm);
+                assert_abs_diff_eq!(
+                    h.hessian_trace().unwrap()[i],
+                    trace,
+                    epsilon = 1e-14 * trace
+                );
+                assert_abs_diff_eq!(h.frobenius_norm().unwrap()[i], norm, epsilon = 1e-14 * norm);
                 let values = pairs.values.row(i);
-                assert!((h.spectral_norm().unwrap()[i] - values[0]).abs() < 1e-14 * values[0]);
+                assert_abs_diff_eq!(
+                    h.spectral_norm().unwrap()[i],
+                    values[0],
+                    epsilon = 1e-14 * values[0]
+                );
                 let vectors = pairs.vectors.index_axis(ndarray::Axis(0), i);
                 let again = vectors.t().dot(&Array2::from_diag(&values)).dot(&vectors);
-                assert!(again.abs_diff_eq(&dense, 1e-14 * trace));
+                assert_abs_diff_eq!(again, dense, epsilon = 1e-14 * trace);
             }
         }
     }

@@ -215,6 +215,7 @@ fn block<T: Scalar>(
 #[cfg(test)]
 pub(crate) mod tests {
     use crate::{Error, Gate, Mlp, Network, Trace};
+    use approx::assert_abs_diff_eq;
     use ndarray::{Array2, Array3, s};
 
     /// Random ReLU networks with few logits, and with few inputs.
@@ -247,7 +248,7 @@ pub(crate) mod tests {
             let inputs = inputs(&network);
             let trace = network.trace(inputs.view()).unwrap();
             let jacobian = trace.jacobian().unwrap();
-            assert!(jacobian.abs_diff_eq(&by_vectors(&trace), 1e-15));
+            assert_abs_diff_eq!(jacobian, by_vectors(&trace), epsilon = 1e-15);
             for rows in [1, 2, 3, 4, 8, 9, 18, 1000] {
                 let mut streamed = Array3::<f64>::zeros((6, k, d));
                 let memory = rows * trace.row_bytes();
@@ -259,7 +260,7 @@ pub(crate) mod tests {
                         streamed.slice_mut(place).assign(&block.values);
                     })
                     .unwrap();
-                assert!(streamed.abs_diff_eq(&jacobian, 1e-15));
+                assert_abs_diff_eq!(streamed, jacobian, epsilon = 1e-15);
             }
             let error = trace.for_each_jacobian_block(trace.row_bytes() - 1, |_| ());
             assert!(matches!(error, Err(Error::MemoryBound { .. })));

@@ -176,6 +176,7 @@ pub(super) fn relative_time(comparison: &Comparison, run: &Run) -> f64 {
 mod tests {
     use super::*;
     use crate::report::fixture;
+    use approx::assert_abs_diff_eq;
     use relugrad_train::compare::Measures;
 
     #[test]
@@ -184,7 +185,7 @@ mod tests {
         assert_eq!(rank_correlation(&[1.0, 5.0, 9.0], &[3.0, 2.0, 1.0]), -1.0);
         // Ranks 0, 1.5, 1.5, 3 and 0, 1, 2, 3: 4.5/√(4.5 · 5).
         let tied = rank_correlation(&[1.0, 2.0, 2.0, 4.0], &[1.0, 2.0, 3.0, 4.0]);
-        assert!((tied - 4.5 / 22.5f64.sqrt()).abs() < 1e-15);
+        assert_abs_diff_eq!(tied, 4.5 / 22.5f64.sqrt(), epsilon = 1e-15);
         assert!(rank_correlation(&[1.0, 1.0], &[1.0, 2.0]).is_nan());
     }
 

@@ -1,6 +1,7 @@
 //! Every command on values, on one logit, and with weights.
 
 use super::{json, printed, table, text, trained, with};
+use approx::assert_abs_diff_eq;
 
 #[test]
 fn a_regression_is_trained_from_a_table_and_told_by_its_errors() {
@@ -260,9 +261,9 @@ fn derivatives_are_those_of_the_squared_error() {
     let loss: Array1<f64> = npz.by_name("loss").unwrap();
     for (i, y) in [0.5, -0.25].into_iter().enumerate() {
         let r = f[(i, 0)] - y;
-        assert!((loss[i] - 0.5 * r * r).abs() < 1e-12);
+        assert_abs_diff_eq!(loss[i], 0.5 * r * r, epsilon = 1e-12);
         for d in 0..3 {
-            assert!((g[(i, d)] - r * j[(i, 0, d)]).abs() < 1e-12);
+            assert_abs_diff_eq!(g[(i, d)], r * j[(i, 0, d)], epsilon = 1e-12);
         }
     }
 }

@@ -96,13 +96,14 @@ impl Optimizer for Adam {
 mod tests {
     use super::*;
     use crate::optimizer::OptimizerState;
+    use approx::assert_abs_diff_eq;
 
     #[test]
     fn adam_steps_by_the_rate_whatever_the_gradient() {
         for g in [1e-3, 1.0, -1e3f64] {
             let (mut state, mut p) = (OptimizerState::new(Adam::default(), 1), [0.0]);
             (0..5).for_each(|_| state.step(&mut p, &[g], 0.1));
-            assert!((p[0] + 0.5 * g.signum()).abs() < 1e-5);
+            assert_abs_diff_eq!(p[0], -(0.5 * g.signum()), epsilon = 1e-5);
         }
     }
 }

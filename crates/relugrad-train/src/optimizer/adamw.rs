@@ -72,6 +72,7 @@ impl Optimizer for AdamW {
 mod tests {
     use super::*;
     use crate::optimizer::{AnyOptimizer, OptimizerState};
+    use approx::assert_abs_diff_eq;
 
     /// After one step `m̂/√v̂` is the gradient's sign, so only the decay makes a difference.
     #[test]
@@ -93,6 +94,6 @@ mod tests {
             (step(adam.into()) - 0.875).abs() < 1e-7,
             "the gradient is −1/4 + 1/2"
         );
-        assert!((step(adamw.into()) - (0.9375 + 0.125)).abs() < 1e-7);
+        assert_abs_diff_eq!(step(adamw.into()), 0.9375 + 0.125, epsilon = 1e-7);
     }
 }

@@ -110,6 +110,7 @@ pub fn profile(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use approx::assert_abs_diff_eq;
     use ndarray::{Array1, Axis};
     use relugrad::Mlp;
 
@@ -131,7 +132,11 @@ mod tests {
                 let at = (&x + &(t * &z)).insert_axis(Axis(0));
                 let trace = network.trace(at.view()).unwrap();
                 let (kind, targets) = (Loss::softmax_cross_entropy(), Targets::Classes(&[1]));
-                assert!((trace.losses(&kind, &targets).unwrap()[0] - loss).abs() < 1e-12);
+                assert_abs_diff_eq!(
+                    trace.losses(&kind, &targets).unwrap()[0],
+                    loss,
+                    epsilon = 1e-12
+                );
                 let inside = i > 0 && i + 1 < stretch.points.len();
                 let gradient = trace.input_gradient(&kind, &targets).unwrap();
                 assert!(!inside || (gradient.row(0).dot(&z) - slope).abs() < 1e-10);

@@ -221,14 +221,15 @@ impl Share {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use approx::assert_abs_diff_eq;
 
     #[test]
     fn wilsons_interval_by_the_book() {
         // 8 of 10: (0.490, 0.943), the usual textbook example.
         let share = Share::new(8, 10);
         assert_eq!(share.share, 0.8);
-        assert!((share.interval[0] - 0.4901).abs() < 1e-3);
-        assert!((share.interval[1] - 0.9433).abs() < 1e-3);
+        assert_abs_diff_eq!(share.interval[0], 0.4901, epsilon = 1e-3);
+        assert_abs_diff_eq!(share.interval[1], 0.9433, epsilon = 1e-3);
         assert_eq!(Share::new(0, 5).interval[0], 0.0);
         assert!(Share::new(5, 5).interval[1] == 1.0 && Share::new(5, 5).interval[0] > 0.5);
     }

@@ -132,6 +132,7 @@ mod tests {
     use super::*;
     use crate::linalg::dot;
     use crate::product::a_bt_serial;
+    use approx::assert_abs_diff_eq;
 
     /// `A Aᵀ` of a random `size×rank` matrix, whose columns shrink by `ratio` from one to the next.
     fn gram(size: usize, rank: usize, ratio: f64, random: &mut ChaCha8Rng) -> Vec<f64> {
@@ -151,10 +152,10 @@ mod tests {
         let (value, vector) = solver.largest(matrix).unwrap();
         let norm = matrix.iter().fold(0.0, |sum, x| sum + x * x).sqrt();
         let tolerance = 16.0 * f64::EPSILON * norm;
-        assert!((value - first).abs() <= tolerance, "{value} {first}");
-        assert!((dot(vector, vector) - 1.0).abs() <= 16.0 * f64::EPSILON);
+        assert_abs_diff_eq!(value, first, epsilon = tolerance);
+        assert_abs_diff_eq!(dot(vector, vector), 1.0, epsilon = 16.0 * f64::EPSILON);
         for (row, entry) in matrix.chunks_exact(size).zip(vector) {
-            assert!((dot(row, vector) - value * entry).abs() <= tolerance);
+            assert_abs_diff_eq!(dot(row, vector), value * entry, epsilon = tolerance);
         }
     }
 
@@ -212,7 +213,11 @@ mod tests {
             let vector = eigen.vector(n);
             for i in 0..3 {
                 let product: f64 = (0..3).map(|j| matrix[3 * i + j] * vector[j]).sum();
-                assert!((product - value * vector[i]).abs() <= 1e12 * 16.0 * f64::EPSILON);
+                assert_abs_diff_eq!(
+                    product,
+                    value * vector[i],
+                    epsilon = 1e12 * 16.0 * f64::EPSILON
+                );
             }
         }
     }
@@ -228,10 +233,10 @@ mod tests {
             let found = solver.solve(&scaled).unwrap().values;
             let tolerance = 4.0 * f64::MIN_POSITIVE.max(1e-15 * scale);
             for (found, expected) in found.iter().zip(expected.iter()) {
-                assert!((found - scale * expected).abs() <= tolerance);
+                assert_abs_diff_eq!(*found, scale * expected, epsilon = tolerance);
             }
             let (largest, _) = solver.largest(&scaled).unwrap();
-            assert!((largest - scale * expected[0]).abs() <= tolerance);
+            assert_abs_diff_eq!(largest, scale * expected[0], epsilon = tolerance);
         }
         let mut solver = EigenSolver::new(2);
         assert_eq!(solver.solve(&[0.0; 4]).unwrap().values[..], [0.0; 2]);

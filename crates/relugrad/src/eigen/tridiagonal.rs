@@ -145,6 +145,7 @@ impl Tridiagonal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use approx::assert_abs_diff_eq;
 
     /// Eigenvalues 2 cos(iπ/(n+1)) and eigenvectors sin(ijπ/(n+1)) of the matrix with ones beside a
     /// diagonal of zeros.
@@ -159,7 +160,7 @@ mod tests {
             }
             let (largest, vector) = chain.solve();
             let angle = std::f64::consts::PI / (n + 1) as f64;
-            assert!((largest - 2.0 * angle.cos()).abs() <= 4.0 * f64::EPSILON);
+            assert_abs_diff_eq!(largest, 2.0 * angle.cos(), epsilon = 4.0 * f64::EPSILON);
             let scale = (2.0 / (n + 1) as f64).sqrt();
             for (j, found) in vector.iter().enumerate() {
                 let expected = scale * (angle * (j + 1) as f64).sin();
@@ -180,7 +181,7 @@ mod tests {
         // At the far end z_{i+1}/z_i = β/λ up to β²; each entry before differs by factors 1 +
         // O(β²).
         for pair in matrix.solve().1.windows(2) {
-            assert!((pair[1] / pair[0] / 1e-3 - 1.0).abs() <= 1e-5);
+            assert_abs_diff_eq!(pair[1] / pair[0] / 1e-3, 1.0, epsilon = 1e-5);
         }
     }
 
@@ -191,7 +192,7 @@ mod tests {
             matrix.push(0.0, diagonal);
         }
         let (largest, z) = matrix.solve();
-        assert!((largest - 3.0).abs() <= 4.0 * f64::EPSILON);
-        assert!((z[1] * z[1] + z[2] * z[2] - 1.0).abs() <= 1e-12);
+        assert_abs_diff_eq!(largest, 3.0, epsilon = 4.0 * f64::EPSILON);
+        assert_abs_diff_eq!(z[1] * z[1] + z[2] * z[2], 1.0, epsilon = 1e-12);
     }
 }

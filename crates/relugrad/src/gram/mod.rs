@@ -144,6 +144,7 @@ pub(crate) fn active_share<T: Scalar>(linearized: &LinearizedBatch<T>, slot: usi
 mod tests {
     use super::*;
     use crate::jacobian::tests::{by_vectors, inputs, networks};
+    use approx::assert_abs_diff_eq;
     use ndarray::Axis;
 
     #[test]
@@ -162,15 +163,15 @@ mod tests {
             for fit in [1, 2, k] {
                 let rows = collected(&part, seeds.view(), fit, &mut sweep);
                 let rows = ArrayView2::from_shape((k - 1, d), &rows).unwrap();
-                assert!(rows.abs_diff_eq(&vj, 1e-14));
+                assert_abs_diff_eq!(rows, vj, epsilon = 1e-14);
             }
             let mut grams = vec![0.0; (k - 1) * (k - 1)];
             products_of_columns(&part, seeds.view(), &mut sweep, &mut grams);
             let grams = ArrayView2::from_shape((k - 1, k - 1), &grams).unwrap();
-            assert!(grams.abs_diff_eq(&vj.dot(&vj.t()), 1e-13));
+            assert_abs_diff_eq!(grams, vj.dot(&vj.t()), epsilon = 1e-13);
             let gram = trace.gram().unwrap();
             let gram = gram.index_axis(Axis(0), 0);
-            assert!(gram.abs_diff_eq(&j.dot(&j.t()), 1e-14));
+            assert_abs_diff_eq!(gram, j.dot(&j.t()), epsilon = 1e-14);
         }
     }
 }

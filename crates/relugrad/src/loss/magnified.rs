@@ -81,6 +81,7 @@ impl Magnified {
 mod tests {
     use super::*;
     use crate::loss::Loss;
+    use approx::assert_abs_diff_eq;
 
     fn magnified(loss: &Loss, logits: &[f64], target: &[f64]) -> (LossBatch, Magnified) {
         let (mut batch, mut magnified) = (LossBatch::default(), Magnified::default());
@@ -124,7 +125,7 @@ mod tests {
         };
         let pairs = (times(&[1.0, 90.0, 0.5]), times(&[1.0, 1e4, 0.5]));
         for (near, far) in pairs.0.iter().zip(&pairs.1) {
-            assert!((near - far).abs() < 1e-14 * near.abs(), "{near} {far}");
+            assert_abs_diff_eq!(near, far, epsilon = 1e-14 * near.abs());
         }
     }
 

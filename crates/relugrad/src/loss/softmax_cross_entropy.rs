@@ -214,6 +214,7 @@ fn argmax(values: &[f64]) -> usize {
 mod tests {
     use super::*;
     use crate::loss::checks;
+    use approx::assert_abs_diff_eq;
 
     #[test]
     fn derivatives_agree_with_differences() {
@@ -231,7 +232,7 @@ mod tests {
         let value =
             SoftmaxCrossEntropy::default().evaluate(&[50.0, 0.0], &[1.0, 0.0], &mut r, &mut state);
         let tail = (-50f64).exp();
-        assert!((value / tail - 1.0).abs() < 1e-15);
+        assert_abs_diff_eq!(value / tail, 1.0, epsilon = 1e-15);
         assert!((r[0] / -tail - 1.0).abs() < 1e-15 && r[0] == -r[1]);
     }
 
@@ -246,8 +247,8 @@ mod tests {
         );
         SoftmaxCrossEntropy::default().hessian_times(&state, &[0.3, -0.4], &mut out);
         let expected = 0.7 * (-50f64).exp();
-        assert!((out[0] / expected - 1.0).abs() < 1e-15);
-        assert!((out[1] / -expected - 1.0).abs() < 1e-15);
+        assert_abs_diff_eq!(out[0] / expected, 1.0, epsilon = 1e-15);
+        assert_abs_diff_eq!(out[1] / -expected, 1.0, epsilon = 1e-15);
     }
 
     #[test]

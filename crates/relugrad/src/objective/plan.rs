@@ -196,6 +196,7 @@ fn shared_seeds<T: Scalar>(basis: SeedBasis, outputs: usize) -> Array2<T> {
 mod tests {
     use super::*;
     use crate::{Loss, Penalty};
+    use approx::assert_abs_diff_eq;
 
     fn plan(penalties: &[Penalty], loss: Loss) -> StagePlan {
         let new = Objective::new(loss);
@@ -233,7 +234,7 @@ mod tests {
     #[test]
     fn centred_seeds_are_orthonormal_and_orthogonal_to_one() {
         let q = shared_seeds::<f64>(SeedBasis::Centred, 7);
-        assert!(q.dot(&q.t()).abs_diff_eq(&Array2::eye(6), 1e-15));
+        assert_abs_diff_eq!(q.dot(&q.t()), Array2::eye(6), epsilon = 1e-15);
         assert!(
             q.sum_axis(ndarray::Axis(1))
                 .iter()

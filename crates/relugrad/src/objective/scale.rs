@@ -184,6 +184,7 @@ impl Objective {
 mod tests {
     use super::*;
     use crate::Mlp;
+    use approx::assert_abs_diff_eq;
     use ndarray::Array2;
 
     /// A network with weights of layer `l` multiplied by `2^powers[l]`.
@@ -213,6 +214,6 @@ mod tests {
                 "{powers:?}"
             );
         }
-        assert!((of([0, -60, 0]).low + 60.0).abs() < 3.0);
+        assert_abs_diff_eq!(of([0, -60, 0]).low, -60.0, epsilon = 3.0);
     }
 }

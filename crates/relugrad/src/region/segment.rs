@@ -110,6 +110,7 @@ pub fn gradient_change<T: Scalar>(
 mod tests {
     use super::*;
     use crate::{Builder, Gate, Mlp};
+    use approx::assert_abs_diff_eq;
     use ndarray::{Axis, array};
 
     #[test]
@@ -170,7 +171,7 @@ mod tests {
             let middle = &x + &(0.5 * (piece.start + piece.end) * &z);
             let trace = network.trace(middle.view().insert_axis(Axis(0))).unwrap();
             let fresh = trace.jacobian().unwrap().index_axis_move(Axis(0), 0);
-            assert!(piece.jacobian.abs_diff_eq(&fresh, 1e-12));
+            assert_abs_diff_eq!(piece.jacobian, fresh, epsilon = 1e-12);
         }
         let (loss, targets) = (Loss::softmax_cross_entropy(), Targets::Classes(&[2]));
         let change = gradient_change(&pieces, &loss, &targets).unwrap();
@@ -183,7 +184,7 @@ mod tests {
                 .index_axis_move(Axis(0), 0)
         };
         let expected = gradient(3.0) - gradient(0.0);
-        assert!((change.smooth + change.kinks).abs_diff_eq(&expected, 1e-11));
+        assert_abs_diff_eq!(change.smooth + change.kinks, expected, epsilon = 1e-11);
     }
 
     #[test]

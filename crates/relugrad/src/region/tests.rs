@@ -5,6 +5,7 @@ use crate::{
     Builder, FiniteDifference, Gate, JacobianBlock, Loss, Mlp, Objective, Penalty, SWEEP_MEMORY,
     Targets, Window,
 };
+use approx::assert_abs_diff_eq;
 use ndarray::{Array, Array4, array, s};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -105,8 +106,8 @@ fn distances_are_margins_over_dual_norms_by_either_sweep() {
         let all = 0..region.hyperplanes();
         region
             .for_each_hyperplane(all, 7 * region.trace.row_bytes(), |plane| {
-                assert!((plane.margin - margins.values[row]).abs() < 1e-12);
-                assert!(plane.normal.abs_diff_eq(&margins.gradients.row(row), 1e-12));
+                assert_abs_diff_eq!(plane.margin, margins.values[row], epsilon = 1e-12);
+                assert_abs_diff_eq!(plane.normal, margins.gradients.row(row), epsilon = 1e-12);
                 row += 1;
             })
             .unwrap();
@@ -138,7 +139,7 @@ fn a_step_across_the_nearest_hyperplane_flips_its_gate() {
             .unwrap()
             .unwrap();
         assert_eq!(crossing.kink, near.kink);
-        assert!((crossing.at / near.distance - 1.0).abs() < 1e-12);
+        assert_abs_diff_eq!(crossing.at / near.distance, 1.0, epsilon = 1e-12);
     }
 }
 
@@ -151,7 +152,11 @@ fn the_affine_map_and_its_rivals_are_those_of_the_network() {
     let radius = 0.9 * region.kink_distances().l2;
     let moved = &x + &(wave((1, 16), 3.0).row(0).to_owned() * (radius / 4.0));
     let logits = network.forward(moved.view().insert_axis(Axis(0))).unwrap();
-    assert!((jacobian.dot(&moved) + offset).abs_diff_eq(&logits.row(0), 1e-12));
+    assert_abs_diff_eq!(
+        jacobian.dot(&moved) + offset,
+        logits.row(0),
+        epsilon = 1e-12
+    );
     let class = (0..3)
         .max_by(|&a, &b| region.logits()[a].total_cmp(&region.logits()[b]))
         .unwrap();
@@ -242,7 +247,7 @@ fn thousands_of_crossings_equal_a_fresh_evaluation() {
         let trace = network.trace(at.view()).unwrap();
         assert!(trace.pattern().same_region(0, walk.pattern(), 0));
         let fresh = trace.jacobian().unwrap().index_axis_move(Axis(0), 0);
-        assert!(walk.jacobian().unwrap().abs_diff_eq(&fresh, 1e-12));
+        assert_abs_diff_eq!(*walk.jacobian().unwrap(), fresh, epsilon = 1e-12);
         let scale = 1.0 + trace.logits().iter().fold(0.0f64, |a, f| a.max(f.abs()));
         assert!(
             walk.logits(middle)
@@ -267,7 +272,7 @@ fn a_jump_is_the_change_of_the_jacobian() {
                 .insert_axis(Axis(1))
                 .dot(&jump.normal.insert_axis(Axis(0)));
             let fresh = walk.fresh_jacobian().unwrap();
-            assert!((&before + &outer).abs_diff_eq(&fresh, 1e-11));
+            assert_abs_diff_eq!(&before + &outer, fresh, epsilon = 1e-11);
             before = fresh;
         }
     }
@@ -325,7 +330,7 @@ fn integrals_equal_fine_quadrature() {
             .unwrap();
         let at = |t: f64| (&baseline + &(t * (&x - &baseline))).insert_axis(Axis(0));
         let logit = |t: f64| network.forward(at(t).view()).unwrap()[(0, 1)];
-        assert!((integral.sum() - (logit(1.0) - logit(0.0))).abs() < 1e-11);
+        assert_abs_diff_eq!(integral.sum(), logit(1.0) - logit(0.0), epsilon = 1e-11);
         let steps = 40_000;
         let points = Array2::from_shape_fn((steps, 16), |(i, j)| {
             let t = (i as f64 + 0.5) / steps as f64;
@@ -340,7 +345,7 @@ fn integrals_equal_fine_quadrature() {
         };
         trace.for_each_jacobian_block(SWEEP_MEMORY, visit).unwrap();
         let sampled = sampled / steps as f64 * (&x - &baseline);
-        assert!(integral.abs_diff_eq(&sampled, 2e-3));
+        assert_abs_diff_eq!(integral, sampled, epsilon = 2e-3);
         let (z, targets) = (&x - &baseline, Targets::Classes(&[2]));
         let mean = |penalty: Penalty, length: f64| {
             let (x, z) = (baseline.view(), z.view());
@@ -348,7 +353,7 @@ fn integrals_equal_fine_quadrature() {
             mean.unwrap()
         };
         let sampled = frobenius / steps as f64;
-        assert!((mean(Penalty::Jacobian, 1.0) / sampled - 1.0).abs() < 1e-3);
+        assert_abs_diff_eq!(mean(Penalty::Jacobian, 1.0) / sampled, 1.0, epsilon = 1e-3);
         let objective = Objective::new(loss)
             .with(Penalty::CurvatureFrobenius, 1.0)
             .unwrap();
@@ -357,7 +362,7 @@ fn integrals_equal_fine_quadrature() {
             .value(&network, points.view(), &Targets::Classes(&classes))
             .unwrap();
         let exact = mean(Penalty::CurvatureFrobenius, 1.0);
-        assert!((exact / sampled.penalties[0] - 1.0).abs() < 1e-3);
+        assert_abs_diff_eq!(exact / sampled.penalties[0], 1.0, epsilon = 1e-3);
         let here = objective
             .value(&network, at(0.0).view(), &targets)
             .unwrap()
@@ -382,7 +387,7 @@ fn kink_curvature_is_the_sum_of_jumps_of_the_input_gradient() {
         let found = network
             .kink_curvature(x.view(), z.view(), 1.5, &loss, &targets)
             .unwrap();
-        assert!((found / expected - 1.0).abs() < 1e-10);
+        assert_abs_diff_eq!(found / expected, 1.0, epsilon = 1e-10);
     }
 }
 
@@ -401,12 +406,12 @@ fn an_audit_explains_what_a_difference_reports() {
             let wide = audit(0.5);
             assert!(wide.kinks > 0 && wide.largest_step < 0.5);
             let explained = &wide.parts.smooth + &wide.parts.kinks;
-            assert!(explained.abs_diff_eq(&wide.reported_hvp, 1e-10));
+            assert_abs_diff_eq!(explained, wide.reported_hvp, epsilon = 1e-10);
             let narrow = audit(1e-5f64.min(0.5 * wide.largest_step));
             assert_eq!(narrow.kinks, 0);
             assert!(narrow.parts.kinks.iter().all(|&k| k == 0.0));
-            assert!(narrow.reported_hvp.abs_diff_eq(&narrow.exact_hvp, 1e-3));
-            assert!((narrow.reported_slope - narrow.exact_slope).abs() < 1e-3);
+            assert_abs_diff_eq!(narrow.reported_hvp, narrow.exact_hvp, epsilon = 1e-3);
+            assert_abs_diff_eq!(narrow.reported_slope, narrow.exact_slope, epsilon = 1e-3);
         }
     }
 }
@@ -426,7 +431,7 @@ fn a_slice_tiles_its_window_with_the_regions_of_its_points() {
         let cells = network.slice(&plane, window, 100_000).unwrap();
         assert!(cells.len() > least, "{}", cells.len());
         let area: f64 = cells.iter().map(|cell| cell.polygon.area()).sum();
-        assert!((area / 35.0 - 1.0).abs() < 1e-9);
+        assert_abs_diff_eq!(area / 35.0, 1.0, epsilon = 1e-9);
         let mut random =
             Array1::from_shape_fn(600, |i| ((i as f64 + 0.5) * 0.618_033_988_75).fract());
         random.swap(0, 1);
@@ -444,10 +449,14 @@ fn a_slice_tiles_its_window_with_the_regions_of_its_points() {
                 .logits
                 .iter()
                 .map(|[c, a, b]| c + a * place[0] + b * place[1]);
-            assert!(Array1::from_iter(logits).abs_diff_eq(&trace.logits().row(0), 1e-11));
+            assert_abs_diff_eq!(
+                Array1::from_iter(logits),
+                trace.logits().row(0),
+                epsilon = 1e-11
+            );
             let parts = inside[0].classes();
             let sizes: f64 = parts.iter().map(|(_, part)| part.area()).sum();
-            assert!((sizes - inside[0].polygon.area()).abs() < 1e-12);
+            assert_abs_diff_eq!(sizes, inside[0].polygon.area(), epsilon = 1e-12);
             let (class, _) = parts.iter().find(|(_, part)| part.contains(place)).unwrap();
             let largest = trace.logits().iter().fold(f64::MIN, |a, &f| a.max(f));
             assert_eq!(trace.logits()[(0, *class)], largest);

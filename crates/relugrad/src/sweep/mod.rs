@@ -285,6 +285,7 @@ fn one_row<T: Scalar>(values: Vec<T>, width: usize) -> Array2<T> {
 mod tests {
     use super::*;
     use crate::{Gate, Mlp};
+    use approx::assert_abs_diff_eq;
 
     #[test]
     fn unit_seeds_are_rows_of_the_identity() {
@@ -324,13 +325,13 @@ mod tests {
                 v.index_axis(Axis(0), sample),
                 products.index_axis(Axis(0), sample),
             );
-            assert!(products.abs_diff_eq(&v.dot(&j.t()), 1e-14));
+            assert_abs_diff_eq!(products, v.dot(&j.t()), epsilon = 1e-14);
         }
         let back = operator.apply_transpose_block(products.view()).unwrap();
         let (forth, square) = ((&back * &v).sum(), (&products * &products).sum());
-        assert!((forth - square).abs() < 1e-12 * square);
+        assert_abs_diff_eq!(forth, square, epsilon = 1e-12 * square);
         let one = operator.apply(v.index_axis(Axis(1), 1)).unwrap();
-        assert!(one.abs_diff_eq(&products.index_axis(Axis(1), 1), 1e-14));
+        assert_abs_diff_eq!(one, products.index_axis(Axis(1), 1), epsilon = 1e-14);
         let wrong = operator.apply_transpose(Array2::zeros((3, 5)).view());
         assert!(matches!(wrong, Err(Error::Shape { .. })));
     }
