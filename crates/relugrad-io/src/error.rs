@@ -95,6 +95,17 @@ pub enum Error {
         command: &'static str,
     },
 
+    /// A file of results that is not as the command has written it.
+    #[error("{} {found}; bring the whole folder again, or make it again by `relugrad {command}`", .path.display())]
+    NotAsWritten {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        found: &'static str,
+        /// The command that has made it.
+        command: &'static str,
+    },
+
     /// A list of the files in a folder that cannot be understood.
     #[error("{}, which lists the files that relugrad has made in its folder, cannot be understood: {reason}; move it away", .path.display())]
     Manifest {

@@ -22,7 +22,7 @@ mod whole_file;
 
 pub use error::{Error, Result};
 pub use file::{open_file, read_text};
-pub use folder::{Earlier, GrowingFile, OutputFolder};
+pub use folder::{Earlier, GrowingFile, OutputFolder, read_result};
 pub use format::{Format, load_model};
 pub use limits::{Budget, Limits};
 pub use model::{LeftOut, Model};

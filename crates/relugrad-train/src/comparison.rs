@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::attack::AttackSettings;
+use crate::compare::Part;
 use crate::configuration::{LossSettings, PenaltySettings};
 use crate::options::Adversarial;
 use crate::report::{Divergence, EpochReport};
@@ -21,8 +22,12 @@ pub struct Comparison {
     /// The runs whose training diverged, in the same order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diverged: Vec<Diverged>,
-    /// Whether every planned run is in `runs` or `diverged`; false after an interrupt.
+    /// Whether every planned run, or every one of the shard, is in `runs` or `diverged`; false after
+    /// an interrupt.
     pub complete: bool,
+    /// Which shard of a comparison this is, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
 }
 
 /// A run that has no evaluation, because its numbers left the finite ones.

@@ -135,6 +135,13 @@ pub enum Error {
         expected: &'static str,
     },
 
+    /// A shard that there is not.
+    #[error("{problem}")]
+    Shard {
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+
     /// A penalty that does not fit its place.
     #[error("the penalty {penalty} {problem}")]
     Penalty {

@@ -14,6 +14,7 @@ use relugrad_train::{
     outputs_for,
 };
 
+use super::shard::ShardOptions;
 use crate::data::DataOptions;
 use crate::failure::Failure;
 use crate::flags::{self, Flags, Length};
@@ -60,7 +61,12 @@ const L2_CURVE: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
   relugrad compare --data prices.csv --target-columns price --scale range --penalties jacobian=0.01:0.1,cure
   relugrad compare --penalties jacobian=0.003:0.01:0.03,cure=0.1:0.3 --adversarial 0.1 --seeds 3 --out grid
   relugrad compare --data digits --data mnist/ --model mlp:128,128 --model lenet --epochs 3 --out all
-  relugrad compare --data cifar-10/ --epochs 2 --model resnet:8,16")]
+  relugrad compare --data cifar-10/ --epochs 2 --model resnet:8,16
+
+The same comparison by 20 processes, on one machine or on many, and joined:
+  relugrad compare --penalties jacobian=0.01:0.1,cure --seeds 10 --shard 1/20 --out grid --resume
+  … and so on to --shard 20/20; in a job array of Slurm --shard $SLURM_ARRAY_TASK_ID/20
+  relugrad compare --merge grid --out grid")]
 pub(crate) struct Arguments {
     /// `digits` (1797 images of 8x8 pixels, built in); a directory with the four IDX files of MNIST
     /// or Fashion-MNIST, or the binary batches of CIFAR-10 or CIFAR-100, plain or .gz; or a file:
@@ -175,6 +181,9 @@ pub(crate) struct Arguments {
     #[arg(long, requires = "out", conflicts_with = "overwrite")]
     pub(super) resume: bool,
 
+    #[command(flatten)]
+    pub(super) shards: ShardOptions,
+
     /// Print all results as one line of JSON instead of the table
     #[arg(long)]
     pub(super) json: bool,
@@ -203,6 +212,12 @@ impl Arguments {
             )));
         }
         Ok(())
+    }
+
+    /// What is given of data and training.
+    pub(super) fn given_keys(&self) -> Vec<String> {
+        let given = self.data.values().iter().chain(self.length.values());
+        given.map(|(key, _)| format!("`{key}`")).collect()
     }
 
     /// The networks to train.
@@ -235,6 +250,7 @@ impl Arguments {
             attacks: self.attacks(),
             attack_samples: self.attack_samples,
             certified_samples: self.certified_samples(&variants),
+            share: None,
             variants,
         })
     }

@@ -1,12 +1,15 @@
 //! `relugrad compare`.
 
 mod arguments;
+mod merge;
 mod output;
+mod shard;
 
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use relugrad_train::compare::{Comparison, Plan, compare};
+use relugrad_train::compare::{Comparison, Plan, Settings, compare};
 use relugrad_train::{Event, Observer};
 
 pub(crate) use arguments::Arguments;
@@ -19,9 +22,38 @@ use crate::{interrupt, print, report};
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let threads = arguments.threads.start()?;
+    if !arguments.shards.merge.is_empty() {
+        return merge::run(arguments);
+    }
     arguments.check()?;
+    let plans = plans(arguments)?;
+    interrupt::keep();
+    let mut outputs = outputs(arguments, &plans)?;
+    shard::announce(&plans, &mut outputs)?;
+    let mut done = Vec::new();
+    for (plan, output) in plans.iter().zip(outputs) {
+        if print::is_lost() && arguments.out.is_none() {
+            break;
+        }
+        if plan.share.is_none() {
+            headed(arguments, &name(plan), plans.len());
+        }
+        done.push(threads.run(|| run_plan(arguments, plan, output))?);
+    }
+    match (arguments.shards.shard, &arguments.out) {
+        (Some(shard), Some(out)) => {
+            if !arguments.json {
+                shard::tell(shard, plans.iter().map(Plan::runs).sum(), &done, out);
+            }
+            Ok(())
+        }
+        _ => conclude(&done),
+    }
+}
+
+/// What is compared: each of the data with each network.
+fn plans(arguments: &Arguments) -> Result<Vec<Plan>, Failure> {
     let models = arguments.models()?;
-    let several = arguments.paths.len() * models.len() > 1;
     let mut plans = Vec::new();
     for path in &arguments.paths {
         let data = arguments.data.load(path)?;
@@ -31,24 +63,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             plans.push(plan);
         }
     }
-    interrupt::keep();
-    let (mut runs, mut diverged) = (0, 0);
-    let outputs = outputs(arguments, &plans)?;
-    for (plan, output) in plans.iter().zip(outputs) {
-        if print::is_lost() && arguments.out.is_none() {
-            break;
-        }
-        if several && !arguments.json {
-            print::line(format_args!("\n{}", name(plan)));
-        }
-        let comparison = threads.run(|| run_plan(arguments, plan, output))?;
-        runs += comparison.runs.len() + comparison.diverged.len();
-        diverged += comparison.diverged.len();
-    }
+    shard::deal(&mut plans, arguments.shards.shard);
+    Ok(plans)
+}
+
+/// Whether comparisons that are made have come out well.
+fn conclude(done: &[Comparison]) -> Result<(), Failure> {
+    let finished: usize = done.iter().map(|comparison| comparison.runs.len()).sum();
+    let diverged: usize = done
+        .iter()
+        .map(|comparison| comparison.diverged.len())
+        .sum();
     match diverged {
         0 => Ok(()),
         _ => Err(Failure::Failed(anyhow!(
-            "{diverged} of {runs} runs diverged; the table says which, and where"
+            "{diverged} of {} runs diverged; the table says which, and where",
+            finished + diverged
         ))),
     }
 }
@@ -57,26 +87,48 @@ fn name(plan: &Plan) -> String {
     format!("{} {}", plan.data.train.name(), plan.model)
 }
 
+/// The same of a comparison that is made.
+fn name_of(settings: &Settings) -> String {
+    format!("{} {}", settings.data, settings.model)
+}
+
+/// The heading of one of several comparisons.
+fn headed(arguments: &Arguments, name: &str, comparisons: usize) {
+    if comparisons > 1 && !arguments.json {
+        print::line(format_args!("\n{name}"));
+    }
+}
+
+/// The directory of one of the comparisons of a command.
+fn place(out: &Path, name: &str, comparisons: usize) -> PathBuf {
+    match comparisons {
+        1 => out.to_owned(),
+        // A folder's name has no separators of paths, nor of lists.
+        _ => out.join(name.replace([' ', ':', ',', '/', '\\'], "-")),
+    }
+}
+
 /// The directory of each comparison, which all are looked at before the first begins.
 fn outputs(arguments: &Arguments, plans: &[Plan]) -> Result<Vec<Option<Output>>, Failure> {
     let Some(out) = &arguments.out else {
         return Ok(plans.iter().map(|_| None).collect());
     };
-    if let [plan] = plans {
-        return Ok(vec![Some(Output::open(out, plan, arguments)?)]);
-    }
-    let mut names: Vec<String> = Vec::new();
+    let out = match arguments.shards.shard {
+        None => out.clone(),
+        Some(shard) => out.join(shard::folder(shard)),
+    };
+    let mut folders: Vec<PathBuf> = Vec::new();
     let mut outputs = Vec::new();
     for plan in plans {
-        // A folder's name has no separators of paths, nor of lists.
-        let folder = name(plan).replace([' ', ':', ',', '/', '\\'], "-");
-        if names.contains(&folder) {
+        let folder = place(&out, &name(plan), plans.len());
+        if folders.contains(&folder) {
             return Err(Failure::Usage(anyhow!(
-                "two of the comparisons would go to the directory {folder} in that of --out; compare them by separate commands"
+                "two of the comparisons would go to the directory {} in that of --out; compare them by separate commands",
+                folder.file_name().unwrap_or_default().display()
             )));
         }
-        outputs.push(Some(Output::open(&out.join(&folder), plan, arguments)?));
-        names.push(folder);
+        outputs.push(Some(Output::open(&folder, plan, arguments)?));
+        folders.push(folder);
     }
     Ok(outputs)
 }
@@ -103,15 +155,22 @@ fn run_plan(
     let comparison = compare(plan, earlier, &mut observer, &interrupt::go_on)?;
     progress.finish();
     if let Some(output) = &mut output
-        && !(comparison.runs.is_empty() && comparison.diverged.is_empty())
+        && (plan.share.is_some() || !is_empty(&comparison))
     {
         output.save_report(&comparison)?;
     }
     failure.map_or(Ok(()), Err)?;
-    show(arguments, &comparison)?;
-    match comparison.complete {
-        true => Ok(comparison),
-        false => Err(Failure::Interrupted(format!(
+    if plan.share.is_none() || arguments.json {
+        show(arguments, &comparison)?;
+    }
+    match (comparison.complete, plan.share) {
+        (true, _) => Ok(comparison),
+        (false, Some(share)) => Err(shard::interrupted(
+            share.shard,
+            &comparison,
+            plan.own_runs().len(),
+        )),
+        (false, None) => Err(Failure::Interrupted(format!(
             "{} of the planned runs are finished; go on with --out and --resume",
             comparison.runs.len()
         ))),
@@ -121,8 +180,12 @@ fn run_plan(
 fn show(arguments: &Arguments, comparison: &Comparison) -> Result<(), Failure> {
     if arguments.json {
         print::line(serde_json::to_string(comparison).context("cannot write JSON")?);
-    } else if !(comparison.runs.is_empty() && comparison.diverged.is_empty()) {
+    } else if !is_empty(comparison) {
         print::line(report::table::text(comparison));
     }
     Ok(())
+}
+
+fn is_empty(comparison: &Comparison) -> bool {
+    comparison.runs.is_empty() && comparison.diverged.is_empty()
 }

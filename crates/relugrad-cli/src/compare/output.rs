@@ -1,5 +1,6 @@
 //! The directory that receives a comparison.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,10 +14,10 @@ use super::Arguments;
 use crate::report;
 
 /// The numbers, from which a comparison is gone on with.
-const RESULTS: &str = "results.json";
+pub(super) const RESULTS: &str = "results.json";
 
 /// The directory of the trained networks.
-const MODELS: &str = "models";
+pub(super) const MODELS: &str = "models";
 
 /// A directory that holds no result, or one that may be replaced or gone on with.
 pub(super) struct Output {
@@ -30,6 +31,33 @@ impl Output {
     /// Makes the directory if need be, and sees that the comparison can write all of its files,
     /// before any work is done.
     pub(super) fn open(directory: &Path, plan: &Plan, arguments: &Arguments) -> Result<Output> {
+        let tables = match plan.share {
+            None => report::FILES.to_vec(),
+            Some(_) => vec![RESULTS],
+        };
+        let names = tables.into_iter().map(str::to_owned).chain(models(plan));
+        Output::open_for(directory, names.collect(), &arguments.inputs(), arguments)
+    }
+
+    /// The same for a comparison that was made in shards, whose files are `inputs`.
+    pub(super) fn open_merged(
+        directory: &Path,
+        comparison: &Comparison,
+        arguments: &Arguments,
+        inputs: &[PathBuf],
+    ) -> Result<Output> {
+        let models = comparison.runs.iter().map(|run| model_in(run, comparison));
+        let names = report::FILES.map(str::to_owned).into_iter().chain(models);
+        let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+        Output::open_for(directory, names.collect(), &inputs, arguments)
+    }
+
+    fn open_for(
+        directory: &Path,
+        mut names: Vec<String>,
+        inputs: &[&Path],
+        arguments: &Arguments,
+    ) -> Result<Output> {
         let earlier = match (arguments.overwrite, arguments.resume) {
             (true, _) => Earlier::Replace,
             (_, true) => Earlier::Resume,
@@ -52,11 +80,12 @@ impl Output {
             Earlier::Resume => results(&folder)?,
             Earlier::Keep | Earlier::Replace => None,
         };
-        let mut names: Vec<String> = report::FILES.map(str::to_owned).to_vec();
-        let runs = results.iter().flat_map(|earlier| &earlier.runs);
-        let done: Vec<String> = runs.map(|run| model(run, plan)).collect();
-        names.extend(models(plan).into_iter().filter(|name| !done.contains(name)));
-        folder.begin(&names, &arguments.inputs())?;
+        if let Some(earlier) = &results {
+            let runs = earlier.runs.iter();
+            let done: HashSet<String> = runs.map(|run| model_in(run, earlier)).collect();
+            names.retain(|name| !done.contains(name));
+        }
+        folder.begin(&names, inputs)?;
         Ok(Output {
             folder,
             begun: earlier == Earlier::Resume,
@@ -84,11 +113,24 @@ impl Output {
             | Event::Part { .. }
             | Event::Run { .. } => return Ok(()),
         };
-        self.begin()?;
         let numbers = report::numbers(comparison)?;
         let model = model.iter().map(|(name, bytes)| (&**name, &**bytes));
         let files: Vec<(&str, &[u8])> = model.chain([(RESULTS, numbers.as_bytes())]).collect();
-        Ok(self.folder.write(&files, &mut [])?)
+        self.write(&files)
+    }
+
+    /// Writes what a shard is about, unless there is something to go on with.
+    pub(super) fn announce(&mut self, comparison: &Comparison) -> Result<()> {
+        match self.earlier {
+            None => self.write(&[(RESULTS, report::numbers(comparison)?.as_bytes())]),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Writes files in the place of an earlier result.
+    pub(super) fn write(&mut self, files: &[(&str, &[u8])]) -> Result<()> {
+        self.begin()?;
+        Ok(self.folder.write(files, &mut [])?)
     }
 
     /// Removes an earlier result that may be replaced, when there is something to replace it by.
@@ -100,12 +142,15 @@ impl Output {
         Ok(())
     }
 
-    /// Writes the report and the numbers of what is finished.
+    /// Writes the report and the numbers of what is finished; of a shard, the numbers alone.
     pub(super) fn save_report(&mut self, comparison: &Comparison) -> Result<()> {
+        if comparison.part.is_some() {
+            return self.write(&[(RESULTS, report::numbers(comparison)?.as_bytes())]);
+        }
         let contents = report::contents(comparison)?;
         let files = report::FILES.iter().zip(&contents);
         let files: Vec<(&str, &[u8])> = files.map(|(n, text)| (*n, text.as_bytes())).collect();
-        Ok(self.folder.write(&files, &mut [])?)
+        self.write(&files)
     }
 }
 
@@ -122,7 +167,7 @@ fn file_of(
     ];
     let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
     let bytes = relugrad_io::to_bytes(network, &Metadata::from(metadata))?;
-    Ok((model_of(run, weights(run, comparison)), bytes))
+    Ok((model_in(run, comparison), bytes))
 }
 
 /// The numbers of an interrupted comparison.
@@ -192,7 +237,7 @@ fn adopt(folder: &mut OutputFolder) -> Result<()> {
         }
     }
     for run in &earlier.runs {
-        let name = model_of(run, weights(run, &earlier));
+        let name = model_in(run, &earlier);
         let Some(bytes) = folder.read(&name)? else {
             continue;
         };
@@ -226,14 +271,10 @@ fn file(regularizer: &str, lambda: f64, seed: u64, weights: usize) -> String {
     format!("{MODELS}/{regularizer}{weight}-seed{seed}.safetensors")
 }
 
-fn model_of(run: &Run, weights: usize) -> String {
+/// The file of the network of a run of a comparison.
+pub(super) fn model_in(run: &Run, comparison: &Comparison) -> String {
+    let weights = weights(run, comparison);
     file(&run.regularizer, run.lambda, run.seed, weights)
-}
-
-/// The file of a run of a plan.
-fn model(run: &Run, plan: &Plan) -> String {
-    let same = plan.variants.iter().filter(|v| v.name() == run.regularizer);
-    model_of(run, same.count())
 }
 
 /// The files of all networks of a plan.

@@ -127,6 +127,7 @@ pub(crate) mod fixture {
             runs: seeds.iter().flat_map(pair).collect(),
             diverged: Vec::new(),
             complete: true,
+            part: None,
         }
     }
 

@@ -4,6 +4,7 @@
 mod growing;
 mod lock;
 mod manifest;
+mod reading;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use crate::whole_file::{TEMPORARY, check_inputs, failed, kind, put};
 pub use growing::GrowingFile;
 use lock::Lock;
 use manifest::{Manifest, State};
+pub use reading::read_result;
 
 /// What a command may do with the files that it has made in a folder before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,8 +264,10 @@ impl OutputFolder {
             ..State::of(bytes)
         };
         for ((name, bytes), present) in files.iter().zip(&present) {
-            let states = present.iter().cloned().chain([new(bytes)]);
-            *self.manifest.entry(self.command, name) = states.collect();
+            let new = new(bytes);
+            let before = present.iter().filter(|present| **present != new);
+            let states = before.cloned().chain([new.clone()]).collect();
+            *self.manifest.entry(self.command, name) = states;
         }
         self.save()?;
         for (name, bytes) in files {

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use rayon::prelude::*;
 use relugrad::{GoOn, Loss, Network, Objective, Penalty};
 
+use super::shard::{Compared, Part, Share};
 use crate::architecture::Architecture;
 use crate::attack::{Attacker, Norm, Pgd};
 use crate::comparison::{
@@ -47,6 +48,8 @@ pub struct Plan {
     pub attack_samples: usize,
     /// How many of these are certified.
     pub certified_samples: usize,
+    /// Which share of the runs is made, if not all are.
+    pub share: Option<Share>,
 }
 
 /// A way to make a network robust.
@@ -113,70 +116,59 @@ pub fn compare(
     observer: &mut dyn Observer,
     go_on: GoOn,
 ) -> Result<Comparison> {
-    plan.check()?;
-    let mut comparison = Comparison {
-        settings: plan.settings()?,
-        runs: Vec::new(),
-        diverged: Vec::new(),
-        complete: false,
-    };
+    let mut comparison = plan.begin()?;
     let (mut done, mut lost) = match earlier {
-        Some(earlier) => resumable(earlier, &comparison.settings)?,
+        Some(earlier) => resumable(earlier, &comparison)?,
         None => (Vec::new(), Vec::new()),
     };
-    let variants: Vec<Option<&Variant>> = std::iter::once(None)
-        .chain(plan.variants.iter().map(Some))
-        .collect();
-    let runs = variants.len() * plan.seeds.len();
-    for &seed in &plan.seeds {
-        for &variant in &variants {
-            let name = &*plan.name(variant);
-            let weight = variant.map_or(0.0, Variant::weight);
-            let number = comparison.runs.len() + comparison.diverged.len();
-            let same =
-                |run: &Run| (&*run.regularizer, run.lambda, run.seed) == (name, weight, seed);
-            if let Some(place) = done.iter().position(same) {
-                comparison.runs.push(done.swap_remove(place));
-                continue;
+    let own = plan.own_runs();
+    let runs = own.len();
+    for (index, number) in own.into_iter().enumerate() {
+        let (variant, seed) = plan.planned(number);
+        let name = &*plan.name(variant);
+        let weight = variant.map_or(0.0, Variant::weight);
+        let same = |run: &Run| (&*run.regularizer, run.lambda, run.seed) == (name, weight, seed);
+        if let Some(place) = done.iter().position(same) {
+            comparison.runs.push(done.swap_remove(place));
+            continue;
+        }
+        if let Some(place) = lost.iter().position(|run| run.number == number) {
+            comparison.diverged.push(lost.swap_remove(place));
+            continue;
+        }
+        let began = observer.on(Event::Run {
+            index,
+            runs,
+            regularizer: name,
+            seed,
+        });
+        let ended = match began {
+            ControlFlow::Continue(()) => plan.run(variant, seed, observer, go_on)?,
+            ControlFlow::Break(()) => None,
+        };
+        let Some(ended) = ended else {
+            return Ok(comparison);
+        };
+        comparison.complete = index + 1 == runs;
+        let flow = match ended {
+            Ended::Finished(run, network) => {
+                comparison.runs.push(*run);
+                observer.on(Event::Finished(&comparison, &network))
             }
-            if let Some(place) = lost.iter().position(|run| run.number == number) {
-                comparison.diverged.push(lost.swap_remove(place));
-                continue;
+            Ended::Diverged(at, curve) => {
+                comparison.diverged.push(Diverged {
+                    number,
+                    regularizer: name.into(),
+                    lambda: weight,
+                    seed,
+                    at,
+                    curve,
+                });
+                observer.on(Event::Diverged(&comparison))
             }
-            let began = observer.on(Event::Run {
-                index: number,
-                runs,
-                regularizer: name,
-                seed,
-            });
-            let ended = match began {
-                ControlFlow::Continue(()) => plan.run(variant, seed, observer, go_on)?,
-                ControlFlow::Break(()) => None,
-            };
-            let Some(ended) = ended else {
-                return Ok(comparison);
-            };
-            comparison.complete = number + 1 == runs;
-            let flow = match ended {
-                Ended::Finished(run, network) => {
-                    comparison.runs.push(*run);
-                    observer.on(Event::Finished(&comparison, &network))
-                }
-                Ended::Diverged(at, curve) => {
-                    comparison.diverged.push(Diverged {
-                        number,
-                        regularizer: name.into(),
-                        lambda: weight,
-                        seed,
-                        at,
-                        curve,
-                    });
-                    observer.on(Event::Diverged(&comparison))
-                }
-            };
-            if flow.is_break() {
-                return Ok(comparison);
-            }
+        };
+        if flow.is_break() {
+            return Ok(comparison);
         }
     }
     comparison.complete = true;
@@ -217,7 +209,8 @@ fn certify(
 }
 
 /// The runs of an earlier comparison of the same settings.
-fn resumable(earlier: Comparison, settings: &Settings) -> Result<(Vec<Run>, Vec<Diverged>)> {
+fn resumable(earlier: Comparison, now: &Comparison) -> Result<(Vec<Run>, Vec<Diverged>)> {
+    let settings = &now.settings;
     let before = Settings {
         // Neither changes a number.
         threads: settings.threads,
@@ -228,22 +221,49 @@ fn resumable(earlier: Comparison, settings: &Settings) -> Result<(Vec<Run>, Vec<
         ..earlier.settings
     };
     if before == *settings {
+        same_part(&earlier.part, &now.part)?;
         return Ok((earlier.runs, earlier.diverged));
     }
-    let json =
-        |settings: &Settings| serde_json::to_value(settings).expect("strings and numbers are JSON");
-    let (before, now) = (json(&before), json(settings));
-    let keys = now.as_object().into_iter().flatten();
-    let differing: Vec<&str> = keys
-        .filter(|(key, value)| before.get(key) != Some(value))
-        .map(|(key, _)| key.as_str())
-        .collect();
+    let differing = differing(&before, settings);
     Err(Error::Configuration {
         problem: format!(
             "the earlier results are of other settings ({}); give the same options, or another directory",
             differing.join(", ")
         ),
     })
+}
+
+/// Refuses results of another shard.
+fn same_part(earlier: &Option<Part>, now: &Option<Part>) -> Result<()> {
+    let share = |part: &Option<Part>| part.as_ref().map(|part| part.share);
+    if share(earlier) == share(now) {
+        return Ok(());
+    }
+    let what = |part| match share(part) {
+        None => "a whole comparison".to_owned(),
+        Some(Share { shard, total, .. }) => format!("shard {shard} of {total} runs"),
+    };
+    Err(Error::Configuration {
+        problem: format!(
+            "the earlier results are of {}, and these are to be of {}; give the same options, or another directory",
+            what(earlier),
+            what(now)
+        ),
+    })
+}
+
+/// The keys in which settings differ.
+pub(super) fn differing(before: &Settings, now: &Settings) -> Vec<String> {
+    if before == now {
+        return Vec::new();
+    }
+    let json =
+        |settings: &Settings| serde_json::to_value(settings).expect("strings and numbers are JSON");
+    let (before, now) = (json(before), json(now));
+    let keys = now.as_object().into_iter().flatten();
+    keys.filter(|(key, value)| before.get(key) != Some(value))
+        .map(|(key, _)| key.clone())
+        .collect()
 }
 
 impl Plan {
@@ -265,7 +285,54 @@ impl Plan {
             attacks: vec![pgd(0.1), pgd(0.2)],
             attack_samples: 1000,
             certified_samples: 0,
+            share: None,
         }
+    }
+
+    /// How many runs all shards have together.
+    pub fn runs(&self) -> usize {
+        (1 + self.variants.len()) * self.seeds.len()
+    }
+
+    /// The numbers of the runs that are made, of all from 0.
+    pub fn own_runs(&self) -> Vec<usize> {
+        match self.share {
+            None => (0..self.runs()).collect(),
+            Some(share) => share.runs(1 + self.variants.len(), self.seeds.len()),
+        }
+    }
+
+    /// The variant, none for plain training, and the seed of the run of a number.
+    fn planned(&self, number: usize) -> (Option<&Variant>, u64) {
+        let each = 1 + self.variants.len();
+        let variant = (number % each).checked_sub(1);
+        let variant = variant.map(|place| &self.variants[place]);
+        (variant, self.seeds[number / each])
+    }
+
+    /// The comparison before its first run.
+    ///
+    /// # Errors
+    /// As for [`check`](Self::check).
+    pub fn begin(&self) -> Result<Comparison> {
+        self.check()?;
+        let variants = || {
+            let all = std::iter::once(None).chain(self.variants.iter().map(Some));
+            all.map(|variant| Compared {
+                regularizer: self.name(variant),
+                lambda: variant.map_or(0.0, Variant::weight),
+            })
+        };
+        Ok(Comparison {
+            settings: self.settings()?,
+            runs: Vec::new(),
+            diverged: Vec::new(),
+            complete: self.own_runs().is_empty(),
+            part: self.share.map(|share| Part {
+                share,
+                variants: variants().collect(),
+            }),
+        })
     }
 
     /// What a variant is called in results.
@@ -308,15 +375,7 @@ impl Plan {
             training.check()?;
             check_training(&network, &self.data.train, &training)?;
         }
-        let twice = (1..self.variants.len())
-            .find(|&i| self.variants[..i].contains(&self.variants[i]))
-            .and_then(|i| self.variants[i].penalty());
-        if let Some(penalty) = twice {
-            return Err(Error::Penalty {
-                penalty: penalty.spec().to_string(),
-                problem: "is compared twice with one weight; leave one of them out".into(),
-            });
-        }
+        self.check_twice()?;
         let (seeds, samples) = (self.seeds.len(), self.attack_samples);
         check_range("number of seeds", seeds as f64, seeds > 0, "at least 1")?;
         check_range("attack samples", samples as f64, samples > 0, "at least 1")?;
@@ -334,6 +393,25 @@ impl Plan {
                         .into(),
             }),
             _ => Ok(()),
+        }
+    }
+
+    /// Refuses what is compared twice with one weight.
+    fn check_twice(&self) -> Result<()> {
+        let mut places = 1..self.variants.len();
+        let twice = places.find(|&i| self.variants[..i].contains(&self.variants[i]));
+        match twice.map(|i| &self.variants[i]) {
+            None => Ok(()),
+            Some(Variant::Penalty(penalty, _)) => Err(Error::Penalty {
+                penalty: penalty.spec().to_string(),
+                problem: "is compared twice with one weight; leave one of them out".into(),
+            }),
+            Some(Variant::Adversarial(adversarial)) => Err(Error::Configuration {
+                problem: format!(
+                    "adversarial training with radius {} is compared twice; leave one of them out",
+                    adversarial.epsilon
+                ),
+            }),
         }
     }
 
