@@ -279,6 +279,45 @@ def test_gradients_that_nobody_wants_are_not_computed():
         assert not penalized(module, x).requires_grad
 
 
+@pytest.mark.parametrize("room", [1, 600, 1 << 30])
+def test_rows_may_be_carried_in_parts(room, monkeypatch):
+    module, x = cnn(), inputs((1, 4, 4), 3, 9)
+    parameters = list(module.parameters())
+    expected = gradients(penalized(module, x), parameters)
+    monkeypatch.setattr(_closed, "ROOM", room)
+    found = gradients(penalized(module, x), parameters)
+    assert relative_error(found, expected) < 1e-13
+
+
+def everything():
+    """A module with every kind of node."""
+
+    def middle(x):
+        y = F.avg_pool2d(F.pad(x, (1, 1), value=0.5), 2, 2, 1)
+        y = torch.cat([y + y.relu(), y.abs(), y.clamp(-1, 1)], 1) + 0.5
+        return y.transpose(2, 3).mean(-1).max(1).values.view(-1, 3, 1).squeeze(2) * 2
+
+    return nn.Sequential(cnn()[:4], nn.PReLU(), Call("middle", middle), nn.Linear(3, 2)).double()
+
+
+@pytest.mark.skipif(torch.__version__ < "2", reason="PyTorch 1.13 has no meta kernels for pooling")
+def test_no_operation_asks_for_a_value():
+    """Tensors without values stand for those of a GPU, which would have to be waited for."""
+    module = everything().eval().to("meta")
+    kinds = {node.kind for node in read(module, (1, 4, 4)).nodes}
+    gates = {"relu", "leaky-relu", "prelu", "abs", "clip", "max-pool", "max"}
+    maps = "input dense conv2d average-pool mean batch-norm scale shift add concat reshape"
+    assert kinds == {*gates, *maps.split(), "transpose", "gather"}
+    x = torch.empty(3, 1, 4, 4, dtype=torch.float64, device="meta", requires_grad=True)
+    penalized(module, x).backward()
+    assert all(p.grad.shape == p.shape for p in module.parameters())
+    description = read(module, (1, 4, 4))
+    u = torch.empty(3, 2, dtype=torch.float64, device="meta", requires_grad=True)
+    f, g = _closed.vjp(description, x, u, description.tensors())
+    (f.sum() + g.square().sum()).backward()
+    assert u.grad.shape == u.shape
+
+
 def test_an_exact_zero_has_the_slope_of_the_inactive_side():
     gates = [
         (nn.ReLU(), 0.0),

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -29,6 +30,12 @@ from torch.autograd.function import once_differentiable
 
 from ._linear import Arrays, apply, select, selected, transpose
 from ._nodes import Description
+
+# How many bytes the values of all nodes may take for the rows that are carried at once: on the CPU
+# about what its caches hold, elsewhere enough to occupy the device. There is always one row of each
+# sample.
+ROOM = 16 << 20
+ROOM_ELSEWHERE = 1 << 30
 
 
 def logits(description: Description, x: Tensor, tensors: Sequence[Tensor]) -> Tensor:
@@ -224,7 +231,18 @@ class _Network:
 
     def jacobian(self, f: Tensor) -> Tensor:
         """``J: [K, B, *input_shape]`` for logits ``f``."""
-        return self.back(_units(f))
+        batch, outputs = f.shape
+        size, units = self.rows_at_once(f), _units(batch, outputs, f)
+        found = f.new_empty(outputs, batch, *self.description.input_shape)
+        for part, seeds in zip(found.split(size), units.split(size)):
+            part.copy_(self.back(seeds))
+        return found
+
+    def rows_at_once(self, like: Tensor) -> int:
+        """How many rows of every sample fit into the room for values."""
+        room = ROOM if like.device.type == "cpu" else ROOM_ELSEWHERE
+        values = sum(prod(node.shape) for node in self.description.nodes)
+        return max(1, room // max(1, like.shape[0] * values * like.element_size()))
 
     def gradients(
         self,
@@ -237,21 +255,27 @@ class _Network:
         """``∂/∂θ (⟨f̄, f⟩ + Σ ⟨c, J t⟩)`` over rows ``t`` and ``c`` (all unit rows, if not given),
         and ``J t``."""
         leaves = [t.detach().requires_grad_(w) for t, w in zip(self.arrays.tensors, wanted)]
-        constants = self.arrays.constant_tensors
-        network = _Network(
-            self.description, Arrays(self.description, leaves, constants), self.pattern
-        )
-        outputs, seeds, image = [], [], None
-        with torch.enable_grad():
-            if f_bar is not None:
-                outputs.append(network.along(x.detach()[None], affine=True)[0])
-                seeds.append(f_bar)
-            if tangents is not None:
-                image = network.along(tangents, affine=False)
-                outputs.append(image)
-                seeds.append(_units(image[0]) if cotangents is None else cotangents)
-        gradients = _gradients(outputs, leaves, seeds)
-        return gradients, None if image is None else image.detach()
+        sought = [leaf for leaf in leaves if leaf.requires_grad]
+        arrays = Arrays(self.description, leaves, self.arrays.constant_tensors)
+        network = _Network(self.description, arrays, self.pattern)
+
+        def backward(rows: Tensor, affine: bool, seeds: Tensor) -> Tensor:
+            with torch.enable_grad():
+                out = network.along(rows, affine)
+            if out.requires_grad:
+                torch.autograd.backward([out], [seeds], inputs=sought)
+            return out.detach()
+
+        if f_bar is not None:
+            backward(x.detach()[None], True, f_bar[None])
+        image = None
+        if tangents is not None:
+            if cotangents is None:
+                cotangents = _units(tangents.shape[1], self.description.outputs, x)
+            size = self.rows_at_once(x)
+            pairs = zip(tangents.split(size), cotangents.split(size))
+            image = torch.cat([backward(t, False, c) for t, c in pairs])
+        return [_gradient(leaf) for leaf in leaves], image
 
     def input_gradient(self, wanted: bool, x: Tensor, f_bar: Tensor | None) -> Tensor | None:
         """``x̄ = Jᵀ f̄``."""
@@ -260,22 +284,14 @@ class _Network:
         return torch.zeros_like(x) if f_bar is None else self.back(f_bar[None])[0]
 
 
-def _gradients(
-    outputs: list[Tensor], leaves: list[Tensor], seeds: list[Tensor]
-) -> list[Tensor | None]:
-    """The gradients in the leaves that want one, from one backward pass."""
-    sought = [leaf for leaf in leaves if leaf.requires_grad]
-    pairs = [pair for pair in zip(outputs, seeds) if pair[0].requires_grad]
-    found: Sequence[Tensor | None] = [None] * len(sought)
-    if pairs:
-        outputs, seeds = zip(*pairs)
-        found = torch.autograd.grad(outputs, sought, seeds, allow_unused=True)
-    filled = (torch.zeros_like(s) if g is None else g for s, g in zip(sought, found))
-    return [next(filled) if leaf.requires_grad else None for leaf in leaves]
+def _gradient(leaf: Tensor) -> Tensor | None:
+    """What has come to a leaf that wants a gradient."""
+    if not leaf.requires_grad:
+        return None
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
 
 
-def _units(f: Tensor) -> Tensor:
+def _units(batch: int, outputs: int, like: Tensor) -> Tensor:
     """The rows ``e_k`` of every sample: ``[K, B, K]``."""
-    count = f.shape[1]
-    unit = torch.eye(count, dtype=f.dtype, device=f.device)
-    return unit[:, None].expand(count, f.shape[0], count)
+    unit = torch.eye(outputs, dtype=like.dtype, device=like.device)
+    return unit[:, None].expand(outputs, batch, outputs)
