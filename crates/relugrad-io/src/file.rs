@@ -1,7 +1,7 @@
 //! Files that are read: regular ones, of no more than a sensible length.
 
 use std::fs::{self, File, FileType};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -27,19 +27,24 @@ const BEGINNING: u64 = 1 << 16;
 /// [`Error::Read`], [`Error::NotReadable`].
 pub fn open_file(path: impl AsRef<Path>) -> Result<(File, u64)> {
     let path = path.as_ref();
-    let failed = |source| Error::Read {
-        path: path.to_owned(),
-        source,
-    };
     // Opening a pipe waits for its writer, so the kind of file comes first.
-    let about = fs::metadata(path).map_err(failed)?;
+    let about = fs::metadata(path).map_err(unreadable(path))?;
     if !about.is_file() {
         return Err(Error::NotReadable {
             path: path.to_owned(),
             kind: kind(about.file_type()),
         });
     }
-    Ok((File::open(path).map_err(failed)?, about.len()))
+    let file = File::open(path).map_err(unreadable(path))?;
+    Ok((file, about.len()))
+}
+
+/// What the operating system says of a file that it does not let us read.
+pub(crate) fn unreadable(path: &Path) -> impl Fn(io::Error) -> Error {
+    |source| Error::Read {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 #[cfg(unix)]
@@ -83,13 +88,8 @@ pub(crate) fn read_file(
 }
 
 fn read_part(file: &mut File, length: u64, bytes: &mut Vec<u8>, path: &Path) -> Result<()> {
-    match file.take(length).read_to_end(bytes) {
-        Ok(_) => Ok(()),
-        Err(source) => Err(Error::Read {
-            path: path.to_owned(),
-            source,
-        }),
-    }
+    let read = file.take(length).read_to_end(bytes);
+    read.map(drop).map_err(unreadable(path))
 }
 
 /// The text of a file of settings or results.
@@ -104,13 +104,9 @@ pub fn read_text(path: impl AsRef<Path>) -> Result<String> {
         .check_length(FILE, length, LONGEST_TEXT)
         .map_err(|e| e.in_file(path))?;
     let mut text = String::new();
-    match file.take(length).read_to_string(&mut text) {
-        Ok(_) => Ok(text),
-        Err(source) => Err(Error::Read {
-            path: path.to_owned(),
-            source,
-        }),
-    }
+    let read = file.take(length).read_to_string(&mut text);
+    read.map_err(unreadable(path))?;
+    Ok(text)
 }
 
 #[cfg(test)]

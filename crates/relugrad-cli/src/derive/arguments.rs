@@ -122,3 +122,11 @@ pub(super) enum Array {
     HessianEigenvalues,
     NearKink,
 }
+
+impl Array {
+    /// Its name in the file, which is that on the command line.
+    pub(super) fn name(self) -> String {
+        let value = self.to_possible_value().expect("no array is hidden");
+        value.get_name().to_owned()
+    }
+}

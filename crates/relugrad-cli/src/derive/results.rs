@@ -15,8 +15,8 @@ use crate::failure::Failure;
 /// Everything that was asked for; what was left out is empty.
 #[derive(Default)]
 pub(super) struct Results<T> {
-    scalars: Vec<(Array, &'static str, Vec<f64>)>,
-    rows: Vec<(Array, &'static str, Vec<Array2<T>>)>,
+    scalars: Vec<(Array, Vec<f64>)>,
+    rows: Vec<(Array, Vec<Array2<T>>)>,
     jacobian: Option<Array3<T>>,
     near_kink: Option<Vec<i64>>,
 }
@@ -79,12 +79,8 @@ impl<T: Scalar + WritableElement> Results<T> {
         let x = request.inputs.slice(s![range.clone(), ..]);
         let trace = network.trace(x)?;
         let targets = request.truth.part(range.clone());
-        if group.wants(Array::Logits) {
-            self.push_rows(Array::Logits, "logits", trace.logits().to_owned());
-        }
-        self.push(group, Array::Loss, "loss", || {
-            Ok(trace.losses(&request.loss, &targets)?.to_vec())
-        })?;
+        self.push_rows(group, Array::Logits, || Ok(trace.logits().to_owned()))?;
+        self.push(group, Array::Loss, || trace.losses(&request.loss, &targets))?;
         if let Some(jacobian) = &mut self.jacobian {
             let mut part = jacobian.slice_mut(s![range.clone(), .., ..]);
             trace.for_each_jacobian_block(group.memory, |block| {
@@ -93,10 +89,9 @@ impl<T: Scalar + WritableElement> Results<T> {
             })?;
         }
         self.products(group, &trace)?;
-        if group.wants(Array::InputGradient) {
-            let gradient = trace.input_gradient(&request.loss, &targets)?;
-            self.push_rows(Array::InputGradient, "input_gradient", gradient);
-        }
+        self.push_rows(group, Array::InputGradient, || {
+            trace.input_gradient(&request.loss, &targets)
+        })?;
         self.jacobian_norms(group, &trace)?;
         self.curvature(group, &trace)?;
         if let Some(near) = &mut self.near_kink {
@@ -107,20 +102,12 @@ impl<T: Scalar + WritableElement> Results<T> {
 
     /// Products with the given vectors.
     fn products(&mut self, group: &Group<T>, trace: &Trace<T>) -> Result<()> {
-        let range = group.range.clone();
-        if let Some(v) = &group.request.vector
-            && group.wants(Array::Jvp)
-        {
-            self.push_rows(
-                Array::Jvp,
-                "jvp",
-                trace.jvp(v.slice(s![range.clone(), ..]))?,
-            );
+        let part = s![group.range.clone(), ..];
+        if let Some(v) = &group.request.vector {
+            self.push_rows(group, Array::Jvp, || trace.jvp(v.slice(part)))?;
         }
-        if let Some(u) = &group.request.cotangent
-            && group.wants(Array::Vjp)
-        {
-            self.push_rows(Array::Vjp, "vjp", trace.vjp(u.slice(s![range, ..]))?);
+        if let Some(u) = &group.request.cotangent {
+            self.push_rows(group, Array::Vjp, || trace.vjp(u.slice(part)))?;
         }
         Ok(())
     }
@@ -130,81 +117,69 @@ impl<T: Scalar + WritableElement> Results<T> {
     fn jacobian_norms(&mut self, group: &Group<T>, trace: &Trace<T>) -> Result<()> {
         let square = trace.curvature(&Loss::SquaredError)?;
         let array = Array::JacobianFrobeniusSquared;
-        self.push(group, array, "jacobian_frobenius_squared", || {
-            Ok(square.hessian_trace()?.to_vec())
+        self.push(group, array, || square.hessian_trace())?;
+        self.push(group, Array::JacobianSpectral, || {
+            Ok(square.spectral_norm()?.mapv(f64::sqrt))
         })?;
-        self.push(group, Array::JacobianSpectral, "jacobian_spectral", || {
-            Ok(square.spectral_norm()?.mapv(f64::sqrt).to_vec())
-        })?;
-        self.push(group, Array::CrossLipschitz, "cross_lipschitz", || {
-            Ok(cross_lipschitz(trace, group.memory)?)
+        self.push(group, Array::CrossLipschitz, || {
+            cross_lipschitz(trace, group.memory)
         })
     }
 
     fn curvature(&mut self, group: &Group<T>, trace: &Trace<T>) -> Result<()> {
         let curvature = trace.curvature(&group.request.loss)?;
-        if let Some(v) = &group.request.vector
-            && group.wants(Array::Hvp)
-        {
-            let hv = curvature.apply(v.slice(s![group.range.clone(), ..]))?;
-            self.push_rows(Array::Hvp, "hvp", hv);
+        if let Some(v) = &group.request.vector {
+            self.push_rows(group, Array::Hvp, || {
+                curvature.apply(v.slice(s![group.range.clone(), ..]))
+            })?;
         }
-        self.push(group, Array::HessianTrace, "hessian_trace", || {
-            Ok(curvature.hessian_trace()?.to_vec())
+        self.push(group, Array::HessianTrace, || curvature.hessian_trace())?;
+        self.push(group, Array::HessianFrobenius, || {
+            curvature.frobenius_norm()
         })?;
-        self.push(group, Array::HessianFrobenius, "hessian_frobenius", || {
-            Ok(curvature.frobenius_norm()?.to_vec())
-        })?;
-        self.push(group, Array::HessianSpectral, "hessian_spectral", || {
-            Ok(curvature.spectral_norm()?.to_vec())
-        })?;
-        if group.wants(Array::HessianEigenvalues) {
-            let values = curvature
-                .eigenpairs()?
-                .values
-                .mapv(|v| T::from_f64(v.into_f64()));
-            self.push_rows(Array::HessianEigenvalues, "hessian_eigenvalues", values);
-        }
-        Ok(())
+        self.push(group, Array::HessianSpectral, || curvature.spectral_norm())?;
+        self.push_rows(group, Array::HessianEigenvalues, || {
+            let values = curvature.eigenpairs()?.values;
+            Ok(values.mapv(|v| T::from_f64(v.into_f64())))
+        })
     }
 
     fn push(
         &mut self,
         group: &Group<T>,
         array: Array,
-        name: &'static str,
-        values: impl FnOnce() -> Result<Vec<f64>>,
+        values: impl FnOnce() -> relugrad::Result<Array1<f64>>,
     ) -> Result<()> {
-        if !group.wants(array) {
-            return Ok(());
-        }
-        let values = values()?;
-        match self.scalars.iter_mut().find(|(a, ..)| *a == array) {
-            Some((_, _, all)) => all.extend(values),
-            None => self.scalars.push((array, name, values)),
+        if group.wants(array) {
+            of(&mut self.scalars, array).extend(values()?);
         }
         Ok(())
     }
 
-    fn push_rows(&mut self, array: Array, name: &'static str, values: Array2<T>) {
-        match self.rows.iter_mut().find(|(a, ..)| *a == array) {
-            Some((_, _, all)) => all.push(values),
-            None => self.rows.push((array, name, vec![values])),
+    fn push_rows(
+        &mut self,
+        group: &Group<T>,
+        array: Array,
+        values: impl FnOnce() -> relugrad::Result<Array2<T>>,
+    ) -> Result<()> {
+        if group.wants(array) {
+            of(&mut self.rows, array).push(values()?);
         }
+        Ok(())
     }
 
     /// Writes all arrays.
     pub(super) fn write<W: Write + Seek>(&self, npz: &mut NpzWriter<W>) -> Result<()> {
-        for (_, name, values) in &self.scalars {
+        for (array, values) in &self.scalars {
             let values: Array1<T> = values.iter().map(|&v| T::from_f64(v)).collect();
-            check_finite(name, values.len(), values.iter())?;
-            npz.add_array(*name, &values)?;
+            check_finite(&array.name(), values.len(), values.iter())?;
+            npz.add_array(array.name(), &values)?;
         }
-        for (_, name, parts) in &self.rows {
+        for (array, parts) in &self.rows {
             let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
             let rows = ndarray::concatenate(Axis(0), &views)?;
-            check_finite(name, rows.nrows(), rows.iter())?;
-            npz.add_array(*name, &rows)?;
+            check_finite(&array.name(), rows.nrows(), rows.iter())?;
+            npz.add_array(array.name(), &rows)?;
         }
         if let Some(jacobian) = &self.jacobian {
             check_finite("jacobian", jacobian.len_of(Axis(0)), jacobian.iter())?;
@@ -217,6 +192,16 @@ impl<T: Scalar + WritableElement> Results<T> {
     }
 }
 
+/// What is kept of an array, which is empty at first.
+fn of<V>(kept: &mut Vec<(Array, Vec<V>)>, array: Array) -> &mut Vec<V> {
+    let place = kept.iter().position(|(other, _)| *other == array);
+    let place = place.unwrap_or_else(|| {
+        kept.push((array, Vec::new()));
+        kept.len() - 1
+    });
+    &mut kept[place].1
+}
+
 impl<T> Group<'_, T> {
     fn wants(&self, array: Array) -> bool {
         !self.skip.contains(&array)
@@ -225,7 +210,7 @@ impl<T> Group<'_, T> {
 
 /// `Σ_{j,k} ‖J_j − J_k‖² = 2K Σ_k ‖J_k − mean‖²` of each sample, row by row with a running mean
 /// (Welford 1962).
-fn cross_lipschitz<T: Scalar>(trace: &Trace<T>, memory: usize) -> relugrad::Result<Vec<f64>> {
+fn cross_lipschitz<T: Scalar>(trace: &Trace<T>, memory: usize) -> relugrad::Result<Array1<f64>> {
     let (k, d) = (trace.network().outputs(), trace.network().inputs());
     let mut sums = vec![0.0; trace.samples()];
     let mut mean = vec![0.0; d];

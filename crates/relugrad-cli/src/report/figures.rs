@@ -47,6 +47,19 @@ pub(super) fn pareto_charts(
     Ok(charts)
 }
 
+/// A series for each regularizer, with a point for every run.
+fn clouds(groups: &[Group], names: &[&str], point: impl Fn(&Run) -> (f64, f64)) -> Vec<Series> {
+    let series = names.iter().enumerate().map(|(style, name)| {
+        let same = groups.iter().filter(|group| group.regularizer == *name);
+        let runs = same.flat_map(|group| &group.runs);
+        Series {
+            style,
+            points: runs.map(|run| point(run)).collect(),
+        }
+    });
+    series.collect()
+}
+
 /// Every measured penalty against the accuracy under the first attack of the table, a point for
 /// every run.
 pub(super) fn prediction_charts(
@@ -63,28 +76,17 @@ pub(super) fn prediction_charts(
     for (name, rho) in predictors(comparison, attack) {
         let place = penalties.iter().position(|other| *other == name);
         let place = place.expect("predictors are measured penalties");
-        let point = |run: &&Run| {
-            let evaluation = &run.evaluation;
-            (
-                evaluation.penalties[place].mean,
-                measure.robust(run, attack),
-            )
+        let point = |run: &Run| {
+            let penalty = run.evaluation.penalties[place].mean;
+            (penalty, measure.robust(run, attack))
         };
-        let series = names.iter().enumerate().map(|(style, name)| {
-            let same = groups.iter().filter(|group| group.regularizer == *name);
-            Series {
-                style,
-                points: same
-                    .flat_map(|group| group.runs.iter().map(point))
-                    .collect(),
-            }
-        });
+        let series = clouds(groups, names, point);
         let chart = Chart {
             x: name.clone(),
             y: measure.axis("", &format!(" under {}", attack_name(&attacks[attack]))),
             logarithmic: (true, false),
             lines: false,
-            series: series.collect(),
+            series,
         };
         let caption = format!("{}: rank correlation {rho:.2}.", printable(&name));
         charts.extend(chart.svg()?.map(|svg| (caption, svg)));
@@ -201,25 +203,17 @@ pub(super) fn penalty_charts(
         .unwrap_or(0);
     let mut charts = Vec::new();
     for other in (0..names.len()).filter(|&i| i != reference) {
-        let point = |run: &&Run| {
+        let point = |run: &Run| {
             let mean = |i: usize| run.evaluation.penalties[i].mean;
             (mean(reference), mean(other))
         };
-        let series = regularizers.iter().enumerate().map(|(style, name)| {
-            let same = groups.iter().filter(|group| group.regularizer == *name);
-            Series {
-                style,
-                points: same
-                    .flat_map(|group| group.runs.iter().map(point))
-                    .collect(),
-            }
-        });
+        let series = clouds(groups, regularizers, point);
         let chart = Chart {
             x: names[reference].clone(),
             y: names[other].clone(),
             logarithmic: (true, true),
             lines: false,
-            series: series.collect(),
+            series,
         };
         let caption = format!(
             "{} against {}.",

@@ -9,6 +9,7 @@ use humantime::format_rfc3339_seconds;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::file::unreadable;
 use crate::whole_file::{failed, kind};
 
 /// The file whose lock, held by the operating system for as long as the process lives, is the
@@ -208,10 +209,7 @@ fn read(file: &mut File, path: &Path, command: &'static str) -> Result<Option<Ho
     let read = file
         .rewind()
         .and_then(|()| file.take(LONGEST).read_to_end(&mut text));
-    read.map_err(|source| Error::Read {
-        path: path.to_owned(),
-        source,
-    })?;
+    read.map_err(unreadable(path))?;
     if text.is_empty() {
         return Ok(None);
     }

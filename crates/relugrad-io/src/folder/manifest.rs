@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lock;
 use crate::error::{Error, Result};
+use crate::file::unreadable;
 use crate::whole_file::kind;
 
 /// The manifest's own name.
@@ -154,10 +155,7 @@ pub(super) fn read(path: &Path, command: &'static str) -> Result<Option<Vec<u8>>
         }
         _ => {}
     }
-    std::fs::read(path).map(Some).map_err(|source| Error::Read {
-        path: path.to_owned(),
-        source,
-    })
+    std::fs::read(path).map(Some).map_err(unreadable(path))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::file::unreadable;
 use crate::whole_file::{TEMPORARY, check_inputs, failed, kind, put};
 pub use growing::GrowingFile;
 use lock::Lock;
@@ -96,11 +97,7 @@ impl OutputFolder {
         let ordinary = path.symlink_metadata().is_ok_and(|found| found.is_file());
         let states = self.manifest.states(self.command, name).unwrap_or_default();
         for state in states.iter().filter(|_| ordinary) {
-            let fits = state.fits(&path).map_err(|source| Error::Read {
-                path: path.clone(),
-                source,
-            });
-            if fits? {
+            if state.fits(&path).map_err(unreadable(&path))? {
                 return Ok(Some(state.clone()));
             }
         }

@@ -86,13 +86,8 @@ impl Attack for ApgdDlr {
 /// Random starts, and first steps of `2 ε`.
 fn options(norm: Norm, epsilon: f64, steps: usize, restarts: usize) -> AttackOptions {
     AttackOptions {
-        norm,
-        epsilon,
-        steps,
         step_size: 2.0 * epsilon,
-        restarts,
-        random_start: true,
-        seed: 0,
+        ..AttackOptions::plain(norm, epsilon, steps, restarts)
     }
 }
 

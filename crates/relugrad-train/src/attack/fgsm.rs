@@ -19,13 +19,9 @@ impl Attack for Fgsm {
 
     fn options(&self, norm: Norm, epsilon: f64, _: usize, _: usize) -> AttackOptions {
         AttackOptions {
-            norm,
-            epsilon,
-            steps: 1,
             step_size: epsilon,
-            restarts: 1,
             random_start: false,
-            seed: 0,
+            ..AttackOptions::plain(norm, epsilon, 1, 1)
         }
     }
 

@@ -96,15 +96,7 @@ pub trait Attack: fmt::Debug + Serialize + Send + Sync + 'static {
     /// The options for a ball, steps and restarts: by default random starts and steps of
     /// `2.5 ε / steps`.
     fn options(&self, norm: Norm, epsilon: f64, steps: usize, restarts: usize) -> AttackOptions {
-        AttackOptions {
-            norm,
-            epsilon,
-            steps,
-            step_size: 2.5 * epsilon / steps.max(1) as f64,
-            restarts,
-            random_start: true,
-            seed: 0,
-        }
+        AttackOptions::plain(norm, epsilon, steps, restarts)
     }
 
     /// The efforts with which an evaluation runs it, the least first, given that for plain steps
@@ -196,6 +188,21 @@ pub struct AttackOptions {
     /// Seed of the random starts.
     #[serde(default)]
     pub seed: u64,
+}
+
+impl AttackOptions {
+    /// Random starts, and steps that reach two and a half times across the radius together.
+    pub fn plain(norm: Norm, epsilon: f64, steps: usize, restarts: usize) -> AttackOptions {
+        AttackOptions {
+            norm,
+            epsilon,
+            steps,
+            step_size: 2.5 * epsilon / steps.max(1) as f64,
+            restarts,
+            random_start: true,
+            seed: 0,
+        }
+    }
 }
 
 /// An attack as results keep it.

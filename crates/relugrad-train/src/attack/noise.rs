@@ -19,13 +19,8 @@ impl Attack for Noise {
 
     fn options(&self, norm: Norm, epsilon: f64, _: usize, restarts: usize) -> AttackOptions {
         AttackOptions {
-            norm,
-            epsilon,
-            steps: 0,
             step_size: 0.0,
-            restarts,
-            random_start: true,
-            seed: 0,
+            ..AttackOptions::plain(norm, epsilon, 0, restarts)
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ndarray::{Array1, ArrayD};
 
-use super::{Builder, New, attribute, no_axis};
+use super::{Builder, New, attribute, length_of};
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::{Result, check_shape};
@@ -127,14 +127,12 @@ impl<T: Scalar> Builder<T> {
     pub fn maxout(&mut self, node: NodeId, pieces: usize) -> Result<NodeId> {
         let shape = self.shape(node)?.to_vec();
         let name = self.name("max");
-        let Some((&first, rest)) = shape.split_first() else {
-            return Err(no_axis(&name, 0, &shape));
-        };
+        let first = length_of(&name, 0, &shape)?;
         if pieces == 0 || !first.is_multiple_of(pieces) {
             let problem = format!("{pieces} pieces do not divide the first axis of {shape:?}");
             return Err(attribute(&name, problem));
         }
-        let split = [&[first / pieces, pieces], rest].concat();
+        let split = [&[first / pieces, pieces], &shape[1..]].concat();
         let node = self.reshape(node, &split)?;
         self.max(node, 1)
     }

@@ -232,8 +232,10 @@ pub(super) fn attribute(node: &str, problem: impl Into<String>) -> Error {
     }
 }
 
-pub(super) fn no_axis(node: &str, axis: usize, shape: &[usize]) -> Error {
-    attribute(node, format!("axis {axis} does not exist in {shape:?}"))
+/// The length of an axis.
+pub(super) fn length_of(node: &str, axis: usize, shape: &[usize]) -> Result<usize> {
+    let none = || attribute(node, format!("axis {axis} does not exist in {shape:?}"));
+    shape.get(axis).copied().ok_or_else(none)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{AffineMap, Cost, Map, SweepContext};
 use crate::error::{Error, Result, check_shape};
-use crate::network::builder::{Builder, New, no_axis};
+use crate::network::builder::{Builder, New, length_of};
 use crate::network::{NodeId, Operation};
 use crate::parallel::for_each_chunk;
 use crate::scalar::Scalar;
@@ -89,9 +89,7 @@ impl<T: Scalar> Builder<T> {
             return Err(Error::ZeroWidth { node: name });
         };
         let mut shape = self.shape(first)?.to_vec();
-        if axis >= shape.len() {
-            return Err(no_axis(&name, axis, &shape));
-        }
+        length_of(&name, axis, &shape)?;
         let inner: usize = shape[axis + 1..].iter().product();
         let (outer, mut lengths, mut total) = (shape[..axis].iter().product(), Vec::new(), 0usize);
         for &node in nodes {

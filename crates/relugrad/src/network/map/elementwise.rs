@@ -9,7 +9,7 @@ use super::{Accumulate, AffineMap, Cost, Map, SweepContext};
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::{Result, check_shape};
-use crate::network::builder::{Builder, New, check_finite, no_axis};
+use crate::network::builder::{Builder, New, check_finite, length_of};
 use crate::network::shapes::{self, broadcast};
 use crate::network::{Constant, NodeId, Operation};
 use crate::parallel::for_each_chunk;
@@ -233,9 +233,7 @@ impl<T: Scalar> Builder<T> {
     pub fn batch_norm(&mut self, node: NodeId, axis: usize, norm: BatchNorm<T>) -> Result<NodeId> {
         let name = self.name("batch-norm");
         let shape = self.shape(node)?.to_vec();
-        let Some(&length) = shape.get(axis) else {
-            return Err(no_axis(&name, axis, &shape));
-        };
+        let length = length_of(&name, axis, &shape)?;
         let BatchNorm {
             scale,
             shift,

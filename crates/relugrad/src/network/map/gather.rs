@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{AffineMap, Cost, Map, SweepContext};
 use crate::error::{Error, Result, check_shape};
-use crate::network::builder::{Builder, New, attribute, no_axis};
+use crate::network::builder::{Builder, New, attribute, length_of};
 use crate::network::shapes::{self, is_permutation, strided, strides};
 use crate::network::{Constant, NodeId, Operation};
 use crate::parallel::for_each_chunk;
@@ -157,9 +157,7 @@ impl<T: Scalar> Builder<T> {
         count: usize,
     ) -> Result<NodeId> {
         let shape = self.shape(node)?.to_vec();
-        let Some(&length) = shape.get(axis) else {
-            return Err(no_axis(&self.name("gather"), axis, &shape));
-        };
+        let length = length_of(&self.name("gather"), axis, &shape)?;
         let last = (count.saturating_sub(1) as isize).checked_mul(step);
         let last = last.and_then(|last| (start as isize).checked_add(last));
         if start >= length || !last.is_some_and(|last| (0..length as isize).contains(&last)) {
@@ -185,9 +183,7 @@ impl<T: Scalar> Builder<T> {
         value: f64,
     ) -> Result<NodeId> {
         let shape = self.shape(node)?.to_vec();
-        let Some(&length) = shape.get(axis) else {
-            return Err(no_axis(&self.name("gather"), axis, &shape));
-        };
+        let length = length_of(&self.name("gather"), axis, &shape)?;
         let count = length.saturating_add(before).saturating_add(after);
         self.rearrange(node, value, axis, count, |i| {
             i.checked_sub(before).filter(|&i| i < length)
