@@ -6,29 +6,12 @@ use relugrad::{Penalty, Result, Scalar};
 use super::super::point::{Point, norm};
 use super::{Check, Scope, Statement, excess, relative, worst};
 
+#[rustfmt::skip]
 pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
     vec![
-        Statement {
-            theorem: "T42",
-            text: "cross-Lipschitz = 2K ‖C J‖² ≤ 2K ‖J‖²",
-            scope: Scope::Softmax,
-            tolerance: 1.0,
-            check: centred,
-        },
-        Statement {
-            theorem: "T43",
-            text: "cross-Lipschitz = min over rows c of 2K ‖J − 1cᵀ‖²",
-            scope: Scope::Softmax,
-            tolerance: 1.0,
-            check: minimum,
-        },
-        Statement {
-            theorem: "T44",
-            text: "a function added to all logits changes only the Jacobian penalty",
-            scope: Scope::Softmax,
-            tolerance: 2.0,
-            check: common_function,
-        },
+        Statement::new("T42", Scope::Softmax, 1.0, centred, "cross-Lipschitz = 2K ‖C J‖² ≤ 2K ‖J‖²"),
+        Statement::new("T43", Scope::Softmax, 1.0, minimum, "cross-Lipschitz = min over rows c of 2K ‖J − 1cᵀ‖²"),
+        Statement::new("T44", Scope::Softmax, 2.0, common_function, "a function added to all logits changes only the Jacobian penalty"),
     ]
 }
 

@@ -12,50 +12,15 @@ use super::{Check, Scope, Statement, excess, relative, worst};
 const INSIDE: f64 = 0.9;
 const OUTSIDE: f64 = 1.1;
 
+#[rustfmt::skip]
 pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
     vec![
-        Statement {
-            theorem: "T61",
-            text: "no gate switches within the distance to the nearest kink, one does beyond",
-            scope: Scope::Gates,
-            tolerance: 0.0,
-            check: nearest_kink,
-        },
-        Statement {
-            theorem: "T62",
-            text: "the class is constant within the certified radius",
-            scope: Scope::GatesSoftmax,
-            tolerance: 1.0,
-            check: certified_radius,
-        },
-        Statement {
-            theorem: "T63",
-            text: "inside the region ℓ(x + δ) = ℓ + ∇ₓℓ·δ + KL(p(x) ‖ p(x + δ))",
-            scope: Scope::GatesSoftmax,
-            tolerance: 1.0,
-            check: tangent_and_divergence,
-        },
-        Statement {
-            theorem: "T64",
-            text: "ℓ + ε‖∇ₓℓ‖ ≤ max ℓ ≤ ℓ + ε‖∇ₓℓ‖ + ¼ ε² ‖C J‖₂² in a ball",
-            scope: Scope::GatesSoftmax,
-            tolerance: 1.0,
-            check: worst_case,
-        },
-        Statement {
-            theorem: "T65",
-            text: "max ℓ ≤ ℓ + ε‖∇ₓℓ‖ + ψ(ρ) ε² ‖H‖₂ in a ball",
-            scope: Scope::GatesSoftmax,
-            tolerance: 1.0,
-            check: worst_case_at_the_centre,
-        },
-        Statement {
-            theorem: "T66",
-            text: "the worst case is a problem in J δ: JᵀG⁺Jδ does what δ does",
-            scope: Scope::GatesSoftmax,
-            tolerance: 1.0,
-            check: problem_in_the_logits,
-        },
+        Statement::new("T61", Scope::Gates, 0.0, nearest_kink, "no gate switches within the distance to the nearest kink, one does beyond"),
+        Statement::new("T62", Scope::GatesSoftmax, 1.0, certified_radius, "the class is constant within the certified radius"),
+        Statement::new("T63", Scope::GatesSoftmax, 1.0, tangent_and_divergence, "inside the region ℓ(x + δ) = ℓ + ∇ₓℓ·δ + KL(p(x) ‖ p(x + δ))"),
+        Statement::new("T64", Scope::GatesSoftmax, 1.0, worst_case, "ℓ + ε‖∇ₓℓ‖ ≤ max ℓ ≤ ℓ + ε‖∇ₓℓ‖ + ¼ ε² ‖C J‖₂² in a ball"),
+        Statement::new("T65", Scope::GatesSoftmax, 1.0, worst_case_at_the_centre, "max ℓ ≤ ℓ + ε‖∇ₓℓ‖ + ψ(ρ) ε² ‖H‖₂ in a ball"),
+        Statement::new("T66", Scope::GatesSoftmax, 1.0, problem_in_the_logits, "the worst case is a problem in J δ: JᵀG⁺Jδ does what δ does"),
     ]
 }
 

@@ -6,22 +6,11 @@ use relugrad::{Direction, PathSums, Penalty, Piece, Result, Scalar, gradient_cha
 use super::super::point::{Point, narrow, norm, smallest, wide};
 use super::{Check, Scope, Statement, relative, worst};
 
+#[rustfmt::skip]
 pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
     vec![
-        Statement {
-            theorem: "T53",
-            text: "in a region CURE is ‖Jᵀ(r(f + h J z) − r(f))‖²",
-            scope: Scope::Any,
-            tolerance: 4.0,
-            check: in_a_region,
-        },
-        Statement {
-            theorem: "T54",
-            text: "across regions CURE is smooth part plus kinks, exactly",
-            scope: Scope::Any,
-            tolerance: ACROSS,
-            check: across_regions,
-        },
+        Statement::new("T53", Scope::Any, 4.0, in_a_region, "in a region CURE is ‖Jᵀ(r(f + h J z) − r(f))‖²"),
+        Statement::new("T54", Scope::Any, ACROSS, across_regions, "across regions CURE is smooth part plus kinks, exactly"),
     ]
 }
 

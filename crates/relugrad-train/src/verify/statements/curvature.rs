@@ -6,64 +6,17 @@ use super::super::logits::divergence;
 use super::super::point::{Point, largest_eigenvalue, narrow, norm, wide};
 use super::{Check, Scope, Statement, excess, relative, worst};
 
+#[rustfmt::skip]
 pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
     vec![
-        Statement {
-            theorem: "T33",
-            text: "tr H = Σ p_y ‖∇ₓℓ(x, y)‖² over the labels y",
-            scope: Scope::Softmax,
-            tolerance: 2.0,
-            check: expected_gradient,
-        },
-        Statement {
-            theorem: "T34",
-            text: "tr H = ½ Σ p_j p_k ‖J_j − J_k‖²",
-            scope: Scope::Softmax,
-            tolerance: 2.0,
-            check: weighted_differences,
-        },
-        Statement {
-            theorem: "T36",
-            text: "tr H ≤ cross-Lipschitz / 4K",
-            scope: Scope::Softmax,
-            tolerance: 1.0,
-            check: trace_bound,
-        },
-        Statement {
-            theorem: "T37",
-            text: "rank H ≤ K − 1",
-            scope: Scope::Softmax,
-            tolerance: 1.0,
-            check: rank,
-        },
-        Statement {
-            theorem: "T38",
-            text: "‖H‖₂ ≤ ‖H‖_F ≤ tr H ≤ √(K−1) ‖H‖_F ≤ (K−1) ‖H‖₂",
-            scope: Scope::Softmax,
-            tolerance: 1.0,
-            check: norms,
-        },
-        Statement {
-            theorem: "T39",
-            text: "‖H‖₂ ≤ ½ ‖C J‖₂²",
-            scope: Scope::Softmax,
-            tolerance: 1.0,
-            check: spectral_bound,
-        },
-        Statement {
-            theorem: "T40",
-            text: "for the squared error H = JᵀJ",
-            scope: Scope::Any,
-            tolerance: 2.0,
-            check: squared_error,
-        },
-        Statement {
-            theorem: "T41",
-            text: "KL(p(x) ‖ p(x + δ)) = ½ δᵀHδ up to O(‖δ‖³), with bounds",
-            scope: Scope::Softmax,
-            tolerance: 2.0,
-            check: fisher,
-        },
+        Statement::new("T33", Scope::Softmax, 2.0, expected_gradient, "tr H = Σ p_y ‖∇ₓℓ(x, y)‖² over the labels y"),
+        Statement::new("T34", Scope::Softmax, 2.0, weighted_differences, "tr H = ½ Σ p_j p_k ‖J_j − J_k‖²"),
+        Statement::new("T36", Scope::Softmax, 1.0, trace_bound, "tr H ≤ cross-Lipschitz / 4K"),
+        Statement::new("T37", Scope::Softmax, 1.0, rank, "rank H ≤ K − 1"),
+        Statement::new("T38", Scope::Softmax, 1.0, norms, "‖H‖₂ ≤ ‖H‖_F ≤ tr H ≤ √(K−1) ‖H‖_F ≤ (K−1) ‖H‖₂"),
+        Statement::new("T39", Scope::Softmax, 1.0, spectral_bound, "‖H‖₂ ≤ ½ ‖C J‖₂²"),
+        Statement::new("T40", Scope::Any, 2.0, squared_error, "for the squared error H = JᵀJ"),
+        Statement::new("T41", Scope::Softmax, 2.0, fisher, "KL(p(x) ‖ p(x + δ)) = ½ δᵀHδ up to O(‖δ‖³), with bounds"),
     ]
 }
 

@@ -6,50 +6,15 @@ use relugrad::{Penalty, Result, Scalar};
 use super::super::point::{Point, norm};
 use super::{Check, Scope, Statement, excess, relative, worst};
 
+#[rustfmt::skip]
 pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
     vec![
-        Statement {
-            theorem: "T46",
-            text: "‖∇ₓℓ‖² + tr H = Σ p_k ‖J_k − J_y‖²",
-            scope: Scope::Softmax,
-            tolerance: 2.0,
-            check: mean_difference,
-        },
-        Statement {
-            theorem: "T47",
-            text: "∇ₓℓ = Σ p_k (J_k − J_y), ‖∇ₓℓ‖² ≤ (1 − p_y) Σ p_k ‖J_k − J_y‖²",
-            scope: Scope::Softmax,
-            tolerance: 2.0,
-            check: average,
-        },
-        Statement {
-            theorem: "T48",
-            text: "‖∇ₓℓ‖² ≤ ‖p − e_y‖² ‖C J‖₂², ‖p − e_y‖² ≤ 2 (1 − p_y)²",
-            scope: Scope::Softmax,
-            tolerance: 2.0,
-            check: residual_bound,
-        },
-        Statement {
-            theorem: "T49",
-            text: "‖H‖₂ ≥ p_y / (1 − p_y) ‖∇ₓℓ‖²",
-            scope: Scope::Softmax,
-            tolerance: 2.0,
-            check: odds,
-        },
-        Statement {
-            theorem: "T50",
-            text: "with two classes every penalty is one number times a confidence",
-            scope: Scope::TwoLogits,
-            tolerance: 2.0,
-            check: two_classes,
-        },
-        Statement {
-            theorem: "T51",
-            text: "a single logit behaves as two opposite ones",
-            scope: Scope::OneLogit,
-            tolerance: 2.0,
-            check: single_logit,
-        },
+        Statement::new("T46", Scope::Softmax, 2.0, mean_difference, "‖∇ₓℓ‖² + tr H = Σ p_k ‖J_k − J_y‖²"),
+        Statement::new("T47", Scope::Softmax, 2.0, average, "∇ₓℓ = Σ p_k (J_k − J_y), ‖∇ₓℓ‖² ≤ (1 − p_y) Σ p_k ‖J_k − J_y‖²"),
+        Statement::new("T48", Scope::Softmax, 2.0, residual_bound, "‖∇ₓℓ‖² ≤ ‖p − e_y‖² ‖C J‖₂², ‖p − e_y‖² ≤ 2 (1 − p_y)²"),
+        Statement::new("T49", Scope::Softmax, 2.0, odds, "‖H‖₂ ≥ p_y / (1 − p_y) ‖∇ₓℓ‖²"),
+        Statement::new("T50", Scope::TwoLogits, 2.0, two_classes, "with two classes every penalty is one number times a confidence"),
+        Statement::new("T51", Scope::OneLogit, 2.0, single_logit, "a single logit behaves as two opposite ones"),
     ]
 }
 

@@ -109,6 +109,24 @@ pub(super) struct Statement<T> {
     pub(super) check: fn(&Point<T>) -> Result<Check>,
 }
 
+impl<T> Statement<T> {
+    pub(super) fn new(
+        theorem: &'static str,
+        scope: Scope,
+        tolerance: f64,
+        check: fn(&Point<T>) -> Result<Check>,
+        text: &'static str,
+    ) -> Statement<T> {
+        Statement {
+            theorem,
+            text,
+            scope,
+            tolerance,
+            check,
+        }
+    }
+}
+
 /// Every statement, in the order of the document.
 pub(super) fn all<T: Scalar>() -> Vec<Statement<T>> {
     let parts = [

@@ -6,22 +6,11 @@ use relugrad::{Penalty, Result, Scalar};
 use super::super::point::{Point, norm, wide};
 use super::{Check, Scope, Statement, relative, worst};
 
+#[rustfmt::skip]
 pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
     vec![
-        Statement {
-            theorem: "T59",
-            text: "∂‖J‖²/∂b = 0 for every bias, as bits",
-            scope: Scope::Biases,
-            tolerance: 0.0,
-            check: biases,
-        },
-        Statement {
-            theorem: "T60",
-            text: "⟨W, ∂φ/∂W⟩ = 2 φ for every layer, φ = ‖J‖² and cross-Lipschitz",
-            scope: Scope::Chain,
-            tolerance: 2.0,
-            check: euler,
-        },
+        Statement::new("T59", Scope::Biases, 0.0, biases, "∂‖J‖²/∂b = 0 for every bias, as bits"),
+        Statement::new("T60", Scope::Chain, 2.0, euler, "⟨W, ∂φ/∂W⟩ = 2 φ for every layer, φ = ‖J‖² and cross-Lipschitz"),
     ]
 }
 

@@ -5,29 +5,12 @@ use relugrad::{Result, Scalar};
 use super::super::point::{Point, narrow, norm, wide};
 use super::{Check, Scope, Statement, relative, worst};
 
+#[rustfmt::skip]
 pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
     vec![
-        Statement {
-            theorem: "T1",
-            text: "f(x + δ) − f(x) = J δ as far as the pattern holds",
-            scope: Scope::Any,
-            tolerance: 1.0,
-            check: affine,
-        },
-        Statement {
-            theorem: "T2",
-            text: "the pattern holds along v up to min |z| / |∇z·v|",
-            scope: Scope::Gates,
-            tolerance: 1.0,
-            check: first_switch,
-        },
-        Statement {
-            theorem: "T3",
-            text: "f(x) = J x without biases",
-            scope: Scope::NoBiases,
-            tolerance: 1.0,
-            check: homogeneous,
-        },
+        Statement::new("T1", Scope::Any, 1.0, affine, "f(x + δ) − f(x) = J δ as far as the pattern holds"),
+        Statement::new("T2", Scope::Gates, 1.0, first_switch, "the pattern holds along v up to min |z| / |∇z·v|"),
+        Statement::new("T3", Scope::NoBiases, 1.0, homogeneous, "f(x) = J x without biases"),
     ]
 }
 

@@ -5,22 +5,11 @@ use relugrad::{Result, Scalar};
 use super::super::point::{Point, narrow, norm, wide};
 use super::{Check, Scope, Statement, relative, worst};
 
+#[rustfmt::skip]
 pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
     vec![
-        Statement {
-            theorem: "T4",
-            text: "⟨u, J v⟩ = ⟨Jᵀu, v⟩, and J by rows is J by columns",
-            scope: Scope::Any,
-            tolerance: 1.0,
-            check: adjoint,
-        },
-        Statement {
-            theorem: "T5",
-            text: "∇ₓℓ = Jᵀr and H v = Jᵀ S J v",
-            scope: Scope::Any,
-            tolerance: 1.0,
-            check: products,
-        },
+        Statement::new("T4", Scope::Any, 1.0, adjoint, "⟨u, J v⟩ = ⟨Jᵀu, v⟩, and J by rows is J by columns"),
+        Statement::new("T5", Scope::Any, 1.0, products, "∇ₓℓ = Jᵀr and H v = Jᵀ S J v"),
     ]
 }
 

@@ -5,22 +5,11 @@ use relugrad::{Penalty, Result, Scalar};
 use super::super::point::{Point, largest_eigenvalue, norm};
 use super::{Check, Scope, Statement, excess, relative, worst};
 
+#[rustfmt::skip]
 pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
     vec![
-        Statement {
-            theorem: "T16-T25",
-            text: "every penalty of J and the logits is what its definition says",
-            scope: Scope::Any,
-            tolerance: 2.0,
-            check: definitions,
-        },
-        Statement {
-            theorem: "T31",
-            text: "‖J‖_F ≤ ‖J‖_* ≤ √K ‖J‖_F",
-            scope: Scope::Any,
-            tolerance: 1.0,
-            check: nuclear,
-        },
+        Statement::new("T16-T25", Scope::Any, 2.0, definitions, "every penalty of J and the logits is what its definition says"),
+        Statement::new("T31", Scope::Any, 1.0, nuclear, "‖J‖_F ≤ ‖J‖_* ≤ √K ‖J‖_F"),
     ]
 }
 
