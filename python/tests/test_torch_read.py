@@ -177,6 +177,13 @@ def test_parametrized_and_pruned_weights_are_computed_anew():
     assert (read(pruned, (3,)).tensors()[0] == 0).sum() == 3
 
 
+def without(context, x):
+    with context:
+        return x * 2
+
+
+unregistered = nn.Parameter(torch.ones(2, 3))
+
 REFUSED = [
     (
         nn.Sequential(mlp(), nn.Sequential(nn.Linear(2, 2), nn.GELU())),
@@ -235,6 +242,10 @@ REFUSED = [
     (Function(lambda m, x: x[:, :0]), (3,), "empty"),
     (Function(lambda m, x: x.unfold(1, 2, 1).flatten(1) @ object()), (3,), "."),
     (nn.DataParallel(mlp()), (3,), r"give its \.module"),
+    (nn.Sequential(nn.LazyLinear(2)), (3,), r"^0 \(LazyLinear\): .*call the module once"),
+    (Function(lambda m, x: without(torch.no_grad(), x)), (3,), "turns derivatives off"),
+    (Function(lambda m, x: without(torch.autocast("cpu"), x)), (3,), "turns autocast on"),
+    (Function(lambda m, x: F.linear(x, unregistered * 2)), (3,), "computed from others before"),
 ]
 
 
@@ -242,6 +253,29 @@ REFUSED = [
 def test_what_has_no_closed_form_is_refused_by_name(module, shape, message):
     with pytest.raises(UnsupportedModule, match=message):
         read(module, shape)
+
+
+def test_a_compiled_module_is_refused():
+    compiled = torch.jit.script(nn.Linear(3, 3))
+    for module, where in [(compiled, "Recursive"), (nn.Sequential(compiled), r"0 \(Recursive")]:
+        with pytest.raises(UnsupportedModule, match=f"^{where}.*TorchScript"):
+            read(module, (3,))
+
+
+def test_attributes_that_forward_assigns_are_left_as_they_were():
+    class Keeping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.calls = nn.Linear(3, 2), 0
+
+        def forward(self, x):
+            self.calls += 1
+            self.last = self.linear(x)
+            return self.last
+
+    module = Keeping()
+    assert read(module, (3,)) is read(module, (3,))
+    assert module.calls == 0 and not hasattr(module, "last")
 
 
 def test_other_mistakes_are_named():

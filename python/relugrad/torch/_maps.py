@@ -356,6 +356,11 @@ def div(t, input, other, *, rounding_mode=None):
     return scaled(t, input, 1 / other)
 
 
+@operation
+def addmm(t, input, mat1, mat2, *, beta=1, alpha=1):
+    return add(t, times(t, matmul(t, mat1, mat2), alpha), times(t, input, beta))
+
+
 also(subtract="sub", multiply="mul", divide="div", truediv="div", true_divide="div", negative="neg")
 
 

@@ -5,16 +5,27 @@ operations of a network's file, and references to the tensors of the module, who
 up whenever they are needed. What it returns is kept for the next call with the same module and
 shape of samples, as long as nothing has changed that it depends on.
 
+Supported are, as modules, functions and methods: ``Linear``, ``Conv1d/2d``, ``BatchNorm1d/2d``
+with running statistics, ``MaxPool1d/2d``, ``AvgPool1d/2d``, adaptive pooling to sizes that
+divide; ``ReLU``, ``ReLU6``, ``LeakyReLU``, ``PReLU``, ``RReLU``, ``Hardtanh``, ``abs``, ``clamp``
+by numbers; ``mean``, ``sum``, ``max``, ``min``, ``amax``, ``amin`` over an axis, ``maximum``,
+``minimum``; sums, and products with numbers and with tensors that do not depend on the input;
+``cat``, ``stack``; everything that only moves entries (``view``, ``permute``, slices, ``pad``,
+``chunk``, ``flip``, ``roll``, ``repeat``, nearest ``interpolate``, …); ``Dropout`` in eval mode;
+also in place. Tensors that do not depend on the input may be computed in any way.
+
 What is noticed: other classes, submodules, attributes (also ``training``, strides, slopes, hooks,
 entries of lists and dictionaries), parameters that appear or vanish, and other values of buffers
 by which ``forward`` decides. What is not: variables outside the module that ``forward`` reads, and
-the insides of objects that are its attributes and neither modules, lists, nor dictionaries.
+the insides of objects that are its attributes and neither modules, lists, nor dictionaries. Numbers
+that ``forward`` draws at random would be drawn once.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -24,7 +35,7 @@ from torch.nn.modules import module as modules
 
 from . import _operations
 from ._nodes import Description, Node, Reference, UnsupportedModule
-from ._trace import Tracer
+from ._trace import Tracer, autocast
 from ._values import Sample
 from ._watch import Watch
 
@@ -36,10 +47,6 @@ KEPT = 8
 _known: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], tuple[Watch, Description]]]
 _known = WeakKeyDictionary()
 _lock = threading.RLock()
-
-_autocast = getattr(torch._C, "_is_any_autocast_enabled", None) or (
-    lambda: torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()
-)
 
 
 def read(module: nn.Module, input_shape: Sequence[int]) -> Description:
@@ -71,7 +78,7 @@ def read(module: nn.Module, input_shape: Sequence[int]) -> Description:
 
 
 def _check_surroundings(module: nn.Module) -> None:
-    if _autocast():
+    if autocast():
         raise UnsupportedModule(
             type(module).__name__,
             "autocast is on, which rounds to half precision",
@@ -97,9 +104,24 @@ def _read_anew(module: nn.Module, shape: tuple[int, ...]) -> tuple[Watch, Descri
         inner = "_orig_mod" if wrapper == "OptimizedModule" else "module"
         raise UnsupportedModule(wrapper, "it wraps a module", f"give its .{inner} instead")
     tracer = Tracer(_operations)
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode(False), torch.enable_grad(), _attributes_restored(module):
         output = _output(tracer, tracer.read(module, shape))
+    with torch.no_grad():
         return Watch(module, tracer), Description(_used(tracer.nodes, output))
+
+
+@contextmanager
+def _attributes_restored(module: nn.Module) -> Iterator[None]:
+    """Takes back what a forward assigns to attributes of its module, which are stand-ins."""
+    before = [(vars(below), dict(vars(below))) for below in module.modules()]
+    try:
+        yield
+    finally:
+        for attributes, kept in before:
+            for name in [*attributes]:
+                if name not in kept:
+                    del attributes[name]
+            attributes.update(kept)
 
 
 def _output(tracer: Tracer, result: Any) -> int:

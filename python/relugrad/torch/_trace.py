@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -27,6 +28,10 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from ._nodes import Node, Reference, UnsupportedModule
 from ._values import Barred, Sample, Storage, Value, Weight
+
+autocast = getattr(torch._C, "_is_any_autocast_enabled", None) or (
+    lambda: torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()
+)
 
 
 class Place(NamedTuple):
@@ -103,10 +108,11 @@ class Tracer(fx.Tracer):
         self.calls.append(("", type(module).__name__))
         self.find_tensors(module)
         self.input_shape = shape
+        self.check_kind(module)
         self.check_hooks(module)
-        self.check_mode(module)
         self.check_arguments(module)
-        self.trace(module)
+        with self.followed():
+            self.trace(module)
         return self.result
 
     def find_tensors(self, module: nn.Module) -> None:
@@ -221,8 +227,8 @@ class Tracer(fx.Tracer):
             return self.parametrized(m)
         self.calls.append((self.submodule_paths.get(m, ""), type(m).__name__))
         try:
+            self.check_kind(m)
             self.check_hooks(m)
-            self.check_mode(m)
             return self.follow(m, args, kwargs)
         finally:
             self.calls.pop()
@@ -234,6 +240,7 @@ class Tracer(fx.Tracer):
         found: list[Value] = []
         args, kwargs = (map_aggregate(a, lambda a: self.known(a, found)) for a in (args, kwargs))
         if any(isinstance(value, Sample) for value in found):
+            self.check_modes()
             return self.operations.apply(self, kind, target, args, kwargs)
         barred = next((value for value in found if isinstance(value, Barred)), None)
         if barred is not None and target in (operator.eq, operator.ne) and args[0] is args[1]:
@@ -245,8 +252,14 @@ class Tracer(fx.Tracer):
     # What a call does.
 
     def follow(self, module: nn.Module, args: tuple, kwargs: dict) -> Any:
-        try:
+        with self.followed():
             return module.forward(*args, **kwargs)
+
+    @contextmanager
+    def followed(self):
+        """Turns whatever a forward raises into the error that names its module."""
+        try:
+            yield
         except UnsupportedModule:
             raise
         except Exception as error:
@@ -271,7 +284,8 @@ class Tracer(fx.Tracer):
         """Lets modules compute with their tensors instead of stand-ins."""
         self.real = True
         try:
-            yield
+            with torch.no_grad():
+                yield
         finally:
             self.real = False
 
@@ -285,12 +299,24 @@ class Tracer(fx.Tracer):
                         "remove it while derivatives are computed",
                     )
 
-    def check_mode(self, module: nn.Module) -> None:
+    def check_kind(self, module: nn.Module) -> None:
+        if isinstance(module, torch.jit.ScriptModule):
+            raise self.refused("it is compiled by TorchScript", "give the module it was made of")
+        if any(nn.parameter.is_lazy(p) for p in module.parameters(recurse=False)):
+            raise self.refused("its parameters have no shape yet", "call the module once before")
         if isinstance(module, _BatchNorm) and module.training:
             raise self.refused(
                 "it is in training mode, where every logit depends on all samples of the batch",
                 "call .eval() on it",
             )
+
+    def check_modes(self) -> None:
+        if not torch.is_grad_enabled():
+            raise self.refused(
+                "its forward turns derivatives off, as by torch.no_grad", "take that out"
+            )
+        if autocast():
+            raise self.refused("its forward turns autocast on", "compute in one type")
 
     def check_arguments(self, module: nn.Module) -> None:
         arguments = [*inspect.signature(module.forward).parameters.values()]
@@ -350,6 +376,8 @@ class Tracer(fx.Tracer):
             args, kwargs = (map_aggregate(part, fill) for part in form)
             return call(*args, **kwargs)
 
+        if not torch.is_grad_enabled():
+            evaluate = torch.no_grad()(evaluate)
         with self.really():
             found = evaluate(*(weight.value for weight in weights))
         return self.computed(evaluate, weights, found)
