@@ -203,35 +203,33 @@ def selected(
     affine: bool,
 ) -> Tensor:
     """What a node that selects makes of rows, if it selects as it did."""
+    options = node.operation
     if node.kind in MAXIMA:
         return gathered(node, pattern[0], t, rows)
-    if node.kind == "clip" and affine:
+    if affine and node.kind == "relu":
+        return t.masked_fill(pattern[0], 0.0)
+    if affine and node.kind == "clip":
         below, above = pattern
-        options = node.operation
         return t.masked_fill(below, options["min"]).masked_fill(above, options["max"])
     return gated(node, arrays, pattern, t, rows)
 
 
 def gated(node: Node, arrays: list[Tensor], pattern: list[Tensor], t: Tensor, rows: int) -> Tensor:
     """The slopes of a gate's units times rows."""
-    kind, closed = node.kind, pattern[0]
-    apart = t.unflatten(0, (rows, -1))
-    if kind == "clip":
-        closed = closed | pattern[1]
-    if kind in ("relu", "clip"):
-        found = apart.masked_fill(closed, 0.0)
-    else:
-        found = apart * slopes(node, arrays, closed, t)
-    return found.flatten(0, 1)
+    return (t.unflatten(0, (rows, -1)) * slopes(node, arrays, pattern, t)).flatten(0, 1)
 
 
-def slopes(node: Node, arrays: list[Tensor], closed: Tensor, like: Tensor) -> Tensor:
-    """The slope of every unit of leaky gates."""
+def slopes(node: Node, arrays: list[Tensor], pattern: list[Tensor], like: Tensor) -> Tensor:
+    """The slope of every unit of every sample."""
+    if node.kind == "relu":
+        return (~pattern[0]).to(like.dtype)
+    if node.kind == "clip":
+        return (~(pattern[0] | pattern[1])).to(like.dtype)
     one = torch.ones((), dtype=like.dtype, device=like.device)
     if node.kind == "prelu":
-        return torch.where(closed, arrays[0], one)
+        return torch.where(pattern[0], arrays[0], one)
     slope = -1.0 if node.kind == "abs" else node.operation["slope"]
-    return torch.where(closed, one * slope, one)
+    return torch.where(pattern[0], one * slope, one)
 
 
 def gathered(node: Node, index: Tensor, t: Tensor, rows: int) -> Tensor:
