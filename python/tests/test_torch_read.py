@@ -278,6 +278,17 @@ def test_attributes_that_forward_assigns_are_left_as_they_were():
     assert module.calls == 0 and not hasattr(module, "last")
 
 
+def test_the_error_has_parts_and_can_be_sent_to_other_processes():
+    import pickle
+
+    with pytest.raises(ValueError) as caught:
+        read(nn.Sequential(nn.Linear(3, 3), nn.GELU()), (3,))
+    sent = pickle.loads(pickle.dumps(caught.value))
+    assert type(sent) is UnsupportedModule
+    assert sent.where == "1 (GELU)" and sent.problem == "`gelu` is not piecewise linear"
+    assert str(sent) == str(caught.value) == f"{sent.where}: {sent.problem}; {sent.advice}"
+
+
 def test_other_mistakes_are_named():
     with pytest.raises(TypeError, match="an nn.Module is needed"):
         read(lambda x: x, (3,))

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from relugrad import Error
+
 TYPES = (torch.float32, torch.float64)
 
 
-class UnsupportedModule(ValueError):
+class UnsupportedModule(Error):
     """A module, or the state that it is in, for which there is no closed form.
 
     ``where`` is the path and class of the submodule, such as ``features.3 (BatchNorm2d)``,
