@@ -1,5 +1,6 @@
 """The recipe for several processes, `examples/data_parallel.py`, on this machine with gloo."""
 
+import functools
 import importlib.util
 import os
 import signal
@@ -95,11 +96,9 @@ def objective(name: str, backend: str) -> torch.nn.Module:
     """The recipe's loss of a model, on one of the operators' backends."""
     made = recipe().Penalized(model(name), 0.3)
 
-    def gram(*given):
-        return rg.torch.gram(*given, backend=backend)
-
-    torch_ = types.SimpleNamespace(gram=gram)
-    type(made).forward.__globals__["rg"] = types.SimpleNamespace(torch=torch_)
+    gram = functools.partial(rg.torch.gram, backend=backend)
+    operators = types.SimpleNamespace(gram=gram)
+    type(made).forward.__globals__["rg"] = types.SimpleNamespace(torch=operators)
     return made
 
 
@@ -112,6 +111,8 @@ def worker(out: str) -> None:
         wrapped = torch.nn.parallel.DistributedDataParallel(made)
         for _ in range(2):
             recipe().gradient(wrapped, *batch())
+        with pytest.raises(rg.torch.UnsupportedModule, match=r"in the forward of a module"):
+            rg.torch.gram(wrapped, batch()[0])
         gradients[case] = [parameter.grad for parameter in made.parameters()]
         del wrapped
     torch.save(gradients, f"{out}{dist.get_rank()}")

@@ -96,13 +96,23 @@ def _check_surroundings(module: nn.Module) -> None:
         )
 
 
+# What to do with modules around modules.
+_WRAPPERS = {
+    "DataParallel": "give its .module instead",
+    "DistributedDataParallel": (
+        "call the operator in the forward of a module that it wraps (docs/scale.md): by its .module "
+        "alone, gradients would stay those of each process"
+    ),
+    "OptimizedModule": "give its ._orig_mod instead",
+}
+
+
 def _read_anew(module: nn.Module, shape: tuple[int, ...]) -> tuple[Watch, Description]:
     if not all(isinstance(n, int) and n > 0 for n in shape):
         raise ValueError(f"samples have the shape {list(shape)}, but every size must be positive")
     wrapper = type(module).__name__
-    if wrapper in ("DataParallel", "DistributedDataParallel", "OptimizedModule"):
-        inner = "_orig_mod" if wrapper == "OptimizedModule" else "module"
-        raise UnsupportedModule(wrapper, "it wraps a module", f"give its .{inner} instead")
+    if wrapper in _WRAPPERS:
+        raise UnsupportedModule(wrapper, "it wraps a module", _WRAPPERS[wrapper])
     tracer = Tracer(_operations)
     with torch.inference_mode(False), torch.enable_grad(), _attributes_restored(module):
         output = _output(tracer, tracer.read(module, shape))
