@@ -16,47 +16,18 @@ from ._table import also, operation, sample
 from ._trace import Tracer
 from ._values import PROBE, Sample, Value, Weight
 
-# Operations that put the entries of a tensor elsewhere and do nothing else.
-MOVES = [
-    "view",
-    "reshape",
-    "flatten",
-    "unflatten",
-    "squeeze",
-    "unsqueeze",
-    "permute",
-    "transpose",
-    "swapaxes",
-    "swapdims",
-    "movedim",
-    "moveaxis",
-    "getitem",
-    "narrow",
-    "select",
-    "index_select",
-    "expand",
-    "expand_as",
-    "view_as",
-    "reshape_as",
-    "repeat",
-    "tile",
-    "flip",
-    "fliplr",
-    "flipud",
-    "roll",
-    "rot90",
-    "chunk",
-    "split",
-    "split_with_sizes",
-    "tensor_split",
-    "unbind",
-    "repeat_interleave",
-    "pixel_shuffle",
-    "pixel_unshuffle",
-    "channel_shuffle",
-    "diagonal",
-]
-PERMUTATIONS = ["permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis"]
+# Operations that put the entries of a tensor elsewhere and do nothing else: those that keep their
+# order, those that permute axes, and others.
+RESHAPES = "view reshape flatten unflatten squeeze unsqueeze view_as reshape_as".split()
+PERMUTATIONS = "permute transpose swapaxes swapdims movedim moveaxis".split()
+OTHERS = """
+    getitem narrow select index_select expand expand_as repeat tile repeat_interleave flip fliplr
+    flipud roll rot90 chunk split split_with_sizes tensor_split unbind diagonal pixel_shuffle
+    pixel_unshuffle channel_shuffle
+""".split()
+MOVES = {*RESHAPES, *PERMUTATIONS, *OTHERS}
+
+FIXED = "keep the batch first and of any size, as in x.flatten(1) or x.view(x.size(0), -1)"
 
 
 def indexed(t: Tracer, call: Callable, x: Sample) -> Any:
@@ -70,13 +41,15 @@ def moved(t: Tracer, name: str, call: Callable, x: Any, *args: Any, **kwargs: An
 
     def real(value: Any) -> Any:
         if isinstance(value, Sample):
-            return torch.zeros(PROBE, *value.sample_shape, device="cpu")
+            return torch.zeros((), device="cpu").expand(PROBE, *value.sample_shape)
         if isinstance(value, Weight):
             return value.baked().cpu()
         return PROBE if value is t.batch else value
 
     x = sample(t, x)
     args, kwargs = (map_aggregate(part, real) for part in (args, kwargs))
+    if name in RESHAPES:
+        return in_order(t, x, lambda tensor: call(tensor, *args, **kwargs))
     if name in PERMUTATIONS:
         return permuted(t, x, lambda tensor: call(tensor, *args, **kwargs))
     return placed(t, x, lambda tensor: call(tensor, *args, **kwargs))
@@ -92,10 +65,7 @@ def placed(t: Tracer, x: Sample, call: Callable, fill: float = 0.0) -> Any:
 
 def gathered(t: Tracer, x: Sample, found: Tensor, fill: float) -> Sample:
     if found.dim() == 0 or found.shape[0] != PROBE:
-        raise t.refused(
-            "it moves or fixes the axis of the batch",
-            "keep the batch first and of any size, as in x.flatten(1) or x.view(x.size(0), -1)",
-        )
+        raise t.refused("it moves or fixes the axis of the batch", FIXED)
     count, shape = prod(x.sample_shape), tuple(found.shape[1:])
     steps = torch.arange(PROBE, dtype=torch.float64, device="cpu") * count
     steps = steps.reshape(PROBE, *[1] * len(shape))
@@ -110,6 +80,18 @@ def gathered(t: Tracer, x: Sample, found: Tensor, fill: float) -> Sample:
     index = Reference.constant(found[0].to(torch.int64).contiguous())
     gather = {"operation": "gather", "fill": float(fill)}
     return t.add(gather, [x], shape, constants=(index,), storage=storage)
+
+
+def in_order(t: Tracer, x: Sample, call: Callable) -> Sample:
+    """An operation that keeps the order of entries, found out by what it does with a shape."""
+    found = call(torch.empty(PROBE, *x.sample_shape, device="meta"))
+    count = PROBE * prod(x.sample_shape)
+    if found.dim() == 0 or found.shape[0] != PROBE or found.numel() != count:
+        raise t.refused("it moves or fixes the axis of the batch", FIXED)
+    shape = tuple(found.shape[1:])
+    if shape == x.sample_shape:
+        return Sample(t, x.at, x.storage)
+    return t.add({"operation": "reshape"}, [x], shape, storage=x.storage)
 
 
 def permuted(t: Tracer, x: Sample, call: Callable) -> Sample:
