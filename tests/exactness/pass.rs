@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array2, Array3, Axis};
+use ndarray::{Array2, Array3, Array4, Axis};
 use proptest::prelude::*;
-use rand::RngExt;
-use relugrad::{Parameters, Pass, Seeds};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use relugrad::{Builder, Gate, Mlp, Network, Parameters, Pass, Seeds, Window};
 use relugrad_tests::cases::{Case, Shapes};
 use relugrad_tests::run::{Residual, property};
+use relugrad_tests::tolerance::relative_error;
 
 /// Derivatives as a host may give them, with no symmetry.
 struct Bars {
@@ -18,9 +20,8 @@ struct Bars {
     vjp: Array2<f64>,
 }
 
-fn bars(case: &Case) -> Bars {
-    let (network, mut random) = (case.network(), case.random());
-    let (b, k, d) = (case.inputs.len(), network.outputs(), network.inputs());
+fn bars(network: &Network<f64>, b: usize, mut random: ChaCha8Rng) -> Bars {
+    let (k, d) = (network.outputs(), network.inputs());
     let mut entry = || random.random_range(-1.0..1.0);
     Bars {
         logits: Array2::from_shape_simple_fn((b, k), &mut entry),
@@ -32,9 +33,8 @@ fn bars(case: &Case) -> Bars {
 }
 
 /// What the sweeps and the weight gradient say of the same derivatives, one after the other.
-fn expected(case: &Case, bars: &Bars) -> [Vec<f64>; 4] {
-    let network = case.network();
-    let trace = network.trace(case.batch().view()).unwrap();
+fn expected(network: &Network<f64>, batch: &Array2<f64>, bars: &Bars) -> [Vec<f64>; 4] {
+    let trace = network.trace(batch.view()).unwrap();
     let jacobian = trace.jacobian().unwrap();
     let mut rows = Array3::zeros(jacobian.raw_dim());
     let samples = rows.outer_iter_mut().zip(jacobian.outer_iter());
@@ -103,9 +103,10 @@ fn same(
 #[test]
 fn gradients_of_a_pass_are_those_of_its_sweeps() {
     property(Shapes::any().cases(), |case, residual| {
-        let (network, bars) = (Arc::new(case.network()), bars(&case));
-        let mut pass = Pass::new(network, case.batch().view()).unwrap();
-        let expected = expected(&case, &bars);
+        let (network, batch) = (case.network(), case.batch());
+        let bars = bars(&network, batch.nrows(), case.random());
+        let expected = expected(&network, &batch, &bars);
+        let mut pass = Pass::new(Arc::new(network), batch.view()).unwrap();
         same(&case, residual, &found(&mut pass, &bars), &expected)?;
         pass.gram().unwrap();
         same(&case, residual, &found(&mut pass, &bars), &expected)?;
@@ -117,7 +118,8 @@ fn gradients_of_a_pass_are_those_of_its_sweeps() {
 #[test]
 fn a_pass_gives_what_its_trace_gives() {
     property(Shapes::any().cases(), |case, residual| {
-        let (network, bars) = (Arc::new(case.network()), bars(&case));
+        let network = Arc::new(case.network());
+        let bars = bars(&network, case.inputs.len(), case.random());
         let other = Array2::from_elem((3, network.inputs()), 0.5);
         let mut pass = Pass::new(Arc::clone(&network), other.view()).unwrap();
         pass.run(network, case.batch().view()).unwrap();
@@ -145,9 +147,50 @@ fn a_pass_gives_what_its_trace_gives() {
     });
 }
 
+/// A convolution and dense layers, with weights of a few sines.
+fn images() -> Network<f64> {
+    let mut builder = Builder::new();
+    let x = builder.input_shaped(&[1, 16, 16]).unwrap();
+    let weight = Array4::from_shape_fn((8, 1, 3, 3), |(o, _, i, j)| {
+        (0.7 * (o * 9 + i * 3 + j) as f64).sin()
+    });
+    let window = Window::new([3, 3]).padding([[1, 1], [1, 1]]);
+    let conv = builder.conv2d(x, weight, None, window, 1).unwrap();
+    let active = builder.gate(conv, Gate::Relu).unwrap();
+    let flat = builder.reshape(active, &[8 * 256]).unwrap();
+    let weight = Array2::from_shape_fn((10, 2048), |(i, j)| (0.3 * (i * 2048 + j) as f64).sin());
+    let f = builder.dense(flat, weight, None).unwrap();
+    builder.build(f).unwrap()
+}
+
+/// Where the rows of all samples do not fit, they are swept in blocks.
+#[test]
+fn batches_of_several_blocks_have_the_same_gradients() {
+    let dense = Mlp::new(&[30, 300, 250, 10]).build::<f64>(3).unwrap();
+    for (network, samples) in [(dense, 450), (images(), 60)] {
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        let mut entry = || random.random_range(-1.0..1.0);
+        let batch = Array2::from_shape_simple_fn((samples, network.inputs()), &mut entry);
+        let bars = bars(&network, samples, random);
+        let expected = expected(&network, &batch, &bars);
+        let trace = network.trace(batch.view()).unwrap();
+        let (gram, jacobian) = (trace.gram().unwrap(), trace.jacobian().unwrap());
+        let mut pass = Pass::new(Arc::new(network.clone()), batch.view()).unwrap();
+        for _ in 0..2 {
+            let flat = |array: &Array3<f64>| array.iter().copied().collect::<Vec<f64>>();
+            assert!(relative_error(&flat(&pass.gram().unwrap()), &flat(&gram)) < 1e-13);
+            assert_eq!(pass.jacobian().unwrap(), jacobian);
+            for (found, expected) in found(&mut pass, &bars).iter().zip(&expected) {
+                let error = relative_error(found, expected);
+                assert!(error < 1e-12, "{error}");
+            }
+        }
+    }
+}
+
 #[test]
 fn derivatives_of_other_shapes_and_not_finite_ones_are_refused() {
-    let network = relugrad::Mlp::new(&[3, 5, 2]).build::<f64>(1).unwrap();
+    let network = Mlp::new(&[3, 5, 2]).build::<f64>(1).unwrap();
     let x = Array2::from_elem((2, 3), 0.5);
     let mut pass = Pass::new(Arc::new(network), x.view()).unwrap();
     let mut gradient = pass.network().parameters().zeros_like();
@@ -159,7 +202,7 @@ fn derivatives_of_other_shapes_and_not_finite_ones_are_refused() {
     let error =
         pass.add_jacobian_gradient(Array3::from_elem((2, 2, 3), f64::NAN).view(), &mut gradient);
     assert!(matches!(error, Err(relugrad::Error::NotFinite { .. })));
-    let other = relugrad::Mlp::new(&[3, 6, 2]).build::<f64>(1).unwrap();
+    let other = Mlp::new(&[3, 6, 2]).build::<f64>(1).unwrap();
     let mut other = other.parameters().zeros_like();
     let error = pass.add_logits_gradient(Array2::zeros((2, 2)).view(), &mut other, false);
     assert!(matches!(error, Err(relugrad::Error::Shape { .. })));

@@ -87,3 +87,11 @@ pub(crate) const RUNS: f64 = 1.25;
 /// The most output channels for which a convolution is faster without an unfolded input, and the
 /// most sums for each that is used; the machine was not noted down.
 pub(crate) const DIRECT: (usize, f64) = (64, 1.5);
+
+/// Bytes of the rows that a pass keeps from the way forth to the way back, at most; where they do
+/// not fit, so many samples go through together. A second sweep of the rows costs less than double
+/// backpropagation gains by keeping everything.
+pub(crate) const PASS_MEMORY: usize = 16 << 20;
+
+/// How many samples a pass sweeps together at least: products of fewer rows are slower.
+pub(crate) const PASS_SAMPLES: usize = 4;

@@ -1,22 +1,24 @@
 //! A batch that has gone through a network, with a backward pass for each thing that it gives.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis};
 
 use super::gram::{ContractionOrder, GramPair};
 use super::plan::{SeedBasis, SharedSeeds, SweepStrategy};
-use super::workspace::to_scalar;
 use crate::buffer::Buffer;
 use crate::error::{Result, check_array, check_shape};
+use crate::gram::{FirstLayer, grams};
 use crate::linalg::symmetrise;
 use crate::network::Network;
 use crate::network::map::Accumulate;
-use crate::parallel::on_pool;
+use crate::parallel::{blocks, on_pool};
 use crate::parameters::Parameters;
 use crate::scalar::Scalar;
 use crate::sweep::{LinearizedBatch, RowBatch, Seeds};
 use crate::trace::{ForwardState, Trace, TraceState};
+use crate::tuning::{PASS_MEMORY, PASS_SAMPLES};
 
 /// A batch that has gone through a network: logits `f`, Gram matrices `G`, Jacobians `J`, products
 /// `Jᵀ u`, and for each of them the way back from a derivative with respect to it to the
@@ -34,11 +36,13 @@ use crate::trace::{ForwardState, Trace, TraceState};
 /// | [`jacobian`](Self::jacobian) | `[B, K, D]` | `K` rows back | [`add_jacobian_gradient`](Self::add_jacobian_gradient) | `K` rows forth |
 /// | [`vjp`](Self::vjp) | `[B, D]` | one row back | [`add_vjp_gradient`](Self::add_vjp_gradient) | one row forth |
 ///
-/// Rows of the last sweep are kept until the way back, so that a step takes no more sweeps than an
-/// [`Objective`](super::Objective) of the same penalty; whoever goes back twice, or asks for
-/// something else in between, pays for a sweep again and gets the same. The pass owns its network
-/// together with others. Buffers are reused by [`run`](Self::run). Memory: that of a trace, and two
-/// such for each row that is swept.
+/// Rows of the last sweep are kept until the way back if those of all samples fit into 16 MiB, so
+/// that a step takes no more sweeps than an [`Objective`](super::Objective) of the same penalty.
+/// Otherwise samples go through in blocks of as many as fit, at least four, and their rows are
+/// swept once more on the way back; so are those of whoever goes back twice, or asks for something
+/// else in between, and gets the same. The pass owns its network together with others. Buffers are
+/// reused by [`run`](Self::run). Memory: that of a trace, and of two rows at every unit for each
+/// row of a block.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -145,15 +149,28 @@ impl<T: Scalar> Pass<T> {
     }
 
     /// The Gram matrices `G = J Jᵀ`, symmetric; `[B, K, K]`. Where no derivative will be given,
-    /// [`Trace::gram`] takes less memory.
+    /// [`Trace::gram`] does less.
     ///
     /// # Errors
     /// [`Error::NotFinite`](crate::Error::NotFinite) if an entry overflows.
     pub fn gram(&mut self) -> Result<Array3<T>> {
         let (samples, k) = (self.state.samples, self.network.outputs());
-        let mut grams = Buffer::with_room(samples * k * k);
-        self.sweep_grams(&mut grams);
-        let rounded: Vec<T> = to_scalar(&grams).to_vec();
+        let mut rounded = vec![T::ZERO; samples * k * k];
+        if self.keeps_rows() {
+            let mut entries = Buffer::with_room(rounded.len());
+            self.sweep_grams(0..samples, &mut entries);
+            self.kept = Kept::Gram;
+            let pairs = rounded.iter_mut().zip(&*entries);
+            pairs.for_each(|(to, &entry)| *to = T::from_f64(entry));
+        } else {
+            self.kept = Kept::Nothing;
+            for part in blocks(samples, self.together()) {
+                let linearized = linearized(&self.network, &self.state, part.clone());
+                let first = FirstLayer::for_values(&linearized, k);
+                let to = &mut rounded[part.start * k * k..part.end * k * k];
+                grams(&linearized, Array2::eye(k).view(), first, to);
+            }
+        }
         check_array("the Gram matrix", &[samples, k, k], &rounded)?;
         Ok(Array3::from_shape_vec((samples, k, k), rounded).expect("K×K for each sample"))
     }
@@ -173,49 +190,70 @@ impl<T: Scalar> Pass<T> {
         let k = self.network.outputs();
         let bar = self.derivative("the derivative with respect to G", &[k, k], bar)?;
         self.check_length(gradient)?;
-        if self.kept != Kept::Gram {
-            self.sweep_grams(&mut Buffer::with_room(bar.len()));
-        }
         let mut bars = Buffer::of(bar.iter().map(|x| x.into_f64()));
         bars.chunks_exact_mut(k * k)
             .for_each(|bar| symmetrise(bar, k));
-        let network = &self.network;
-        let linearized = LinearizedBatch::all(network, &self.state);
-        let order = order_of_grams(&linearized);
-        self.kept = Kept::Nothing;
-        let (pair, seeds) = (&mut self.pair, &self.seeds);
-        on_pool(bar.len() * network.parameters().len(), || {
-            pair.add_gradient(&linearized, &order, seeds, &bars, gradient);
-        });
+        for part in blocks(self.state.samples, self.together()) {
+            if self.kept != Kept::Gram {
+                self.sweep_grams(part.clone(), &mut Buffer::with_room(part.len() * k * k));
+            }
+            self.kept = Kept::Nothing;
+            let linearized = linearized(&self.network, &self.state, part.clone());
+            let order = order_of_grams(&linearized);
+            let (pair, seeds) = (&mut self.pair, &self.seeds);
+            let bars = &bars[part.start * k * k..part.end * k * k];
+            on_pool(bars.len() * gradient.len(), || {
+                pair.add_gradient(&linearized, &order, seeds, bars, gradient);
+            });
+        }
         gradient.check("the parameter gradient")
     }
 
     /// Sweeps the rows of the Jacobian back and forth, and appends their Gram matrices.
-    fn sweep_grams(&mut self, grams: &mut Buffer<f64>) {
+    fn sweep_grams(&mut self, part: Range<usize>, grams: &mut Buffer<f64>) {
         let network = &self.network;
         self.seeds.fill(SeedBasis::Identity, network.outputs());
-        let linearized = LinearizedBatch::all(network, &self.state);
+        let rows = part.len() * network.outputs();
+        let linearized = linearized(network, &self.state, part);
         let order = order_of_grams(&linearized);
         let (pair, seeds) = (&mut self.pair, &self.seeds);
-        let rows = self.state.samples * network.outputs();
         on_pool(rows * network.parameters().len(), || {
             pair.sweep(&linearized, &order, seeds, grams);
         });
-        self.kept = Kept::Gram;
     }
 
-    /// The Jacobians `J`; `[B, K, D]`. Where no derivative will be given, [`Trace::jacobian`] takes
-    /// less memory.
+    /// Samples whose rows are swept together, on the way back and on the way forth.
+    fn together(&self) -> usize {
+        let network = &*self.network;
+        // Through its own Gram matrix the first layer needs no rows at the input.
+        let spared = FirstLayer::of(network).map_or(0, |_| network.inputs());
+        let row_bytes = (network.row_entries() - spared) * size_of::<T>();
+        (PASS_MEMORY / (2 * network.outputs() * row_bytes).max(1)).max(PASS_SAMPLES)
+    }
+
+    /// Whether the rows of all samples are kept until the way back.
+    fn keeps_rows(&self) -> bool {
+        self.state.samples <= self.together()
+    }
+
+    /// The Jacobians `J`; `[B, K, D]`. Where no derivative will be given, [`Trace::jacobian`] does
+    /// less.
     ///
     /// # Errors
     /// [`Error::NotFinite`](crate::Error::NotFinite) if an entry overflows.
     pub fn jacobian(&mut self) -> Result<Array3<T>> {
-        self.sweep_jacobians();
         let (k, d) = (self.network.outputs(), self.network.inputs());
         let shape = (self.state.samples, k, d);
-        let values = self.pair.rows.cotangents.at_input();
-        check_array("the Jacobian", &[shape.0, k, d], values)?;
-        Ok(Array3::from_shape_vec(shape, values.to_vec()).expect("K rows of D for each sample"))
+        let mut jacobian = Vec::with_capacity(shape.0 * k * d);
+        for part in blocks(shape.0, self.together()) {
+            self.sweep_jacobians(part);
+            jacobian.extend_from_slice(self.pair.rows.cotangents.at_input());
+        }
+        if self.keeps_rows() {
+            self.kept = Kept::Jacobian;
+        }
+        check_array("the Jacobian", &[shape.0, k, d], &jacobian)?;
+        Ok(Array3::from_shape_vec(shape, jacobian).expect("K rows of D for each sample"))
     }
 
     /// Adds to `gradient` what comes through the Jacobians, `∂/∂θ Σ_b ⟨J̄_b, J_b⟩`;
@@ -231,18 +269,22 @@ impl<T: Scalar> Pass<T> {
         let (k, d) = (self.network.outputs(), self.network.inputs());
         let bar = self.derivative("the derivative with respect to J", &[k, d], bar)?;
         self.check_length(gradient)?;
-        if self.kept != Kept::Jacobian {
-            self.sweep_jacobians();
+        for part in blocks(self.state.samples, self.together()) {
+            if self.kept != Kept::Jacobian {
+                self.sweep_jacobians(part.clone());
+            }
+            let bar = &bar[part.start * k * d..part.end * k * d];
+            self.add_pair_gradient(part, k, bar, gradient);
         }
-        self.add_pair_gradient(k, &bar, gradient)
+        gradient.check("the parameter gradient")
     }
 
-    fn sweep_jacobians(&mut self) {
-        let linearized = LinearizedBatch::all(&self.network, &self.state);
+    fn sweep_jacobians(&mut self, part: Range<usize>) {
+        let linearized = linearized(&self.network, &self.state, part);
         let seeds = Seeds::identity(self.network.outputs());
         let cotangents = &mut self.pair.rows.cotangents;
         cotangents.backward(&linearized, seeds, linearized.nodes());
-        self.kept = Kept::Jacobian;
+        self.kept = Kept::Nothing;
     }
 
     /// `Jᵀ u` for each sample; `u: [B, K]`, result `[B, D]`. The input gradient, where `u` is the
@@ -278,7 +320,8 @@ impl<T: Scalar> Pass<T> {
         if !matches!(&self.kept, Kept::Vjp(kept) if kept == u) {
             self.sweep_vjp(u)?;
         }
-        self.add_pair_gradient(1, &bar, gradient)?;
+        self.add_pair_gradient(0..self.state.samples, 1, &bar, gradient);
+        gradient.check("the parameter gradient")?;
         let u_bar = self.pair.rows.tangents.at_output(&self.network);
         let shape = (self.state.samples, k);
         check_array("J v", &[shape.0, k], u_bar)?;
@@ -332,20 +375,21 @@ impl<T: Scalar> Pass<T> {
         Ok(Some(x_bar.expect("one row for each sample")))
     }
 
-    /// Carries the rows `a: [B, R, D]` forth, and adds the weight gradient of the pair.
+    /// Carries the rows `a: [samples, R, D]` forth, and adds the weight gradient of the pair.
     fn add_pair_gradient(
         &mut self,
+        part: Range<usize>,
         rows: usize,
         a: &[T],
         gradient: &mut Parameters<T>,
-    ) -> Result<()> {
-        let linearized = LinearizedBatch::all(&self.network, &self.state);
+    ) {
+        let operations = part.len() * rows * gradient.len();
+        let linearized = linearized(&self.network, &self.state, part);
         let (c, t) = (&self.pair.rows.cotangents, &mut self.pair.rows.tangents);
-        on_pool(self.state.samples * rows * gradient.len(), || {
+        on_pool(operations, || {
             t.forward(&linearized, rows, a);
             linearized.weight_gradient(c, &t.buffers, Accumulate::linear(T::ONE), gradient);
         });
-        gradient.check("the parameter gradient")
     }
 
     /// A derivative of the right shape, `[B, rows…]`, row-major, whose entries are finite.
@@ -360,6 +404,19 @@ impl<T: Scalar> Pass<T> {
     fn check_length(&self, gradient: &Parameters<T>) -> Result<()> {
         let parameters = self.network.parameters();
         check_shape("the gradient", &[parameters.len()], &[gradient.len()])
+    }
+}
+
+/// Some samples of the batch.
+fn linearized<'a, T>(
+    network: &'a Network<T>,
+    state: &'a ForwardState<T>,
+    samples: Range<usize>,
+) -> LinearizedBatch<'a, T> {
+    LinearizedBatch {
+        network,
+        pattern: &state.pattern,
+        samples,
     }
 }
 
