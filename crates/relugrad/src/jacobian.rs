@@ -168,11 +168,7 @@ impl<'n, T: Scalar> Trace<'n, T> {
     }
 
     pub(crate) fn part(&self, samples: Range<usize>) -> LinearizedBatch<'_, T> {
-        LinearizedBatch {
-            network: self.network,
-            pattern: &self.state.pattern,
-            samples,
-        }
+        LinearizedBatch::new(self.network, &self.state.pattern, samples)
     }
 }
 

@@ -60,29 +60,12 @@ impl<T: Scalar> Forward<T> {
     }
 }
 
-/// A sample at its logits.
-pub(super) fn logit_point<'a>(
-    objective: &'a Objective,
-    loss: &'a LossBatch,
-    targets: &'a [f64],
-    sample: usize,
-) -> LogitPoint<'a> {
-    let k = loss.outputs;
-    LogitPoint {
-        logits: loss.logits(sample),
-        target: &targets[sample * k..(sample + 1) * k],
-        value: loss.values[sample],
-        residual: loss.residual(sample),
-        loss: &*objective.function,
-        state: loss.state(sample),
-    }
-}
-
 impl<T: Scalar> Context<'_, T> {
     /// A sample at its logits.
     pub(super) fn point(&self, sample: usize) -> LogitPoint<'_> {
         let forward = self.forward;
-        logit_point(self.objective, &forward.loss, &forward.targets, sample)
+        let function = &*self.objective.function;
+        LogitPoint::of(function, &forward.loss, &forward.targets, sample)
     }
 
     /// The weight `λ` of a term.

@@ -13,7 +13,7 @@ use ndarray::ArrayView2;
 use rayon::prelude::*;
 
 use super::Objective;
-use super::forward::{Adjoint, Context, logit_point};
+use super::forward::{Adjoint, Context};
 use super::input_gradient::{add_hessian_times, gradient_point, residual_row};
 use super::plan::{StagePlan, SweepStrategy};
 use super::sample::{PointTools, check_fault};
@@ -28,7 +28,7 @@ use crate::parallel::{for_each_chunk, least_together};
 use crate::parameters::Parameters;
 use crate::penalty::numbers::{Numbers, Raw, RawMut};
 use crate::penalty::{
-    GradientAdjoint, GradientPoint, LogitAdjoint, PairAdjoint, PairPenalty, PairPoint,
+    GradientAdjoint, GradientPoint, LogitAdjoint, LogitPoint, PairAdjoint, PairPenalty, PairPoint,
 };
 use crate::scalar::Scalar;
 use crate::sweep::{LinearizedBatch, RowBatch, Seeds, weight_gradient};
@@ -192,7 +192,8 @@ impl<T: Scalar> Second<T> {
     ) -> PairPoint<'p> {
         let d = at.network.inputs();
         let row = sample * d..(sample + 1) * d;
-        let logit = logit_point(at.objective, &self.loss, &at.forward.targets, sample);
+        let (function, targets) = (&*at.objective.function, &at.forward.targets);
+        let logit = LogitPoint::of(function, &self.loss, targets, sample);
         let g = &self.cotangents.at_input()[row.clone()];
         PairPoint {
             first,

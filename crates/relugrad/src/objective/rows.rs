@@ -43,11 +43,8 @@ impl<T: Scalar> RowsStage<T> {
         let row_bytes = network.row_entries() * size_of::<T>();
         let together = (SWEEP_MEMORY / (k * row_bytes)).max(1);
         for samples in blocks(at.forward.samples(), together) {
-            let linearized = LinearizedBatch {
-                network,
-                pattern: &at.forward.state.pattern,
-                samples: samples.clone(),
-            };
+            let pattern = &at.forward.state.pattern;
+            let linearized = LinearizedBatch::new(network, pattern, samples.clone());
             let cotangents = &mut self.pair.cotangents;
             cotangents.backward(&linearized, Seeds::identity(k), linearized.nodes());
             check_finite("the Jacobian", k * d, self.pair.cotangents.at_input())?;

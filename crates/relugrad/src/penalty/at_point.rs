@@ -30,14 +30,7 @@ impl Penalty {
         let function = loss.function();
         targets.resolve(loss, 1, k, &mut target)?;
         batch.fill(&*function, logits, &target, k);
-        let logit = LogitPoint {
-            logits,
-            target: &target,
-            value: batch.values[0],
-            residual: batch.residual(0),
-            loss: &*function,
-            state: batch.state(0),
-        };
+        let logit = LogitPoint::of(&*function, &batch, &target, 0);
         match self.door() {
             Door::Gram(penalty) => {
                 let g = jacobian.dot(&jacobian.t());

@@ -2,7 +2,7 @@
 
 use crate::buffer::Buffer;
 use crate::linalg::{add, add_outer};
-use crate::loss::LossFunction;
+use crate::loss::{LossBatch, LossFunction};
 
 /// A sample at its logits: `f`, the target, and the loss with its derivatives `r = ∂ℓ/∂f` and
 /// `S = ∂²ℓ/∂f²`.
@@ -17,6 +17,24 @@ pub struct LogitPoint<'a> {
 }
 
 impl<'a> LogitPoint<'a> {
+    /// A sample of a batch that has gone through a loss; `targets: [B, K]`.
+    pub(crate) fn of(
+        loss: &'a dyn LossFunction,
+        batch: &'a LossBatch,
+        targets: &'a [f64],
+        sample: usize,
+    ) -> LogitPoint<'a> {
+        let k = batch.outputs;
+        LogitPoint {
+            logits: batch.logits(sample),
+            target: &targets[sample * k..(sample + 1) * k],
+            value: batch.values[sample],
+            residual: batch.residual(sample),
+            loss,
+            state: batch.state(sample),
+        }
+    }
+
     /// Number of logits `K`.
     pub fn outputs(&self) -> usize {
         self.logits.len()

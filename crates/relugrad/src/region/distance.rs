@@ -33,6 +33,11 @@ pub struct KinkDistances {
 }
 
 impl KinkDistances {
+    fn of(distance: impl Fn(Norm) -> f64) -> KinkDistances {
+        let [l1, l2, linf] = [Norm::L1, Norm::L2, Norm::Linf].map(distance);
+        KinkDistances { l1, l2, linf }
+    }
+
     /// The distance in a norm.
     pub fn get(&self, norm: Norm) -> f64 {
         match norm {
@@ -188,23 +193,13 @@ impl Distances {
     }
 
     pub(crate) fn nearest(&self) -> KinkDistances {
-        let least = |norm| self.in_norm(norm).fold(f64::INFINITY, f64::min);
-        KinkDistances {
-            l1: least(Norm::L1),
-            l2: least(Norm::L2),
-            linf: least(Norm::Linf),
-        }
+        KinkDistances::of(|norm| self.in_norm(norm).fold(f64::INFINITY, f64::min))
     }
 
     /// The distances to the nearest hyperplane less what rounding explains: a margin may be wrong
     /// by `rounding` times the largest margin of its layer and those before.
     pub(crate) fn nearest_at_least(&self, rounding: f64) -> KinkDistances {
-        let least = |norm| self.least_in(norm, rounding);
-        KinkDistances {
-            l1: least(Norm::L1),
-            l2: least(Norm::L2),
-            linf: least(Norm::Linf),
-        }
+        KinkDistances::of(|norm| self.least_in(norm, rounding))
     }
 
     fn least_in(&self, norm: Norm, rounding: f64) -> f64 {
@@ -280,11 +275,7 @@ impl<T: Scalar> Sweep<'_, T> {
     }
 
     fn linearized(&self, samples: Range<usize>) -> LinearizedBatch<'_, T> {
-        LinearizedBatch {
-            network: self.network,
-            pattern: self.pattern,
-            samples,
-        }
+        LinearizedBatch::new(self.network, self.pattern, samples)
     }
 
     /// As many samples or rows as fit into the memory of a sweep.

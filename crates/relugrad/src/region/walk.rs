@@ -264,11 +264,7 @@ impl<T: Scalar> Walk<'_, T> {
     }
 
     fn linearized(&self) -> LinearizedBatch<'_, T> {
-        LinearizedBatch {
-            network: self.network,
-            pattern: &self.pattern,
-            samples: 0..1,
-        }
+        LinearizedBatch::new(self.network, &self.pattern, 0..1)
     }
 
     /// The face of the last crossing.
@@ -317,11 +313,7 @@ impl<T: Scalar> Walk<'_, T> {
         let layer = face.kink.layer;
         let origin = face.margin(&self.origin.arriving[layer], true);
         let slope = face.margin(&self.slope.arriving[layer], false);
-        let linearized = LinearizedBatch {
-            network: self.network,
-            pattern: &self.pattern,
-            samples: 0..1,
-        };
+        let linearized = LinearizedBatch::new(self.network, &self.pattern, 0..1);
         let (at_origin, along) = (&mut self.origin, &mut self.slope);
         let from = (face.gate, face.kink.unit);
         rows.forward_unit(

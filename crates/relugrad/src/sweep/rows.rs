@@ -32,16 +32,25 @@ pub(crate) struct LinearizedBatch<'a, T> {
 }
 
 impl<'a, T: Scalar> LinearizedBatch<'a, T> {
+    /// Some samples of a pattern.
+    pub(crate) fn new(
+        network: &'a Network<T>,
+        pattern: &'a ActivationPattern,
+        samples: Range<usize>,
+    ) -> LinearizedBatch<'a, T> {
+        LinearizedBatch {
+            network,
+            pattern,
+            samples,
+        }
+    }
+
     /// All samples of a batch.
     pub(crate) fn all(
         network: &'a Network<T>,
         state: &'a ForwardState<T>,
     ) -> LinearizedBatch<'a, T> {
-        LinearizedBatch {
-            network,
-            pattern: &state.pattern,
-            samples: 0..state.samples,
-        }
+        LinearizedBatch::new(network, &state.pattern, 0..state.samples)
     }
 
     /// All nodes of the network.

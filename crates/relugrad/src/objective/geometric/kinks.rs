@@ -322,11 +322,7 @@ fn sweep_pieces<T: Scalar>(
     gradient: &mut Parameters<T>,
 ) {
     let pattern = patterns(rows.iter().copied());
-    let linearized = LinearizedBatch {
-        network,
-        pattern: &pattern,
-        samples: 0..rows.len(),
-    };
+    let linearized = LinearizedBatch::new(network, &pattern, 0..rows.len());
     let seeds: Vec<T> = rows.iter().flat_map(|row| &row.seed).copied().collect();
     let seeds: ArrayView3<T> = per_sample(&seeds, 1, network.outputs());
     pair.cotangents.backward(
@@ -353,11 +349,7 @@ fn sweep_crossings<T: Scalar>(
 ) {
     let rows: Vec<&Row<T>> = rows.iter().map(|(_, _, row)| *row).collect();
     let pattern = patterns(rows.iter().copied());
-    let linearized = LinearizedBatch {
-        network,
-        pattern: &pattern,
-        samples: 0..rows.len(),
-    };
+    let linearized = LinearizedBatch::new(network, &pattern, 0..rows.len());
     let (k, output) = (network.outputs(), network.nodes.len() - 1);
     let mut sources = Vec::new();
     for (i, row) in rows.iter().enumerate() {
