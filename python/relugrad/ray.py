@@ -120,8 +120,8 @@ def as_completed(
     - `cpus`: processors that a task asks Ray for; its command has as many threads, at least one.
     - `shards`: tasks, by default one for each run.
     - `max_retries`: how often a task is run again whose worker was lost; -1 for ever.
-    - `overwrite`, `resume`: replace an earlier result in `out`, or go on with one that was not
-      finished; its shards are in `out/shards`.
+    - `overwrite`, `resume`: replace an earlier result in `out`, or go on with one, whose shards are in
+      `out/shards` until it is finished.
     - `ship`: whether files and folders that the plan names are brought to the workers. If not, they
       are paths on the workers.
     - `command`: the command on the workers and here, by default `python -m relugrad`.
@@ -147,8 +147,11 @@ def as_completed(
         return task.remote(command, read.arguments, files, shard, threads)
 
     planned = _get(ray, submit(_BEYOND), "the plan")
-    folder.check(planned)
     total = _results(planned)[0]["part"]["total"]
+    if (finished := folder.finished(planned)) is not None:
+        for results in finished:
+            yield from _ended(results, total)
+        return finished
     of = min(total, shards or total)
     todo = []
     for number in range(1, of + 1):
@@ -270,8 +273,17 @@ def _get(ray: ModuleType, ref: Any, what: str) -> dict[str, bytes]:
 
 def _results(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
     """What a shard says, for each of the comparisons."""
-    names = sorted(name for name in files if name.split("/")[-1] == "results.json")
-    return [json.loads(files[name]) for name in names]
+    return [json.loads(files[name]) for name in sorted(filter(_is_results, files))]
+
+
+def _is_results(name: str) -> bool:
+    return name.split("/")[-1] == "results.json"
+
+
+def _is_made(plan: Mapping[str, Any], results: Mapping[str, Any]) -> bool:
+    """Whether results are of a plan, and all that it asks for; threads change no number."""
+    settings = [{**one["settings"], "threads": None} for one in (plan, results)]
+    return settings[0] == settings[1] and results["complete"] and "part" not in results
 
 
 def _ended(results: Mapping[str, Any], total: int) -> Iterator[Run]:
@@ -286,7 +298,8 @@ class _Folder:
     """The folder of the results, which has the shards in it until all are there."""
 
     def __init__(self, out: Path, overwrite: bool, resume: bool) -> None:
-        self.out, self.shards, self.overwrite = out, out / _SHARDS, overwrite
+        self.out, self.shards = out, out / _SHARDS
+        self.overwrite, self.resume = overwrite, resume
         if overwrite and resume:
             raise ValueError("overwrite and resume: take one of them")
         if self.shards.exists() and not (overwrite or resume):
@@ -297,15 +310,23 @@ class _Folder:
         if overwrite:
             shutil.rmtree(self.shards, ignore_errors=True)
 
-    def check(self, planned: Mapping[str, bytes]) -> None:
-        """Refuses a result that is in the place of a planned one."""
-        for name in planned:
-            path = self.out / name
-            if name.endswith("results.json") and path.exists() and not self.overwrite:
-                raise Error(
-                    f"{path} is a result already: replace it with overwrite=True, or give another "
-                    "folder"
-                )
+    def finished(self, planned: Mapping[str, bytes]) -> list[dict[str, Any]] | None:
+        """The planned comparisons, if they are here already and are to be gone on with; others that
+        are in their place are refused."""
+        plans = {name: json.loads(text) for name, text in planned.items() if _is_results(name)}
+        found = [name for name in plans if (self.out / name).exists()]
+        if self.overwrite or not found:
+            return None
+        names = sorted(plans, key=lambda name: plans[name]["part"]["before"])
+        if self.resume and len(found) == len(names):
+            results = [json.loads((self.out / name).read_bytes()) for name in names]
+            pairs = zip(names, results, strict=True)
+            if all(_is_made(plans[name], made) for name, made in pairs):
+                return results
+        raise Error(
+            f"{self.out / found[0]} is another result: replace it with overwrite=True, or give another "
+            "folder"
+        )
 
     def _shard(self, shard: tuple[int, int]) -> Path:
         return self.shards / "shard-{}-of-{}".format(*shard)

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import operator
 import os
 import re
 import signal
@@ -206,6 +207,11 @@ def test_an_end_in_the_middle_cancels_and_is_gone_on_with(tmp_path: Path):
     assert timeless(out) == timeless(tmp_path / "alone")
     with pytest.raises(rg.Error, match="overwrite=True"):
         next(rg.ray.as_completed(SLOW, out=out))
+    with pytest.raises(rg.Error, match="overwrite=True"):
+        next(rg.ray.as_completed({**SLOW, "seeds": 1}, out=out, resume=True))
+    key = operator.attrgetter("seed", "regularizer")
+    finished = list(rg.ray.as_completed(SLOW, out=out, resume=True))
+    assert sorted(finished, key=key) == sorted(again, key=key)
     rg.ray.compare(QUICK, out=out, overwrite=True, progress=False)
     assert alone(tmp_path / "quick", QUICK).returncode == 0
     assert timeless(out) == timeless(tmp_path / "quick")

@@ -1,6 +1,6 @@
 //! `relugrad compare --merge`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -187,7 +187,7 @@ fn shard_of(folder: &Path) -> Option<relugrad_train::compare::Shard> {
 
 /// The shards in the given folders: those of each comparison by themselves, in the command's order.
 fn groups(given: &[PathBuf]) -> Result<Vec<Group>> {
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     let mut groups: BTreeMap<usize, Group> = BTreeMap::new();
     for directory in given {
         let folders = results_in(directory)?;
@@ -199,10 +199,9 @@ fn groups(given: &[PathBuf]) -> Result<Vec<Group>> {
         }
         for folder in folders {
             let whole = folder.canonicalize().unwrap_or_else(|_| folder.clone());
-            if seen.contains(&whole) {
+            if !seen.insert(whole) {
                 continue;
             }
-            seen.push(whole);
             let comparison = results(&folder)?;
             let before = share(&comparison).map_or(0, |share| share.before);
             let group = groups.entry(before).or_default();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::run::differing;
-use super::shard::{Shard, key, name};
+use super::shard::{Part, Shard, key, name};
 use crate::comparison::{Comparison, Diverged, Run, Settings};
 
 /// The results of a shard, and where they are from.
@@ -123,6 +123,13 @@ impl Ended<'_> {
         }
     }
 
+    fn key(&self) -> (&str, u64, u64) {
+        match self {
+            Ended::Finished(run) => key(&run.regularizer, run.lambda, run.seed),
+            Ended::Diverged(run) => key(&run.regularizer, run.lambda, run.seed),
+        }
+    }
+
     fn milliseconds(&self) -> f64 {
         match self {
             Ended::Finished(run) => run.step_milliseconds,
@@ -153,7 +160,7 @@ pub fn merge(shards: &[ShardResults]) -> Result<Merged, MergeError> {
     }
     let part = first.comparison.part.as_ref().ok_or(MergeError::Nothing)?;
     let settings = &first.comparison.settings;
-    let found = collect(shards)?;
+    let found = collect(shards, part)?;
     let planned = part.variants.len() * settings.seeds.len();
     if found.len() < planned {
         let shards = missing(shards, &found);
@@ -215,31 +222,20 @@ fn check(shard: &ShardResults, other: &ShardResults) -> Result<(), MergeError> {
 /// All runs by their number, each with the places of the shards that have it.
 type Found<'a> = BTreeMap<usize, (Ended<'a>, Vec<usize>)>;
 
-fn collect(shards: &[ShardResults]) -> Result<Found<'_>, MergeError> {
+/// The runs of shards that are all of one comparison.
+fn collect<'a>(shards: &'a [ShardResults], part: &Part) -> Result<Found<'a>, MergeError> {
     let mut found = Found::new();
+    let numbers = part.numbers(&shards[0].comparison.settings);
     for (place, shard) in shards.iter().enumerate() {
-        let Comparison {
-            settings,
-            runs,
-            diverged,
-            part,
-            ..
-        } = &shard.comparison;
-        let numbers = part.as_ref().map(|part| part.numbers(settings));
-        let number = |run: &Ended<'_>| {
-            let key = match run {
-                Ended::Finished(run) => key(&run.regularizer, run.lambda, run.seed),
-                Ended::Diverged(run) => key(&run.regularizer, run.lambda, run.seed),
-            };
-            let number = numbers.as_ref().and_then(|numbers| numbers.get(&key));
-            number.copied().ok_or_else(|| MergeError::Unplanned {
+        let finished = shard.comparison.runs.iter().map(Ended::Finished);
+        let diverged = shard.comparison.diverged.iter().map(Ended::Diverged);
+        for run in finished.chain(diverged) {
+            let number = numbers.get(&run.key());
+            let number = number.copied().ok_or_else(|| MergeError::Unplanned {
                 from: shard.from.clone(),
                 run: run.name(),
-            })
-        };
-        let finished = runs.iter().map(Ended::Finished);
-        for run in finished.chain(diverged.iter().map(Ended::Diverged)) {
-            add(&mut found, number(&run)?, run, place, shards)?;
+            })?;
+            add(&mut found, number, run, place, shards)?;
         }
     }
     Ok(found)
