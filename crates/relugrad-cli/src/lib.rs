@@ -31,11 +31,13 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 use failure::{Failure, exit_code};
+use relugrad::{Cell, Plane};
 use relugrad_io::Limits;
 
 /// Exact derivatives and regularizers of ReLU networks.
 #[derive(Debug, Parser)]
 #[command(
+    name = "relugrad",
     version,
     about,
     after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. An output that nobody reads on, as in \
@@ -85,6 +87,18 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             },
         },
     }
+}
+
+/// The picture (SVG) of the regions of a slice, coloured by their classes, with marked points; the
+/// window and the points are in coordinates of the plane.
+pub fn slice_picture(
+    title: &str,
+    plane: Plane<f64>,
+    window: [[f64; 2]; 2],
+    marks: Vec<([f64; 2], String)>,
+    cells: &[Cell],
+) -> String {
+    regions::class_picture(title, plane, window, marks, cells)
 }
 
 /// The message about the arguments as a terminal shows them; by itself the parser drops what a

@@ -16,6 +16,7 @@ use relugrad_train::check_inputs;
 use relugrad_train::data::{Dataset, Truth};
 
 pub(crate) use arguments::Arguments;
+pub(crate) use slice::class_picture;
 
 use crate::failure::{Failure, check_output};
 use crate::interrupt;

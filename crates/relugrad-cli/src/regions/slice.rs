@@ -132,6 +132,32 @@ pub(super) fn run(
     }
 }
 
+/// The picture of a slice whose colours are classes, with the points that are marked.
+pub(crate) fn class_picture(
+    title: &str,
+    plane: Plane<f64>,
+    window: [[f64; 2]; 2],
+    marks: Vec<([f64; 2], String)>,
+    cells: &[Cell],
+) -> String {
+    let view = View {
+        plane,
+        window,
+        marks,
+        truth: Truth::Classes(Vec::new()),
+        colour: Colour::Class,
+        title: title.into(),
+        end: End::Complete,
+    };
+    let shown = cells.iter().map(|cell| Shown {
+        classes: cell.classes(),
+        cell: cell.clone(),
+        value: 0.0,
+    });
+    let shown: Vec<Shown> = shown.collect();
+    picture::picture(title, &view, &shown, Colour::Class)
+}
+
 /// What the colours tell.
 fn colour(arguments: &Arguments, data: &Dataset) -> anyhow::Result<Colour> {
     match (arguments.colour, data.values()) {
