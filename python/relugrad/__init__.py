@@ -7,6 +7,7 @@ pattern, without double backpropagation.
 - `relugrad.torch`: operators for PyTorch modules, with exact gradients in every parameter.
 - `relugrad.jax`: the same for JAX.
 - `load`, `Mlp`, `Network`, `Trace`, `Curvature`, `Objective`: the engine on NumPy arrays.
+- `Region`, `Slice`, `Network.walk`, `FiniteDifference`: activation regions, and independent checks.
 - `relugrad.ray`: comparisons on a Ray cluster.
 
 `B` is the number of samples of a batch, `D` of inputs, `K` of logits. Arrays are of the network's type,
@@ -22,9 +23,12 @@ from ._relugrad import (
     ArrayTypeError,
     Curvature,
     Error,
+    FiniteDifference,
     Mlp,
     Network,
     Objective,
+    Region,
+    Slice,
     Trace,
     digits,
     load,
@@ -38,9 +42,12 @@ __all__ = [
     "ArrayTypeError",
     "Curvature",
     "Error",
+    "FiniteDifference",
     "Mlp",
     "Network",
     "Objective",
+    "Region",
+    "Slice",
     "Trace",
     "digits",
     "load",

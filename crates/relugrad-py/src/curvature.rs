@@ -112,6 +112,13 @@ impl PyCurvature {
         })
     }
 
+    /// `H` of one sample as a `scipy.sparse.linalg.LinearOperator`, `[D, D]`, which is never formed.
+    #[pyo3(signature = (sample = 0))]
+    fn linear_operator(slf: &Bound<'_, PyCurvature>, sample: usize) -> PyResult<Py<PyAny>> {
+        let operators = slf.py().import("relugrad._operators")?;
+        Ok(operators.call_method1("curvature", (slf, sample))?.unbind())
+    }
+
     /// `(B, D)`: samples, and the order of each matrix.
     #[getter]
     fn shape(&self, py: Python<'_>) -> PyResult<(usize, usize)> {

@@ -3,13 +3,18 @@
 mod architecture;
 mod array;
 mod curvature;
+mod difference;
 mod digits;
 mod error;
 mod given;
+mod line;
 mod network;
 mod objective;
 mod process;
+mod region;
 mod trace;
+mod training;
+mod watch;
 
 use pyo3::prelude::*;
 
@@ -21,9 +26,13 @@ mod _relugrad {
     #[pymodule_export]
     use crate::curvature::PyCurvature;
     #[pymodule_export]
+    use crate::difference::PyFiniteDifference;
+    #[pymodule_export]
     use crate::digits::digits;
     #[pymodule_export]
     use crate::error::{ArrayTypeError, Error};
+    #[pymodule_export]
+    use crate::line::PySlice;
     #[pymodule_export]
     use crate::network::{PyMlp, PyNetwork, load};
     #[pymodule_export]
@@ -31,5 +40,9 @@ mod _relugrad {
     #[pymodule_export]
     use crate::process::{command, num_threads, set_num_threads};
     #[pymodule_export]
+    use crate::region::PyRegion;
+    #[pymodule_export]
     use crate::trace::PyTrace;
+    #[pymodule_export]
+    use crate::training::{evaluate, train, verify};
 }

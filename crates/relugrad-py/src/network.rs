@@ -5,12 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::{ArrayD, Ix1, IxDyn};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use relugrad::{Builder, Gate, Mlp, Network, NodeId, NodeSpec, Operation, Pass};
 
 use crate::array::{Number, array, to_numpy};
 use crate::error::{Error, OrRaise};
 use crate::given::batch;
+use crate::line::{self, PySlice};
 use crate::process::work;
+use crate::region::{PyRegion, vector};
 use crate::trace::PyTrace;
 
 /// A network in one of the two types of number. What has been traced keeps the network that it was
@@ -244,7 +247,7 @@ impl PyNetwork {
     #[getter]
     fn nodes(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
         each!(AnyNetwork, self.get(), network => network.nodes().iter().map(|node| {
-            let row = pyo3::types::PyDict::new(py);
+            let row = PyDict::new(py);
             row.set_item("name", node.name())?;
             row.set_item("operation", node.operation().name())?;
             row.set_item("shape", node.shape())?;
@@ -297,6 +300,72 @@ impl PyNetwork {
     /// The logits of a batch; `x: [B, D]`, result `[B, K]`.
     fn forward(&self, py: Python<'_>, x: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         each!(AnyNetwork, self.get(), network => forward(py, &network, x))
+    }
+
+    /// The activation region of an input, `x: [D]`.
+    fn region(&self, x: &Bound<'_, PyAny>) -> PyResult<PyRegion> {
+        PyRegion::of(self, x)
+    }
+
+    /// The distance of an input from its nearest kink by norm, `l1`, `l2` and `linf`: how far it can
+    /// be moved in any direction before a gate switches; `x: [D]`.
+    fn distance<'py>(
+        &self,
+        py: Python<'py>,
+        x: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        PyRegion::of(self, x)?.kink_distances(py)
+    }
+
+    /// Walks from `x` along `z` to `x + length z`, from region to region; `x, z: [D]`. A list of
+    /// dicts, one for each region: `start`, `end`, `logits_start`, `logits_end`, `jacobian` if
+    /// `jacobians`, and `crossing`, where it ends and which gate switches there, None at the end.
+    #[pyo3(signature = (x, z, length = 1.0, *, jacobians = false))]
+    fn walk<'py>(
+        &self,
+        py: Python<'py>,
+        x: &Bound<'py, PyAny>,
+        z: &Bound<'py, PyAny>,
+        length: f64,
+        jacobians: bool,
+    ) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        line::walk(py, self, x, z, length, jacobians)
+    }
+
+    /// All activation regions in a window of the plane through three points, exactly; `points:
+    /// [3, D]`. The window is `((a_min, a_max), (b_min, b_max))` in the plane's coordinates, by
+    /// default around the points. At most `limit` regions are looked for.
+    #[pyo3(signature = (points, window = None, *, limit = line::LIMIT))]
+    fn slice(
+        &self,
+        py: Python<'_>,
+        points: Vec<Bound<'_, PyAny>>,
+        window: Option<[[f64; 2]; 2]>,
+        limit: usize,
+    ) -> PyResult<PySlice> {
+        PySlice::of(py, self, &points, window, limit)
+    }
+
+    /// Integrated gradients of a logit (Sundararajan et al. 2017), exact by a walk from the baseline
+    /// to `x`; `x, baseline: [D]`, result `[D]`.
+    fn integrated_gradients(
+        &self,
+        py: Python<'_>,
+        x: &Bound<'_, PyAny>,
+        baseline: &Bound<'_, PyAny>,
+        label: usize,
+    ) -> PyResult<Py<PyAny>> {
+        each!(AnyNetwork, self.get(), network => {
+            let x = vector("x", x, network.inputs())?;
+            let baseline = vector("baseline", baseline, network.inputs())?;
+            let found = work(py, || network.integrated_gradients(x.view(), baseline.view(), label))?;
+            Ok(to_numpy(py, found.or_raise()?))
+        })
+    }
+
+    fn _repr_html_(slf: &Bound<'_, PyNetwork>) -> PyResult<Py<PyAny>> {
+        let show = slf.py().import("relugrad._show")?;
+        Ok(show.call_method1("network_html", (slf,))?.unbind())
     }
 
     fn __repr__(&self) -> String {

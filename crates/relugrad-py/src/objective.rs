@@ -18,7 +18,7 @@ use crate::process::work;
 /// `loss` is a name, or a dict of `name` and options; by default that of the targets.
 #[pyclass(name = "Objective", module = "relugrad", frozen)]
 pub(crate) struct PyObjective {
-    loss: Option<Py<PyAny>>,
+    pub(crate) loss: Option<Py<PyAny>>,
     penalties: Vec<(String, f64, Option<Py<PyDict>>)>,
     penalties_only: bool,
     draw: u64,
@@ -32,7 +32,7 @@ enum PenaltyGiven<'py> {
 }
 
 impl PyObjective {
-    fn objective(
+    pub(crate) fn objective(
         &self,
         py: Python<'_>,
         y: &crate::given::OwnedTargets<f64>,

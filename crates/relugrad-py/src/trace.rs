@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ndarray::{Array2, Ix2, Ix3};
 use pyo3::prelude::*;
-use relugrad::{Network, Pass};
+use relugrad::{ActivationPattern, Network, Pass};
 
 use crate::array::{Number, array, to_numpy};
 use crate::curvature::PyCurvature;
@@ -176,6 +176,50 @@ impl PyTrace {
                 (0..pattern.layers()).map(layer).collect::<Vec<_>>()
             })?;
             Ok(layers.into_iter().map(|layer| to_numpy(py, layer)).collect())
+        })
+    }
+
+    /// Whether each sample lies in the region of the same sample of another trace; `[B]`.
+    fn same_region(&self, py: Python<'_>, other: &PyTrace) -> PyResult<Py<PyAny>> {
+        let pattern = |trace: &PyTrace| each!(AnyPass, &trace.pass, held => held.with(py, |pass| pass.trace().pattern().clone()));
+        let (ours, theirs) = (pattern(self)?, pattern(other)?);
+        let widths =
+            |p: &ActivationPattern| (0..p.layers()).map(|l| p.width(l)).collect::<Vec<_>>();
+        if ours.samples() != theirs.samples() || widths(&ours) != widths(&theirs) {
+            return Err(Error::new_err(format!(
+                "the patterns have {} and {} samples and layers of {:?} and {:?} gates, but must be alike",
+                ours.samples(),
+                theirs.samples(),
+                widths(&ours),
+                widths(&theirs),
+            )));
+        }
+        let same = (0..ours.samples()).map(|sample| ours.same_region(sample, &theirs, sample));
+        Ok(to_numpy(py, same.collect::<ndarray::Array1<bool>>()))
+    }
+
+    /// The Jacobian of one sample as a `scipy.sparse.linalg.LinearOperator`, `[K, D]`, which is never
+    /// formed.
+    #[pyo3(signature = (sample = 0))]
+    fn jacobian_operator(slf: &Bound<'_, PyTrace>, sample: usize) -> PyResult<Py<PyAny>> {
+        let operators = slf.py().import("relugrad._operators")?;
+        Ok(operators.call_method1("jacobian", (slf, sample))?.unbind())
+    }
+
+    /// Type of its numbers.
+    #[getter]
+    fn dtype(&self) -> &'static str {
+        match &self.pass {
+            AnyPass::F32(_) => f32::DTYPE,
+            AnyPass::F64(_) => f64::DTYPE,
+        }
+    }
+
+    /// `(B, K, D)`: samples, logits and inputs.
+    #[getter]
+    fn shape(&self, py: Python<'_>) -> PyResult<(usize, usize, usize)> {
+        each!(AnyPass, &self.pass, held => {
+            Ok((held.with(py, |pass| pass.trace().samples())?, held.network.outputs(), held.network.inputs()))
         })
     }
 
