@@ -8,6 +8,7 @@ pattern, without double backpropagation.
 - `relugrad.jax`: the same for JAX.
 - `load`, `Mlp`, `Network`, `Trace`, `Curvature`, `Objective`: the engine on NumPy arrays.
 - `Region`, `Slice`, `Network.walk`, `FiniteDifference`: activation regions, and independent checks.
+- `train`, `compare`, `evaluate`, `verify`: the trainer, with bars of progress.
 - `relugrad.ray`: comparisons on a Ray cluster.
 
 `B` is the number of samples of a batch, `D` of inputs, `K` of logits. Arrays are of the network's type,
@@ -18,6 +19,7 @@ array is wrong, a `relugrad.ArrayTypeError` (a `TypeError`).
 import importlib
 from types import ModuleType
 
+from ._comparison import Comparison, compare
 from ._relugrad import (
     Architecture,
     ArrayTypeError,
@@ -36,12 +38,15 @@ from ._relugrad import (
     penalties,
     set_num_threads,
 )
+from ._training import Evaluation, Training, evaluate, train, verify
 
 __all__ = [
     "Architecture",
     "ArrayTypeError",
+    "Comparison",
     "Curvature",
     "Error",
+    "Evaluation",
     "FiniteDifference",
     "Mlp",
     "Network",
@@ -49,11 +54,16 @@ __all__ = [
     "Region",
     "Slice",
     "Trace",
+    "Training",
+    "compare",
     "digits",
+    "evaluate",
     "load",
     "num_threads",
     "penalties",
     "set_num_threads",
+    "train",
+    "verify",
 ]
 
 # What needs packages of its own is imported when it is first asked for.
