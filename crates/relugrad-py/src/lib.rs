@@ -8,7 +8,9 @@ mod digits;
 mod error;
 mod given;
 mod line;
+mod mlp;
 mod network;
+mod nodes;
 mod objective;
 mod process;
 mod region;
@@ -34,7 +36,9 @@ mod _relugrad {
     #[pymodule_export]
     use crate::line::PySlice;
     #[pymodule_export]
-    use crate::network::{PyMlp, PyNetwork, load};
+    use crate::mlp::PyMlp;
+    #[pymodule_export]
+    use crate::network::{PyNetwork, load};
     #[pymodule_export]
     use crate::objective::{PyObjective, penalties};
     #[pymodule_export]

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ndarray::{ArrayD, Ix1, IxDyn};
+use ndarray::{Ix1, IxDyn};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use relugrad::{Builder, Gate, Mlp, Network, NodeId, NodeSpec, Operation, Pass};
+use relugrad::{Network, NodeId, Pass};
 
 use crate::array::{Number, array, to_numpy};
 use crate::error::{Error, OrRaise};
 use crate::given::batch;
 use crate::line::{self, PySlice};
+use crate::nodes::{NodeTuple, built};
 use crate::process::work;
 use crate::region::{PyRegion, vector};
 use crate::trace::PyTrace;
@@ -96,17 +97,6 @@ pub(crate) struct PyNetwork {
     notes: Vec<String>,
 }
 
-/// A node from Python: name, operation as JSON, the numbers of the nodes that it reads, shape,
-/// parameters, constants.
-type NodeTuple<'py> = (
-    Option<String>,
-    String,
-    Vec<usize>,
-    Vec<usize>,
-    Vec<Bound<'py, PyAny>>,
-    Vec<Bound<'py, PyAny>>,
-);
-
 impl PyNetwork {
     pub(crate) fn new(network: AnyNetwork, notes: Vec<String>) -> PyNetwork {
         PyNetwork {
@@ -131,50 +121,6 @@ impl PyNetwork {
         let mut network = self.network.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut network)
     }
-}
-
-fn built<T: Wrap>(nodes: Vec<NodeTuple<'_>>) -> PyResult<AnyNetwork> {
-    let mut builder = Builder::<T>::new();
-    let mut ids: Vec<NodeId> = Vec::new();
-    for (name, operation, inputs, shape, parameters, constants) in nodes {
-        let here = || {
-            name.clone()
-                .unwrap_or_else(|| format!("node {}", ids.len()))
-        };
-        let operation: Operation = serde_json::from_str(&operation)
-            .map_err(|error| Error::new_err(format!("{}: {operation}: {error}", here())))?;
-        let inputs = inputs.iter().map(|&input| {
-            let missing = || {
-                Error::new_err(format!(
-                    "{}: it reads node {input}, which does not come before it",
-                    here()
-                ))
-            };
-            ids.get(input).copied().ok_or_else(missing)
-        });
-        let inputs = inputs.collect::<PyResult<Vec<_>>>()?;
-        let what = format!("a parameter of {}", here());
-        let parameters = parameters
-            .iter()
-            .map(|given| Ok(array::<T, IxDyn>(&what, given)?.as_array().to_owned()));
-        let parameters = parameters.collect::<PyResult<Vec<ArrayD<T>>>>()?;
-        let what = format!("a constant of {}", here());
-        let constants = constants
-            .iter()
-            .map(|given| Ok(array::<f64, IxDyn>(&what, given)?.as_array().to_owned()));
-        let spec = NodeSpec {
-            constants: constants.collect::<PyResult<Vec<ArrayD<f64>>>>()?,
-            name,
-            operation,
-            shape,
-            parameters,
-        };
-        ids.push(builder.add(spec, &inputs).or_raise()?);
-    }
-    let last = ids
-        .last()
-        .ok_or_else(|| Error::new_err("a network has at least its input"))?;
-    Ok(T::wrap(Arc::new(builder.build(*last).or_raise()?)))
 }
 
 #[pymethods]
@@ -453,64 +399,5 @@ pub(crate) fn load(py: Python<'_>, path: PathBuf, dtype: &str) -> PyResult<PyNet
     match dtype {
         "float64" => Ok(network),
         other => network.astype(other),
-    }
-}
-
-/// A network of dense layers with a gate behind each but the last, with random weights (He et al.
-/// 2015).
-///
-/// `widths` from the inputs to the logits; `gate` is "relu", "abs", or ("leaky-relu", slope), or
-/// ("clip", min, max).
-#[pyclass(name = "Mlp", module = "relugrad", frozen)]
-pub(crate) struct PyMlp(Mlp);
-
-/// A gate by name, with its numbers.
-#[derive(FromPyObject)]
-enum GateGiven {
-    Name(String),
-    One((String, f64)),
-    Two((String, f64, f64)),
-}
-
-impl GateGiven {
-    fn gate(self) -> PyResult<Gate> {
-        let (name, numbers) = match self {
-            GateGiven::Name(name) => (name, vec![]),
-            GateGiven::One((name, a)) => (name, vec![a]),
-            GateGiven::Two((name, a, b)) => (name, vec![a, b]),
-        };
-        match (name.as_str(), &numbers[..]) {
-            ("relu", []) => Ok(Gate::Relu),
-            ("abs", []) => Ok(Gate::Abs),
-            ("leaky-relu", [slope]) => Ok(Gate::LeakyRelu { slope: *slope }),
-            ("clip", [min, max]) => Ok(Gate::Clip {
-                min: *min,
-                max: *max,
-            }),
-            _ => Err(Error::new_err(format!(
-                "gate {name:?} with {} numbers is unknown; there are \"relu\", \"abs\", (\"leaky-relu\", slope) and (\"clip\", min, max)",
-                numbers.len()
-            ))),
-        }
-    }
-}
-
-#[pymethods]
-impl PyMlp {
-    #[new]
-    #[pyo3(signature = (widths, *, gate = GateGiven::Name("relu".into()), bias = true))]
-    fn new(widths: Vec<usize>, gate: GateGiven, bias: bool) -> PyResult<PyMlp> {
-        Ok(PyMlp(Mlp::new(&widths).gate(gate.gate()?).bias(bias)))
-    }
-
-    /// The network with weights from a seed; `dtype` is "float32" or "float64".
-    #[pyo3(signature = (seed = 0, dtype = "float64"))]
-    fn build(&self, seed: u64, dtype: &str) -> PyResult<PyNetwork> {
-        let network = match dtype {
-            "float32" => AnyNetwork::F32(Arc::new(self.0.build(seed).or_raise()?)),
-            "float64" => AnyNetwork::F64(Arc::new(self.0.build(seed).or_raise()?)),
-            other => return Err(unknown_type(other)),
-        };
-        Ok(PyNetwork::new(network, Vec::new()))
     }
 }
