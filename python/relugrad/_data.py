@@ -28,7 +28,7 @@ def source(data: Data) -> dict[str, Any]:
     if isinstance(data, str | os.PathLike):
         return {"path": os.fspath(data)}
     raise ArrayTypeError(
-        f"data is a {type(data).__name__}; give \"digits\", a path, a dict, or arrays (x, y)"
+        f'data is a {type(data).__name__}; give "digits", a path, a dict, or arrays (x, y)'
     )
 
 

@@ -20,6 +20,7 @@ def relugrad(*arguments):
         capture_output=True,
         text=True,
         timeout=60,
+        check=False,
         env=ENVIRONMENT,
     )
 

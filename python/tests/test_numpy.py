@@ -111,6 +111,7 @@ def test_an_objective_is_the_sum_of_its_terms():
     found, gradient = objective.gradient(network, x, y)
     close(found["sample_losses"], losses, "float64")
     (penalty,) = found["penalties"].values()
+    close(penalty, (j**2).sum((1, 2)).mean(), "float64")
     close(found["value"], losses.mean() + 0.5 * penalty, "float64")
     quotient = rg.FiniteDifference.central(1e-5)
     np.testing.assert_allclose(
@@ -139,7 +140,7 @@ def test_a_region_is_where_the_network_is_affine():
         near = region.nearest(3, norm)
         close([one["distance"] for one in near], np.sort(distances)[:3], "float64")
         label = int(f[0].argmax())
-        assert 0 <= region.certified_radius(label, norm) <= distances.min()
+        assert 0 <= region.certified_radius(label, norm) <= region.kink_distances()[norm]
         assert region.certified_radius((label + 1) % 3, norm) == 0
     assert network.distance(x) == region.kink_distances()
     planes = region.hyperplanes()
@@ -236,16 +237,13 @@ def test_threads_share_a_trace_and_a_network():
     x = np.random.default_rng(8).normal(size=(32, 16))
     trace = network.trace(x)
     before, first = network.parameters, (trace.gram(), trace.jacobian())
-    kept, seen, failed = threading.Event(), [], []
+    kept, seen = threading.Event(), []
 
     def ask():
-        try:
-            for _ in range(50):
-                np.testing.assert_array_equal(trace.gram(), first[0])
-                np.testing.assert_array_equal(trace.jacobian(), first[1])
-                seen.append(float(network(x)[0, 0]))
-        except BaseException as error:
-            failed.append(error)
+        for _ in range(50):
+            np.testing.assert_array_equal(trace.gram(), first[0])
+            np.testing.assert_array_equal(trace.jacobian(), first[1])
+            seen.append(float(network(x)[0, 0]))
 
     def change():
         scale = 1.0
@@ -262,7 +260,7 @@ def test_threads_share_a_trace_and_a_network():
         assert not thread.is_alive()
     kept.set()
     changing.join(60)
-    assert not failed
+    assert len(seen) == 100
     # Each pass had either the ones or the others, and no mixture.
     once, twice = [], []
     for scale, values in ((1.0, once), (2.0, twice)):

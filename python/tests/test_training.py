@@ -145,9 +145,7 @@ SCRIPTS = {
         "rg.compare({'model': 'mlp:8', 'epochs': 5, 'seeds': 10**4, 'attack-samples': 5,"
         " 'penalties': {'jacobian': [0.1]}}, out='run', progress=tell)"
     ),
-    "evaluate": (
-        "rg.evaluate(rg.Mlp([64, 32, 10]).build(), pgd_restarts=10**4, progress=tell)"
-    ),
+    "evaluate": "rg.evaluate(rg.Mlp([64, 32, 10]).build(), pgd_restarts=10**4, progress=tell)",
     "verify": "rg.verify(rg.Mlp([64, 256, 256, 10]).build(), samples=359, progress=tell)",
 }
 
@@ -155,6 +153,7 @@ SCRIPTS = {
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are Unix's")
 @pytest.mark.parametrize("work", SCRIPTS)
 def test_ctrl_c_ends_work(work, tmp_path):
+    when = 1 if work == "evaluate" else 3
     script = """
         import relugrad as rg
         told = 0
@@ -170,7 +169,7 @@ def test_ctrl_c_ends_work(work, tmp_path):
     """
     environment = os.environ | {"PYTHONPATH": str(Path(rg.__file__).parent.parent)}
     running = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script).format(1 if work == "evaluate" else 3, SCRIPTS[work])],
+        [sys.executable, "-c", textwrap.dedent(script).format(when, SCRIPTS[work])],
         stdout=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
@@ -186,9 +185,7 @@ def test_ctrl_c_ends_work(work, tmp_path):
         running.kill()
     if work == "train":
         done = (tmp_path / "run" / "metrics.csv").read_text().count("\n") - 1
-        resumed = rg.train(
-            {"epochs": done + 1}, out=tmp_path / "run", resume=True, progress=False
-        )
+        resumed = rg.train({"epochs": done + 1}, out=tmp_path / "run", resume=True, progress=False)
         assert resumed.complete and len(resumed.epochs) == done + 1
     if work == "compare":
         assert (tmp_path / "run" / "results.json").exists()
