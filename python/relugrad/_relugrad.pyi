@@ -1,17 +1,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any, Literal, final
+from typing import Any, Literal, TypeAlias, final
 
 from numpy import bool_, float64, int64, uint32
 from numpy.typing import ArrayLike, NDArray
 
-_Array = NDArray[Any]
-_Loss = str | Mapping[str, Any]
-_Norm = Literal["l1", "l2", "linf"]
-_Dtype = Literal["float32", "float64"]
-_Gate = str | tuple[str, float] | tuple[str, float, float]
-_Window = tuple[tuple[float, float], tuple[float, float]]
-_OnEvent = Callable[[dict[str, Any]], object]
+_Array: TypeAlias = NDArray[Any]
+_Loss: TypeAlias = str | Mapping[str, Any]
+_Norm: TypeAlias = Literal["l1", "l2", "linf"]
+_Dtype: TypeAlias = Literal["float32", "float64"]
+_Gate: TypeAlias = str | tuple[str, float] | tuple[str, float, float]
+_Window: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
+_OnEvent: TypeAlias = Callable[[dict[str, Any]], object]
 
 class Error(ValueError): ...
 class ArrayTypeError(TypeError): ...

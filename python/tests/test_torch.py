@@ -334,7 +334,7 @@ def test_two_threads_at_once() -> None:
         try:
             for _ in range(20):
                 found.append(value(module, x, y, "engine").item())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             errors.append(error)
 
     threads = [threading.Thread(target=work) for _ in range(2)]

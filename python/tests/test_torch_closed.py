@@ -4,14 +4,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-import torch.nn.functional as F  # noqa: E402
-from hypothesis import HealthCheck, assume, given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from torch import nn  # noqa: E402
-from torch_modules import Call, inputs, modules, randomize  # noqa: E402
+import torch.nn.functional as F
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch_modules import Call, inputs, modules, randomize
 
-from relugrad.torch import _closed  # noqa: E402
-from relugrad.torch._read import read  # noqa: E402
+from relugrad.torch import _closed
+from relugrad.torch._read import read
 
 quiet = settings(
     deadline=None,

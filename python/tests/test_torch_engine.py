@@ -4,10 +4,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
 
-import torch.nn.functional as F  # noqa: E402
-from hypothesis import given  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from test_torch_closed import (  # noqa: E402
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from test_torch_closed import (
     GRAM_TERMS,
     JACOBIAN_TERMS,
     compare,
@@ -19,9 +19,9 @@ from test_torch_closed import (  # noqa: E402
     report,  # noqa: F401
     worst,
 )
-from torch_modules import inputs, modules  # noqa: E402
+from torch_modules import inputs, modules
 
-import relugrad as rg  # noqa: E402
+import relugrad as rg
 
 
 @pytest.fixture(scope="module", autouse=True)

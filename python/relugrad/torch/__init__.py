@@ -140,7 +140,7 @@ def penalty(
     *,
     loss: str | dict[str, Any] | None = None,
     draw: int = 0,
-    **options: float | int | bool,
+    **options: float | bool,
 ) -> torch.Tensor:
     """The mean over the batch of one of the engine's penalties, a scalar with its exact gradient in
     every parameter; `relugrad.penalties()` lists them with their formulas.

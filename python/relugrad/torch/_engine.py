@@ -117,7 +117,9 @@ def _keep(ctx: Any, trace: Trace, x: Tensor, tensors: tuple[Tensor, ...]) -> Non
     ctx.set_materialize_grads(False)
 
 
-def _back(ctx: Any, needs_x: bool, **bars: Any) -> tuple[Tensor | None, Tensor | None, list[Tensor]]:
+def _back(
+    ctx: Any, needs_x: bool, **bars: Any
+) -> tuple[Tensor | None, Tensor | None, list[Tensor]]:
     """The derivatives with respect to `x`, to `u` and to the tensors, from those that are given."""
     tensors = ctx.saved_tensors
     given = {name: bar for name, bar in bars.items() if bar is not None}
@@ -161,9 +163,7 @@ class _Gram(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any, f_bar: Tensor | None, g_bar: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, f_bar: Tensor | None, g_bar: Tensor | None) -> tuple[Tensor | None, ...]:
         needs_x = ctx.needs_input_grad[2]
         x_bar, _, gradients = _back(ctx, needs_x, logits=_bar(f_bar), gram=_bar(g_bar))
         return None, None, x_bar, *gradients
@@ -180,9 +180,7 @@ class _Jacobian(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any, f_bar: Tensor | None, j_bar: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, f_bar: Tensor | None, j_bar: Tensor | None) -> tuple[Tensor | None, ...]:
         needs_x = ctx.needs_input_grad[2]
         x_bar, _, gradients = _back(ctx, needs_x, logits=_bar(f_bar), jacobian=_bar(j_bar))
         return None, None, x_bar, *gradients
@@ -199,13 +197,9 @@ class _Vjp(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any, f_bar: Tensor | None, g_bar: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, f_bar: Tensor | None, g_bar: Tensor | None) -> tuple[Tensor | None, ...]:
         pair = None if g_bar is None else (ctx.u, _array(g_bar))
-        x_bar, u_bar, gradients = _back(
-            ctx, ctx.needs_input_grad[2], logits=_bar(f_bar), vjp=pair
-        )
+        x_bar, u_bar, gradients = _back(ctx, ctx.needs_input_grad[2], logits=_bar(f_bar), vjp=pair)
         return None, u_bar, x_bar, *gradients
 
 

@@ -21,7 +21,7 @@ MAXIMA = ("max-pool", "max")
 class Arrays:
     """The arrays of all nodes, by node."""
 
-    __slots__ = ("tensors", "constant_tensors", "parameters", "constants", "selects")
+    __slots__ = ("constant_tensors", "constants", "parameters", "selects", "tensors")
 
     def __init__(
         self, description: Description, tensors: Sequence[Tensor], constants: Sequence[Tensor]

@@ -18,13 +18,42 @@ from ._values import PROBE, Sample, Value, Weight
 
 # Operations that put the entries of a tensor elsewhere and do nothing else: those that keep their
 # order, those that permute axes, and others.
-RESHAPES = "view reshape flatten unflatten squeeze unsqueeze view_as reshape_as".split()
-PERMUTATIONS = "permute transpose swapaxes swapdims movedim moveaxis".split()
-OTHERS = """
-    getitem narrow select index_select expand expand_as repeat tile repeat_interleave flip fliplr
-    flipud roll rot90 chunk split split_with_sizes tensor_split unbind diagonal pixel_shuffle
-    pixel_unshuffle channel_shuffle
-""".split()
+RESHAPES = [
+    "view",
+    "reshape",
+    "flatten",
+    "unflatten",
+    "squeeze",
+    "unsqueeze",
+    "view_as",
+    "reshape_as",
+]
+PERMUTATIONS = ["permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis"]
+OTHERS = [
+    "getitem",
+    "narrow",
+    "select",
+    "index_select",
+    "expand",
+    "expand_as",
+    "repeat",
+    "tile",
+    "repeat_interleave",
+    "flip",
+    "fliplr",
+    "flipud",
+    "roll",
+    "rot90",
+    "chunk",
+    "split",
+    "split_with_sizes",
+    "tensor_split",
+    "unbind",
+    "diagonal",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "channel_shuffle",
+]
 MOVES = {*RESHAPES, *PERMUTATIONS, *OTHERS}
 
 FIXED = "keep the batch first and of any size, as in x.flatten(1) or x.view(x.size(0), -1)"
