@@ -5,11 +5,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::attack::AttackSettings;
-use crate::compare::Part;
 use crate::configuration::{LossSettings, PenaltySettings};
 use crate::options::Adversarial;
 use crate::report::{Divergence, EpochReport};
 use crate::score::{Quality, Score};
+use crate::shard::Part;
 
 /// The outcome of a comparison: its settings, and one run for each regularizer and seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

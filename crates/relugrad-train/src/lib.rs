@@ -43,6 +43,7 @@ pub mod robustness;
 mod samples;
 mod schedule;
 mod score;
+mod shard;
 mod spec;
 pub mod statistics;
 mod stop;

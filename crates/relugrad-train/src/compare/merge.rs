@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::run::differing;
-use super::shard::{Part, Shard, key, name};
 use crate::comparison::{Comparison, Diverged, Run, Settings};
+use crate::shard::{Part, Shard, key, name};
 
 /// The results of a shard, and where they are from.
 #[derive(Clone, Debug)]
@@ -225,7 +225,7 @@ type Found<'a> = BTreeMap<usize, (Ended<'a>, Vec<usize>)>;
 /// The runs of shards that are all of one comparison.
 fn collect<'a>(shards: &'a [ShardResults], part: &Part) -> Result<Found<'a>, MergeError> {
     let mut found = Found::new();
-    let numbers = part.numbers(&shards[0].comparison.settings);
+    let numbers = part.numbers(&shards[0].comparison.settings.seeds);
     for (place, shard) in shards.iter().enumerate() {
         let finished = shard.comparison.runs.iter().map(Ended::Finished);
         let diverged = shard.comparison.diverged.iter().map(Ended::Diverged);
@@ -279,7 +279,7 @@ fn missing(shards: &[ShardResults], found: &Found<'_>) -> Vec<MissingShard> {
     let planned = part.variants.len() * settings.seeds.len();
     let mut missing: BTreeMap<Shard, Vec<String>> = BTreeMap::new();
     for number in (0..planned).filter(|number| !found.contains_key(number)) {
-        let (shard, run) = part.planned(number, of, settings);
+        let (shard, run) = part.planned(number, of, &settings.seeds);
         missing.entry(shard).or_default().push(run);
     }
     let from = |shard: Shard| {

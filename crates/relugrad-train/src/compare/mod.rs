@@ -2,11 +2,10 @@
 
 mod merge;
 mod run;
-mod shard;
 
 pub use crate::comparison::{
     Certified, Comparison, Diverged, Measured, Measures, PenaltyMean, Run, Settings, ShownAttack,
 };
+pub use crate::shard::{Compared, Part, Shard, Share};
 pub use merge::{MergeError, Merged, MissingShard, ShardResults, merge};
 pub use run::{ADVERSARIAL, PLAIN, Plan, Variant, compare};
-pub use shard::{Compared, Part, Shard, Share};

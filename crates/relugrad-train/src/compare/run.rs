@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use rayon::prelude::*;
 use relugrad::{GoOn, Loss, Network, Objective, Penalty};
 
-use super::shard::{Compared, Part, Share};
 use crate::architecture::Architecture;
 use crate::attack::{Attacker, Norm, Pgd};
 use crate::comparison::{
@@ -21,6 +20,7 @@ use crate::options::{Adversarial, Training};
 use crate::report::{Divergence, EpochReport};
 use crate::samples::Samples;
 use crate::schedule::Ramp;
+use crate::shard::{Compared, Part, Share};
 use crate::statistics::median;
 use crate::stop::ask;
 use crate::training::train_while;

@@ -6,7 +6,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::comparison::Settings;
 use crate::error::{Error, Result};
 
 /// One of `of` equal shares of the runs of a command, written `3/20` and counted from 1.
@@ -100,7 +99,7 @@ pub struct Share {
 impl Share {
     /// The numbers of the shard's runs among `variants · seeds` of its comparison, in the order in
     /// which one process makes them.
-    pub(super) fn runs(self, variants: usize, seeds: usize) -> Vec<usize> {
+    pub(crate) fn runs(self, variants: usize, seeds: usize) -> Vec<usize> {
         let own = |number: &usize| self.owner(*number, variants, seeds) == self.shard;
         (0..variants * seeds).filter(own).collect()
     }
@@ -132,17 +131,17 @@ pub struct Compared {
 }
 
 /// The runs of a comparison by what they are, with their numbers from 0.
-pub(super) type Numbers<'a> = HashMap<(&'a str, u64, u64), usize>;
+pub(crate) type Numbers<'a> = HashMap<(&'a str, u64, u64), usize>;
 
 /// What a run is: its regularizer, the bits of its weight, its seed.
-pub(super) fn key(regularizer: &str, lambda: f64, seed: u64) -> (&str, u64, u64) {
+pub(crate) fn key(regularizer: &str, lambda: f64, seed: u64) -> (&str, u64, u64) {
     (regularizer, lambda.to_bits(), seed)
 }
 
 impl Part {
     /// The number of each run of the comparison.
-    pub(super) fn numbers<'a>(&'a self, settings: &'a Settings) -> Numbers<'a> {
-        let seeds = settings.seeds.iter();
+    pub(crate) fn numbers(&self, seeds: &[u64]) -> Numbers<'_> {
+        let seeds = seeds.iter();
         let runs = seeds.flat_map(|&seed| self.variants.iter().map(move |one| (one, seed)));
         runs.enumerate()
             .map(|(number, (one, seed))| (key(&one.regularizer, one.lambda, seed), number))
@@ -150,7 +149,7 @@ impl Part {
     }
 
     /// The one of `of` shards that has the run of a number, and what that run is.
-    pub(super) fn planned(&self, number: usize, of: usize, settings: &Settings) -> (Shard, String) {
+    pub(crate) fn planned(&self, number: usize, of: usize, seeds: &[u64]) -> (Shard, String) {
         let shard = Shard {
             of,
             ..self.share.shard
@@ -159,19 +158,15 @@ impl Part {
             shard,
             ..self.share
         };
-        let (variants, seeds) = (self.variants.len(), settings.seeds.len());
+        let variants = self.variants.len();
         let one = &self.variants[number % variants];
-        let run = name(
-            &one.regularizer,
-            one.lambda,
-            settings.seeds[number / variants],
-        );
-        (share.owner(number, variants, seeds), run)
+        let run = name(&one.regularizer, one.lambda, seeds[number / variants]);
+        (share.owner(number, variants, seeds.len()), run)
     }
 }
 
 /// A run in words.
-pub(super) fn name(regularizer: &str, lambda: f64, seed: u64) -> String {
+pub(crate) fn name(regularizer: &str, lambda: f64, seed: u64) -> String {
     match lambda {
         0.0 => format!("{regularizer}, seed {seed}"),
         _ => format!("{regularizer} {lambda}, seed {seed}"),
