@@ -150,6 +150,11 @@ SCRIPTS = {
 }
 
 
+def heed() -> None:
+    """Lets a process be interrupted also where the shell lets its background jobs ignore that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are Unix's")
 @pytest.mark.parametrize("work", SCRIPTS)
 def test_ctrl_c_ends_work(work, tmp_path):
@@ -174,6 +179,7 @@ def test_ctrl_c_ends_work(work, tmp_path):
         text=True,
         cwd=tmp_path,
         env=environment,
+        preexec_fn=heed,  # noqa: PLW1509
     )
     try:
         assert running.stdout.readline() == "now\n"
