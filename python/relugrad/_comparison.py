@@ -122,7 +122,7 @@ def _command(arguments: list[str], heard: Any) -> str:
         text = printed.read()
     results = [json.loads(line) for line in text.splitlines()]
     if code != int(any(one.get("diverged") for one in results)) or not results:
-        raise Error(_message(said))
+        raise Error(_plan.refusal(said))
     return text
 
 
@@ -152,12 +152,6 @@ def _listen(lines: IO[str] | None, heard: Any) -> str:
                 }
             )
     return "".join(said)
-
-
-def _message(said: str) -> str:
-    """What a command says when it refuses, without its progress and the way to its help."""
-    error = said.rpartition("error: ")[2]
-    return error.split("\n\nFor more information")[0].split("\n\nUsage:")[0].strip()
 
 
 def _records(results: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -139,3 +139,9 @@ def _shipped(path: Path, files: dict[str, bytes]) -> str:
         if inner.is_file():
             files[f"{place}/{inner.relative_to(path).as_posix()}"] = inner.read_bytes()
     return place
+
+
+def refusal(said: str) -> str:
+    """What a command says when it refuses, without its progress and the way to its help."""
+    error = said.rpartition("error: ")[2]
+    return error.split("\n\nFor more information")[0].split("\n\nUsage:")[0].strip()

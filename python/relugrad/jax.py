@@ -48,7 +48,7 @@ def parameters(network: Network) -> Parameters:
 
 def logits(network: Network, params: Parameters, x: jax.Array) -> jax.Array:
     """Logits `f: [B, K]`; `x: [B, *D]`."""
-    return _logits(_Key(network), _checked(network, params, x), x.reshape(x.shape[0], -1))
+    return _logits(_Key(network), _checked(network, params, x), x.reshape(x.shape[0], -1))[0]
 
 
 def gram(network: Network, params: Parameters, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -199,16 +199,19 @@ def _backward(network: Network, params: Any, x: Any, number: Any, bars: Any, u: 
 
 
 class _Nothing:
+    name = None
     shapes = staticmethod(lambda samples, outputs, x: [])
     found = staticmethod(lambda trace: [])
 
 
 class _GramOf:
+    name = "gram"
     shapes = staticmethod(lambda samples, outputs, x: [(samples, outputs, outputs)])
     found = staticmethod(lambda trace: [trace.gram_kept()])
 
 
 class _JacobianOf:
+    name = "jacobian"
     shapes = staticmethod(lambda samples, outputs, x: [(samples, outputs, x.shape[1])])
     found = staticmethod(lambda trace: [trace.jacobian_kept()])
 
@@ -218,55 +221,26 @@ class _VjpOf:
     found = staticmethod(lambda trace, u: [trace.vjp_kept(u)])
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _logits(key: _Key, params: Any, x: Any) -> Any:
-    return _forward(_Nothing, key, params, x)[0][0]
+def _operator(ask: Any) -> Any:
+    """The function of parameters and inputs that gives the logits and what `ask` asks for."""
+
+    @partial(jax.custom_vjp, nondiff_argnums=(0,))
+    def run(key: _Key, params: Any, x: Any) -> Any:
+        return tuple(_forward(ask, key, params, x)[0])
+
+    def forward(key: _Key, params: Any, x: Any) -> Any:
+        found, number = _forward(ask, key, params, x)
+        return tuple(found), (params, x, number)
+
+    def backward(key: _Key, kept: Any, bars: Any) -> Any:
+        names = ["logits"] if ask.name is None else ["logits", ask.name]
+        return _backward(key.network, *kept, dict(zip(names, bars, strict=True)))
+
+    run.defvjp(forward, backward)
+    return run
 
 
-def _logits_forward(key: _Key, params: Any, x: Any) -> Any:
-    (f,), number = _forward(_Nothing, key, params, x)
-    return f, (params, x, number)
-
-
-def _logits_backward(key: _Key, kept: Any, f_bar: Any) -> Any:
-    return _backward(key.network, *kept, {"logits": f_bar})
-
-
-_logits.defvjp(_logits_forward, _logits_backward)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _gram(key: _Key, params: Any, x: Any) -> Any:
-    return tuple(_forward(_GramOf, key, params, x)[0])
-
-
-def _gram_forward(key: _Key, params: Any, x: Any) -> Any:
-    found, number = _forward(_GramOf, key, params, x)
-    return tuple(found), (params, x, number)
-
-
-def _gram_backward(key: _Key, kept: Any, bars: Any) -> Any:
-    return _backward(key.network, *kept, {"logits": bars[0], "gram": bars[1]})
-
-
-_gram.defvjp(_gram_forward, _gram_backward)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _jacobian(key: _Key, params: Any, x: Any) -> Any:
-    return tuple(_forward(_JacobianOf, key, params, x)[0])
-
-
-def _jacobian_forward(key: _Key, params: Any, x: Any) -> Any:
-    found, number = _forward(_JacobianOf, key, params, x)
-    return tuple(found), (params, x, number)
-
-
-def _jacobian_backward(key: _Key, kept: Any, bars: Any) -> Any:
-    return _backward(key.network, *kept, {"logits": bars[0], "jacobian": bars[1]})
-
-
-_jacobian.defvjp(_jacobian_forward, _jacobian_backward)
+_logits, _gram, _jacobian = map(_operator, (_Nothing, _GramOf, _JacobianOf))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

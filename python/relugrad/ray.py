@@ -222,7 +222,7 @@ def _make(
         if code < 0 or code >= _SIGNALS:
             raise _Lost(f"`relugrad compare` was ended (exit code {code}): {said[-500:]}")
         if code != 0:
-            return _Refused(_message(said))
+            return _Refused(_plan.refusal(said))
         return _read(Path(scratch, "out", f"shard-{number}-of-{of}"))
 
 
@@ -237,12 +237,6 @@ def _run(line: Sequence[str], folder: str) -> tuple[int, str, str]:
         [*follow, *line], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False
     )
     return done.returncode, done.stdout.decode(), done.stderr.decode(errors="replace")
-
-
-def _message(said: str) -> str:
-    """What a command says when it refuses, without its progress and the way to its help."""
-    error = said.rpartition("error: ")[2]
-    return error.split("\n\nFor more information")[0].split("\n\nUsage:")[0].strip()
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -359,6 +353,6 @@ class _Folder:
         results = [json.loads(text) for text in printed.splitlines()]
         diverged = any(one.get("diverged") for one in results)
         if code != int(diverged):
-            raise Error(f"{_message(said)} (the shards are in {self.shards})")
+            raise Error(f"{_plan.refusal(said)} (the shards are in {self.shards})")
         shutil.rmtree(self.shards)
         return results

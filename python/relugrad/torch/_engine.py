@@ -92,14 +92,19 @@ def logits(description: Description, x: Tensor, tensors: list[Tensor]) -> Tensor
 
 def gram(description: Description, x: Tensor, tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Logits `[B, K]` and Gram matrices `[B, K, K]`."""
-    is_kept = _is_wanted(x, *tensors)
-    return _Gram.apply(_traced(description, x, tensors), is_kept, x, *tensors)
+    return _rows("gram", description, x, tensors)
 
 
 def jacobian(description: Description, x: Tensor, tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Logits `[B, K]` and Jacobians `[B, K, D]`."""
+    return _rows("jacobian", description, x, tensors)
+
+
+def _rows(
+    name: str, description: Description, x: Tensor, tensors: list[Tensor]
+) -> tuple[Tensor, Tensor]:
     is_kept = _is_wanted(x, *tensors)
-    return _Jacobian.apply(_traced(description, x, tensors), is_kept, x, *tensors)
+    return _Rows.apply(_traced(description, x, tensors), name, is_kept, x, *tensors)
 
 
 def vjp(
@@ -152,38 +157,24 @@ class _Logits(torch.autograd.Function):
         return None, x_bar, *gradients
 
 
-class _Gram(torch.autograd.Function):
+class _Rows(torch.autograd.Function):
+    """What all rows of the Jacobian make: `gram` or `jacobian`, by the trace's name for it."""
+
     @staticmethod
     def forward(
-        ctx: Any, trace: Trace, is_kept: bool, x: Tensor, *tensors: Tensor
+        ctx: Any, trace: Trace, name: str, is_kept: bool, x: Tensor, *tensors: Tensor
     ) -> tuple[Tensor, Tensor]:
         _keep(ctx, trace, x, tensors)
-        gram = trace.gram_kept() if is_kept else trace.gram()
-        return torch.from_numpy(trace.logits), torch.from_numpy(gram)
+        ctx.name = name
+        found = getattr(trace, f"{name}_kept" if is_kept else name)()
+        return torch.from_numpy(trace.logits), torch.from_numpy(found)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, f_bar: Tensor | None, g_bar: Tensor | None) -> tuple[Tensor | None, ...]:
-        needs_x = ctx.needs_input_grad[2]
-        x_bar, _, gradients = _back(ctx, needs_x, logits=_bar(f_bar), gram=_bar(g_bar))
-        return None, None, x_bar, *gradients
-
-
-class _Jacobian(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, trace: Trace, is_kept: bool, x: Tensor, *tensors: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        _keep(ctx, trace, x, tensors)
-        jacobian = trace.jacobian_kept() if is_kept else trace.jacobian()
-        return torch.from_numpy(trace.logits), torch.from_numpy(jacobian)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, f_bar: Tensor | None, j_bar: Tensor | None) -> tuple[Tensor | None, ...]:
-        needs_x = ctx.needs_input_grad[2]
-        x_bar, _, gradients = _back(ctx, needs_x, logits=_bar(f_bar), jacobian=_bar(j_bar))
-        return None, None, x_bar, *gradients
+    def backward(ctx: Any, f_bar: Tensor | None, bar: Tensor | None) -> tuple[Tensor | None, ...]:
+        bars = {"logits": _bar(f_bar), ctx.name: _bar(bar)}
+        x_bar, _, gradients = _back(ctx, ctx.needs_input_grad[3], **bars)
+        return None, None, None, x_bar, *gradients
 
 
 class _Vjp(torch.autograd.Function):
