@@ -17,7 +17,7 @@ use crate::values::Precision;
 /// The endings of the names tell the formats: .safetensors (relugrad's own), .onnx, and, to be read
 /// only, .nnet. What is left out or changed on the way is printed.
 ///
-/// ONNX operators that are read, from opset 7 on, all others and whatever is not piecewise linear
+/// ONNX operators that are read, all others and whatever is not piecewise linear
 /// being refused by name: Abs, Add, AveragePool, BatchNormalization, Cast, CastLike, Clip, Concat,
 /// Constant, ConstantOfShape, Conv (1 and 2 dimensions), Div, Dropout, Expand, Flatten, Gather,
 /// Gemm, GlobalAveragePool, GlobalMaxPool, Identity, LeakyRelu, MatMul, Max, MaxPool, Min, Mul,
@@ -41,7 +41,8 @@ pub(crate) struct Arguments {
     model: ModelFile,
 
     /// The file to write
-    output: PathBuf,
+    #[arg(value_name = "OUTPUT")]
+    to: PathBuf,
 
     /// Fold batch normalisation into the dense or convolution layer before or after it
     #[arg(long)]
@@ -63,14 +64,14 @@ pub(crate) struct Arguments {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let format = Format::of(&arguments.output).map_err(|error| Failure::Usage(error.into()))?;
+    let format = Format::of(&arguments.to).map_err(|error| Failure::Usage(error.into()))?;
     if format == Format::NNet {
         return Err(Failure::Usage(anyhow!(
             "NNet files are read but not written; choose .onnx or .safetensors"
         )));
     }
     let inputs: Vec<&Path> = arguments.model.files().collect();
-    check_output(&arguments.output, arguments.overwrite, &inputs).map_err(Failure::Usage)?;
+    check_output(&arguments.to, arguments.overwrite, &inputs).map_err(Failure::Usage)?;
     let model = arguments.model.load()?;
     for note in model.notes() {
         print::line(format_args!("note: {note}"));
@@ -94,8 +95,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Precision::F64 => encode(&network, format, metadata),
         Precision::F32 => encode(&rounded(&network, format)?, format, metadata),
     }?;
-    write_whole(&arguments.output, &bytes, arguments.overwrite).map_err(anyhow::Error::from)?;
-    let (path, size) = (arguments.output.display(), bytes.len());
+    write_whole(&arguments.to, &bytes, arguments.overwrite).map_err(anyhow::Error::from)?;
+    let (path, size) = (arguments.to.display(), bytes.len());
     print::line(format_args!("{path}: {size} bytes"));
     Ok(())
 }

@@ -457,3 +457,53 @@ fn derive_goes_back_to_the_arrays_of_the_file() {
         "{notes}"
     );
 }
+
+/// A file of the library's tests.
+fn case(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../relugrad-io/tests/cases");
+    folder.join(name).display().to_string()
+}
+
+#[test]
+fn options_choose_the_map_of_a_graph() {
+    let model = case("two_outputs.onnx");
+    let said = failure(&["inspect", &model], 1);
+    assert!(said.contains(r#"["y", "h"]; --output NAME"#), "{said}");
+    let said = failure(&["inspect", &model, "--output", "z"], 1);
+    assert!(said.contains("called `z`"), "{said}");
+    for (output, logits) in [("y", "3 logits"), ("h", "5 logits")] {
+        let options = [
+            "--output",
+            output,
+            "--input-name",
+            "x",
+            "--input-shape",
+            "4",
+        ];
+        let mut command = relugrad(&[&["inspect", &model], &options[..]].concat());
+        let shown = command.assert().success().get_output().stdout.clone();
+        let shown = String::from_utf8(shown).unwrap();
+        assert!(shown.contains(logits), "{shown}");
+    }
+    for (option, value, text) in [
+        ("--constant", "x", "and a number or the path"),
+        ("--constant", "x=inf", "finite number or the path"),
+        ("--constant", "=1", "the input's name"),
+    ] {
+        let said = failure(&["inspect", &model, option, value], 2);
+        assert!(said.contains(text), "{said}");
+    }
+    let said = failure(
+        &["inspect", &model, "--constant", "w=1", "--output", "y"],
+        1,
+    );
+    assert!(said.contains("no input `w`"), "{said}");
+    let said = failure(&["inspect", &model, "--constant", "x=none.npy"], 1);
+    assert!(said.contains("none.npy"), "{said}");
+    let (_folder, path) = folder();
+    relugrad(&["convert", &model, &path("m.safetensors"), "--output", "y"])
+        .assert()
+        .success();
+    let said = failure(&["inspect", &path("m.safetensors"), "--output", "y"], 1);
+    assert!(said.contains("one input and one output"), "{said}");
+}

@@ -416,6 +416,13 @@ pub enum Error {
     )]
     WithoutOnnx,
 
+    /// Inputs, outputs or constants are chosen of a file that is no ONNX file.
+    #[error(
+        "its model has one input and one output; --input-name, --output, --constant and, without --model, \
+         --input-shape are for .onnx files"
+    )]
+    OneMap,
+
     /// An NNet file that is damaged.
     #[error("line {line} of the NNet file: {problem}")]
     NNet {

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 #[cfg(feature = "onnx")]
 use crate::onnx;
+use crate::selection::Selection;
 use crate::{native, nnet};
 
 /// The kinds of files that hold models, told apart by the ending of their name.
@@ -47,15 +48,28 @@ impl Format {
 /// [`Error::Ending`], [`Error::Read`], and what is wrong with the file within [`Error::InFile`]:
 /// also [`Error::WithoutOnnx`].
 pub fn load_model(path: impl AsRef<Path>) -> Result<Model> {
-    match Format::of(path.as_ref())? {
+    load_model_with(path, &Selection::default())
+}
+
+/// Reads a model of any format, of an ONNX file the given map; other files hold one map alone.
+///
+/// # Errors
+/// As [`load_model`]; [`Error::OneMap`] if there is something selected that is none of ONNX.
+pub fn load_model_with(path: impl AsRef<Path>, selection: &Selection) -> Result<Model> {
+    let path = path.as_ref();
+    let format = Format::of(path)?;
+    if format != Format::Onnx && *selection != Selection::default() {
+        return Err(Error::OneMap.in_file(path));
+    }
+    match format {
         Format::Safetensors => {
             let (network, metadata) = native::load(path)?;
             Ok(Model::own(network, metadata, Vec::new()))
         }
         #[cfg(feature = "onnx")]
-        Format::Onnx => onnx::load_onnx(path),
+        Format::Onnx => onnx::load_onnx_with(path, selection),
         #[cfg(not(feature = "onnx"))]
-        Format::Onnx => Err(Error::WithoutOnnx.in_file(path.as_ref())),
+        Format::Onnx => Err(Error::WithoutOnnx.in_file(path)),
         Format::NNet => nnet::load_nnet(path),
     }
 }

@@ -16,6 +16,7 @@ mod nnet;
 mod numpy;
 #[cfg(feature = "onnx")]
 mod onnx;
+mod selection;
 mod state;
 mod text;
 mod whole_file;
@@ -23,7 +24,7 @@ mod whole_file;
 pub use error::{Error, Result};
 pub use file::{open_file, read_text};
 pub use folder::{Earlier, GrowingFile, OutputFolder, read_result};
-pub use format::{Format, load_model};
+pub use format::{Format, load_model, load_model_with};
 pub use limits::{Budget, Limits};
 pub use model::{LeftOut, Model};
 pub use native::{
@@ -32,7 +33,8 @@ pub use native::{
 pub use nnet::{load_nnet, nnet_from_str};
 pub use numpy::{NpzArchive, NumpyArray, load_npy, npy_from_bytes};
 #[cfg(feature = "onnx")]
-pub use onnx::{load_onnx, onnx_from_bytes, onnx_to_bytes};
+pub use onnx::{load_onnx, load_onnx_with, onnx_from_bytes, onnx_to_bytes};
+pub use selection::Selection;
 pub use state::StateDict;
 pub use text::printable;
 pub use whole_file::{check_output, write_whole};

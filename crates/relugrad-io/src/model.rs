@@ -117,6 +117,12 @@ impl Model {
         &self.notes
     }
 
+    /// Adds a note.
+    #[cfg_attr(not(feature = "onnx"), allow(dead_code))]
+    pub(crate) fn note(&mut self, note: &str) {
+        self.notes.push(printable(note).into_owned());
+    }
+
     /// The strings saved with it.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata

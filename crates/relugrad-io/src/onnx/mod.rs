@@ -22,32 +22,49 @@ use crate::error::{Error, Result};
 use crate::file::read_file;
 use crate::limits::{Budget, Limits};
 use crate::model::Model;
+use crate::selection::Selection;
 use external::Beside;
-use proto::{ModelProto, TensorProto};
+use proto::{GraphProto, ModelProto, TensorProto};
 
 pub use export::onnx_to_bytes;
 
-/// The oldest version of ONNX's operators that is read.
-const OLDEST_OPSET: i64 = 7;
+/// A graph, and how it is to be read.
+struct Graph<'a> {
+    proto: &'a GraphProto,
+    /// The version of ONNX's operators.
+    opset: i64,
+    selection: &'a Selection,
+    /// The bytes of a tensor that are in another file, so many.
+    external: &'a dyn Fn(&TensorProto, u64) -> Result<Vec<u8>>,
+}
 
 /// Reads the network of an ONNX file; tensors in files beside it are found.
 ///
-/// Weights are read as `f64`, in which those of `f32` are exact. The batch axis of the input may be
-/// fixed at 1, symbolic or, for an input of one axis, absent; the network is the map of one sample,
-/// its logits flattened. A final Softmax or LogSoftmax over all of them, or Sigmoid, is dropped,
-/// and [`Model::notes`] says so.
+/// Weights are read as `f64`, in which those of `f32` are exact. The network is the map of one
+/// sample, its logits flattened. The batch axis of the input, its first of several, may be symbolic
+/// or fixed at 1. Fixed at more, it is a batch if the graph maps every sample by itself, and else
+/// belongs to the sample. A final Softmax or LogSoftmax over all logits, or Sigmoid, is dropped.
+/// [`Model::notes`] says so.
 ///
 /// # Errors
 /// [`Error::Read`], [`Error::NotReadable`], and what is wrong with the file within
 /// [`Error::InFile`].
 pub fn load_onnx(path: impl AsRef<Path>) -> Result<Model> {
+    load_onnx_with(path, &Selection::default())
+}
+
+/// Reads the network of an ONNX file that is the given map of its graph.
+///
+/// # Errors
+/// As [`load_onnx`]; [`Error::OnnxGraph`] also for a choice that the graph does not have.
+pub fn load_onnx_with(path: impl AsRef<Path>, selection: &Selection) -> Result<Model> {
     let path = path.as_ref();
     let (bytes, budget) = read_file(path, |bytes, _| match wire::begins_like_a_model(bytes) {
         true => Ok(()),
         false => Err(not_onnx("its first bytes are no field of a model")),
     })?;
     let beside = Beside::new(path, &budget);
-    read(&bytes, &budget, &|tensor, bytes| {
+    read(&bytes, &budget, selection, &|tensor, bytes| {
         beside.bytes(tensor, bytes)
     })
     .map_err(|problem| problem.in_file(path))
@@ -60,7 +77,7 @@ pub fn load_onnx(path: impl AsRef<Path>) -> Result<Model> {
 /// [`Error::Memory`], and [`Error::Network`].
 pub fn onnx_from_bytes(bytes: &[u8]) -> Result<Model> {
     let budget = Limits::of_process().budget(bytes.len() as u64);
-    read(bytes, &budget, &|tensor, _| {
+    read(bytes, &budget, &Selection::default(), &|tensor, _| {
         Err(Error::OnnxTensor {
             tensor: tensor.name.clone(),
             problem: "its numbers are in another file; read the model from its path".into(),
@@ -71,6 +88,7 @@ pub fn onnx_from_bytes(bytes: &[u8]) -> Result<Model> {
 fn read(
     bytes: &[u8],
     budget: &Budget,
+    selection: &Selection,
     external: &dyn Fn(&TensorProto, u64) -> Result<Vec<u8>>,
 ) -> Result<Model> {
     budget.take(wire::decoded_size(bytes), || {
@@ -101,12 +119,13 @@ fn read(
     let own = |domain: &str| matches!(domain, "" | "ai.onnx");
     let opset = model.opset_import.iter().find(|opset| own(&opset.domain));
     let opset = opset.map_or(1, |opset| opset.version);
-    if opset < OLDEST_OPSET {
-        return Err(graph_error(format!(
-            "its operators are of version {opset}, and {OLDEST_OPSET} is the oldest that is read; export it again"
-        )));
-    }
-    import::Importer::new(graph, opset, budget, external).run()
+    let graph = Graph {
+        proto: graph,
+        opset,
+        selection,
+        external,
+    };
+    import::read(&graph, budget)
 }
 
 fn not_onnx(reason: impl ToString) -> Error {

@@ -4,6 +4,7 @@ mod branches;
 mod external;
 mod gradients;
 mod mutants;
+mod selections;
 mod subgraphs;
 mod wholes;
 mod widths;
@@ -170,14 +171,7 @@ fn hostile_sizes_are_refused_without_allocating() {
     assert!(refused_nodes(filled, vec![integers("s", &[1 << 40])]).contains("--file-memory"));
     let pad = vec![node("Pad", &["x", "p"], "y")];
     assert!(refused_nodes(pad, vec![integers("p", &[0, 1 << 40, 0, 0])]).contains("--file-memory"));
-    for dims in [
-        &[1, -5][..],
-        &[1, 0],
-        &[],
-        &[0],
-        &[7, 2],
-        &[1, 1 << 60, 1 << 60],
-    ] {
+    for dims in [&[1, -5][..], &[1, 0], &[], &[0], &[1, 1 << 60, 1 << 60]] {
         refused(&model(vec![node("Relu", &["x"], "y")], Vec::new(), dims));
     }
     let mut pool = node("MaxPool", &["x"], "y");
@@ -237,15 +231,17 @@ fn training_mode_and_wrong_types_are_refused() {
 fn old_and_future_files_and_several_outputs() {
     let good = || model(vec![node("Relu", &["x"], "y")], Vec::new(), &[1, 2]);
     assert!(onnx_from_bytes(&good().encode_to_vec()).is_ok());
-    let mut old = good();
-    old.opset_import[0].version = 6;
-    assert!(refused(&old).contains("version 6"));
+    for version in 1..7 {
+        let mut old = good();
+        old.opset_import[0].version = version;
+        assert!(onnx_from_bytes(&old.encode_to_vec()).is_ok());
+    }
     let mut old = good();
     old.ir_version = 2;
     assert!(refused(&old).contains("version 2"));
     let mut two = good();
     two.graph.as_mut().unwrap().output.push(info("x", &[]));
-    assert!(refused(&two).contains("exactly one"));
+    assert!(refused(&two).contains("--output NAME"));
     // Initialisers may be listed as inputs.
     let mut listed = model(
         vec![node("MatMul", &["x", "w"], "y")],

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
-use relugrad_io::{Model, NpzArchive, load_onnx};
+use relugrad_io::{Model, NpzArchive, Selection, load_onnx, load_onnx_with};
 
 fn logits(model: &Model, x: Array2<f64>) -> Vec<f64> {
     let trace = model.network().trace(x.view()).unwrap();
@@ -30,20 +30,55 @@ fn small_files_give_what_runtimes_give() {
         "concat_constant",
     ] {
         let model = load_onnx(case(&format!("{name}.onnx"))).unwrap_or_else(|e| panic!("{e}"));
-        let mut file = NpzArchive::open(case(&format!("{name}.expected.npz"))).unwrap();
-        let [x, y] = ["x", "y0"].map(|array| file.read(&[array]).unwrap());
-        let [x, y] = [x, y].map(|array| array.values.iter().copied().collect::<Vec<f64>>());
-        let inputs = Array2::from_shape_vec(
-            (x.len() / model.network().inputs(), model.network().inputs()),
-            x,
-        );
-        for (found, expected) in logits(&model, inputs.unwrap()).iter().zip(&y) {
-            assert!(
-                (found - expected).abs() < 2e-6,
-                "{name}: {found} against {expected}"
-            );
-        }
+        compare(&model, name, "y0");
     }
+}
+
+/// Compares the logits of a case with the array of what a runtime gives.
+fn compare(model: &Model, name: &str, array: &str) {
+    let mut file = NpzArchive::open(case(&format!("{name}.expected.npz"))).unwrap();
+    let [x, y] = ["x", array].map(|array| file.read(&[array]).unwrap());
+    let [x, y] = [x, y].map(|array| array.values.iter().copied().collect::<Vec<f64>>());
+    let width = model.network().inputs();
+    let inputs = Array2::from_shape_vec((x.len() / width, width), x).unwrap();
+    let found = logits(model, inputs);
+    assert_eq!(found.len(), y.len());
+    for (found, expected) in found.iter().zip(&y) {
+        assert!(
+            (found - expected).abs() < 2e-6,
+            "{name}: {found} against {expected}"
+        );
+    }
+}
+
+#[test]
+fn each_of_two_outputs_can_be_the_logits() {
+    let name = "two_outputs";
+    let error = load_onnx(case("two_outputs.onnx")).unwrap_err().to_string();
+    assert!(error.contains(r#"["y", "h"]"#), "{error}");
+    for (output, array) in [("y", "y0"), ("h", "y1")] {
+        let selection = Selection {
+            output: Some(output.into()),
+            ..Selection::default()
+        };
+        let model = load_onnx_with(case("two_outputs.onnx"), &selection).unwrap();
+        compare(&model, name, array);
+    }
+}
+
+#[test]
+fn a_first_axis_may_be_none_of_a_batch() {
+    let model = load_onnx(case("matrix_input_no_batch.onnx")).unwrap();
+    assert_eq!(model.network().input_shape(), [4, 3]);
+    compare(&model, "matrix_input_no_batch", "y0");
+}
+
+#[test]
+fn operators_of_version_6_are_read() {
+    let model = load_onnx(case("opset6_gemm_relu.onnx")).unwrap();
+    let weights = model.network().parameters().layout().iter();
+    let shapes: Vec<&[usize]> = weights.map(|info| info.shape()).collect();
+    assert_eq!(shapes, [&[3, 4][..], &[3]]);
 }
 
 #[test]

@@ -191,7 +191,11 @@ impl<'a> Importer<'a> {
     }
 
     pub(super) fn prelu(&mut self, call: Call<'a>) -> Result<Value> {
-        let (x, slope) = (self.activation(call, 0)?, self.constant(call, 1)?);
+        let (x, mut slope) = (self.activation(call, 0)?, self.constant(call, 1)?);
+        if self.opset < 7 && slope.dims.len() == 1 && slope.len() > 1 && x.dims.len() > 2 {
+            // One for each channel.
+            slope = slope.reshaped([&slope.dims[..], &vec![1; x.dims.len() - 2]].concat());
+        }
         let rank = self.builder.shape(x.id)?.len();
         let dims = array_dims(call, &slope, rank)?;
         let slopes = self.parameter(call, &slope)?;

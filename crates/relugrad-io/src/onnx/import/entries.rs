@@ -21,10 +21,10 @@ impl<'a> Importer<'a> {
         let Some(first) = parts.first() else {
             return Err(call.error("it has no inputs"));
         };
-        if !call.has("axis") {
+        if !call.has("axis") && self.opset >= 4 {
             return Err(call.error("it has no axis"));
         }
-        let at = self.axis(call, call.integer("axis", 0)?, first.len())?;
+        let at = self.axis(call, call.integer("axis", 1)?, first.len())?;
         let mut dims = first.to_vec();
         for part in &parts[1..] {
             let same = |i: usize| i == at || part[i] == dims[i];
@@ -307,7 +307,8 @@ impl<'a> Importer<'a> {
         dims: &[usize],
     ) -> Result<Vec<(usize, Vec<Option<usize>>)>> {
         let pads = if self.opset < 11 {
-            call.integers("pads")?.map(<[i64]>::to_vec)
+            let name = if self.opset < 2 { "paddings" } else { "pads" };
+            call.integers(name)?.map(<[i64]>::to_vec)
         } else {
             self.optional_integers(call, 1)?
         };

@@ -412,9 +412,10 @@ impl<'a> Importer<'a> {
     pub(super) fn batch_norm(&mut self, call: Call<'a>) -> Result<Value> {
         // Before there was an attribute for it, the outputs of statistics told of training.
         let statistics = call.node.output.iter().skip(1).any(|name| !name.is_empty());
-        let training = match self.opset < 14 {
-            true => statistics,
-            false => call.flag("training_mode", false)?,
+        let training = match self.opset {
+            ..7 => !call.flag("is_test", false)?,
+            7..14 => statistics,
+            _ => call.flag("training_mode", false)?,
         };
         if training || !call.flag("spatial", true)? {
             return Err(call.error(

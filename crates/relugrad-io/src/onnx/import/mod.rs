@@ -1,9 +1,12 @@
 //! From an ONNX graph to a network, node by node.
 
 mod arithmetic;
+mod batch;
 mod constants;
 mod entries;
 mod head;
+mod inputs;
+mod legacy;
 mod linear;
 mod operators;
 mod order;
@@ -11,28 +14,44 @@ mod pooling;
 mod shape;
 
 use std::collections::{HashMap, HashSet};
+use std::mem;
 
 use relugrad::{Builder, NodeId};
 
 use super::attributes::Call;
-use super::element::{Element, type_name};
-use super::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
-use super::proto::{tensor_shape_proto::dimension, type_proto};
+use super::element::Element;
+use super::proto::{GraphProto, NodeProto, TensorProto};
 use super::tensor::Tensor;
 use super::values::{Activation, Value, sample_shape};
-use super::{graph_error, tensor};
+use super::{Graph, graph_error, tensor};
 use crate::error::{Error, Result};
 use crate::formula::{Formula, Formulas};
 use crate::limits::Budget;
 use crate::model::{FileGradients, Model};
+use crate::selection::Selection;
+
+pub(super) use batch::read;
 
 /// Bytes for each entry of a value that is moved or repeated: its place, in the forms that it takes
 /// on the way.
 const MOVED: usize = 40;
 
+/// What an axis 0 of the input is whose length the file fixes at more than 1.
+#[derive(Clone, Copy, Debug)]
+enum First {
+    /// The batch; so many samples are read instead.
+    Batch(usize),
+    /// An axis of the sample.
+    Sample,
+}
+
 /// A graph that is being read.
-pub(super) struct Importer<'a> {
+struct Importer<'a> {
     graph: &'a GraphProto,
+    selection: &'a Selection,
+    first: First,
+    /// The length of an axis 0 that was read as another batch.
+    fixed_batch: Option<usize>,
     /// What is left for all that the file asks for.
     budget: &'a Budget,
     external: &'a dyn Fn(&TensorProto, u64) -> Result<Vec<u8>>,
@@ -63,17 +82,15 @@ pub(super) struct Importer<'a> {
 }
 
 impl<'a> Importer<'a> {
-    pub(super) fn new(
-        graph: &'a GraphProto,
-        opset: i64,
-        budget: &'a Budget,
-        external: &'a dyn Fn(&TensorProto, u64) -> Result<Vec<u8>>,
-    ) -> Importer<'a> {
+    fn new(graph: &Graph<'a>, budget: &'a Budget, first: First) -> Importer<'a> {
         Importer {
-            graph,
+            graph: graph.proto,
+            selection: graph.selection,
+            first,
+            fixed_batch: None,
             budget,
-            external,
-            opset,
+            external: graph.external,
+            opset: graph.opset,
             builder: Builder::with_room(budget.room()),
             values: HashMap::new(),
             element: Element::Float,
@@ -90,7 +107,8 @@ impl<'a> Importer<'a> {
         }
     }
 
-    pub(super) fn run(mut self) -> Result<Model> {
+    /// Reads the graph, once.
+    fn run(&mut self) -> Result<Model> {
         let output = self.output()?;
         operators::check_opset(self.opset)?;
         let order = self.sorted(output)?;
@@ -102,7 +120,7 @@ impl<'a> Importer<'a> {
         }
         self.head = self.find_head(output)?;
         self.read_initializers()?;
-        self.read_input()?;
+        self.read_inputs()?;
         for i in order {
             if !self.taken.contains(&i) {
                 self.node(i, &self.graph.node[i])?;
@@ -123,26 +141,15 @@ impl<'a> Importer<'a> {
             self.builder.nodes().len() - usize::from(id != logits.id),
             "output",
         )?;
-        let network = self.builder.build(id)?;
+        let network = mem::take(&mut self.builder).build(id)?;
         self.budget.values(&network)?;
-        let gradients =
-            FileGradients::new(self.formulas, self.weights, &self.left_out, &self.steps);
-        Ok(Model::new(network, gradients, self.notes))
+        let (formulas, weights) = (mem::take(&mut self.formulas), mem::take(&mut self.weights));
+        let gradients = FileGradients::new(formulas, weights, &self.left_out, &self.steps);
+        Ok(Model::new(network, gradients, mem::take(&mut self.notes)))
     }
 
     fn first(&self) -> NodeId {
         self.builder.nodes().next().expect("the input comes first")
-    }
-
-    /// The graph's output.
-    fn output(&self) -> Result<&'a str> {
-        let [output] = &self.graph.output[..] else {
-            let names: Vec<&str> = self.graph.output.iter().map(|o| o.name.as_str()).collect();
-            return Err(graph_error(format!(
-                "it has the outputs {names:?}, but exactly one, the logits, is needed"
-            )));
-        };
-        Ok(output.name.as_str())
     }
 
     fn read_initializers(&mut self) -> Result<()> {
@@ -154,7 +161,9 @@ impl<'a> Importer<'a> {
             });
         }
         for proto in &self.graph.initializer {
-            if !self.readers.contains_key(proto.name.as_str()) {
+            let given = |(name, _): &(String, _)| *name == proto.name;
+            let unread = !self.readers.contains_key(proto.name.as_str());
+            if unread || self.selection.constants.iter().any(given) {
                 continue;
             }
             let mut tensor = tensor::decode(proto, self.budget, self.external)?;
@@ -172,34 +181,6 @@ impl<'a> Importer<'a> {
                 )));
             }
         }
-        Ok(())
-    }
-
-    fn read_input(&mut self) -> Result<()> {
-        let initializers: HashSet<&str> = self
-            .graph
-            .initializer
-            .iter()
-            .map(|t| t.name.as_str())
-            .collect();
-        let free = self
-            .graph
-            .input
-            .iter()
-            .filter(|i| !initializers.contains(i.name.as_str()));
-        let free: Vec<&'a ValueInfoProto> = free.collect();
-        let [input] = free[..] else {
-            let names: Vec<&str> = free.iter().map(|input| input.name.as_str()).collect();
-            return Err(graph_error(format!(
-                "it has the inputs {names:?}, but exactly one is needed"
-            )));
-        };
-        let (dims, element) = input_dims(input)?;
-        self.element = element;
-        let id = self.builder.input_shaped(sample_shape(&dims))?;
-        self.rename(id, &input.name)?;
-        self.values
-            .insert(&input.name, Value::Node(Activation { id, dims }));
         Ok(())
     }
 
@@ -257,7 +238,7 @@ impl<'a> Importer<'a> {
             return Ok(None);
         };
         match self.values.get(name.as_str()) {
-            Some(value) => Ok(Some(value.clone())),
+            Some(value) => self.aligned(call, place, value.clone()).map(Some),
             None => Err(call.error(format!(
                 "its input `{name}` is given by no node, no initialiser and no input of the graph"
             ))),
@@ -401,56 +382,4 @@ fn array_dims(call: Call, tensor: &Tensor, rank: usize) -> Result<Vec<usize>> {
         )));
     }
     Ok(tensor.dims[extra..].to_vec())
-}
-
-/// The dimensions of the graph's input with a batch of one.
-fn input_dims(input: &ValueInfoProto) -> Result<(Vec<usize>, Element)> {
-    let name = &input.name;
-    let Some(type_proto::Value::TensorType(tensor)) =
-        input.r#type.as_ref().and_then(|t| t.value.as_ref())
-    else {
-        return Err(graph_error(format!("its input `{name}` is no tensor")));
-    };
-    let element = match tensor.elem_type {
-        0 | 1 => Element::Float,
-        11 => Element::Double,
-        _ => {
-            return Err(graph_error(format!(
-                "its input `{name}` has numbers of type {}, but float or double are needed",
-                type_name(tensor.elem_type)
-            )));
-        }
-    };
-    let Some(shape) = &tensor.shape else {
-        return Err(graph_error(format!(
-            "its input `{name}` has no shape; export it with one"
-        )));
-    };
-    let rank = shape.dim.len();
-    let dim = |(axis, dim): (usize, &super::proto::tensor_shape_proto::Dimension)| match &dim.value
-    {
-        Some(dimension::Value::DimValue(n)) if *n > 0 => Ok(*n as usize),
-        Some(dimension::Value::DimValue(n)) if *n < 0 || axis > 0 || rank == 1 => {
-            Err(graph_error(format!(
-                "axis {axis} of its input `{name}` has length {n}; export it with a fixed shape"
-            )))
-        }
-        _ if axis == 0 && rank > 1 => Ok(1),
-        _ => Err(graph_error(format!(
-            "axis {axis} of its input `{name}` has no fixed length; only the batch, axis 0 of several, may be symbolic"
-        ))),
-    };
-    let dims: Vec<usize> = shape
-        .dim
-        .iter()
-        .enumerate()
-        .map(dim)
-        .collect::<Result<_>>()?;
-    match dims[..] {
-        [] => Err(graph_error(format!("its input `{name}` is a scalar"))),
-        [n, _, ..] if n > 1 => Err(graph_error(format!(
-            "its input `{name}` has a batch fixed at {n}; export it with a batch of 1 or a symbolic one"
-        ))),
-        _ => Ok((dims, element)),
-    }
 }

@@ -3,9 +3,11 @@
 use crate::error::Result;
 use crate::onnx::attributes::Call;
 use crate::onnx::element::{Element, type_name};
-use crate::onnx::import::Importer;
+use crate::onnx::import::{First, Importer};
 use crate::onnx::tensor::{MOST_AXES, Tensor};
 use crate::onnx::values::{Value, axis, broadcast};
+
+const AT_RANDOM: &str = "it drops units at random; export the model in evaluation mode";
 
 impl<'a> Importer<'a> {
     pub(super) fn identity(&mut self, call: Call<'a>) -> Result<Value> {
@@ -22,7 +24,7 @@ impl<'a> Importer<'a> {
                 }
             }
             "Cast" => {
-                let to = call.integer("to", 1)?;
+                let to = self.cast_type(call)?;
                 if !matches!(to, 1 | 11) {
                     let name = i32::try_from(to).map_or_else(|_| to.to_string(), type_name);
                     return Err(call.error(format!("it rounds values to {name}")));
@@ -35,11 +37,12 @@ impl<'a> Importer<'a> {
 
     /// A Dropout must be one of evaluation, which changes nothing.
     pub(super) fn check_evaluation(&self, call: Call) -> Result<()> {
+        if self.opset < 7 && !call.flag("is_test", false)? {
+            return Err(call.error(AT_RANDOM));
+        }
         let off = |t: &Tensor| t.indices().is_some_and(|v| v.iter().all(|&v| v == 0));
         match self.optional_constant(call, 2)? {
-            Some(training) if !off(&training) => {
-                Err(call.error("it drops units at random; export the model in evaluation mode"))
-            }
+            Some(training) if !off(&training) => Err(call.error(AT_RANDOM)),
             _ => Ok(()),
         }
     }
@@ -127,7 +130,11 @@ impl<'a> Importer<'a> {
 
     /// Reshape: −1 stands for what is left, 0 for the dimension that was there.
     fn reshaped_dims(&self, call: Call, dims: &[usize]) -> Result<Vec<usize>> {
-        let target = self.whole_numbers(call, &self.constant(call, 1)?)?;
+        let target = match call.integers("shape")? {
+            Some(shape) => shape.to_vec(),
+            None => self.whole_numbers(call, &self.constant(call, 1)?)?,
+        };
+        let target = self.of_batch(target, dims);
         let keep_zero = call.flag("allowzero", false)?;
         let total: usize = dims.iter().product();
         let bad = || call.error(format!("it cannot reshape {dims:?} to {target:?}"));
@@ -155,6 +162,17 @@ impl<'a> Importer<'a> {
             }
             _ => Err(bad()),
         }
+    }
+
+    /// Dimensions that begin with the length of a fixed batch as those of the batch that is read.
+    fn of_batch(&self, mut target: Vec<i64>, dims: &[usize]) -> Vec<i64> {
+        if let (Some(length), First::Batch(samples)) = (self.fixed_batch, self.first)
+            && dims.first() == Some(&samples)
+            && target.first() == Some(&(length as i64))
+        {
+            target[0] = samples as i64;
+        }
+        target
     }
 
     pub(super) fn order(&self, call: Call, rank: usize) -> Result<Vec<usize>> {

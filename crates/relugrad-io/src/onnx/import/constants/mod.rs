@@ -69,7 +69,10 @@ impl<'a> Importer<'a> {
                 self.check_evaluation(call)?;
                 x
             }
-            "Cast" => self.cast(call, &x, call.integer("to", 1)?)?,
+            "Cast" => {
+                let to = self.cast_type(call)?;
+                self.cast(call, &x, to)?
+            }
             "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => {
                 let dims = self.new_dims(call, &x.dims)?;
                 self.same_entries(call, &x, dims)?
