@@ -12,7 +12,7 @@ use toml::{Table, Value};
 
 use crate::failure::Failure;
 use crate::loss::{self, LOSS};
-use crate::values::{count, positive, share};
+use crate::values::{count, number, positive, share, whole};
 
 /// The keys of a file for --config, none without one.
 pub(crate) fn file(path: Option<&Path>) -> Result<Table, Failure> {
@@ -34,6 +34,7 @@ enum Kind {
     Count,
     Share,
     Shape,
+    Numbers,
     Names,
     Loss,
     Switch,
@@ -96,6 +97,9 @@ impl Choice for Length {
             "batch-size",
             "learning-rate",
             "optimizer.name",
+            "standardise",
+            "mean",
+            "std",
         ];
         keys.contains(&flag.key)
     }
@@ -126,23 +130,24 @@ impl<C> Flags<C> {
 
 impl Kind {
     fn read(self, text: &str) -> Result<Value, String> {
-        let whole = |n: usize| Value::Integer(n as i64);
+        let integer = |n: usize| Value::Integer(n as i64);
         match self {
             Kind::Text => Ok(Value::String(text.into())),
-            Kind::Real => match text.parse() {
-                Ok(number) => Ok(Value::Float(number)),
-                Err(_) => Err("it must be a number".into()),
-            },
+            Kind::Real => number(text).map(Value::Float),
+            Kind::Numbers => {
+                let numbers: Result<Vec<f64>, String> = text.split(',').map(number).collect();
+                Ok(Value::from(numbers?))
+            }
             Kind::Positive => positive(text).map(Value::Float),
-            Kind::Whole => match text.parse::<i64>() {
-                Ok(number @ 0..) => Ok(Value::Integer(number)),
-                Ok(_) | Err(_) => Err("it must be a whole number of at least 0".into()),
-            },
+            Kind::Whole => whole::<u64>(text)?
+                .try_into()
+                .map(Value::Integer)
+                .map_err(|_| "it is out of range: it must be below 2^63".into()),
             Kind::Share => share(text).map(Value::Float),
-            Kind::Count => count(text).map(whole),
+            Kind::Count => count(text).map(integer),
             Kind::Shape => {
                 let sizes: Result<Vec<usize>, String> = text.split(',').map(count).collect();
-                Ok(Value::Array(sizes?.into_iter().map(whole).collect()))
+                Ok(Value::Array(sizes?.into_iter().map(integer).collect()))
             }
             Kind::Names => {
                 let names = text
@@ -178,8 +183,6 @@ impl Flag {
             _ => arg,
         };
         arg.value_name(self.value)
-            .allow_hyphen_values(self.key == "data.scale")
-            .allow_negative_numbers(true)
             .value_parser(move |text: &str| kind.read(text))
     }
 
@@ -217,6 +220,7 @@ impl Flag {
             | Kind::Count
             | Kind::Share
             | Kind::Shape
+            | Kind::Numbers
             | Kind::Names
             | Kind::Loss => matches.get_one::<Value>(self.long).cloned(),
         }
@@ -277,7 +281,7 @@ const LOGS: &str = "Logs";
 
 /// All flags, by heading.
 #[rustfmt::skip]
-const FLAGS: [Flag; 41] = [
+const FLAGS: [Flag; 44] = [
     flag("data", "data.path", (Kind::Text, "PATH"), DATA, "`digits`, a directory with IDX files or CIFAR batches, or a file .npz, .npy (with --labels or --targets) or .csv"),
     flag("labels", "data.labels", (Kind::Text, "FILE"), DATA, "File of the class indices of an .npy file of samples"),
     flag("label-column", "data.label-column", (Kind::Text, "COLUMN"), DATA, "Column of a .csv file that has the labels: a name, or a number from 0 (default: the last)"),
@@ -285,12 +289,15 @@ const FLAGS: [Flag; 41] = [
     flag("target-columns", "data.target-columns", (Kind::Names, "COLUMNS"), DATA, "Columns of a .csv file that have the values to regress to: names, or numbers from 0, with commas between (default: the last, if its numbers are not all whole)"),
     flag("weights", "data.weights", (Kind::Text, "FILE"), DATA, "File of the samples' weights, [n], of an .npy file of samples; of an .npz file they are the array `weights`"),
     flag("weight-column", "data.weight-column", (Kind::Text, "COLUMN"), DATA, "Column of a .csv file that has the samples' weights: means over samples are Σ w φ / Σ w"),
-    flag("scale", "data.scale", (Kind::Text, "SCALE"), DATA, "How numbers of .npz, .npy and .csv become features in [0, 1]: auto (bytes by 255), range, or MIN,MAX"),
+    flag("scale", "data.scale", (Kind::Text, "SCALE"), DATA, "How numbers of .npz, .npy and .csv become features: auto (bytes are divided by 255, others taken as they are), none, range (the least and greatest training number become 0 and 1), or LO,HI (these do)"),
+    flag("box", "data.box", (Kind::Text, "BOX"), DATA, "The box that holds the features, which attacks do not leave: LO,HI, data (the range of the samples, of each channel of images and else of each feature) or none"),
     flag("shape", "data.shape", (Kind::Shape, "SHAPE"), DATA, "Shape of a sample of such a file, such as 1,28,28"),
     flag("test-fraction", "data.test-fraction", (Kind::Share, "SHARE"), DATA, "Share that is kept for testing, of every class alike, where the data do not tell the test samples"),
     flag("split-seed", "data.split-seed", (Kind::Whole, "SEED"), DATA, "Seed of the splits"),
     flag("validation-fraction", "validation-fraction", (Kind::Real, "SHARE"), DATA, "Share of the training samples for validation"),
-    flag("standardise", "standardise", SWITCH, DATA, "Begin with a layer that standardises every channel"),
+    flag("standardise", "standardise", SWITCH, DATA, "Begin with a layer that standardises every channel by the training samples: it is part of the saved model, and sizes and the box stay in units of the data"),
+    flag("mean", "mean", (Kind::Numbers, "MEANS"), DATA, "With --std: begin with such a layer with these means, one for each channel or one for all"),
+    flag("std", "std", (Kind::Numbers, "DEVIATIONS"), DATA, "Standard deviations of that layer"),
     flag("shift", "augment.shift", (Kind::Whole, "PIXELS"), DATA, "Shift training images by up to so many pixels"),
     flag("crop", "augment.crop", (Kind::Whole, "PIXELS"), DATA, "Crop training images from their mirrored extension by so many pixels"),
     flag("flip", "augment.flip", SWITCH, DATA, "Mirror training images left to right with probability 1/2"),
@@ -331,7 +338,7 @@ mod tests {
     fn every_flag_sets_a_key_that_there_is() {
         for flag in &FLAGS {
             let text = match flag.kind {
-                Kind::Shape => "1,2",
+                Kind::Shape | Kind::Numbers => "1,2",
                 Kind::Share => "0.5",
                 Kind::Loss => "squared-error",
                 Kind::Text

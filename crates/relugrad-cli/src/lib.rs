@@ -72,7 +72,7 @@ enum Command {
 /// returns its exit code. It listens to signals, prints, and may end the process when it is
 /// interrupted: it is the whole of a program.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let given: Vec<OsString> = arguments.into_iter().collect();
+    let given = joined(arguments.into_iter().collect());
     match Arguments::try_parse_from(&given) {
         Ok(arguments) => {
             let memory = arguments.file_memory;
@@ -87,6 +87,38 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             },
         },
     }
+}
+
+/// Negative numbers joined to the option before them, as in `--box=-1,1`: by themselves they would be
+/// taken for options.
+fn joined(given: Vec<OsString>) -> Vec<OsString> {
+    let mut all: Vec<OsString> = Vec::new();
+    let mut options = true;
+    for argument in given {
+        options &= argument != "--";
+        match all.last_mut() {
+            Some(option) if options && is_bare_option(option) && is_negative(&argument) => {
+                option.push("=");
+                option.push(&argument);
+            }
+            _ => all.push(argument),
+        }
+    }
+    all
+}
+
+fn is_bare_option(argument: &OsString) -> bool {
+    let text = argument.to_string_lossy();
+    text.starts_with("--") && text.len() > 2 && !text.contains('=')
+}
+
+/// Whether a text begins with a minus and a digit.
+fn is_negative(argument: &OsString) -> bool {
+    let text = argument.to_string_lossy();
+    let digits = text
+        .strip_prefix('-')
+        .map(|rest| rest.trim_start_matches('.'));
+    digits.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// The picture (SVG) of the regions of a slice, coloured by their classes, with marked points; the
@@ -125,5 +157,28 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Regions(arguments) => regions::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn negative_numbers_belong_to_the_option_before_them() {
+        let joined = |line: &str| {
+            let found = joined(line.split(' ').map(OsString::from).collect());
+            found.join(&OsString::from(" ")).into_string().unwrap()
+        };
+        for (given, expected) in [
+            ("train --box -1,1 --lr -.5", "train --box=-1,1 --lr=-.5"),
+            ("train --box=-1,1 -2", "train --box=-1,1 -2"),
+            ("train --mean -1/2 x", "train --mean=-1/2 x"),
+            ("train --linf --l2 1", "train --linf --l2 1"),
+            ("train --linf - -h", "train --linf - -h"),
+            ("inspect -- --lr -1", "inspect -- --lr -1"),
+        ] {
+            assert_eq!(joined(given), expected);
+        }
     }
 }

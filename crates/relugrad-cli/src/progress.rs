@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use relugrad_train::compare::Measures;
-use relugrad_train::{EpochReport, Event, Observer, Quality, Score, StepReport};
+use relugrad_train::{EpochReport, Event, Observer, Parts, Quality, Score, StepReport};
 
+use crate::data::tell_reading;
 use crate::{interrupt, print};
 
 /// How often plain lines tell of an unfinished run of a comparison.
@@ -146,6 +147,7 @@ impl Observer for Progress {
     fn on(&mut self, event: Event<'_>) -> ControlFlow<()> {
         match event {
             Event::Ready => interrupt::keep(),
+            Event::Samples(parts) => samples(parts),
             Event::Step(report) => self.step(report),
             Event::Epoch(report) => self.epoch(report),
             Event::Part { done, parts } => self.part(done, parts),
@@ -175,6 +177,22 @@ impl Observer for Progress {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// What is trained on.
+fn samples(parts: &Parts) {
+    let validation = parts.validation.as_ref();
+    let validation = validation.map_or(String::new(), |part| {
+        format!(", {} validation", part.samples())
+    });
+    print::note(format_args!(
+        "{}: {} training{validation} and {} test samples of {}",
+        parts.train.name(),
+        parts.train.samples(),
+        parts.test.samples(),
+        parts.train.kind_in_words()
+    ));
+    tell_reading(&parts.train);
 }
 
 /// An epoch in a line.

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use relugrad::Penalty;
 use relugrad::penalty::CatalogueEntry;
+use relugrad_train::parse_number;
 
 /// The arithmetic of a computation, or the type of numbers that are written.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -15,33 +16,46 @@ pub(crate) enum Precision {
 
 pub(crate) fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) => Err("it must be at least 1".into()),
+        Ok(0) => Err("it is out of range: it must be at least 1".into()),
         Ok(count) => Ok(count),
-        Err(_) => Err("it must be a whole number of at least 1".into()),
+        Err(_) => Err(match text.parse::<i128>() {
+            Ok(_) => "it is out of range: it must be at least 1".into(),
+            Err(_) => "it must be a whole number of at least 1".into(),
+        }),
     }
 }
 
-fn number(text: &str, valid: fn(f64) -> bool, expected: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(value) if valid(value) => Ok(value),
-        _ => Err(format!("it must be {expected}")),
+/// A finite number, also a fraction such as `8/255`.
+pub(crate) fn number(text: &str) -> Result<f64, String> {
+    parse_number(text).ok_or_else(|| "it must be a number, such as 0.1 or 8/255".into())
+}
+
+fn within(text: &str, valid: fn(f64) -> bool, expected: &str) -> Result<f64, String> {
+    match parse_number(text) {
+        Some(value) if valid(value) => Ok(value),
+        Some(_) => Err(format!("it is out of range: it must be {expected}")),
+        None => Err(format!("it must be {expected}, such as 0.1 or 8/255")),
     }
+}
+
+/// A whole number of at least 0, such as a seed.
+pub(crate) fn whole<N: FromStr>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|_| match text.parse::<i128>() {
+        Ok(_) => "it is out of range: it must be at least 0 and below 2^64".into(),
+        Err(_) => "it must be a whole number of at least 0".into(),
+    })
 }
 
 pub(crate) fn positive(text: &str) -> Result<f64, String> {
-    number(text, |x| x.is_finite() && x > 0.0, "a positive number")
+    within(text, |x| x > 0.0, "a positive number")
 }
 
 pub(crate) fn non_negative(text: &str) -> Result<f64, String> {
-    number(
-        text,
-        |x| x.is_finite() && x >= 0.0,
-        "a number of at least 0",
-    )
+    within(text, |x| x >= 0.0, "a number of at least 0")
 }
 
 pub(crate) fn share(text: &str) -> Result<f64, String> {
-    number(text, |x| x > 0.0 && x < 1.0, "a number between 0 and 1")
+    within(text, |x| x > 0.0 && x < 1.0, "a number between 0 and 1")
 }
 
 /// A number of bytes, such as `800`, `500MB` or `1.5 GiB`.

@@ -112,6 +112,19 @@ impl Model {
         self.network
     }
 
+    /// The same model with another network of the same parameters, such as one with a layer of fixed
+    /// numbers more.
+    ///
+    /// # Panics
+    /// If its parameters are others.
+    pub fn with_network(self, network: Network<f64>) -> Model {
+        assert_eq!(
+            network.parameters().layout(),
+            self.network.parameters().layout()
+        );
+        Model { network, ..self }
+    }
+
     /// What was left out or changed on reading, such as a final softmax.
     pub fn notes(&self) -> &[String] {
         &self.notes

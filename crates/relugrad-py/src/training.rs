@@ -155,6 +155,7 @@ pub(crate) fn evaluate(
     let options: Options = read("the evaluation", options)?;
     let (options, data) = (options.evaluation()?, samples(data, all)?);
     each!(AnyNetwork, network.get(), network => {
+        let data = data.for_outputs(network.outputs());
         let found = watched(py, on_event, |mut watch| {
             let go_on = || watch.go_on();
             evaluated(&network, &data, &options, &mut watch, &go_on)
@@ -184,6 +185,7 @@ pub(crate) fn verify(
     let loss: Option<LossSettings> = loss.map(|text| read("the loss", text)).transpose()?;
     let loss = loss.map(|loss| loss.loss()).transpose().or_raise()?;
     each!(AnyNetwork, network.get(), network => {
+        let data = data.for_outputs(network.outputs());
         let choices = Choices { seed, cure_step, loss: Some(loss_for(&network, &data, loss).or_raise()?) };
         verified(py, &network, &Samples::new(&data).first(samples), &choices, on_event)
     })

@@ -64,6 +64,14 @@ fn as_json(event: Event<'_>) -> Value {
     let runs = |comparison: &Comparison| comparison.runs.len() + comparison.diverged.len();
     match event {
         Event::Ready => json!({ "kind": "ready" }),
+        Event::Samples(parts) => json!({
+            "kind": "samples",
+            "train": parts.train.samples(),
+            "validation": parts.validation.as_ref().map(|part| part.samples()),
+            "test": parts.test.samples(),
+            "sample": parts.train.kind_in_words(),
+            "labels": parts.train.reading().labels,
+        }),
         Event::Step(report) => with("step", json!(report)),
         Event::Epoch(report) => with("epoch", json!(report)),
         Event::Part { done, parts } => json!({ "kind": "part", "done": done, "parts": parts }),

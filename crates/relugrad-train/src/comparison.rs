@@ -78,6 +78,12 @@ pub struct Settings {
     /// Whether the samples have values to regress to, and not classes.
     #[serde(default)]
     pub regression: bool,
+    /// The box that attacks do not leave, if it is not `[0, 1]`.
+    #[serde(default, rename = "box", skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<String>,
+    /// Means and deviations of the channels in a first layer of the networks that standardises.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standardised: Option<[Vec<f64>; 2]>,
     /// Passes over the training samples.
     pub epochs: usize,
     /// Samples in a mini-batch.

@@ -32,6 +32,26 @@ pub enum Error {
         problem: String,
     },
 
+    /// A path with nothing there.
+    #[error(
+        "there is no `{}`; give digits, a directory with IDX files or CIFAR batches, or a file that ends in .npz, .npy, .csv or .csv.gz",
+        printable(&.path.to_string_lossy())
+    )]
+    NoData {
+        /// Which path.
+        path: PathBuf,
+    },
+
+    /// A file that is there and has samples in no known form.
+    #[error(
+        "{} is no file of samples by its name; samples are read from files that end in .npz, .npy, .csv or .csv.gz, from directories with IDX files or CIFAR batches, and from the built-in digits",
+        printable(&.path.to_string_lossy())
+    )]
+    DataFormat {
+        /// Which file.
+        path: PathBuf,
+    },
+
     /// An option of the data that does not fit them.
     #[error("the data: {problem}")]
     Data {
@@ -268,9 +288,10 @@ pub enum Error {
         feature: usize,
     },
 
-    /// A feature below 0 or above 1.
+    /// A feature outside the box.
     #[error(
-        "feature {feature} of sample {sample} of data set {name} is {found}; scale all features to [0, 1], for a file with `scale`: range, or its least and greatest number"
+        "feature {feature} of sample {sample} of data set {name} is {found}, outside the box [{}, {}], and the numbers go from {} to {}; choose the box by --box LO,HI, --box data or --box none, or map the numbers into it by --scale range or --scale LO,HI",
+        .ends[0], .ends[1], .range[0], .range[1]
     )]
     FeatureOutsideBox {
         /// Name of the data set.
@@ -281,6 +302,55 @@ pub enum Error {
         feature: usize,
         /// Its value.
         found: f32,
+        /// The least and the greatest value that it may have.
+        ends: [f32; 2],
+        /// The least and the greatest of all features.
+        range: [f32; 2],
+    },
+
+    /// A text that says no box.
+    #[error("`{found}` is no box; give two growing numbers such as -1,1, data or none")]
+    BoxText {
+        /// The text.
+        found: String,
+    },
+
+    /// Means or deviations for another number of channels.
+    #[error(
+        "there are {found} numbers in {option} for inputs of shape {shape:?}; give {}",
+        counts(.allowed)
+    )]
+    Channels {
+        /// `mean` or `std`.
+        option: &'static str,
+        /// How many there are.
+        found: usize,
+        /// The shape of an input.
+        shape: Vec<usize>,
+        /// How many there may be.
+        allowed: Vec<usize>,
+    },
+
+    /// Means without deviations, or the other way round.
+    #[error("{given} is given without {missing}; give both")]
+    OneOfTwo {
+        /// Which is given.
+        given: &'static str,
+        /// Which is not.
+        missing: &'static str,
+    },
+
+    /// A mean or deviation that nothing can be standardised by.
+    #[error("{option} of channel {channel} is {found}; it must be {expected}")]
+    Statistic {
+        /// `mean` or `std`.
+        option: &'static str,
+        /// Which channel.
+        channel: usize,
+        /// Its value.
+        found: f64,
+        /// What it must be.
+        expected: &'static str,
     },
 
     /// The number of a sample that does not exist.
@@ -485,6 +555,16 @@ fn magic_hint(found: u32) -> &'static str {
         }
         _ => "it is no IDX file, so download it again",
     }
+}
+
+/// How many there may be, in words.
+fn counts(allowed: &[usize]) -> String {
+    let words = allowed.iter().enumerate().map(|(i, count)| match i {
+        0 => format!("{count} for all"),
+        _ if i + 1 == allowed.len() && allowed.len() > 2 => format!("{count}, one for each value"),
+        _ => format!("{count}, one for each channel"),
+    });
+    words.collect::<Vec<_>>().join(" or ")
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ pub fn penalty_means<T: Scalar>(
     Ok((sums.iter().map(|sum| sum / total).collect(), kinks))
 }
 
-/// How good predictions stay under the attack. Of classes, the share of samples that are classified
+/// How good predictions stay under the attack, in the box of the samples. Of classes, the share of samples that are classified
 /// correctly and stay so, and the mean loss of what the attack has found; of values, the errors
 /// where the loss is the highest that it has found.
 ///
@@ -102,7 +102,7 @@ pub fn score_under_attack<T: Scalar>(
     samples: &Samples<T>,
     go_on: GoOn,
 ) -> relugrad::Result<Score> {
-    let mut tally = Tally::default();
+    let (mut tally, attacker) = (Tally::default(), attacker.within(&samples.bounds));
     for batch in samples.batches() {
         let range: Vec<usize> = (batch.first..batch.first + batch.images.nrows()).collect();
         let truth = samples.truth.select(&range);

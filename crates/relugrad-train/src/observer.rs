@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use relugrad::Network;
 
 use crate::comparison::Comparison;
+use crate::configuration::Parts;
 use crate::report::{EpochReport, StepReport};
 
 /// What has happened in a training, a comparison, an evaluation or a survey.
@@ -13,6 +14,8 @@ pub enum Event<'a> {
     /// A training has its samples and its network, and no file has been touched: what is
     /// interrupted from now on is kept.
     Ready,
+    /// The samples of a training are read.
+    Samples(&'a Parts),
     /// A step was taken.
     Step(&'a StepReport),
     /// An epoch has ended.

@@ -3,7 +3,7 @@
 use ndarray::{Array2, ArrayView2, Axis, s};
 use relugrad::{Scalar, Targets};
 
-use crate::data::{Dataset, Truth};
+use crate::data::{Bounds, Dataset, Truth};
 
 /// Samples that are evaluated together.
 pub(crate) const BATCH: usize = 256;
@@ -11,12 +11,14 @@ pub(crate) const BATCH: usize = 256;
 /// A data set in the precision of a network.
 #[derive(Clone, Debug)]
 pub struct Samples<T> {
-    /// `[n, D]`, in `[0, 1]`.
+    /// `[n, D]`.
     pub images: Array2<T>,
     /// The classes or values of the samples.
     pub truth: Truth<T>,
     /// The weight of each sample in means; empty if all count alike.
     pub weights: Vec<f64>,
+    /// The box that attacks do not leave.
+    pub bounds: Bounds,
 }
 
 /// Some consecutive samples.
@@ -35,15 +37,17 @@ impl<T: Scalar> Samples<T> {
             images: data.images().mapv(|x| T::from_f64(f64::from(x))),
             truth: data.truth().cast(),
             weights: data.weights().to_vec(),
+            bounds: data.bounds().clone(),
         }
     }
 
-    /// Samples that count alike; a vector of classes or an array of values will do.
+    /// Samples in `[0, 1]` that count alike; a vector of classes or an array of values will do.
     pub fn of(images: Array2<T>, truth: impl Into<Truth<T>>) -> Samples<T> {
         Samples {
             images,
             truth: truth.into(),
             weights: Vec::new(),
+            bounds: Bounds::default(),
         }
     }
 
@@ -68,6 +72,7 @@ impl<T: Scalar> Samples<T> {
             images: self.images.mapv(|x| U::from_f64(x.into_f64())),
             truth: self.truth.cast(),
             weights: self.weights.clone(),
+            bounds: self.bounds.clone(),
         }
     }
 
@@ -78,6 +83,7 @@ impl<T: Scalar> Samples<T> {
             images: self.images.select(Axis(0), &first),
             truth: self.truth.select(&first),
             weights: self.weights.iter().take(count).copied().collect(),
+            bounds: self.bounds.clone(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::threads::ThreadOption;
-use crate::values::{Precision, count, non_negative, positive};
+use crate::values::{Precision, count, non_negative, positive, whole};
 
 /// Time exact derivatives and training steps on this machine
 ///
@@ -56,15 +56,15 @@ pub(crate) struct Arguments {
     pub(super) repeat: usize,
 
     /// Seed of random weights, inputs and labels
-    #[arg(long, value_name = "SEED", default_value = "0")]
+    #[arg(long, value_name = "SEED", default_value = "0", value_parser = whole::<u64>)]
     pub(super) seed: u64,
 
     /// Weight lambda of the penalty in a step
-    #[arg(long, value_name = "WEIGHT", default_value = "0.1", allow_negative_numbers = true, value_parser = non_negative)]
+    #[arg(long, value_name = "WEIGHT", default_value = "0.1", value_parser = non_negative)]
     pub(super) lambda: f64,
 
     /// CURE's step h, along z = sign(g)/‖sign(g)‖ held constant
-    #[arg(long, value_name = "H", default_value = "1.5", allow_negative_numbers = true, value_parser = positive)]
+    #[arg(long, value_name = "H", default_value = "1.5", value_parser = positive)]
     pub(super) step: f64,
 
     /// Directory of parameters and inputs in raw files

@@ -19,7 +19,7 @@ use crate::data::DataOptions;
 use crate::failure::Failure;
 use crate::flags::{self, Flags, Length};
 use crate::threads::ThreadOption;
-use crate::values::{Grid, count, non_negative, penalty_help, positive};
+use crate::values::{Grid, count, non_negative, penalty_help, positive, whole};
 
 /// Help of the option whose values are penalties.
 const PENALTIES: &str = "Penalties to compare with no regularizer; NAME=WEIGHT sets the weight lambda, \
@@ -100,7 +100,7 @@ pub(crate) struct Arguments {
 
     /// Sizes in linf of the examples of adversarial training (PGD of 7 steps) to compare with, as
     /// baselines
-    #[arg(long, value_name = "RADII", value_delimiter = ',', allow_negative_numbers = true, value_parser = non_negative)]
+    #[arg(long, value_name = "RADII", value_delimiter = ',', value_parser = non_negative)]
     adversarial: Vec<f64>,
 
     /// A TOML file as for `relugrad train` that says how all networks are trained: loss, optimizer,
@@ -113,7 +113,7 @@ pub(crate) struct Arguments {
     length: Flags<Length>,
 
     /// Epochs over which the weight of a penalty grows linearly from 0 [default: 3]
-    #[arg(long, value_name = "EPOCHS", allow_negative_numbers = true, value_parser = non_negative)]
+    #[arg(long, value_name = "EPOCHS", value_parser = non_negative)]
     warmup: Option<f64>,
 
     /// Number of seeds; with more than one the table shows mean and standard deviation
@@ -121,11 +121,11 @@ pub(crate) struct Arguments {
     seeds: u64,
 
     /// First seed, of initialisation and order of samples; the others follow it
-    #[arg(long, value_name = "SEED", default_value = "0")]
+    #[arg(long, value_name = "SEED", default_value = "0", value_parser = whole::<u64>)]
     first_seed: u64,
 
-    /// Radii in linf, in units of the pixels' range [0, 1], whose PGD accuracy the table shows
-    #[arg(long, value_name = "RADII", default_value = "0.1,0.2", value_delimiter = ',', allow_negative_numbers = true, value_parser = non_negative)]
+    /// Radii in linf, in units of the data, such as 8/255,0.1, whose PGD accuracy the table shows
+    #[arg(long, value_name = "RADII", default_value = "0.1,0.2", value_delimiter = ',', value_parser = non_negative)]
     epsilons: Vec<f64>,
 
     /// Gradient steps of PGD, each of length 2.5 epsilon / steps
@@ -141,7 +141,7 @@ pub(crate) struct Arguments {
     attack_samples: usize,
 
     /// Step h of the penalties `cure`, `cure-gradient` and their kinks, in input units
-    #[arg(long, value_name = "H", default_value = "1.5", allow_negative_numbers = true, value_parser = non_negative)]
+    #[arg(long, value_name = "H", default_value = "1.5", value_parser = non_negative)]
     cure_step: f64,
 
     /// Random rows per sample of the penalty `jacobian-projected`
@@ -155,12 +155,12 @@ pub(crate) struct Arguments {
 
     /// Distance from which on these do not penalise a hyperplane, in input units [default: 2 in l1,
     /// 0.5 in l2, 0.1 in linf]
-    #[arg(long, value_name = "RADIUS", allow_negative_numbers = true, value_parser = positive)]
+    #[arg(long, value_name = "RADIUS", value_parser = positive)]
     boundary_radius: Option<f64>,
 
     /// Certify at most this many of the attacked samples and show the medians of their radii
     /// [default: 100 with a penalty on hyperplanes, otherwise none]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     certify: Option<usize>,
 
     #[command(flatten)]
@@ -242,8 +242,10 @@ impl Arguments {
     /// What to compare, on these data with this network.
     pub(super) fn plan(&self, data: Split, model: Architecture) -> Result<Plan, Failure> {
         let variants = self.variants(&data).map_err(|e| Failure::Usage(e.into()))?;
+        let configuration = self.configuration()?;
         Ok(Plan {
-            training: self.training(&data)?,
+            statistics: configuration.statistics(&data.train)?,
+            training: self.training(configuration, &data)?,
             data,
             model,
             seeds: (0..self.seeds).map(|i| self.first_seed + i).collect(),
@@ -255,14 +257,19 @@ impl Arguments {
         })
     }
 
-    /// How all networks are trained.
-    fn training(&self, data: &Split) -> Result<Training, Failure> {
+    /// The file of --config with the flags over it.
+    fn configuration(&self) -> Result<Configuration, Failure> {
         let usage = |error: relugrad_train::Error| Failure::Usage(error.into());
         if let Some(path) = &self.config {
             Configuration::load(path).map_err(usage)?;
         }
         let table = self.length.over(flags::file(self.config.as_deref())?);
-        let configuration = table.and_then(Configuration::from_table).map_err(usage)?;
+        table.and_then(Configuration::from_table).map_err(usage)
+    }
+
+    /// How all networks are trained.
+    fn training(&self, configuration: Configuration, data: &Split) -> Result<Training, Failure> {
+        let usage = |error: relugrad_train::Error| Failure::Usage(error.into());
         let given = configuration.given_loss().map_err(usage)?;
         let (kind, outputs) = (data.train.kind(), outputs_for(&data.train, given));
         let loss = given.unwrap_or_else(|| Loss::for_targets(kind, outputs));

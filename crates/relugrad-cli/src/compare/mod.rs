@@ -15,6 +15,7 @@ use relugrad_train::{Event, Observer};
 pub(crate) use arguments::Arguments;
 use output::Output;
 
+use crate::data::{describe, tell_reading};
 use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::{interrupt, print, report};
@@ -57,6 +58,8 @@ fn plans(arguments: &Arguments) -> Result<Vec<Plan>, Failure> {
     let mut plans = Vec::new();
     for path in &arguments.paths {
         let data = arguments.data.load(path)?;
+        print::note(describe(&data));
+        tell_reading(&data.train);
         for model in &models {
             let plan = arguments.plan(data.clone(), model.clone())?;
             plan.check().map_err(|error| Failure::Usage(error.into()))?;

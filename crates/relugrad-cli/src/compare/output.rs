@@ -108,6 +108,7 @@ impl Output {
             }
             Event::Diverged(comparison) => (comparison, None),
             Event::Ready
+            | Event::Samples(_)
             | Event::Step(_)
             | Event::Epoch(_)
             | Event::Part { .. }

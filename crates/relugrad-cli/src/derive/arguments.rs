@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, value_parser};
 
+use crate::data::Standardisation;
 use crate::loss::LossOption;
 use crate::model::ModelFile;
 use crate::threads::ThreadOption;
@@ -34,6 +35,9 @@ use crate::values::Precision;
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) model: ModelFile,
+
+    #[command(flatten)]
+    pub(super) standardisation: Standardisation,
 
     /// Inputs, .npy of the model's input shape with or without a leading batch axis, or with all
     /// axes of a sample as one

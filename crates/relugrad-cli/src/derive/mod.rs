@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     check_output(&arguments.out, arguments.overwrite, &arguments.inputs())
         .map_err(Failure::Usage)?;
     let threads = arguments.threads.start()?;
-    let model = arguments.model.load()?;
+    let model = arguments.standardisation.apply(arguments.model.load()?)?;
     for note in model.notes() {
         print::note(format_args!("note: {note}"));
     }

@@ -11,7 +11,7 @@ use crate::data::TestData;
 use crate::loss::LossOption;
 use crate::model::ModelFile;
 use crate::threads::ThreadOption;
-use crate::values::{count, non_negative};
+use crate::values::{count, non_negative, whole};
 
 /// Evaluate the robustness of a model: attacks from above, certificates from below
 ///
@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count)]
     samples: usize,
 
-    /// Sizes of perturbations in linf, in units of the features' range [0, 1]; '' for none
+    /// Sizes of perturbations in linf, in units of the data, such as 8/255,0.1; '' for none
     #[arg(long, value_name = "RADII", default_value = "0.05,0.1,0.2")]
     linf: Radii,
 
@@ -65,12 +65,12 @@ pub(crate) struct Arguments {
     apgd_restarts: usize,
 
     /// The most steps of DeepFool; 0 leaves it out
-    #[arg(long, value_name = "N", default_value = "50")]
+    #[arg(long, value_name = "N", default_value = "50", value_parser = whole::<usize>)]
     deepfool_steps: usize,
 
     /// Certify at most this many samples; each costs a backward row for every gate, or a forward
     /// row for every input
-    #[arg(long, value_name = "N", default_value = "100")]
+    #[arg(long, value_name = "N", default_value = "100", value_parser = whole::<usize>)]
     certify: usize,
 
     /// Penalties whose value is told for each attacked sample (the names are those of
@@ -84,7 +84,7 @@ pub(crate) struct Arguments {
     penalties: Vec<Penalty>,
 
     /// Seed of random starts
-    #[arg(long, value_name = "SEED", default_value = "0")]
+    #[arg(long, value_name = "SEED", default_value = "0", value_parser = whole::<u64>)]
     seed: u64,
 
     #[command(flatten)]
@@ -121,6 +121,8 @@ const EXAMPLES: &str = "Examples:
   relugrad evaluate model.onnx --data mnist/ --linf 0.1,0.2,0.3 --l2 '' --samples 500 --out evaluation
   relugrad evaluate run/best.safetensors --data prices.csv --target-columns price --scale range
   relugrad evaluate model.onnx --data x.npy --labels y.npy --all --penalties jacobian,cure --json
+  relugrad evaluate mnist.onnx --data mnist/ --mean 0.1307 --std 0.3081 --linf 8/255      # trained with standardised inputs
+  relugrad evaluate control.onnx --data states.csv --all --box data                      # inputs that are no images
 
 With --out DIR: evaluation.html (tables and plots), evaluation.json, samples.csv (a line for each attacked sample) and
 adversarial.npz (arrays x, labels, and one of adversarial examples for each size and norm).";

@@ -28,12 +28,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut out = out
         .map(|folder| files::prepare(folder, arguments))
         .transpose()?;
-    let data = match arguments.all {
-        true => arguments.data.load_all()?,
-        false => arguments.data.load()?,
-    };
-    let model = arguments.model.load()?;
-    let network = model.into_network();
+    let (network, data) = arguments.data.load(&arguments.model, arguments.all)?;
+    threads.run(|| arguments.data.hint(&network, &data))?;
     threads.run(|| match arguments.double {
         true => run_in(arguments, &evaluation, &network, &data, out.as_mut()),
         false => {

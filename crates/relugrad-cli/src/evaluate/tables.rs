@@ -11,11 +11,15 @@ use crate::table::table;
 /// A table of the attacks in one norm and size each, certificates, and what else was found.
 pub(super) fn text(report: &Report) -> String {
     let mut text = format!(
-        "{}: {} of {} samples, loss {}\nattacked: {}, of which {} before the attacks\n{}",
+        "{}: {} of {} samples, loss {}{}\nattacked: {}, of which {} before the attacks\n{}",
         report.data,
         standing(&report.clean),
         report.clean.samples(),
         short(report.loss),
+        match &report.bounds {
+            None => String::new(),
+            Some(bounds) => format!("; box of the attacks: {bounds}"),
+        },
         report.attacked_clean.samples(),
         standing(&report.attacked_clean).trim_start_matches("accuracy "),
         attacks(report),

@@ -8,7 +8,7 @@ use crate::data::TestData;
 use crate::loss::LossOption;
 use crate::model::ModelFile;
 use crate::threads::ThreadOption;
-use crate::values::{count, non_negative, positive};
+use crate::values::{count, non_negative, positive, whole};
 
 /// Show the activation regions of a model: how many, how far their walls are, and pictures
 ///
@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
 
     /// Measure distances for at most this many of them; each costs up to a backward row for every
     /// gate
-    #[arg(long, value_name = "N", default_value = "100")]
+    #[arg(long, value_name = "N", default_value = "100", value_parser = whole::<usize>)]
     pub(super) measure: usize,
 
     /// Pairs of samples of one class, and as many of different classes, between which kinks are
@@ -53,11 +53,11 @@ pub(crate) struct Arguments {
 
     /// Step h of CURE, whose change of the input gradient is split into its smooth part and its
     /// kinks
-    #[arg(long, value_name = "H", default_value = "1.5", allow_negative_numbers = true, value_parser = non_negative)]
+    #[arg(long, value_name = "H", default_value = "1.5", value_parser = non_negative)]
     pub(super) cure_step: f64,
 
     /// Seed of the choice of pairs
-    #[arg(long, value_name = "SEED", default_value = "0")]
+    #[arg(long, value_name = "SEED", default_value = "0", value_parser = whole::<u64>)]
     pub(super) seed: u64,
 
     /// Find all regions in the plane through three samples, by their numbers from 0
@@ -82,11 +82,11 @@ pub(crate) struct Arguments {
 
     /// The second and third row of that file are directions, and the window reaches so far along
     /// each to both sides
-    #[arg(long, value_name = "LENGTH", requires = "slice_file", allow_negative_numbers = true, value_parser = positive, help_heading = "Pictures")]
+    #[arg(long, value_name = "LENGTH", requires = "slice_file", value_parser = positive, help_heading = "Pictures")]
     pub(super) extent: Option<f64>,
 
     /// How far the window reaches beyond the three points, as a share of its sides
-    #[arg(long, value_name = "SHARE", default_value = "0.25", allow_negative_numbers = true, value_parser = non_negative, help_heading = "Pictures")]
+    #[arg(long, value_name = "SHARE", default_value = "0.25", value_parser = non_negative, help_heading = "Pictures")]
     pub(super) margin: f64,
 
     /// What the colours of a slice tell [default: class; of samples with values jacobian]

@@ -10,7 +10,6 @@ mod survey;
 use std::path::Path;
 
 use anyhow::{anyhow, bail};
-use relugrad::Network;
 use relugrad_io::write_whole;
 use relugrad_train::check_inputs;
 use relugrad_train::data::{Dataset, Truth};
@@ -49,9 +48,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         named.push(path);
     }
     let threads = arguments.threads.start()?;
-    let data = arguments.data.load()?;
-    let network: Network<f64> = arguments.model.load()?.into_network();
+    let (network, data) = arguments.data.load(&arguments.model, false)?;
     check_inputs(&network, &data)?;
+    threads.run(|| arguments.data.hint(&network, &data))?;
     interrupt::keep();
     threads.run(|| {
         if !arguments.segment.is_empty() {

@@ -310,7 +310,7 @@ fn reproduction(comparison: &Comparison) -> Markup {
             " threads that were used."
         }
         p {
-            "Attacks, all within features of [0, 1]; a sample counts as fooled if any iterate of any restart is misclassified, and \
+            "Attacks, all within the box " (s.bounds.as_deref().unwrap_or("[0, 1]")) " of the features; a sample counts as fooled if any iterate of any restart is misclassified, and \
             of values the iterate with the highest loss counts:"
         }
         ul {

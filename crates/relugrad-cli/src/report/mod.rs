@@ -62,6 +62,8 @@ pub(crate) mod fixture {
             parameters: 610,
             loss: LossSettings::new(&Loss::softmax_cross_entropy()),
             regression: false,
+            bounds: None,
+            standardised: None,
             epochs: 2,
             batch_size: 64,
             optimizer: "adam".into(),

@@ -21,9 +21,7 @@ use crate::values::Weighted;
 /// A TOML file holds all options; options given here override it, and the whole configuration is
 /// written to the folder.
 #[derive(Debug, Args)]
-#[command(
-    allow_negative_numbers = true,
-    after_long_help = "Examples:
+#[command(after_long_help = "Examples:
   relugrad train --out run
   relugrad train --out run --penalties jacobian=0.01 --schedule cosine --patience 5
   relugrad train --out run --data mnist/ --model lenet --epochs 3 --adversarial pgd --tensorboard
@@ -50,8 +48,7 @@ A file for --config, with some of its keys:
   name = \"cure\"
   lambda = 0.3
   step = 1.5
-The folder's config.toml lists all keys with their values."
-)]
+The folder's config.toml lists all keys with their values.")]
 pub(crate) struct Arguments {
     /// Folder of the run, made if need be
     #[arg(long, value_name = "DIR", required_unless_present = "resume")]

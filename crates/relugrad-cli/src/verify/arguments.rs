@@ -6,7 +6,7 @@ use crate::data::TestData;
 use crate::loss::LossOption;
 use crate::model::ModelFile;
 use crate::threads::ThreadOption;
-use crate::values::{Precision, count, positive};
+use crate::values::{Precision, count, positive, whole};
 
 /// Check the theorems on a model and data
 ///
@@ -51,11 +51,11 @@ pub(crate) struct Arguments {
     pub(super) loss: LossOption,
 
     /// Seed of the random directions
-    #[arg(long, value_name = "SEED", default_value = "0")]
+    #[arg(long, value_name = "SEED", default_value = "0", value_parser = whole::<u64>)]
     pub(super) seed: u64,
 
     /// Step h of CURE across regions, in input units
-    #[arg(long, value_name = "H", default_value = "1.5", allow_negative_numbers = true, value_parser = positive)]
+    #[arg(long, value_name = "H", default_value = "1.5", value_parser = positive)]
     pub(super) cure_step: f64,
 
     #[command(flatten)]

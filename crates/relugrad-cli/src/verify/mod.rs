@@ -21,10 +21,10 @@ use crate::{interrupt, print};
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let threads = arguments.threads.start()?;
-    let network = arguments.model.load()?.into_network();
-    let data = arguments.data.load()?;
+    let (network, data) = arguments.data.load(&arguments.model, false)?;
     let samples: Samples<f64> = Samples::new(&data).first(arguments.samples);
     let loss = loss_for(&network, &data, arguments.loss.given()?)?;
+    threads.run(|| arguments.data.hint(&network, &data))?;
     interrupt::keep();
     let bar = bar("{pos}/{len} samples  {eta} left  {msg}");
     bar.set_length((samples.len() * arguments.precision.len()) as u64);

@@ -1,6 +1,6 @@
 //! Layers with random weights.
 
-use ndarray::{Array, Array1, ArrayD, Dimension, ShapeBuilder};
+use ndarray::{Array, Array1, Dimension, ShapeBuilder};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
@@ -8,8 +8,8 @@ use relugrad::{BatchNorm, Builder, Network, NodeId, Scalar};
 use relugrad_io::{Budget, Limits};
 
 use super::layer::{Conv, Layer};
-use crate::data::ChannelStatistics;
 use crate::error::Result;
+use crate::standardisation::ChannelStatistics;
 
 /// How often a weight is in memory while it is made: as it is drawn, checked, and in a list of
 /// parameters that grows.
@@ -47,7 +47,10 @@ pub(super) fn build<T: Scalar>(
         random: ChaCha8Rng::seed_from_u64(seed),
     };
     let node = match standardisation {
-        Some(statistics) => draft.standardise(node, statistics)?,
+        Some(statistics) => {
+            statistics.check_shape(shape)?;
+            statistics.add(&mut draft.builder, node)?
+        }
         None => node,
     };
     let size = Size {
@@ -130,28 +133,6 @@ struct Draft<T> {
 }
 
 impl<T: Scalar> Draft<T> {
-    /// `(x − mean)/deviation` for every channel, with fixed numbers.
-    fn standardise(&mut self, node: NodeId, statistics: &ChannelStatistics) -> Result<NodeId> {
-        let shape = self.builder.shape(node)?.to_vec();
-        let channels = statistics.means.len();
-        // A flat input has the values of a channel one after the other.
-        let (axes, repeat) = match shape[..] {
-            [c, _, _] if c == channels => (vec![channels, 1, 1], 1),
-            _ => (shape.clone(), shape.iter().product::<usize>() / channels),
-        };
-        let array = |values: Vec<f64>| {
-            let values = values.into_iter().map(T::from_f64);
-            let values = values
-                .flat_map(|v| std::iter::repeat_n(v, repeat))
-                .collect();
-            ArrayD::from_shape_vec(axes.clone(), values).expect("one entry for each place")
-        };
-        let means = statistics.means.iter().map(|mean| -mean).collect();
-        let node = self.builder.shift(node, array(means), false)?;
-        let factors = statistics.deviations.iter().map(|d| 1.0 / d).collect();
-        Ok(self.builder.scale(node, array(factors), false)?)
-    }
-
     /// Sees that the budget is enough for the layers, before one of them is made.
     fn check(&mut self, size: Size, layers: &[Layer]) -> Result<()> {
         let left = self.budget.clone();

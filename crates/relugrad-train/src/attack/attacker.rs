@@ -6,7 +6,7 @@ use relugrad::{GoOn, Loss, Network, Scalar};
 
 use super::search::{Outcome, Search, Target};
 use super::{AnyAttack, AttackOptions, AttackSettings, Norm};
-use crate::data::Truth;
+use crate::data::{Bounds, Truth};
 use crate::error::Result;
 use crate::prediction::classes;
 use crate::spec::Range;
@@ -24,12 +24,16 @@ use crate::spec::Range;
 /// | `restarts` | 1 | | | independent starts; the starts of fewer restarts are among those of more |
 /// | `random_start` | no | yes | yes | start uniformly in the ball instead of at `x` |
 /// | `seed` | | 0 | 0 | of the random starts |
+///
+/// Nothing leaves `bounds`, by default `[0, 1]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attacker {
     /// How it searches.
     pub attack: AnyAttack,
     /// Where, how long and how often.
     pub options: AttackOptions,
+    /// The box of the inputs, which it does not leave.
+    pub bounds: Bounds,
 }
 
 /// The most restarts, so that every sample has its own stream of random numbers.
@@ -48,6 +52,15 @@ impl Attacker {
         Attacker {
             options: attack.options(norm, epsilon, steps, restarts),
             attack,
+            bounds: Bounds::default(),
+        }
+    }
+
+    /// The same attack in another box.
+    pub fn within(&self, bounds: &Bounds) -> Attacker {
+        Attacker {
+            bounds: bounds.clone(),
+            ..self.clone()
         }
     }
 
@@ -90,7 +103,7 @@ impl Attacker {
         })
     }
 
-    /// Attacks a batch; `images: [B, D]` in `[0, 1]`, and a class or a row of values for each, such
+    /// Attacks a batch; `images: [B, D]` in the bounds, and a class or a row of values for each, such
     /// as `&[1, 0]`.
     ///
     /// `first` is the index of the first sample in its data set. The random starts of a sample
@@ -200,7 +213,8 @@ impl Attacker {
             let problem = format!("cannot be raised so: {problem}");
             return Err(relugrad::Error::Loss { loss, problem });
         }
-        Search::new(on, self.options, images, truth, numbers)
+        let place = (self.options, self.bounds.clone());
+        Search::new(on, place, images, truth, numbers)
     }
 
     fn restart<T: Scalar>(

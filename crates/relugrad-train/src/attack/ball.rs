@@ -17,11 +17,7 @@ pub(crate) trait Ball {
     /// stays 0.
     fn steepest<T: Scalar>(self, gradient: &mut [T], size: f64);
 
-    /// Moves `moved` to the nearest point of the ball of radius `epsilon` around `centre`, then of
-    /// `[0, 1]^D`.
-    ///
-    /// The result is in both: the box is convex and holds the centre, so clipping does not leave
-    /// the ball.
+    /// Moves `moved` to the nearest point of the ball of radius `epsilon` around `centre`.
     fn project<T: Scalar>(self, centre: &[T], epsilon: f64, moved: &mut [T]);
 
     /// Adds a perturbation that is uniform in the ball.
@@ -99,9 +95,6 @@ impl Ball for Norm {
                 }
             }
         }
-        moved
-            .iter_mut()
-            .for_each(|m| *m = m.max(T::ZERO).min(T::ONE));
     }
 
     fn perturb<T: Scalar>(self, epsilon: f64, random: &mut ChaCha8Rng, x: &mut [T]) {
@@ -182,8 +175,8 @@ mod tests {
     #[test]
     fn projection_by_hand() {
         let mut moved = [0.75, 0.1, 1.5];
-        Norm::Linf.project(&[0.5, 0.5, 0.95], 0.125, &mut moved);
-        assert_eq!(moved, [0.625, 0.375, 1.0]);
+        Norm::Linf.project(&[0.5, 0.5, 1.0], 0.125, &mut moved);
+        assert_eq!(moved, [0.625, 0.375, 1.125]);
         let mut moved = [0.5 + 0.6, 0.5 - 0.8];
         Norm::L2.project(&[0.5, 0.5], 0.25, &mut moved);
         assert!((moved[0] - 0.65f64).abs() < 1e-15 && (moved[1] - 0.3f64).abs() < 1e-15);

@@ -16,7 +16,7 @@ use crate::stop::ask;
 /// moved to the nearest of its decision boundaries: with `w_k = J_k − J_y` and `d_k = f_k − f_y` by
 /// `|d_k|/‖w_k‖_* ` in the direction that is steepest in the norm, for the `k` for which that is
 /// least. All steps together, times `1 + overshoot`, are the perturbation. It is not kept in the
-/// box `[0, 1]`, as published.
+/// box of the data, as published.
 ///
 /// | option | default | purpose | range |
 /// | --- | --- | --- | --- |

@@ -46,7 +46,7 @@ pub const ATTACKS: [Entry; 5] = [
     Entry::of::<ApgdDlr>(),
 ];
 
-/// A search within `‖δ‖ ≤ ε` and the data's box `[0, 1]`, which is the way to add one. It shows the
+/// A search within `‖δ‖ ≤ ε` and the data's box, which is the way to add one. It shows the
 /// network iterates by [`Search::look`], which keeps the worst of all; starts, restarts and samples
 /// that need no further search are the [`Attacker`]'s. The fields are its options besides
 /// [`AttackOptions`].

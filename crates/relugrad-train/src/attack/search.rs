@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use relugrad::{GoOn, Loss, Network, Scalar, Trace};
 
 use super::{AttackOptions, Ball};
-use crate::data::Truth;
+use crate::data::{Bounds, Truth};
 use crate::stop::ask;
 
 /// What an attack found for each sample of a batch.
@@ -31,6 +31,7 @@ pub(super) struct Target<'a, T> {
 /// Samples under attack, with what has been found of them.
 pub struct Search<'a, T> {
     options: AttackOptions,
+    bounds: Bounds,
     on: Target<'a, T>,
     clean: Array2<T>,
     truth: Truth<T>,
@@ -52,13 +53,14 @@ pub struct Look<T> {
 impl<'a, T: Scalar> Search<'a, T> {
     pub(super) fn new(
         on: Target<'a, T>,
-        options: AttackOptions,
+        (options, bounds): (AttackOptions, Bounds),
         clean: Array2<T>,
         truth: Truth<T>,
         numbers: Vec<usize>,
     ) -> relugrad::Result<Search<'a, T>> {
         let mut search = Search {
             options,
+            bounds,
             on,
             numbers,
             restart: 0,
@@ -122,12 +124,14 @@ impl<'a, T: Scalar> Search<'a, T> {
         random
     }
 
-    /// Back into the ball around a sample, and the box; `moved: [D]`.
+    /// Back into the ball around a sample, and the box; `moved: [D]`. The result is in both: the box is
+    /// convex and holds the sample, so clipping does not leave the ball.
     pub fn project(&self, sample: usize, moved: &mut [T]) {
         let centre = self.clean.row(sample);
         let centre = centre.as_slice().expect("rows are contiguous");
         let AttackOptions { norm, epsilon, .. } = self.options;
         norm.project(centre, epsilon, moved);
+        self.bounds.clamp(moved);
     }
 
     /// Moves each sample's iterate by a step of the length `size` along which its objective grows
@@ -199,11 +203,21 @@ impl<'a, T: Scalar> Search<'a, T> {
         let rounding = 16.0 * T::EPSILON.into_f64() * (images.ncols() as f64).sqrt();
         let rows = images.rows().into_iter().zip(self.clean.rows());
         for (row, clean) in rows {
-            let outside = row.iter().find(|x| !(T::ZERO..=T::ONE).contains(x));
+            let mut entries = row.iter().enumerate();
+            let outside = entries.find(|(feature, x)| !self.bounds.contains(*feature, **x));
             let size = norm.length(row.iter().zip(clean).map(|(&x, &c)| x - c));
             let far = (size > epsilon * (1.0 + rounding) + rounding).then_some(size);
             let problem = outside
-                .map(|x| ("an input of an iterate", x.into_f64(), "in [0, 1]"))
+                .map(|(_, x)| {
+                    (
+                        "an input of an iterate",
+                        x.into_f64(),
+                        match self.bounds == Bounds::default() {
+                            true => "in [0, 1]",
+                            false => "in the box of the data",
+                        },
+                    )
+                })
                 .or(far.map(|size| ("the size of a perturbation", size, "at most epsilon")));
             if let Some((option, value, expected)) = problem {
                 return Err(relugrad::Error::OutOfRange {

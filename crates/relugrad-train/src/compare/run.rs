@@ -11,7 +11,7 @@ use crate::comparison::{
     Certified, Comparison, Diverged, Measured, Measures, PenaltyMean, Run, Settings, ShownAttack,
 };
 use crate::configuration::{LossSettings, PenaltySettings, distinct_name};
-use crate::data::{Dataset, Split};
+use crate::data::{Bounds, Dataset, Split};
 use crate::error::{Error, Result, check_range};
 use crate::evaluate::{penalty_means, score, score_under_attack};
 use crate::fit::{check_training, outputs_for};
@@ -21,6 +21,7 @@ use crate::report::{Divergence, EpochReport};
 use crate::samples::Samples;
 use crate::schedule::Ramp;
 use crate::shard::{Compared, Part, Share};
+use crate::standardisation::ChannelStatistics;
 use crate::statistics::median;
 use crate::stop::ask;
 use crate::training::train_while;
@@ -36,6 +37,8 @@ pub struct Plan {
     pub data: Split,
     /// The network that is trained.
     pub model: Architecture,
+    /// Mean and deviation of each channel in a first layer that standardises, if there is to be one.
+    pub statistics: Option<ChannelStatistics>,
     /// How all are trained; its penalties, adversarial examples and seed are replaced.
     pub training: Training,
     /// What is compared with plain training.
@@ -276,6 +279,7 @@ impl Plan {
         Plan {
             data,
             model: Architecture::mlp(&[128, 128]),
+            statistics: None,
             training: Training {
                 ramp: Ramp::linear(3.0),
                 ..Training::new(Objective::new(loss))
@@ -359,7 +363,14 @@ impl Plan {
     fn network(&self, seed: u64) -> Result<Network<f32>> {
         let data = &self.data.train;
         let outputs = outputs_for(data, Some(*self.loss()));
-        self.model.build(data.shape(), outputs, seed)
+        match &self.statistics {
+            None => self.model.build(data.shape(), outputs, seed),
+            Some(statistics) => {
+                let shape = data.shape();
+                self.model
+                    .build_standardised(shape, outputs, seed, statistics)
+            }
+        }
     }
 
     /// Refuses options that are out of range, before anything is trained.
@@ -559,6 +570,11 @@ impl Plan {
             model: self.model.to_string(),
             loss: LossSettings::new(self.loss()),
             regression: train.values().is_some(),
+            bounds: (*test.bounds() != Bounds::default()).then(|| test.bounds().to_string()),
+            standardised: self
+                .statistics
+                .as_ref()
+                .map(|s| [s.means.clone(), s.deviations.clone()]),
             epochs: self.training.epochs,
             batch_size: self.training.batch_size,
             optimizer: self.training.optimizer.name().into(),

@@ -34,7 +34,7 @@ impl fmt::Display for Change {
 }
 
 /// Keys that a training cannot change on its way, and why.
-const FIXED: [(&str, &str); 8] = [
+const FIXED: [(&str, &str); 10] = [
     ("loss", "the logs have means of another loss"),
     ("loss.", "the logs have means of another loss"),
     ("model", "the checkpoint holds a network of other layers"),
@@ -42,6 +42,8 @@ const FIXED: [(&str, &str); 8] = [
         "standardise",
         "the checkpoint holds a network of other layers",
     ),
+    ("mean", "the checkpoint holds a network of other layers"),
+    ("std", "the checkpoint holds a network of other layers"),
     ("start", "the training has begun from another model"),
     (
         "precision",

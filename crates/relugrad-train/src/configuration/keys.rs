@@ -5,6 +5,7 @@ use toml::{Table, Value};
 
 use super::{Change, Configuration, LossSettings, PenaltySettings};
 use crate::error::{Error, Result};
+use crate::number::{parse_number, parse_numbers};
 use crate::optimizer::OPTIMIZERS;
 use crate::options::{Adversarial, BestBy, Training};
 use crate::spec::did_you_mean;
@@ -41,6 +42,8 @@ pub(super) fn complete() -> Configuration {
         }],
         ..Configuration::default()
     };
+    configuration.mean = vec![0.5];
+    configuration.std = vec![0.25];
     configuration.data.labels = Some("y.npy".into());
     configuration.data.label_column = Some("class".into());
     configuration.data.targets = Some("y.npy".into());
@@ -62,6 +65,51 @@ fn known() -> Table {
         }
     }
     known
+}
+
+/// Makes numbers of texts such as `8/255` that stand where a number should be.
+pub(super) fn read_fractions(table: &mut Table) {
+    read_in(table, &known());
+}
+
+fn read_in(table: &mut Table, known: &Table) {
+    for (key, value) in table {
+        if let Some(known) = known.get(key) {
+            read_value(value, known);
+        }
+    }
+}
+
+fn read_value(value: &mut Value, known: &Value) {
+    match (&mut *value, known) {
+        // The options of an optimizer or a loss stand for any number.
+        (Value::String(text), Value::Float(_) | Value::Boolean(_)) => {
+            if let Some(number) = parse_number(text) {
+                *value = Value::Float(number);
+            }
+        }
+        (Value::Table(inner), Value::Table(known)) => read_in(inner, known),
+        (Value::String(text), Value::Array(known)) if is_numbers(known) => {
+            if let Some(numbers) = parse_numbers(text) {
+                *value = numbers.into();
+            }
+        }
+        (Value::Float(_) | Value::Integer(_), Value::Array(known)) if is_numbers(known) => {
+            *value = Value::Array(vec![value.clone()]);
+        }
+        (Value::Array(entries), Value::Array(known)) => {
+            let Some(known) = known.first() else { return };
+            entries
+                .iter_mut()
+                .for_each(|entry| read_value(entry, known));
+        }
+        _ => {}
+    }
+}
+
+/// Whether a list is one of numbers.
+fn is_numbers(known: &[Value]) -> bool {
+    matches!(known.first(), Some(Value::Float(_)))
 }
 
 /// The part of a table that is about the training itself.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::error::{Error, Result};
+use crate::number::parse_number;
 use crate::spec::{NameAlone, Spec, did_you_mean, find};
 
 /// A loss by its name and options, which are those of its row in [`Loss::catalogue`]; the name
@@ -91,10 +92,7 @@ impl FromStr for LossSettings {
         let pairs = inner.split(',').filter(|pair| !pair.trim().is_empty());
         let option = |pair: &str| {
             let (key, value) = pair.split_once('=')?;
-            Some((
-                key.trim().to_owned(),
-                Value::Float(value.trim().parse().ok()?),
-            ))
+            Some((key.trim().to_owned(), Value::Float(parse_number(value)?)))
         };
         let options: Option<Table> = pairs.map(option).collect();
         let options = options.ok_or_else(|| Error::Configuration {

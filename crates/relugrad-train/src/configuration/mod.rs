@@ -16,6 +16,7 @@ use crate::error::{Error, Result, check_range};
 use crate::fit::outputs_for;
 use crate::optimizer::{Adam, OPTIMIZERS, Optimizer};
 use crate::options::Training;
+use crate::standardisation::{ChannelStatistics, standardised};
 pub use changes::{Change, set_key};
 pub use loss::LossSettings;
 pub use penalty::{OptionSetting, PenaltySettings};
@@ -67,8 +68,15 @@ pub struct Configuration {
     pub validation_fraction: f64,
     /// Whether the network begins by taking off the mean of every channel of the training samples
     /// and dividing by their standard deviation. The box of the attacks and all penalties remain
-    /// those of the features in `[0, 1]`.
+    /// those of the features.
     pub standardise: bool,
+    /// The mean of every channel that such a layer takes off, instead of that of the training samples:
+    /// one for all or one for each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mean: Vec<f64>,
+    /// The deviation that it divides by, in the same way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub std: Vec<f64>,
     /// Steps from one checkpoint to the next, besides those after every epoch; none if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_steps: Option<u64>,
@@ -109,6 +117,8 @@ impl Default for Configuration {
             training: Training::default(),
             validation_fraction: 0.1,
             standardise: false,
+            mean: Vec::new(),
+            std: Vec::new(),
             checkpoint_steps: None,
             log_steps: false,
             tensorboard: false,
@@ -127,6 +137,18 @@ pub struct Parts {
     pub validation: Option<Dataset>,
     /// To evaluate the trained network on; training does not look at them.
     pub test: Dataset,
+}
+
+impl Parts {
+    /// The same samples for a network that was made elsewhere; see [`Dataset::for_outputs`].
+    pub(crate) fn for_outputs(self, outputs: usize) -> Parts {
+        let fit = |data: Dataset| data.for_outputs(outputs);
+        Parts {
+            train: fit(self.train),
+            validation: self.validation.map(fit),
+            test: fit(self.test),
+        }
+    }
 }
 
 impl Configuration {
@@ -169,6 +191,7 @@ impl Configuration {
     /// As for [`from_toml`](Self::from_toml).
     pub fn from_table(mut table: toml::Table) -> Result<Configuration> {
         keys::check(&table)?;
+        keys::read_fractions(&mut table);
         if let Some(toml::Value::Table(optimizer)) = table.get_mut("optimizer") {
             let name = optimizer.entry("name");
             let name = name.or_insert_with(|| Adam::NAME.into()).as_str();
@@ -209,9 +232,16 @@ impl Configuration {
                         .into(),
             });
         }
+        let given = ChannelStatistics::given(&self.mean, &self.std)?;
+        if given.is_some() && self.standardise {
+            return Err(Error::Configuration {
+                problem: "standardise takes the mean and std of the training samples, and others are given; leave either out"
+                    .into(),
+            });
+        }
         if self.start.is_some() && self.standardise {
             return Err(Error::Configuration {
-                problem: "standardise does not apply to a model that is started from; leave one of them out".into(),
+                problem: "standardise does not apply to a model that is started from; give the mean and std that it was made for, or leave it out".into(),
             });
         }
         let loss = self.given_loss()?;
@@ -273,15 +303,31 @@ impl Configuration {
     /// cannot be standardised.
     pub fn network<T: Scalar>(&self, train: &Dataset) -> Result<Network<T>> {
         if let Some(path) = &self.start {
-            return Ok(relugrad_io::load_model(path)?.into_network().cast()?);
+            let network = relugrad_io::load_model(path)?.into_network();
+            let network = match self.statistics(train)? {
+                Some(statistics) => standardised(&network, &statistics, train.shape())?,
+                None => network,
+            };
+            return Ok(network.cast()?);
         }
         let architecture = Architecture::parse(&self.model)?;
         let (shape, outputs) = (train.shape(), outputs_for(train, self.given_loss()?));
-        if self.standardise {
-            let statistics = train.channel_statistics()?;
-            architecture.build_standardised(shape, outputs, self.training.seed, &statistics)
-        } else {
-            architecture.build(shape, outputs, self.training.seed)
+        match self.statistics(train)? {
+            Some(statistics) => {
+                architecture.build_standardised(shape, outputs, self.training.seed, &statistics)
+            }
+            None => architecture.build(shape, outputs, self.training.seed),
+        }
+    }
+
+    /// What the network's first layer standardises by, if it has one.
+    ///
+    /// # Errors
+    /// Those of [`ChannelStatistics::given`] and [`Dataset::channel_statistics`].
+    pub fn statistics(&self, train: &Dataset) -> Result<Option<ChannelStatistics>> {
+        match self.standardise {
+            true => train.channel_statistics().map(Some),
+            false => ChannelStatistics::given(&self.mean, &self.std),
         }
     }
 }

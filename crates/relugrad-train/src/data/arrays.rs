@@ -5,7 +5,8 @@ use std::path::Path;
 use ndarray::{Array2, ArrayD};
 use relugrad_io::{NpzArchive, NumpyArray, load_npy};
 
-use super::{Dataset, Scale, Split, Truth};
+use super::reading::{compact, label_texts};
+use super::{Bounds, Dataset, Reading, Scale, Split, Truth};
 use crate::error::{Error, Result};
 
 /// Names of the arrays of some samples in an .npz archive.
@@ -174,8 +175,8 @@ fn samples(
         alike => alike,
     };
     let tests = test_truth.iter().flat_map(Truth::labels);
-    let all = truth.labels().iter().chain(tests);
-    let classes = 1 + all.max().copied().unwrap_or(0);
+    let all: Vec<usize> = truth.labels().iter().chain(tests).copied().collect();
+    let (_, known) = compact(&all);
     let map = scale.map(
         path,
         train.images.bytes,
@@ -184,6 +185,12 @@ fn samples(
     let name = path
         .file_stem()
         .map_or("arrays".into(), |name| name.to_string_lossy().into_owned());
+    let reading = Reading {
+        scale: map.ends(),
+        labels: label_texts(&known),
+        missing: Vec::new(),
+    };
+    let place = |label: &usize| known.binary_search(label).expect("all are known");
     let make = |arrays: &Arrays, truth: Truth<f64>| {
         let (images, own) = rows(path, &arrays.images.values, |value| map.apply(value))?;
         let shape = if shape.is_empty() {
@@ -191,12 +198,17 @@ fn samples(
         } else {
             shape.to_vec()
         };
-        let data = match truth {
-            Truth::Classes(labels) => Dataset::new(name.clone(), images, labels, classes, shape),
-            Truth::Values(values) => Dataset::with_values(name.clone(), images, values, shape),
+        let truth = match truth {
+            Truth::Classes(labels) => {
+                let labels = labels.iter().map(place).collect();
+                (Truth::Classes(labels), known.len())
+            }
+            values @ Truth::Values(_) => (values, 0),
         };
+        let data = Dataset::bounded(name.clone(), images, truth, shape, Bounds::none())?;
         let weights = arrays.weights.iter().flat_map(|weights| &weights.values);
-        data?.with_weights(weights.copied().collect())
+        let data = data.with_weights(weights.copied().collect())?;
+        Ok::<_, Error>(data.read_as(reading.clone()))
     };
     Ok(Samples {
         test: match (&test, test_truth) {
@@ -312,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn floats_outside_the_box_need_a_scale() {
+    fn floats_outside_the_box_need_a_scale_or_another_box() {
         let dir = tempfile::tempdir().unwrap();
         let (x, y) = (dir.path().join("x.npy"), dir.path().join("y.npy"));
         write_npy(&x, &array![[-1.0f32, 3.0], [1.0, 0.0]]).unwrap();
@@ -323,8 +335,10 @@ mod tests {
             weights: None,
         };
         let load = |scale| load_beside(&x, beside, scale, &[]);
+        let plain = load(Scale::Auto).unwrap().train;
+        assert_eq!(plain.images(), array![[-1.0, 3.0], [1.0, 0.0]]);
         assert!(matches!(
-            load(Scale::Auto),
+            plain.within(Bounds::default()),
             Err(Error::FeatureOutsideBox { .. })
         ));
         let scaled = load(Scale::Range).unwrap().train;
@@ -382,5 +396,26 @@ mod tests {
                 Err(Error::Data { .. })
             ));
         }
+    }
+
+    /// Labels with gaps are as many classes as there are labels, unless a network has more.
+    #[test]
+    fn labels_with_gaps_are_classes_in_their_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let (x, y) = (dir.path().join("x.npy"), dir.path().join("y.npy"));
+        write_npy(&x, &array![[0.5], [0.25], [1.0]]).unwrap();
+        write_npy(&y, &array![7u8, 1, 2]).unwrap();
+        let beside = Beside {
+            labels: Some(&y),
+            targets: None,
+            weights: None,
+        };
+        let data = load_beside(&x, beside, Scale::Auto, &[]).unwrap().train;
+        assert_eq!((data.labels(), data.classes()), (&[2, 0, 1][..], 3));
+        assert_eq!(data.reading().labels, ["1", "2", "7"]);
+        assert_eq!(data.clone().for_outputs(3), data);
+        let wide = data.clone().for_outputs(10);
+        assert_eq!((wide.labels(), wide.classes()), (&[7, 1, 2][..], 10));
+        assert_eq!(data.clone().for_outputs(5), data);
     }
 }

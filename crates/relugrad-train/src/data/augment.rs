@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 ///
 /// | option | default | what is done |
 /// | --- | --- | --- |
-/// | `shift` | 0 | moved by up to so many pixels down and across, uniformly; what comes in is 0 |
+/// | `shift` | 0 | moved by up to so many pixels down and across, uniformly; what comes in is 0, or the nearest number in the box of the data |
 /// | `crop` | 0 | the same, but what comes in is the image mirrored at its edge: a crop of the padded image |
 /// | `flip` | no | mirrored left to right with probability ½ |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ndarray::Array2;
 
 use super::file::{DataFile, read_error};
-use super::{Dataset, Split};
+use super::{Dataset, Reading, Split};
 use crate::error::{Error, Result};
 
 /// Bytes of the pixels of one image.
@@ -46,7 +46,7 @@ pub fn is_cifar10(dir: &Path) -> bool {
 }
 
 /// Reads CIFAR-10 from a directory with `data_batch_1.bin` to `data_batch_5.bin`, of which some may
-/// be missing, and `test_batch.bin`, each as it is or compressed with gzip (`.bin.gz`).
+/// be missing, which [`Reading::missing`] tells, and `test_batch.bin`, each as it is or compressed with gzip (`.bin.gz`).
 ///
 /// A byte `p` becomes the feature `p / 255`, and samples have the shape `[3, 32, 32]`: red, green
 /// and blue planes.
@@ -65,7 +65,20 @@ pub fn load_cifar10(dir: &Path) -> Result<Split> {
         return Err(missing("data_batch_1"));
     }
     let test = path_of(dir, "test_batch").ok_or_else(|| missing("test_batch"))?;
-    Split::new(dataset(&CIFAR_10, &paths)?, dataset(&CIFAR_10, &[test])?)
+    let reading = Reading {
+        missing: missing_batches(dir),
+        ..Reading::default()
+    };
+    let read =
+        |paths: &[PathBuf]| Ok::<_, Error>(dataset(&CIFAR_10, paths)?.read_as(reading.clone()));
+    Split::new(read(&paths)?, read(&[test])?)
+}
+
+/// The training batches that are not there.
+fn missing_batches(dir: &Path) -> Vec<String> {
+    let names = (1..=5).map(|i| format!("data_batch_{i}"));
+    let missing = names.filter(|name| path_of(dir, name).is_none());
+    missing.map(|name| format!("{name}.bin")).collect()
 }
 
 /// Whether a directory looks like CIFAR-100's: there are the files of both parts.
@@ -155,6 +168,8 @@ mod tests {
         assert!(is_cifar10(dir.path()));
         let split = load_cifar10(dir.path()).unwrap();
         assert_eq!(split.train.labels(), [3, 9]);
+        let missing = &split.train.reading().missing;
+        assert_eq!((missing.len(), &*missing[0]), (4, "data_batch_1.bin"));
         assert_eq!(split.train.shape(), [3, 32, 32]);
         assert_eq!(
             (

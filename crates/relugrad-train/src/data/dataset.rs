@@ -5,10 +5,12 @@ use relugrad::Targets;
 use relugrad::loss::TargetKind;
 use relugrad_io::printable;
 
-use super::Truth;
+use super::{Bounds, BoxChoice, Reading, Truth};
 use crate::error::{Error, Result};
+use crate::prediction;
+use crate::standardisation::{ChannelStatistics, channels};
 
-/// Samples, each in the box `[0, 1]ᴰ`, with their classes or with values to regress to, and perhaps
+/// Samples, each in a box, by default `[0, 1]ᴰ`, with their classes or with values to regress to, and perhaps
 /// with weights.
 ///
 /// Images are `[samples, D]`, one row-major row for each sample. A sample's own shape, such as
@@ -23,6 +25,8 @@ pub struct Dataset {
     /// Number of classes; 0 with values.
     classes: usize,
     shape: Vec<usize>,
+    bounds: Bounds,
+    reading: Reading,
 }
 
 impl Dataset {
@@ -63,15 +67,8 @@ impl Dataset {
         classes: usize,
         shape: Vec<usize>,
     ) -> Result<Self> {
-        let dataset = Self {
-            name: printable(&name.into()).into_owned(),
-            images: row_major(images),
-            truth: Truth::Classes(labels),
-            weights: Vec::new(),
-            classes,
-            shape,
-        };
-        dataset.checked()
+        let truth = Truth::Classes(labels);
+        Self::bounded(name, images, (truth, classes), shape, Bounds::default())
     }
 
     /// A data set of `images: [n, D]` with real `values: [n, K]` to regress to.
@@ -85,15 +82,94 @@ impl Dataset {
         values: Array2<f64>,
         shape: Vec<usize>,
     ) -> Result<Self> {
+        let truth = Truth::Values(values);
+        Self::bounded(name, images, (truth, 0), shape, Bounds::default())
+    }
+
+    /// A data set of `images: [n, D]` in other bounds, with classes and their number, or with
+    /// values and 0.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new) and [`with_values`](Self::with_values).
+    pub fn bounded(
+        name: impl Into<String>,
+        images: Array2<f32>,
+        (truth, classes): (Truth<f64>, usize),
+        shape: Vec<usize>,
+        bounds: Bounds,
+    ) -> Result<Self> {
         let dataset = Self {
             name: printable(&name.into()).into_owned(),
             images: row_major(images),
-            truth: Truth::Values(values),
+            truth,
             weights: Vec::new(),
-            classes: 0,
+            classes,
             shape,
+            bounds,
+            reading: Reading::default(),
         };
         dataset.checked()
+    }
+
+    /// The same samples in other bounds.
+    ///
+    /// # Errors
+    /// [`Error::FeatureOutsideBox`] unless they hold all features.
+    pub fn within(self, bounds: Bounds) -> Result<Self> {
+        let dataset = Self { bounds, ..self };
+        dataset.check_features()?;
+        Ok(dataset)
+    }
+
+    /// The bounds that a choice means for these samples and perhaps further ones of their shape.
+    pub(super) fn bounds_by(&self, choice: BoxChoice, others: Option<&Dataset>) -> Bounds {
+        match choice {
+            BoxChoice::Unit => Bounds::default(),
+            BoxChoice::Between(ends) => Bounds::all(ends.map(|end| end as f32)),
+            BoxChoice::None => Bounds::none(),
+            BoxChoice::Data => {
+                let mut ends = vec![[f32::INFINITY, f32::NEG_INFINITY]; channels(&self.shape)];
+                let size = self.features() / ends.len();
+                for images in [Some(self), others].into_iter().flatten() {
+                    for ((_, feature), &x) in images.images.indexed_iter() {
+                        let [low, high] = &mut ends[feature / size];
+                        (*low, *high) = (low.min(x), high.max(x));
+                    }
+                }
+                let each = ends
+                    .iter()
+                    .flat_map(|ends| std::iter::repeat_n(*ends, size));
+                Bounds::each(each.collect())
+            }
+        }
+    }
+
+    /// The same samples with what reading has made of the file.
+    pub(super) fn read_as(self, reading: Reading) -> Self {
+        Self { reading, ..self }
+    }
+
+    /// The same samples for a network that was made elsewhere, with so many logits. Where whole
+    /// numbers that leave some out are labels, as in 1, 2, 7, they are the classes of a network
+    /// with as many classes as there are labels in their order; of one with more they are its
+    /// classes of these numbers.
+    pub fn for_outputs(self, outputs: usize) -> Self {
+        let (found, classes) = (self.reading.labels.len(), prediction::classes(outputs));
+        let numbers = self.reading.label_numbers().filter(|n| !n.is_empty());
+        let fits = |numbers: &Vec<usize>| numbers.iter().all(|&label| label < classes);
+        let Some(numbers) = numbers.filter(|numbers| found < classes && fits(numbers)) else {
+            return self;
+        };
+        let labels = self.labels().iter().map(|&class| numbers[class]).collect();
+        Self {
+            truth: Truth::Classes(labels),
+            classes,
+            reading: Reading {
+                labels: Vec::new(),
+                ..self.reading
+            },
+            ..self
+        }
     }
 
     /// The same samples with weights: means over samples, in training and in metrics, become
@@ -156,6 +232,8 @@ impl Dataset {
             weights: weights.collect(),
             classes: self.classes,
             shape: self.shape.clone(),
+            bounds: self.bounds.clone(),
+            reading: self.reading.clone(),
         })
     }
 
@@ -221,6 +299,22 @@ impl Dataset {
         }
     }
 
+    /// The features of a sample and what is said of it, such as `64 features (1x8x8), 10 classes`.
+    pub fn kind_in_words(&self) -> String {
+        let shape = match &self.shape[..] {
+            [_] => String::new(),
+            axes => {
+                let axes: Vec<String> = axes.iter().map(usize::to_string).collect();
+                format!(" ({})", axes.join("x"))
+            }
+        };
+        let features = match self.features() {
+            1 => "1 feature".to_owned(),
+            n => format!("{n} features"),
+        };
+        format!("{features}{shape}, {}", self.answers())
+    }
+
     /// The first `n` samples.
     ///
     /// # Errors
@@ -246,9 +340,19 @@ impl Dataset {
         &self.name
     }
 
-    /// The images: `[samples, features]`, row-major, in `[0, 1]`.
+    /// The images: `[samples, features]`, row-major, in the [bounds](Self::bounds).
     pub fn images(&self) -> &Array2<f32> {
         &self.images
+    }
+
+    /// The box that holds them.
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    /// What reading has made of the file.
+    pub fn reading(&self) -> &Reading {
+        &self.reading
     }
 
     /// Classes or values.
@@ -312,8 +416,8 @@ impl Dataset {
     /// [`Error::Data`] for a channel that is constant.
     pub fn channel_statistics(&self) -> Result<ChannelStatistics> {
         let channels = match self.shape[..] {
-            [channels, _, _] => channels,
-            _ => 1,
+            [_] => 1,
+            _ => channels(&self.shape),
         };
         let size = self.features() / channels;
         let (mut means, mut deviations) = (Vec::new(), Vec::new());
@@ -407,18 +511,23 @@ impl Dataset {
     }
 
     fn check_features(&self) -> Result<()> {
-        let outside = |x: &f32| !(0.0..=1.0).contains(x);
-        let Some(position) = self.images.iter().position(outside) else {
+        let outside = |feature: usize, x: f32| !x.is_finite() || !self.bounds.contains(feature, x);
+        let mut entries = self.images.indexed_iter();
+        let outside = entries.find(|((_, feature), x)| outside(*feature, **x));
+        let Some(((sample, feature), &found)) = outside else {
             return Ok(());
         };
-        let (sample, feature) = (position / self.features(), position % self.features());
-        let (name, found) = (self.name.clone(), self.images[[sample, feature]]);
+        let name = self.name.clone();
         Err(if found.is_finite() {
+            let finite = self.images.iter().filter(|x| x.is_finite());
+            let range = finite.fold([found; 2], |[low, high], &x| [low.min(x), high.max(x)]);
             Error::FeatureOutsideBox {
                 name,
                 sample,
                 feature,
                 found,
+                ends: self.bounds.of(feature),
+                range,
             }
         } else {
             Error::FeatureNotFinite {
@@ -435,15 +544,6 @@ impl Dataset {
             what,
         }
     }
-}
-
-/// Mean and standard deviation of every channel of some samples.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ChannelStatistics {
-    /// One mean for each channel.
-    pub means: Vec<f64>,
-    /// One positive standard deviation for each.
-    pub deviations: Vec<f64>,
 }
 
 /// The same array in row-major order, copied only if it has another.
@@ -540,7 +640,9 @@ mod tests {
             assert_eq!(
                 refusal(dataset(array![[0.0, 1.0], [0.0, bad]], &[0, 0], &[2])),
                 format!(
-                    "feature 1 of sample 1 of data set tiny is {bad}; scale all features to [0, 1], for a file with `scale`: range, or its least and greatest number"
+                    "feature 1 of sample 1 of data set tiny is {bad}, outside the box [0, 1], and the numbers go from {} to {}; choose the box by --box LO,HI, --box data or --box none, or map the numbers into it by --scale range or --scale LO,HI",
+                    bad.min(0.0),
+                    bad.max(1.0)
                 )
             );
         }

@@ -1,4 +1,4 @@
-//! Samples in `[0, 1]` with classes or values: the built-in digits, files of many kinds
+//! Samples in a box with classes or values: the built-in digits, files of many kinds
 //! ([`Source`]), splits and augmentation.
 //!
 //! ```
@@ -12,11 +12,13 @@
 
 mod arrays;
 mod augment;
+mod bounds;
 mod cifar;
 mod dataset;
 mod digits;
 mod file;
 mod idx;
+mod reading;
 mod scale;
 mod source;
 mod split;
@@ -24,10 +26,12 @@ mod table;
 mod truth;
 
 pub use augment::Augmentation;
+pub use bounds::{Bounds, BoxChoice};
 pub use cifar::{is_cifar10, is_cifar100, load_cifar10, load_cifar100};
-pub use dataset::{ChannelStatistics, Dataset};
+pub use dataset::Dataset;
 pub use digits::digits;
 pub use idx::load_idx;
+pub use reading::Reading;
 pub use scale::Scale;
 pub use source::Source;
 pub use split::{Split, stratified_split};

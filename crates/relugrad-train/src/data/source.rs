@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::arrays::{Beside, Samples};
 use super::table::Columns;
 use super::{
-    Dataset, Scale, Split, arrays, digits, is_cifar10, is_cifar100, load_cifar10, load_cifar100,
-    load_idx, stratified_split, table,
+    BoxChoice, Dataset, Scale, Split, arrays, digits, is_cifar10, is_cifar100, load_cifar10,
+    load_cifar100, load_idx, stratified_split, table,
 };
 use crate::error::{Error, Result};
 
@@ -50,8 +50,11 @@ pub struct Source {
     /// The column of a table that has the samples' weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight_column: Option<String>,
-    /// How numbers of arrays and tables become features in `[0, 1]`.
+    /// How numbers of arrays and tables become features.
     pub scale: Scale,
+    /// The box that holds the features, which attacks do not leave; `box` in files.
+    #[serde(rename = "box")]
+    pub bounds: BoxChoice,
     /// Shape of a sample of arrays and tables, such as `[1, 28, 28]`; empty for the file's own.
     pub shape: Vec<usize>,
     /// Share of test samples, of every class alike.
@@ -72,6 +75,7 @@ impl Default for Source {
             weights: None,
             weight_column: None,
             scale: Scale::Auto,
+            bounds: BoxChoice::Unit,
             shape: Vec::new(),
             test_fraction: 0.2,
             split_seed: 0,
@@ -116,7 +120,19 @@ impl Source {
         }
     }
 
+    /// All samples, in their box.
     fn read(&self) -> Result<Samples> {
+        let Samples { train, test } = self.read_freely()?;
+        let bounds = train.bounds_by(self.bounds, test.as_ref());
+        let within = |data: Dataset| data.within(bounds.clone());
+        Ok(Samples {
+            test: test.map(within).transpose()?,
+            train: within(train)?,
+        })
+    }
+
+    /// All samples, those of arrays and tables in no box yet.
+    fn read_freely(&self) -> Result<Samples> {
         let path = Path::new(&self.path);
         self.check_options()?;
         let known = |split: Split| Samples {
@@ -146,12 +162,15 @@ impl Source {
                 };
                 whole(table::load_table(path, columns, self.scale, &self.shape)?)
             }
-            Kind::Missing => {
-                return Err(data(format!(
-                    "there is no `{}`; give digits, a directory with IDX files or CIFAR batches, or a file that ends in \
-                     .npz, .npy or .csv",
-                    self.path
-                )));
+            Kind::Unknown if path.exists() => {
+                return Err(Error::DataFormat {
+                    path: path.to_owned(),
+                });
+            }
+            Kind::Unknown => {
+                return Err(Error::NoData {
+                    path: path.to_owned(),
+                });
             }
         })
     }
@@ -165,7 +184,7 @@ impl Source {
             Some("npz") => Kind::Archive,
             Some("npy") => Kind::Array,
             Some("csv") => Kind::Table,
-            _ => Kind::Missing,
+            _ => Kind::Unknown,
         }
     }
 
@@ -203,7 +222,7 @@ impl Source {
                 "{labels} and {targets} are both given, but samples have either classes or values; leave one of them out"
             )));
         }
-        match idle.iter().find(|(_, idle)| *idle && kind != Kind::Missing) {
+        match idle.iter().find(|(_, idle)| *idle && kind != Kind::Unknown) {
             None => Ok(()),
             Some((option, _)) => Err(data(format!(
                 "the option {option} does not apply to `{}`; leave it out",
@@ -220,7 +239,7 @@ enum Kind {
     Archive,
     Array,
     Table,
-    Missing,
+    Unknown,
 }
 
 fn data(problem: String) -> Error {
@@ -263,11 +282,16 @@ mod tests {
             assert!(
                 matches!(
                     source.load(),
-                    Err(Error::Data { .. } | Error::DataFile { .. })
+                    Err(Error::Data { .. } | Error::DataFile { .. } | Error::NoData { .. })
                 ),
                 "{source:?}"
             );
         }
+        let dir = tempfile::tempdir().unwrap();
+        let present = dir.path().join("model.onnx");
+        std::fs::write(&present, "").unwrap();
+        let refused = Source::new(present.to_string_lossy()).load();
+        assert!(matches!(refused, Err(Error::DataFormat { .. })));
         assert!(matches!(
             Source::new("none.csv").load(),
             Err(Error::Read { .. })

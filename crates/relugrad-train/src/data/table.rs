@@ -10,7 +10,8 @@ use ndarray::Array2;
 use relugrad_io::Budget;
 
 use super::file::{DataFile, read_error};
-use super::{Dataset, Scale};
+use super::reading::{compact, label_texts};
+use super::{Bounds, Dataset, Reading, Scale, Truth};
 use crate::error::{Error, Result};
 use crate::spec::did_you_mean;
 
@@ -36,8 +37,8 @@ pub(super) struct Columns<'a> {
 ///
 /// A first line with a cell that is no number (besides the label's) gives the columns their names.
 /// Without a column of labels or targets the last one is taken, for values if they are numbers of
-/// which not all are whole, and else for classes. Labels that are whole numbers from 0 are class
-/// indices; other labels are numbered in their alphabetical order. A name that ends in `.gz` is
+/// which not all are whole, and else for classes. Labels are numbered from 0 in their order, of whole
+/// numbers or of the alphabet. A name that ends in `.gz` is
 /// decompressed.
 pub(super) fn load_table(
     path: &Path,
@@ -65,18 +66,24 @@ pub(super) fn load_table(
         table.take_reals(path)?;
     }
     let weights = std::mem::take(&mut table.weights);
-    let data = match table.roles.label {
+    let mut reading = Reading {
+        scale: map.ends(),
+        ..Reading::default()
+    };
+    let truth = match table.roles.label {
         Some(column) => {
-            let (labels, classes) = table.classes(path, column)?;
-            Dataset::new(name, images, labels, classes, shape)
+            let (labels, classes, texts) = table.classes(path, column)?;
+            reading.labels = texts;
+            (Truth::Classes(labels), classes)
         }
         None => {
             let width = table.targets.len() / table.lines;
             let values = Array2::from_shape_vec((table.lines, width), table.targets);
-            Dataset::with_values(name, images, values.expect("whole lines"), shape)
+            (Truth::Values(values.expect("whole lines")), 0)
         }
     };
-    data?.with_weights(weights)
+    let data = Dataset::bounded(name, images, truth, shape, Bounds::none())?;
+    Ok(data.with_weights(weights)?.read_as(reading))
 }
 
 /// What the columns are that are no features.
@@ -235,21 +242,24 @@ impl Table {
         Ok(())
     }
 
-    /// The class of every line, and the number of classes.
-    fn classes(&self, path: &Path, column: usize) -> Result<(Vec<usize>, usize)> {
+    /// The class of every line, the number of classes, and their labels unless these are their
+    /// numbers.
+    fn classes(&self, path: &Path, column: usize) -> Result<(Vec<usize>, usize, Vec<String>)> {
         let lines = self.labels.len();
         let indices: Option<Vec<usize>> =
             self.labels.iter().map(|cell| cell.parse().ok()).collect();
         if let Some(labels) = indices {
             let largest = labels.iter().max().copied().unwrap_or(0);
-            if largest >= lines.max(1000) {
+            let (classes, known) = compact(&labels);
+            if largest >= lines.max(1000) && known.len() * 2 > lines {
                 let text = format!(
-                    "its largest label is {largest}, more than it has lines; is column {column} the label? Values to regress \
-                     to are named by target-columns"
+                    "its {lines} lines have {} different labels up to {largest}; is column {column} the label? Values to \
+                     regress to are named by target-columns",
+                    known.len()
                 );
                 return Err(problem(path, text));
             }
-            return Ok((labels, 1 + largest));
+            return Ok((classes, known.len(), label_texts(&known)));
         }
         let mut names: BTreeMap<&str, usize> =
             self.labels.iter().map(|name| (&**name, 0)).collect();
@@ -267,7 +277,8 @@ impl Table {
         let numbers = names.values_mut().enumerate();
         numbers.for_each(|(i, number)| *number = i);
         let labels = self.labels.iter().map(|name| names[&**name]);
-        Ok((labels.collect(), names.len()))
+        let texts = names.keys().map(|&name| name.to_owned()).collect();
+        Ok((labels.collect(), names.len(), texts))
     }
 }
 
@@ -377,11 +388,13 @@ mod tests {
     #[test]
     fn the_last_column_is_the_label_unless_another_is_named() {
         let data = load("0,1,2\n4,2,0\n", None).unwrap();
-        assert_eq!((data.labels(), data.classes()), (&[2, 0][..], 3));
+        assert_eq!((data.labels(), data.classes()), (&[1, 0][..], 2));
+        assert_eq!(data.reading().labels, ["0", "2"]);
         assert_eq!(data.images().as_slice().unwrap(), [0.0, 0.25, 1.0, 0.5]);
         let text = "class, width, height\nrose, 1, 2\nlily, 3, 5\nrose, 2, 2\n";
         let data = load(text, Some("class")).unwrap();
         assert_eq!((data.labels(), data.classes()), (&[1, 0, 1][..], 2));
+        assert_eq!(data.reading().labels, ["lily", "rose"]);
         assert_eq!((data.features(), data.name()), (2, "iris"));
         assert_eq!(load(text, Some("0")).unwrap(), data);
     }

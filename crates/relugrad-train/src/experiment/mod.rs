@@ -186,8 +186,14 @@ impl Experiment {
 
     fn run_in<T: Scalar>(&mut self, observer: &mut dyn Observer, go_on: GoOn) -> Result<Outcome> {
         let parts = self.configuration.samples()?;
+        let (network, checkpoint) = self.network::<T>(&parts)?;
+        let parts = match self.configuration.start {
+            Some(_) => parts.for_outputs(network.outputs()),
+            None => parts,
+        };
         self.test_samples = Some(parts.test.fingerprint());
-        let mut trainer = self.trainer::<T>(&parts)?;
+        tell(observer, Event::Samples(&parts))?;
+        let mut trainer = self.trainer(network, checkpoint, &parts)?;
         // From here on a stop keeps what there is: an earlier training may be removed.
         tell(observer, Event::Ready)?;
         self.begun = true;
@@ -249,8 +255,8 @@ impl Experiment {
         Ok(())
     }
 
-    /// The training as the latest checkpoint left it.
-    fn trainer<T: Scalar>(&self, parts: &Parts) -> Result<Trainer<T>> {
+    /// The network to begin with, and the latest checkpoint if there is one.
+    fn network<T: Scalar>(&self, parts: &Parts) -> Result<(Network<T>, Option<Checkpoint<T>>)> {
         let checkpoint = match self.mode {
             Mode::Resume {
                 checkpoint: true, ..
@@ -265,6 +271,16 @@ impl Experiment {
             (Some(checkpoint), Some(_)) => checkpoint.network.clone(),
             _ => self.configuration.network(&parts.train)?,
         };
+        Ok((network, checkpoint))
+    }
+
+    /// The training as the latest checkpoint left it.
+    fn trainer<T: Scalar>(
+        &self,
+        network: Network<T>,
+        checkpoint: Option<Checkpoint<T>>,
+        parts: &Parts,
+    ) -> Result<Trainer<T>> {
         let loss = loss_for(&network, &parts.train, self.configuration.given_loss()?)?;
         let training = self.configuration.training(loss)?;
         let mut trainer = Trainer::new(network, training, &parts.train, parts.validation.as_ref())?;

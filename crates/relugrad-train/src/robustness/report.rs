@@ -13,6 +13,9 @@ use crate::attack::{ApgdCe, ApgdDlr, Attack, AttackSettings, Noise, Norm, Pgd};
 pub struct Report {
     /// Name of the data set.
     pub data: String,
+    /// The box that attacks did not leave, if it is not `[0, 1]`.
+    #[serde(default, rename = "box", skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<String>,
     /// How good predictions of all samples are.
     pub clean: Standing,
     /// Mean loss on them.

@@ -11,7 +11,7 @@ use super::report::{Attacked, Evaluated, Predicted, Report, Sample};
 use super::{EvaluationOptions, Fit, Share, Standing, WORST};
 use crate::attack::{AttackOptions, AttackSettings, Attacker, Ball, Norm, Outcome};
 use crate::configuration::distinct_name;
-use crate::data::{Dataset, Truth};
+use crate::data::{Bounds, Dataset, Truth};
 use crate::error::Result;
 use crate::evaluate::score;
 use crate::fit::{check_penalty, loss_for};
@@ -189,6 +189,8 @@ impl<T: Scalar> Subject<'_, T> {
             .map(|s| (s.loss, s.squared_error.unwrap_or(0.0)));
         let report = Report {
             data: name.into(),
+            bounds: (self.attacked.bounds != Bounds::default())
+                .then(|| self.attacked.bounds.to_string()),
             clean: match clean.quality {
                 Quality::Classes { accuracy } => {
                     let count = (accuracy * all.len() as f64).round() as usize;
@@ -383,7 +385,7 @@ impl<T: Scalar> Subject<'_, T> {
         samples: &mut [Sample],
         adversarial: &mut Vec<Array2<T>>,
     ) -> relugrad::Result<()> {
-        let found = self.examples(attacker)?;
+        let found = self.examples(&attacker.within(&self.attacked.bounds))?;
         let attack = attacker.settings();
         let ball = |options: &AttackOptions| (options.norm, options.epsilon);
         let same_ball = |before: &Attacked| ball(&before.attack.options) == ball(&attacker.options);

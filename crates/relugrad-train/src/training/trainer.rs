@@ -377,6 +377,7 @@ impl<T: Scalar> Trainer<T> {
             for (mut row, &sample) in images.rows_mut().into_iter().zip(batch) {
                 let row = row.as_slice_mut().expect("rows are contiguous");
                 augmentation.apply(&self.shape, row, self.training.seed, epoch, sample);
+                self.train.bounds.clamp(row);
             }
         }
         images
@@ -392,6 +393,7 @@ impl<T: Scalar> Trainer<T> {
             return Ok(());
         }
         let attack = adversarial.attack(self.training.seed ^ ADVERSARIAL);
+        let attack = attack.within(&self.train.bounds);
         let first = self.progress.step as usize * self.training.batch_size;
         let loss = self.training.objective.loss();
         let clean = images.slice(s![..count, ..]).to_owned();
