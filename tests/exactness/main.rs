@@ -6,6 +6,7 @@ mod curvature;
 mod determinism;
 mod errors;
 mod extremes;
+mod formulas;
 mod gradients;
 mod gram_form;
 mod layered;

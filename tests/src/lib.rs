@@ -2,6 +2,7 @@
 
 pub mod cases;
 pub mod difference;
+pub mod formula;
 pub mod geometry;
 pub mod golden;
 pub mod graph;

@@ -1,6 +1,7 @@
 //! What can be wrong with a network, an input or an option.
 
 use crate::parallel::all_finite;
+use crate::penalty::FormulaError;
 use crate::scalar::Scalar;
 
 /// The reason why the engine refuses a request.
@@ -197,6 +198,10 @@ pub enum Error {
         problem: String,
     },
 
+    /// A formula that is none.
+    #[error(transparent)]
+    Formula(Box<FormulaError>),
+
     /// A penalty from outside this crate that does not do what it should.
     #[error("penalty {penalty} {problem}{}", at_sample(*sample))]
     Penalty {
@@ -272,6 +277,19 @@ impl Error {
         self
     }
 
+    /// The same error, about a sample if it does not say which one.
+    pub(crate) fn at_sample(mut self, number: usize) -> Error {
+        if let Error::NotFinite { index, .. } = &mut self
+            && index.is_empty()
+        {
+            index.push(number);
+        }
+        if let Error::Penalty { sample, .. } = &mut self {
+            *sample = sample.or(Some(number));
+        }
+        self
+    }
+
     /// The number of the sample that it is about.
     fn sample_mut(&mut self) -> Option<&mut usize> {
         match self {
@@ -297,6 +315,7 @@ impl Error {
             | Error::OutOfRange { .. }
             | Error::UnknownPenalty { .. }
             | Error::PenaltyOption { .. }
+            | Error::Formula(_)
             | Error::SampleWeights { .. }
             | Error::MemoryBound { .. }
             | Error::TooManyRegions { .. }

@@ -65,7 +65,8 @@ impl<T: Scalar> Context<'_, T> {
     pub(super) fn point(&self, sample: usize) -> LogitPoint<'_> {
         let forward = self.forward;
         let function = &*self.objective.function;
-        LogitPoint::of(function, &forward.loss, &forward.targets, sample)
+        let inputs = self.network.inputs();
+        LogitPoint::of(function, &forward.loss, &forward.targets, sample, inputs)
     }
 
     /// The weight `λ` of a term.

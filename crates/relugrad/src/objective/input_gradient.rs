@@ -133,7 +133,8 @@ fn gradient_term<T: Scalar>(
     let values = values.par_iter_mut().enumerate().with_min_len(together);
     let Some((a, adjoint)) = adjoint else {
         return values.try_for_each(|(sample, value)| {
-            *value = penalty.evaluate(&first.point(at, sample), None)?;
+            let found = penalty.evaluate(&first.point(at, sample), None);
+            *value = found.map_err(|error| error.at_sample(sample))?;
             Ok(())
         });
     };
@@ -152,7 +153,8 @@ fn gradient_term<T: Scalar>(
                 a: RawMut::of(a),
                 power: point.power,
             };
-            *value = penalty.evaluate(&point, Some(&mut adjoint))?;
+            let found = penalty.evaluate(&point, Some(&mut adjoint));
+            *value = found.map_err(|error| error.at_sample(sample))?;
             check_fault(penalty, sums, sample)?;
             sums.add_to(point.logit.loss, point.logit.state, logit_adjoint);
             Ok(())

@@ -5,6 +5,7 @@ mod forward;
 mod geometric;
 mod gram;
 mod input_gradient;
+mod logits;
 mod mean;
 mod pair;
 mod pass;
@@ -356,6 +357,7 @@ impl Objective {
                 plan: self.plan(network.outputs()),
             };
             let mut adjoint = adjoint.as_mut().filter(|_| derivatives);
+            logits::run(&at, evaluation, adjoint.as_deref_mut())?;
             stages
                 .input_gradient
                 .run(&at, evaluation, adjoint.as_deref_mut())?;

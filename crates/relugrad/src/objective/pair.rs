@@ -193,7 +193,7 @@ impl<T: Scalar> Second<T> {
         let d = at.network.inputs();
         let row = sample * d..(sample + 1) * d;
         let (function, targets) = (&*at.objective.function, &at.forward.targets);
-        let logit = LogitPoint::of(function, &self.loss, targets, sample);
+        let logit = LogitPoint::of(function, &self.loss, targets, sample, d);
         let g = &self.cotangents.at_input()[row.clone()];
         PairPoint {
             first,

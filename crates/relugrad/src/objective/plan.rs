@@ -6,7 +6,8 @@ use ndarray::Array2;
 
 use super::Objective;
 use crate::penalty::{
-    Alone, Door, Geometric, GramPenalty, InputGradientPenalty, JacobianPenalty, PairPenalty,
+    Alone, Door, Geometric, GramPenalty, InputGradientPenalty, JacobianPenalty, LogitPenalty,
+    PairPenalty,
 };
 use crate::scalar::Scalar;
 
@@ -34,6 +35,7 @@ pub enum SweepStrategy {
 /// The terms of an objective by the doors that they come through, with their numbers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Doors {
+    pub(super) logits: Vec<(usize, Arc<dyn LogitPenalty>)>,
     pub(super) gram: Vec<(usize, Arc<dyn GramPenalty>)>,
     pub(super) input_gradient: Vec<(usize, Arc<dyn InputGradientPenalty>)>,
     pub(super) pair: Vec<(usize, Arc<dyn PairPenalty>)>,
@@ -51,6 +53,7 @@ impl Doors {
                 self.differences = differences && (self.differences || self.gram.is_empty());
                 self.gram.push((term, penalty));
             }
+            Door::Logits(penalty) => self.logits.push((term, penalty)),
             Door::InputGradient(penalty) => self.input_gradient.push((term, penalty)),
             Door::Pair(penalty) => self.pair.push((term, penalty)),
             Door::Rows(penalty) => self.rows.push((term, penalty)),

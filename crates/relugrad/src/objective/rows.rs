@@ -85,8 +85,9 @@ impl<T: Scalar> RowsStage<T> {
         let Some(logits) = logits else {
             return samples.try_for_each(|(sample, (value, jacobian))| {
                 let jacobian = Numbers::new(Raw::of(jacobian));
-                *value =
-                    penalty.evaluate(&jacobian_point(at, start + sample, jacobian.get()), None)?;
+                let point = jacobian_point(at, start + sample, jacobian.get());
+                let found = penalty.evaluate(&point, None);
+                *value = found.map_err(|error| error.at_sample(start + sample))?;
                 Ok(())
             });
         };
@@ -106,7 +107,8 @@ impl<T: Scalar> RowsStage<T> {
                     },
                     a: RawMut::of(a),
                 };
-                *value = penalty.evaluate(&point, Some(&mut adjoint))?;
+                let found = penalty.evaluate(&point, Some(&mut adjoint));
+                *value = found.map_err(|error| error.at_sample(start + sample))?;
                 check_fault(penalty, sums, start + sample)?;
                 sums.add_to(point.logit.loss, point.logit.state, logit_adjoint);
                 Ok(())

@@ -2,14 +2,36 @@
 
 use std::cell::RefCell;
 
-use ndarray::{Array1, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView2, aview1};
 
 use super::gram::random_rows;
-use super::numbers::{Numbers, Raw};
-use super::{Door, GradientPoint, GramPoint, JacobianPoint, LogitPoint, Penalty, Shared};
+use super::numbers::{Numbers, Raw, RawMut};
+use super::{
+    Door, GradientAdjoint, GradientPoint, GramAdjoint, GramPoint, GramSums, JacobianAdjoint,
+    JacobianPoint, LogitAdjoint, LogitPoint, LogitSums, Penalty, Shared,
+};
 use crate::eigen::EigenSolver;
-use crate::error::{Result, check_shape};
-use crate::loss::{Loss, LossBatch, Targets};
+use crate::error::{Error, Result, check_shape};
+use crate::loss::{Loss, LossBatch, LossFunction, Targets};
+
+/// A penalty at given logits and a given Jacobian, with its derivatives in both.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PointDerivatives {
+    /// The value.
+    pub value: f64,
+    /// The derivative with respect to the logits, also through `p`, `r` and `S`; `[K]`.
+    pub logits: Array1<f64>,
+    /// The derivative with respect to the Jacobian; `[K, D]`.
+    pub jacobian: Array2<f64>,
+}
+
+/// A sample that no network has made.
+struct Sample<'a> {
+    function: &'a dyn LossFunction,
+    batch: LossBatch,
+    target: Vec<f64>,
+    jacobian: ArrayView2<'a, f64>,
+}
 
 impl Penalty {
     /// The value at a sample with given logits, `[K]`, and a given Jacobian, `[K, D]`; `targets` of
@@ -24,21 +46,77 @@ impl Penalty {
         logits: &[f64],
         jacobian: ArrayView2<f64>,
     ) -> Result<Option<f64>> {
-        let (k, d) = jacobian.dim();
+        let function = loss.function();
+        let sample = Sample::new(loss, &*function, targets, logits, jacobian)?;
+        sample.evaluate(&self.door(), None)
+    }
+
+    /// The same with the derivatives with respect to logits and Jacobian, which are what becomes
+    /// the parameter gradient.
+    ///
+    /// # Errors
+    /// As for [`value_at`](Self::value_at).
+    pub fn derivatives_at(
+        &self,
+        loss: &Loss,
+        targets: &Targets<f64>,
+        logits: &[f64],
+        jacobian: ArrayView2<f64>,
+    ) -> Result<Option<PointDerivatives>> {
+        let function = loss.function();
+        let sample = Sample::new(loss, &*function, targets, logits, jacobian)?;
+        let (mut f_bar, mut j_bar) = (vec![0.0; logits.len()], Array2::zeros(jacobian.dim()));
+        let bars = Some((&mut f_bar[..], &mut j_bar));
+        let value = sample.evaluate(&self.door(), bars)?;
+        Ok(value.map(|value| PointDerivatives {
+            value,
+            logits: f_bar.into(),
+            jacobian: j_bar,
+        }))
+    }
+}
+
+impl<'a> Sample<'a> {
+    fn new(
+        loss: &Loss,
+        function: &'a dyn LossFunction,
+        targets: &Targets<f64>,
+        logits: &[f64],
+        jacobian: ArrayView2<'a, f64>,
+    ) -> Result<Sample<'a>> {
+        let k = jacobian.nrows();
         check_shape("logits", &[k], &[logits.len()])?;
         let (mut batch, mut target) = (LossBatch::default(), Vec::new());
-        let function = loss.function();
         targets.resolve(loss, 1, k, &mut target)?;
-        batch.fill(&*function, logits, &target, k);
-        let logit = LogitPoint::of(&*function, &batch, &target, 0);
-        match self.door() {
+        batch.fill(function, logits, &target, k);
+        Ok(Sample {
+            function,
+            batch,
+            target,
+            jacobian,
+        })
+    }
+
+    /// The value; with sums, derivatives with respect to logits and Jacobian are added to these.
+    fn evaluate(
+        &self,
+        door: &Door,
+        bars: Option<(&mut [f64], &mut Array2<f64>)>,
+    ) -> Result<Option<f64>> {
+        let (k, d) = self.jacobian.dim();
+        let logit = LogitPoint::of(self.function, &self.batch, &self.target, 0, d);
+        let mut sums = GramSums::zeros(k);
+        let wanted = bars.is_some();
+        let (value, j_bar) = match door {
             Door::Gram(penalty) => {
-                let g = jacobian.dot(&jacobian.t());
+                // The product of a single column may come as column-major.
+                let g = self.jacobian.dot(&self.jacobian.t());
+                let g = g.as_standard_layout();
                 let needs = penalty.needs();
                 let rows = random_rows(needs, 0, 1, k);
                 let point = GramPoint {
                     logit,
-                    g: g.as_slice().expect("a product is row-major"),
+                    g: g.as_slice().expect("it is row-major"),
                     random_rows: &rows,
                     rank: k.min(d),
                     epsilon: f64::EPSILON,
@@ -46,11 +124,19 @@ impl Penalty {
                     all_pairs: needs.all_eigenpairs,
                     shared: Shared::default(),
                 };
-                penalty.evaluate(&point, None).map(Some)
+                let mut adjoint = GramAdjoint::new(1.0, &mut sums);
+                let value = penalty.evaluate(&point, wanted.then_some(&mut adjoint))?;
+                // `∂/∂J = 2 Ḡ J`.
+                let bar = ArrayView2::from_shape((k, k), &sums.g).expect("K rows of K");
+                (value, 2.0 * bar.dot(&self.jacobian))
+            }
+            Door::Logits(penalty) => {
+                let mut adjoint = at_logits(&mut sums.logit);
+                let value = penalty.evaluate(&logit, wanted.then_some(&mut adjoint))?;
+                (value, Array2::zeros((k, d)))
             }
             Door::InputGradient(penalty) => {
-                let g: Array1<f64> = jacobian.t().dot(&ndarray::aview1(logit.residual));
-                let g = g.to_vec();
+                let g = self.jacobian.t().dot(&aview1(logit.residual)).to_vec();
                 let numbers = || Numbers::new(Raw::Double(&g));
                 let point = GradientPoint {
                     logit,
@@ -58,14 +144,56 @@ impl Penalty {
                     magnified: numbers(),
                     power: 1.0,
                 };
-                penalty.evaluate(&point, None).map(Some)
+                let mut bar = vec![0.0; d];
+                let mut adjoint = GradientAdjoint {
+                    logit: at_logits(&mut sums.logit),
+                    a: RawMut::Double(&mut bar),
+                    power: 1.0,
+                };
+                let value = penalty.evaluate(&point, wanted.then_some(&mut adjoint))?;
+                // `g = Jᵀ r`: `∂/∂J = r ḡᵀ` and `∂/∂r = J ḡ`.
+                let of_residual = self.jacobian.dot(&aview1(&bar)).to_vec();
+                at_logits(&mut sums.logit).add_residual(1.0, &of_residual);
+                let r = logit.residual;
+                (value, Array2::from_shape_fn((k, d), |(i, j)| r[i] * bar[j]))
             }
             Door::Rows(penalty) => {
+                let jacobian = self.jacobian;
                 let point = JacobianPoint { logit, jacobian };
-                penalty.evaluate(&point, None).map(Some)
+                let mut bar = vec![0.0; k * d];
+                let mut adjoint = JacobianAdjoint {
+                    logit: at_logits(&mut sums.logit),
+                    a: RawMut::Double(&mut bar),
+                };
+                let value = penalty.evaluate(&point, wanted.then_some(&mut adjoint))?;
+                (
+                    value,
+                    Array2::from_shape_vec((k, d), bar).expect("K rows of D"),
+                )
             }
-            Door::Pair(_) | Door::Geometric(_) => Ok(None),
+            Door::Pair(_) | Door::Geometric(_) => return Ok(None),
+        };
+        if let Some((f_bar, to)) = bars {
+            check_fault(door, &sums.logit)?;
+            sums.logit.add_to(logit.loss, logit.state, f_bar);
+            *to += &j_bar;
         }
+        Ok(Some(value))
+    }
+}
+
+fn at_logits(sums: &mut LogitSums) -> LogitAdjoint<'_> {
+    LogitAdjoint { weight: 1.0, sums }
+}
+
+fn check_fault(door: &Door, sums: &LogitSums) -> Result<()> {
+    match &sums.fault {
+        None => Ok(()),
+        Some(problem) => Err(Error::Penalty {
+            penalty: door.described().name().to_owned(),
+            sample: None,
+            problem: problem.clone(),
+        }),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::str::FromStr;
 
-use super::{AT_SAMPLE, GEOMETRIC, OptionValue, Penalty, PenaltySpec};
+use super::{AT_SAMPLE, Formula, GEOMETRIC, OptionValue, Penalty, PenaltySpec};
 use crate::error::{Error, Result};
 
 /// How alike a name must be to be suggested; 1 is equal.
@@ -164,11 +164,21 @@ impl Penalty {
         find(name)?.with_options(options)
     }
 
-    /// The built-in penalty of a name and options.
+    /// The built-in penalty of a name and options, or the formula.
     ///
     /// # Errors
-    /// [`Error::UnknownPenalty`] and [`Error::PenaltyOption`].
+    /// [`Error::UnknownPenalty`], [`Error::PenaltyOption`] and [`Error::Formula`].
     pub fn from_spec(spec: &PenaltySpec) -> Result<Penalty> {
+        if let Some(text) = &spec.formula {
+            let number = |value: &OptionValue| match value {
+                OptionValue::Number(value) => *value,
+                OptionValue::Count(value) => *value as f64,
+                OptionValue::Flag(_) => f64::NAN,
+            };
+            let constants = spec.options.iter();
+            let constants = constants.map(|(name, v)| (name.to_string(), number(v)));
+            return Formula::parse(&spec.name, text, constants.collect()).map(Penalty::Formula);
+        }
         let given = spec.options.iter();
         let given: Vec<(&str, OptionValue)> = given.map(|(name, v)| (&**name, *v)).collect();
         Penalty::named(&spec.name, &given)

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::Formula;
 use crate::error::Result;
 
 /// Name, options and promises of a penalty.
@@ -108,13 +109,16 @@ impl fmt::Display for OptionValue {
     }
 }
 
-/// The identity of a penalty: its name and options. It is printed as `cure(step=1.5)`.
+/// The identity of a penalty: its name and options, of a formula its text and constants. It is
+/// printed as `cure(step=1.5)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PenaltySpec {
     /// The name.
     pub name: String,
     /// All options, in the order in which the penalty gives them.
     pub options: Vec<(Cow<'static, str>, OptionValue)>,
+    /// The text of a formula; its options are the constants.
+    pub formula: Option<String>,
 }
 
 impl PenaltySpec {
@@ -123,6 +127,18 @@ impl PenaltySpec {
         PenaltySpec {
             name: penalty.name().to_owned(),
             options: options.map(|(name, value)| (name.into(), value)).collect(),
+            formula: None,
+        }
+    }
+
+    /// With the text and the constants of a formula.
+    pub(crate) fn with_formula(self, formula: &Formula) -> PenaltySpec {
+        let constants = formula.constants().iter();
+        let constants = constants.map(|(name, v)| (name.clone().into(), OptionValue::Number(*v)));
+        PenaltySpec {
+            options: constants.collect(),
+            formula: Some(formula.text().to_owned()),
+            ..self
         }
     }
 
@@ -135,12 +151,14 @@ impl PenaltySpec {
 
 impl fmt::Display for PenaltySpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options = self.options.iter();
+        let options = options.map(|(name, value)| format!("{name}={value}"));
+        let parts: Vec<String> = self.formula.iter().cloned().chain(options).collect();
         f.write_str(&self.name)?;
-        for (i, (name, value)) in self.options.iter().enumerate() {
-            let before = if i == 0 { "(" } else { ", " };
-            write!(f, "{before}{name}={value}")?;
+        match parts.is_empty() {
+            true => Ok(()),
+            false => write!(f, "({})", parts.join(", ")),
         }
-        f.write_str(if self.options.is_empty() { "" } else { ")" })
     }
 }
 

@@ -7,19 +7,21 @@
 //! # A penalty of one's own
 //!
 //! A penalty is a function of a sample's derivatives together with its own derivatives in these;
-//! the engine makes of them the exact parameter gradient. There are four doors, each a trait with
+//! the engine makes of them the exact parameter gradient. There are five doors, each a trait with
 //! an example. Take the first that fits:
 //!
 //! | door | the penalty sees | rows a sample that are swept |
 //! | --- | --- | --- |
+//! | [`LogitPenalty`] | `f, y` | none |
 //! | [`InputGradientPenalty`] | `f, y, g` | 1 |
 //! | [`GramPenalty`] | `f, y, G`, and through it `tr H`, `‖H‖`, `‖S J‖` | `K`, or `K − 1` by promise; shared by all of them |
 //! | [`JacobianPenalty`] | `f, y, J` | `K` |
 //! | [`PairPenalty`] | `f, y, g` and `f', g'` at `x + δ` | 1 at each point, and a second forward pass |
 //!
-//! [`Described`] gives it a name, options and promises. [`Penalty::gram`], [`Penalty::rows`],
-//! [`Penalty::input_gradient`] and [`Penalty::pair`] make a [`Penalty`] of it, which can do
-//! whatever a built-in one can: the built-in ones come through the same doors. Loss functions of
+//! [`Described`] gives it a name, options and promises. [`Penalty::logits`],
+//! [`Penalty::input_gradient`], [`Penalty::gram`], [`Penalty::rows`] and [`Penalty::pair`] make a
+//! [`Penalty`] of it, which can do whatever a built-in one can: the built-in ones come through the
+//! same doors. Or write it as a [`Formula`], which finds derivatives and door by itself. Loss functions of
 //! one's own are the matter of [`loss`](crate::loss).
 //!
 //! A derivative is handed to an *adjoint*, which multiplies it by the weight `λ` of the penalty and
@@ -32,10 +34,12 @@ mod cross_lipschitz;
 mod cure;
 mod curvature;
 mod described;
+mod formula;
 mod geometric;
 mod gram;
 mod input_gradient;
 mod jacobian;
+mod logits;
 pub(crate) mod numbers;
 mod pair;
 mod point;
@@ -51,12 +55,15 @@ pub(crate) use gram::{GramSums, Shared, random_rows};
 pub(crate) use point::LogitSums;
 
 pub use crate::buffer::Buffer;
+pub use at_point::PointDerivatives;
 pub use catalogue::{CatalogueEntry, PenaltyOption};
 pub use cure::Direction;
 pub use described::{Described, Invariance, OptionValue, PenaltySpec, Promises};
+pub use formula::{Formula, FormulaError, FormulaFunction, FormulaName};
 pub use geometric::Hinge;
 pub use gram::{Alone, GramAdjoint, GramPenalty, GramPoint, Needs};
 pub use input_gradient::{GradientAdjoint, GradientPoint, InputGradientPenalty};
+pub use logits::LogitPenalty;
 pub use pair::{PairAdjoint, PairPenalty, PairPoint};
 pub use point::{LogitAdjoint, LogitPoint};
 pub use rows::{JacobianAdjoint, JacobianPenalty, JacobianPoint};
@@ -134,8 +141,10 @@ pub enum Penalty {
     DecisionBoundary(Hinge),
     /// The sum of both, the maximum margin regularizer.
     MaximumMargin(Hinge),
-    /// A penalty from outside this crate, made by [`Penalty::gram`], [`Penalty::rows`],
-    /// [`Penalty::input_gradient`] or [`Penalty::pair`].
+    /// A penalty that is written as a formula.
+    Formula(Formula),
+    /// A penalty from outside this crate, made by [`Penalty::logits`], [`Penalty::gram`],
+    /// [`Penalty::rows`], [`Penalty::input_gradient`] or [`Penalty::pair`].
     Own(OwnPenalty),
 }
 
@@ -159,6 +168,8 @@ impl PartialEq for OwnPenalty {
 /// How a penalty comes into the engine.
 #[derive(Clone, Debug)]
 pub(crate) enum Door {
+    /// From `f` and `y` alone.
+    Logits(Arc<dyn LogitPenalty>),
     /// From `f`, `y` and the Gram matrix.
     Gram(Arc<dyn GramPenalty>),
     /// From `f`, `y` and the input gradient.
@@ -174,6 +185,7 @@ pub(crate) enum Door {
 impl Door {
     pub(crate) fn described(&self) -> &dyn Described {
         match self {
+            Door::Logits(penalty) => &**penalty,
             Door::Gram(penalty) => &**penalty,
             Door::InputGradient(penalty) => &**penalty,
             Door::Rows(penalty) => &**penalty,
@@ -190,6 +202,11 @@ impl Door {
 }
 
 impl Penalty {
+    /// A penalty of one's own that is a function of the logits.
+    pub fn logits(penalty: impl LogitPenalty + 'static) -> Penalty {
+        Penalty::Own(OwnPenalty(Door::Logits(Arc::new(penalty))))
+    }
+
     /// A penalty of one's own that is a function of the Gram matrix `J Jᵀ`.
     pub fn gram(penalty: impl GramPenalty + 'static) -> Penalty {
         Penalty::Own(OwnPenalty(Door::Gram(Arc::new(penalty))))
@@ -244,11 +261,12 @@ impl Penalty {
             Penalty::RegionBoundary(hinge) => Door::Geometric(Geometric::Region(hinge)),
             Penalty::DecisionBoundary(hinge) => Door::Geometric(Geometric::Decision(hinge)),
             Penalty::MaximumMargin(hinge) => Door::Geometric(Geometric::Margin(hinge)),
+            Penalty::Formula(ref formula) => formula.door(),
             Penalty::Own(ref own) => own.0.clone(),
         }
     }
 
-    /// Its row of the catalogue; none for a penalty from outside this crate.
+    /// Its row of the catalogue; none for a formula and a penalty from outside this crate.
     pub fn entry(&self) -> Option<&'static CatalogueEntry> {
         Some(match self {
             Penalty::InputGradient => &input_gradient::SQUARED,
@@ -270,7 +288,7 @@ impl Penalty {
             Penalty::RegionBoundary(hinge) => hinge.entry(&geometric::REGION),
             Penalty::DecisionBoundary(hinge) => hinge.entry(&geometric::DECISION),
             Penalty::MaximumMargin(hinge) => hinge.entry(&geometric::MARGIN),
-            Penalty::Own(_) => return None,
+            Penalty::Formula(_) | Penalty::Own(_) => return None,
         })
     }
 
@@ -279,12 +297,19 @@ impl Penalty {
         if let Penalty::Own(own) = self {
             return own.0.described().name();
         }
+        if let Penalty::Formula(formula) = self {
+            return formula.name();
+        }
         self.entry().expect("it is built in").name
     }
 
     /// Its name and options, which are its identity in files, tables and when work is resumed.
     pub fn spec(&self) -> PenaltySpec {
-        PenaltySpec::of(self.door().described())
+        let spec = PenaltySpec::of(self.door().described());
+        if let Penalty::Formula(formula) = self {
+            return spec.with_formula(formula);
+        }
+        spec
     }
 
     /// What is promised of it.
@@ -392,7 +417,8 @@ mod tests {
             RegionBoundary(_) => 16,
             DecisionBoundary(_) => 17,
             MaximumMargin(_) => 18,
-            Own(_) => 19,
+            Formula(_) => 19,
+            Own(_) => 20,
         };
         let all = Penalty::catalogue().map(|entry| variant(&entry.penalty()));
         let all: std::collections::BTreeSet<usize> = all.collect();

@@ -14,6 +14,8 @@ pub struct LogitPoint<'a> {
     pub(crate) residual: &'a [f64],
     pub(crate) loss: &'a dyn LossFunction,
     pub(crate) state: &'a [f64],
+    /// Number of inputs `D`.
+    pub(crate) inputs: usize,
 }
 
 impl<'a> LogitPoint<'a> {
@@ -23,6 +25,7 @@ impl<'a> LogitPoint<'a> {
         batch: &'a LossBatch,
         targets: &'a [f64],
         sample: usize,
+        inputs: usize,
     ) -> LogitPoint<'a> {
         let k = batch.outputs;
         LogitPoint {
@@ -32,12 +35,18 @@ impl<'a> LogitPoint<'a> {
             residual: batch.residual(sample),
             loss,
             state: batch.state(sample),
+            inputs,
         }
     }
 
     /// Number of logits `K`.
     pub fn outputs(&self) -> usize {
         self.logits.len()
+    }
+
+    /// Number of inputs `D` of the network.
+    pub fn inputs(&self) -> usize {
+        self.inputs
     }
 
     /// The logits `f`; `[K]`.

@@ -78,11 +78,6 @@ impl<'a> JacobianPoint<'a> {
     pub fn jacobian(&self) -> ArrayView2<'a, f64> {
         self.jacobian
     }
-
-    /// Number of inputs `D`.
-    pub fn inputs(&self) -> usize {
-        self.jacobian.ncols()
-    }
 }
 
 impl<'a> Deref for JacobianPoint<'a> {

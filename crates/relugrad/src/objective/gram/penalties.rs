@@ -145,12 +145,14 @@ impl<'a, T: Scalar> GramTerms<'a, T> {
             point.random_rows = &all[sample * length..(sample + 1) * length];
             random_rows = rest;
             let Some(sums) = sums.as_deref_mut() else {
-                *value = penalty.evaluate(&point, None)?;
+                let found = penalty.evaluate(&point, None);
+                *value = found.map_err(|error| error.at_sample(sample))?;
                 continue;
             };
             let weight = forward.share(self.at.lambda(*term), sample);
             let mut adjoint = GramAdjoint::new(weight, sums);
-            *value = penalty.evaluate(&point, Some(&mut adjoint))?;
+            let found = penalty.evaluate(&point, Some(&mut adjoint));
+            *value = found.map_err(|error| error.at_sample(sample))?;
             check_fault(&**penalty, &sums.logit, sample)?;
         }
         Ok(())
