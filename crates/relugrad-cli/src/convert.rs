@@ -17,19 +17,19 @@ use crate::values::Precision;
 /// The endings of the names tell the formats: .safetensors (relugrad's own), .onnx, and, to be read
 /// only, .nnet. What is left out or changed on the way is printed.
 ///
-/// ONNX operators that are read, all others and whatever is not piecewise linear
-/// being refused by name: Abs, Add, AveragePool, BatchNormalization, Cast, CastLike, Clip, Concat,
-/// Constant, ConstantOfShape, Conv (1 and 2 dimensions), Div, Dropout, Expand, Flatten, Gather,
-/// Gemm, GlobalAveragePool, GlobalMaxPool, Identity, LeakyRelu, MatMul, Max, MaxPool, Min, Mul,
-/// Neg, PRelu, Pad, ReduceMax, ReduceMean, ReduceSum, Relu, Reshape, Shape, Size, Slice, Split,
-/// Squeeze, Sub, Sum, Transpose, Unsqueeze, Where (with a constant condition), and a final Softmax
-/// or LogSoftmax over all logits, or Sigmoid, which is dropped.
+/// ONNX operators that are read, all others and whatever is not piecewise linear being refused by
+/// name: Abs, Add, AveragePool, BatchNormalization, Cast, CastLike, Clip, Concat, Constant,
+/// ConstantOfShape, Conv, ConvTranspose, DepthToSpace, Div, Dropout, Expand, Flatten, Gather,
+/// GatherElements, Gemm, GlobalAveragePool, GlobalMaxPool, HardSigmoid, Identity, LeakyRelu,
+/// MatMul, Max, MaxPool, Mean, Min, Mul, Neg, PRelu, Pad, ReduceL1, ReduceMax, ReduceMean,
+/// ReduceMin, ReduceSum, Relu, Reshape, Resize, Shape, Size, Slice, SpaceToDepth, Split, Squeeze,
+/// Sub, Sum, Tile, Transpose, Unsqueeze, Upsample, Where (with a constant condition), and a final
+/// Softmax or LogSoftmax over all logits, or Sigmoid, which is dropped.
 ///
 /// Of constants alone, in whole and floating numbers of 8 to 64 bits and truth values, also: And,
-/// ArgMax, ArgMin, Ceil, Cos, Equal, Exp, Floor, GatherElements, Greater, GreaterOrEqual, Less,
-/// LessOrEqual, Log, Mean, Mod, Not, Or, Pow, Range, Reciprocal, ReduceL1, ReduceL2, ReduceLogSum,
-/// ReduceLogSumExp, ReduceMin, ReduceProd, ReduceSumSquare, Round, Sigmoid, Sign, Sin, Sqrt, Tanh,
-/// Tile, Xor.
+/// ArgMax, ArgMin, Ceil, Cos, DequantizeLinear, Equal, Exp, Floor, Greater, GreaterOrEqual, Less,
+/// LessOrEqual, Log, Mod, Not, Or, Pow, Range, Reciprocal, ReduceL2, ReduceLogSum, ReduceLogSumExp,
+/// ReduceProd, ReduceSumSquare, Round, Sigmoid, Sign, Sin, Sqrt, Tanh, Xor.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   relugrad convert model.onnx model.safetensors

@@ -6,6 +6,7 @@ mod gradients;
 mod mutants;
 mod selections;
 mod subgraphs;
+mod volumes;
 mod wholes;
 mod widths;
 

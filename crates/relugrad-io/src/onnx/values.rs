@@ -110,6 +110,17 @@ pub(super) fn taken_places(dims: &[usize], axis: usize, taken: &[usize]) -> Vec<
     .collect()
 }
 
+/// The places of an array whose entry `(i, j, …)` is at the sum of what its axes say at `i`, `j`, …,
+/// or nowhere if one of them says so.
+pub(super) fn summed_places(axes: &[Vec<Option<usize>>]) -> Vec<Option<usize>> {
+    let mut places = vec![Some(0)];
+    for axis in axes {
+        let along = |&start: &Option<usize>| axis.iter().map(move |at| Some(start? + (*at)?));
+        places = places.iter().flat_map(along).collect();
+    }
+    places
+}
+
 /// An axis that may count from the end.
 pub(super) fn axis(axis: i64, rank: usize) -> Option<usize> {
     let axis = if axis < 0 {

@@ -28,6 +28,10 @@ fn small_files_give_what_runtimes_give() {
         "clip_inf",
         "fp16_weights_cast",
         "concat_constant",
+        "convtranspose",
+        "resize_nearest",
+        "matmul_stack",
+        "hardsigmoid",
     ] {
         let model = load_onnx(case(&format!("{name}.onnx"))).unwrap_or_else(|e| panic!("{e}"));
         compare(&model, name, "y0");

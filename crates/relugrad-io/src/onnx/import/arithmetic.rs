@@ -30,6 +30,16 @@ impl<'a> Importer<'a> {
         self.sum(call, values)
     }
 
+    /// Mean.
+    pub(super) fn average(&mut self, call: Call<'a>) -> Result<Value> {
+        let values = self.all_inputs(call)?;
+        let share = 1.0 / values.len() as f64;
+        match self.sum(call, values)? {
+            Value::Node(sum) => Ok(Value::Node(self.multiple(sum, share)?)),
+            constant => Ok(constant),
+        }
+    }
+
     /// The sum of values, at least one of which is a node.
     pub(super) fn sum(&mut self, call: Call, values: Vec<Value>) -> Result<Value> {
         let (mut nodes, mut constants) = (Vec::new(), Vec::new());
@@ -187,6 +197,17 @@ impl<'a> Importer<'a> {
     pub(super) fn gate(&mut self, call: Call<'a>, gate: Gate) -> Result<Value> {
         let x = self.activation(call, 0)?;
         let id = self.builder.gate(x.id, gate)?;
+        self.value(id, x.dims)
+    }
+
+    /// HardSigmoid, `min(max(αx + β, 0), 1)`.
+    pub(super) fn hard_sigmoid(&mut self, call: Call<'a>) -> Result<Value> {
+        let x = self.activation(call, 0)?;
+        let (alpha, beta) = (call.float("alpha", 0.2)?, call.float("beta", 0.5)?);
+        let x = self.multiple(x, alpha)?;
+        let beta = ArrayD::from_elem(IxDyn(&[]), beta);
+        let id = self.builder.shift(x.id, beta, false)?;
+        let id = self.builder.gate(id, Gate::Clip { min: 0.0, max: 1.0 })?;
         self.value(id, x.dims)
     }
 

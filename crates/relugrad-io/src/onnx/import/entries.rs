@@ -153,7 +153,7 @@ impl<'a> Importer<'a> {
     }
 
     /// A node with `axis` replaced by entries of it; `None` is `fill`.
-    fn take(
+    pub(super) fn take(
         &mut self,
         call: Call,
         x: Activation,
@@ -286,6 +286,29 @@ impl<'a> Importer<'a> {
         let some: Vec<Option<usize>> = taken.into_iter().map(Some).collect();
         let taken = self.take(call, x, at, &some, 0.0)?;
         self.value(taken.id, if dims.is_empty() { vec![1] } else { dims })
+    }
+
+    pub(super) fn gather_elements(&mut self, call: Call<'a>) -> Result<Value> {
+        let (x, index) = (self.activation(call, 0)?, self.constant(call, 1)?);
+        let places = self.element_places(call, &x.dims, &index)?;
+        self.pay(call, &index.dims)?;
+        let places: Vec<Option<usize>> = places.iter().map(|&i| Some(i as usize)).collect();
+        let shape = sample_shape(&index.dims);
+        let id = self.builder.gather(x.id, shape, &places, 0.0)?;
+        self.value(id, index.dims)
+    }
+
+    pub(super) fn tile(&mut self, call: Call<'a>) -> Result<Value> {
+        let mut x = self.activation(call, 0)?;
+        for (axis, repeats) in self.repeats(call, x.dims.len())?.into_iter().enumerate() {
+            let n = x.dims[axis];
+            let mut dims = x.dims.clone();
+            dims[axis] = n.saturating_mul(repeats);
+            self.pay(call, &dims)?;
+            let taken: Vec<Option<usize>> = (0..dims[axis]).map(|i| Some(i % n)).collect();
+            x = self.take(call, x, axis, &taken, 0.0)?;
+        }
+        Ok(Value::Node(x))
     }
 
     /// The number that a Pad fills in, if it says.

@@ -1,8 +1,9 @@
-//! Gemm, MatMul, Conv and BatchNormalization.
+//! Gemm, MatMul and BatchNormalization.
 
-use ndarray::{Array1, Array2, ArrayD, Ix4, IxDyn};
-use relugrad::{BatchNorm, NodeId, Window};
+use ndarray::{Array1, Array2};
+use relugrad::{BatchNorm, NodeId};
 
+use super::stacks::is_stack;
 use crate::error::Result;
 use crate::formula::Term;
 use crate::onnx::attributes::Call;
@@ -104,7 +105,7 @@ impl<'a> Importer<'a> {
         self.sum(call, vec![product, c])
     }
 
-    fn check_inputs(&self, call: Call, inputs: usize, found: usize) -> Result<()> {
+    pub(super) fn check_inputs(&self, call: Call, inputs: usize, found: usize) -> Result<()> {
         if inputs == found {
             return Ok(());
         }
@@ -147,6 +148,13 @@ impl<'a> Importer<'a> {
 
     pub(super) fn matmul(&mut self, index: usize, call: Call<'a>) -> Result<Value> {
         match (self.input(call, 0)?, self.input(call, 1)?) {
+            (Value::Node(x), _) | (_, Value::Node(x)) if x.dims.is_empty() => {
+                Err(call.error("its input is a scalar"))
+            }
+            (Value::Node(x), Value::Constant(w)) if is_stack(&w) => {
+                self.stacked(call, x, &w, false)
+            }
+            (Value::Constant(w), Value::Node(x)) if is_stack(&w) => self.stacked(call, x, &w, true),
             (Value::Node(x), Value::Constant(w)) => self.matmul_right(index, call, x, w),
             (Value::Constant(w), Value::Node(x)) => self.matmul_left(call, &w, x),
             _ => Err(call.error(both_depend())),
@@ -169,10 +177,6 @@ impl<'a> Importer<'a> {
             _ => w,
         };
         let extra = w.dims.len() - 2;
-        if w.dims[..extra].iter().any(|&n| n != 1) {
-            return Err(call
-                .error("its constant is a stack of matrices; split it into one product for each"));
-        }
         let [inputs, outputs] = [w.dims[extra], w.dims[extra + 1]];
         let Some((&last, leading)) = x.dims.split_last() else {
             return Err(call.error("its input is a scalar"));
@@ -239,13 +243,12 @@ impl<'a> Importer<'a> {
 
     /// `W x`: a dense layer along the last axis but one.
     fn matmul_left(&mut self, call: Call<'a>, w: &Tensor, x: Activation) -> Result<Value> {
-        let [rows, columns] = match w.dims[..] {
+        let extra = w.dims.len().saturating_sub(2);
+        let [rows, columns] = match w.dims[extra..] {
+            [rows, columns] => [rows, columns],
             [columns] => [1, columns],
-            _ => tensor_axes(call, w)?,
+            _ => return Err(call.error("its constant is a scalar, where a matrix is needed")),
         };
-        if x.dims.is_empty() {
-            return Err(call.error("its input is a scalar"));
-        }
         let vector = x.dims.len() == 1;
         let dims = if vector {
             vec![x.dims[0], 1]
@@ -255,22 +258,18 @@ impl<'a> Importer<'a> {
         let (leading, tail) = dims.split_at(dims.len() - 2);
         let (inputs, n) = (tail[0], tail[1]);
         self.check_inputs(call, columns, inputs)?;
-        let leading_product: usize = leading.iter().product();
-        let swap = |importer: &mut Self, id: NodeId, a: usize, b: usize| {
-            let id = importer.shaped(id, &[leading_product, a, b])?;
-            if a == 1 || b == 1 {
-                return importer.shaped(id, &[leading_product, b, a]);
-            }
-            Ok(importer.builder.transpose(id, &[0, 2, 1])?)
-        };
-        let id = if vector {
-            x.id
-        } else {
-            swap(self, x.id, inputs, n)?
+        let count: usize = leading.iter().product();
+        let id = match vector {
+            true => x.id,
+            false => self.swapped(x.id, [count, inputs, n])?,
         };
         let id = self.dense(call, id, &w.reshaped(vec![rows, columns]), None)?;
-        let id = if vector { id } else { swap(self, id, n, rows)? };
-        let mut dims = leading.to_vec();
+        let id = match vector {
+            true => id,
+            false => self.swapped(id, [count, n, rows])?,
+        };
+        let mut dims = vec![1; extra.saturating_sub(leading.len())];
+        dims.extend(leading);
         if w.dims.len() > 1 {
             dims.push(rows);
         }
@@ -281,132 +280,6 @@ impl<'a> Importer<'a> {
             dims.push(1);
         }
         self.value(id, dims)
-    }
-
-    pub(super) fn conv(&mut self, call: Call<'a>) -> Result<Value> {
-        let x = self.activation(call, 0)?;
-        let (w, bias) = (self.constant(call, 1)?, self.optional_constant(call, 2)?);
-        let spatial = self.spatial(call, &x.dims)?;
-        if w.dims.len() != spatial.len() + 2 {
-            return Err(call.error(format!(
-                "its weight has dimensions {:?} for an input of {:?}",
-                w.dims, x.dims
-            )));
-        }
-        let kernel = w.dims[2..].to_vec();
-        if let Some(stated) = call.sizes("kernel_shape", kernel.len())?
-            && stated != kernel
-        {
-            return Err(call.error(format!(
-                "its kernel_shape {stated:?} is not that of its weight {kernel:?}"
-            )));
-        }
-        let window = self.window(call, &spatial, &kernel)?;
-        let groups = call.integer("group", 1)?;
-        let groups =
-            usize::try_from(groups).map_err(|_| call.error(format!("its group is {groups}")))?;
-        let image = self.image(&x)?;
-        let outputs = w.dims[0];
-        let shape = IxDyn(&[outputs, w.dims[1], window.kernel[0], window.kernel[1]]);
-        let weight = self.parameter(call, &w)?;
-        let weight = ArrayD::from_shape_vec(shape, weight).expect("as many entries");
-        let weight = weight.into_dimensionality::<Ix4>().expect("four axes");
-        let bias = match bias {
-            Some(bias) if bias.len() != outputs => {
-                return Err(call.error(format!(
-                    "its bias has {} entries for {outputs} channels",
-                    bias.len()
-                )));
-            }
-            Some(bias) => Some(Array1::from(self.parameter(call, &bias)?)),
-            None => None,
-        };
-        let id = self.builder.conv2d(image, weight, bias, window, groups)?;
-        self.image_value(id, spatial.len())
-    }
-
-    /// Channels, height and width; the height of a signal of one axis is 1.
-    pub(super) fn image(&mut self, x: &Activation) -> Result<NodeId> {
-        let shape = match x.dims[..] {
-            [_, channels, length] => [channels, 1, length],
-            _ => [x.dims[1], x.dims[2], x.dims[3]],
-        };
-        self.shaped(x.id, &shape)
-    }
-
-    /// An image as a value with `axes` spatial axes.
-    pub(super) fn image_value(&mut self, id: NodeId, axes: usize) -> Result<Value> {
-        let &[channels, height, width] = self.builder.shape(id)? else {
-            unreachable!("convolution and pooling give images");
-        };
-        let dims = if axes == 1 {
-            vec![1, channels, width]
-        } else {
-            vec![1, channels, height, width]
-        };
-        self.value(id, dims)
-    }
-
-    /// The spatial lengths of an image or signal with a batch of one.
-    pub(super) fn spatial(&self, call: Call, dims: &[usize]) -> Result<Vec<usize>> {
-        match dims {
-            [1, _, spatial @ ..] if matches!(spatial.len(), 1 | 2) => Ok(spatial.to_vec()),
-            _ => Err(call.error(format!(
-                "its input has dimensions {dims:?}, but [batch, channels, height, width] or [batch, channels, length] \
-                 is needed"
-            ))),
-        }
-    }
-
-    /// The window that a node's attributes describe.
-    pub(super) fn window(&self, call: Call, spatial: &[usize], kernel: &[usize]) -> Result<Window> {
-        let n = spatial.len();
-        let stride = call.sizes("strides", n)?.unwrap_or_else(|| vec![1; n]);
-        let dilation = call.sizes("dilations", n)?.unwrap_or_else(|| vec![1; n]);
-        let all = [kernel, &stride, &dilation].concat();
-        if all.contains(&0) || all.iter().any(|&v| v > 1 << 20) {
-            return Err(call.error("kernel, strides and dilations must be from 1 to 2^20"));
-        }
-        let auto = call.string("auto_pad", "NOTSET")?;
-        let padding = match auto.as_str() {
-            "NOTSET" | "" => {
-                let pads = call.sizes("pads", 2 * n)?.unwrap_or_else(|| vec![0; 2 * n]);
-                (0..n)
-                    .map(|axis| [pads[axis], pads[n + axis]])
-                    .collect::<Vec<_>>()
-            }
-            "VALID" => vec![[0, 0]; n],
-            "SAME_UPPER" | "SAME_LOWER" => {
-                let along = |axis: usize| {
-                    let extent = (kernel[axis] - 1) * dilation[axis] + 1;
-                    let positions = spatial[axis].div_ceil(stride[axis]);
-                    let total =
-                        ((positions - 1) * stride[axis] + extent).saturating_sub(spatial[axis]);
-                    let (small, large) = (total / 2, total.div_ceil(2));
-                    if auto == "SAME_UPPER" {
-                        [small, large]
-                    } else {
-                        [large, small]
-                    }
-                };
-                (0..n).map(along).collect()
-            }
-            other => return Err(call.error(format!("its auto_pad `{other}` is unknown"))),
-        };
-        let two = |values: &[usize], missing: usize| match *values {
-            [along] => [missing, along],
-            [down, across, ..] => [down, across],
-            [] => [missing, missing],
-        };
-        let padding = if n == 1 {
-            [[0, 0], padding[0]]
-        } else {
-            [padding[0], padding[1]]
-        };
-        Ok(Window::new(two(kernel, 1))
-            .stride(two(&stride, 1))
-            .dilation(two(&dilation, 1))
-            .padding(padding))
     }
 
     pub(super) fn batch_norm(&mut self, call: Call<'a>) -> Result<Value> {

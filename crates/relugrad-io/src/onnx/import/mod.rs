@@ -3,6 +3,7 @@
 mod arithmetic;
 mod batch;
 mod constants;
+mod convolution;
 mod entries;
 mod head;
 mod inputs;
@@ -11,7 +12,10 @@ mod linear;
 mod operators;
 mod order;
 mod pooling;
+mod resampling;
 mod shape;
+mod stacks;
+mod windows;
 
 use std::collections::{HashMap, HashSet};
 use std::mem;

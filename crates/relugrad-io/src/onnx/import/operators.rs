@@ -57,7 +57,10 @@ const OPERATORS: &[(&str, &[Attribute])] = &[
     ("Constant", &[from(11, "sparse_value"), always("value"), from(12, "value_float"), from(12, "value_floats"), from(12, "value_int"), from(12, "value_ints"), from(12, "value_string"), from(12, "value_strings")]),
     ("ConstantOfShape", &[always("value")]),
     ("Conv", &[always("auto_pad"), always("dilations"), always("group"), always("kernel_shape"), always("pads"), always("strides")]),
+    ("ConvTranspose", &[always("auto_pad"), always("dilations"), always("group"), always("kernel_shape"), always("output_padding"), always("output_shape"), always("pads"), always("strides")]),
     ("Cos", &[]),
+    ("DepthToSpace", &[always("blocksize"), from(11, "mode")]),
+    ("DequantizeLinear", &[from(13, "axis"), from(21, "block_size"), from(23, "output_dtype")]),
     ("Div", &[until(6, "axis"), until(6, "broadcast")]),
     ("Dropout", &[until(6, "is_test"), until(11, "ratio"), from(12, "seed")]),
     ("Elu", &[always("alpha")]),
@@ -76,6 +79,7 @@ const OPERATORS: &[(&str, &[Attribute])] = &[
     ("Greater", &[until(6, "axis"), until(6, "broadcast")]),
     ("GreaterOrEqual", &[]),
     ("GroupNormalization", &[always("epsilon"), always("num_groups"), from(21, "stash_type")]),
+    ("HardSigmoid", &[always("alpha"), always("beta")]),
     ("HardSwish", &[]),
     ("Identity", &[]),
     ("InstanceNormalization", &[always("epsilon")]),
@@ -116,9 +120,11 @@ const OPERATORS: &[(&str, &[Attribute])] = &[
     ("ReduceSumSquare", &[until(17, "axes"), always("keepdims"), from(18, "noop_with_empty_axes")]),
     ("Relu", &[]),
     ("Reshape", &[from(14, "allowzero"), until(4, "shape")]),
+    ("Resize", &[from(18, "antialias"), from(18, "axes"), from(11, "coordinate_transformation_mode"), from(11, "cubic_coeff_a"), from(11, "exclude_outside"), from(11, "extrapolation_value"), from(18, "keep_aspect_ratio_policy"), always("mode"), from(11, "nearest_mode")]),
     ("Round", &[]),
     ("Selu", &[always("alpha"), always("gamma")]),
     ("Shape", &[from(15, "end"), from(15, "start")]),
+    ("Shrink", &[always("bias"), always("lambd")]),
     ("Sigmoid", &[]),
     ("Sign", &[]),
     ("Sin", &[]),
@@ -127,6 +133,7 @@ const OPERATORS: &[(&str, &[Attribute])] = &[
     ("Softmax", &[always("axis")]),
     ("Softplus", &[]),
     ("Softsign", &[]),
+    ("SpaceToDepth", &[always("blocksize"), from(28, "mode")]),
     ("Split", &[always("axis"), from(18, "num_outputs"), until(12, "split")]),
     ("Sqrt", &[]),
     ("Squeeze", &[until(12, "axes")]),
@@ -134,9 +141,11 @@ const OPERATORS: &[(&str, &[Attribute])] = &[
     ("Sum", &[]),
     ("Swish", &[always("alpha")]),
     ("Tanh", &[]),
+    ("ThresholdedRelu", &[always("alpha")]),
     ("Tile", &[]),
     ("Transpose", &[always("perm")]),
     ("Unsqueeze", &[until(12, "axes")]),
+    ("Upsample", &[until(6, "height_scale"), always("mode"), between(7, 8, "scales"), until(6, "width_scale")]),
     ("Where", &[]),
     ("Xor", &[until(6, "axis"), until(6, "broadcast")]),
 ];
@@ -192,8 +201,12 @@ impl<'a> Importer<'a> {
             "Gemm" => self.gemm(call).map(one),
             "MatMul" => self.matmul(index, call).map(one),
             "Conv" => self.conv(call).map(one),
+            "ConvTranspose" => self.conv_transpose(call).map(one),
+            "Resize" | "Upsample" => self.resize(call).map(one),
+            "DepthToSpace" | "SpaceToDepth" => self.blocks(call).map(one),
             "BatchNormalization" => self.batch_norm(call).map(one),
             "Add" | "Sum" => self.add(call).map(one),
+            "Mean" => self.average(call).map(one),
             "Sub" => self.sub(call).map(one),
             "Mul" => self.mul(call).map(one),
             "Div" => self.div(call).map(one),
@@ -206,15 +219,20 @@ impl<'a> Importer<'a> {
                 let slope = call.float("alpha", 0.01)?;
                 self.gate(call, Gate::LeakyRelu { slope }).map(one)
             }
+            "HardSigmoid" => self.hard_sigmoid(call).map(one),
             "PRelu" => self.prelu(call).map(one),
             "MaxPool" | "AveragePool" => self.pool(call).map(one),
             "GlobalAveragePool" | "GlobalMaxPool" => self.global_pool(call).map(one),
-            "ReduceMean" | "ReduceSum" | "ReduceMax" => self.reduce(call).map(one),
+            "ReduceL1" | "ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceSum" => {
+                self.reduce(call).map(one)
+            }
             "Where" => self.select(call).map(one),
             "Identity" | "Dropout" | "Cast" | "CastLike" => self.identity(call).map(one),
             "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" => self.reshape(call).map(one),
             "Transpose" => self.transpose(call).map(one),
             "Expand" => self.expand(call).map(one),
+            "Tile" => self.tile(call).map(one),
+            "GatherElements" => self.gather_elements(call).map(one),
             "Concat" => self.concat(call).map(one),
             "Slice" => self.slice(call).map(one),
             "Split" => self.split(call),
@@ -226,16 +244,62 @@ impl<'a> Importer<'a> {
             "Softmax" | "LogSoftmax" | "Sigmoid" => Err(call.error(
                 "it is not piecewise linear; only as the last node, after the logits, it can be dropped",
             )),
-            "Tanh" | "Gelu" | "Elu" | "Selu" | "Celu" | "Softplus" | "Softsign" | "Erf" | "Exp" | "Log"
-            | "Sqrt" | "Pow" | "Mish" | "HardSwish" | "Swish" | "Sin" | "Cos" | "Reciprocal"
-            | "LayerNormalization" | "InstanceNormalization" | "GroupNormalization"
-            | "RMSNormalization" | "LpNormalization" | "LRN" => Err(call.error(
-                "it is not piecewise linear, so no exact closed form exists; use a ReLU-like gate or frozen batch \
-                 normalisation instead",
-            )),
-            _ => Err(unsupported(call)),
+            operator => Err(match refusal(operator) {
+                Some(reason) => call.error(reason),
+                None => unsupported(call),
+            }),
         }
     }
+}
+
+/// Why an operator on values that depend on the input has no place in a continuous, piecewise linear
+/// map.
+fn refusal(operator: &str) -> Option<&'static str> {
+    Some(match operator {
+        "HardSwish" => {
+            "it is x times HardSigmoid(x), quadratic between −3 and 3 and so not piecewise linear; train with a ReLU-like \
+             gate instead"
+        }
+        "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" | "ReduceProd" | "ReduceSumSquare" => {
+            "its derivative changes with the values that it reduces, so it is not piecewise linear"
+        }
+        "ArgMax" | "ArgMin" | "Ceil" | "Floor" | "Mod" | "Round" | "Shrink" | "Sign"
+        | "ThresholdedRelu" => {
+            "it jumps, so the map is not continuous and its derivative does not say how it changes"
+        }
+        "And" | "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Not" | "Or"
+        | "Xor" => {
+            "it decides by values that depend on the input, so the map may jump; Max, Min, Relu or Clip say the same \
+             without jumps"
+        }
+        "Celu"
+        | "Cos"
+        | "Elu"
+        | "Erf"
+        | "Exp"
+        | "Gelu"
+        | "GroupNormalization"
+        | "InstanceNormalization"
+        | "LRN"
+        | "LayerNormalization"
+        | "Log"
+        | "LpNormalization"
+        | "Mish"
+        | "Pow"
+        | "RMSNormalization"
+        | "Reciprocal"
+        | "Selu"
+        | "Sin"
+        | "Softplus"
+        | "Softsign"
+        | "Sqrt"
+        | "Swish"
+        | "Tanh" => {
+            "it is not piecewise linear, so no exact closed form exists; use a ReLU-like gate or frozen batch \
+             normalisation instead"
+        }
+        _ => return None,
+    })
 }
 
 fn unsupported(call: Call) -> Error {

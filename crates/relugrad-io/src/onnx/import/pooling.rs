@@ -1,32 +1,71 @@
 //! Pooling, and reductions over axes.
 
-use ndarray::{ArrayD, IxDyn};
+use relugrad::{Gate, NodeId};
 
+use super::windows::Windows;
 use crate::error::Result;
 use crate::onnx::attributes::Call;
 use crate::onnx::import::Importer;
 use crate::onnx::values::{Activation, Value};
 
 impl<'a> Importer<'a> {
+    /// Pooling. Maxima and means over boxes are those of the maxima and means along one axis after
+    /// the other; the engine takes two axes at once.
     pub(super) fn pool(&mut self, call: Call<'a>) -> Result<Value> {
         let x = self.activation(call, 0)?;
         let spatial = self.spatial(call, &x.dims)?;
         let Some(kernel) = call.sizes("kernel_shape", spatial.len())? else {
             return Err(call.error("it has no kernel_shape"));
         };
-        if call.integer("storage_order", 0)? != 0 {
-            return Err(call.error("its storage_order is not row-major"));
+        let mut windows = self.windows(call, &spatial, &kernel)?;
+        windows.ceil = call.flag("ceil_mode", false)?;
+        let (mut dims, mut id) = (x.dims.clone(), x.id);
+        let pairs = spatial.len().saturating_sub(2);
+        for axis in 0..pairs {
+            id = self.pooled(call, id, &mut dims, &windows, [Some(axis), None])?;
         }
-        let window = self.window(call, &spatial, &kernel)?;
-        let window = window.ceil(call.flag("ceil_mode", false)?);
-        let image = self.image(&x)?;
+        let height = (spatial.len() > 1).then_some(pairs);
+        id = self.pooled(
+            call,
+            id,
+            &mut dims,
+            &windows,
+            [height, Some(spatial.len() - 1)],
+        )?;
+        self.value(id, dims)
+    }
+
+    /// Pools along one or two axes, of which `dims` then has the new lengths.
+    fn pooled(
+        &mut self,
+        call: Call,
+        id: NodeId,
+        dims: &mut [usize],
+        windows: &Windows,
+        axes: [Option<usize>; 2],
+    ) -> Result<NodeId> {
+        let first = 2 + axes[0].or(axes[1]).unwrap_or(0);
+        let last = 2 + axes[1].or(axes[0]).unwrap_or(0);
+        let image = [
+            dims[..first].iter().product(),
+            axes[0].map_or(1, |axis| dims[2 + axis]),
+            axes[1].map_or(1, |axis| dims[2 + axis]) * dims[last + 1..].iter().product::<usize>(),
+        ];
+        let id = self.shaped(id, &image)?;
+        let window = windows.over(axes);
         let id = if call.operator() == "MaxPool" {
-            self.builder.max_pool(image, window)?
+            self.builder.max_pool(id, window)?
         } else {
             let count = call.flag("count_include_pad", false)?;
-            self.builder.average_pool(image, window, count)?
+            self.builder.average_pool(id, window, count)?
         };
-        self.image_value(id, spatial.len())
+        let pooled = self.builder.shape(id)?;
+        for (axis, &length) in axes.iter().zip(&pooled[1..]) {
+            if let Some(axis) = axis {
+                dims[2 + axis] = length;
+            }
+        }
+        Ok(id)
     }
 
     pub(super) fn global_pool(&mut self, call: Call<'a>) -> Result<Value> {
@@ -89,19 +128,29 @@ impl<'a> Importer<'a> {
         Ok(Some(self.distinct_axes(call, &listed, rank)?))
     }
 
+    /// ReduceMean, ReduceSum, ReduceL1, ReduceMax and ReduceMin.
     pub(super) fn reduce(&mut self, call: Call<'a>) -> Result<Value> {
-        let x = self.activation(call, 0)?;
-        let Some(axes) = self.reduced_axes(call, x.dims.len())? else {
+        let mut x = self.activation(call, 0)?;
+        let operator = call.operator();
+        let axes = self.reduced_axes(call, x.dims.len())?;
+        if operator == "ReduceL1" {
+            x.id = self.builder.gate(x.id, Gate::Abs)?;
+        }
+        let Some(axes) = axes else {
             return Ok(Value::Node(x));
         };
         let keep = call.flag("keepdims", true)?;
         let count: usize = axes.iter().map(|&a| x.dims[a]).product();
-        let reduced = self.reduced(x, &axes, keep, call.operator() == "ReduceMax")?;
-        if let (Value::Node(mean), "ReduceSum") = (&reduced, call.operator()) {
-            let factor = ArrayD::from_elem(IxDyn(&[]), count as f64);
-            let id = self.builder.scale(mean.id, factor, false)?;
-            return self.value(id, mean.dims.clone());
-        }
-        Ok(reduced)
+        let sign = if operator == "ReduceMin" { -1.0 } else { 1.0 };
+        let x = self.multiple(x, sign)?;
+        let max = matches!(operator, "ReduceMax" | "ReduceMin");
+        let factor = match operator {
+            "ReduceSum" | "ReduceL1" => count as f64,
+            _ => sign,
+        };
+        let Value::Node(reduced) = self.reduced(x, &axes, keep, max)? else {
+            unreachable!("a reduction of a node is one");
+        };
+        Ok(Value::Node(self.multiple(reduced, factor)?))
     }
 }

@@ -180,6 +180,38 @@ impl<'a> Importer<'a> {
         Ok(Tensor::whole(to, dims, wholes))
     }
 
+    /// DequantizeLinear, `(x − zero point) · scale` with one of each or one for each entry of an
+    /// axis.
+    pub(super) fn dequantized(&mut self, call: Call, x: &Tensor) -> Result<Tensor> {
+        if call.integer("block_size", 0)? != 0 {
+            return Err(call.error("it has scales for blocks, which are not read"));
+        }
+        let scale = self.constant(call, 1)?;
+        let element = scale.element;
+        let mut along = vec![1; x.dims.len()];
+        let dims = match scale.len() {
+            1 => Vec::new(),
+            n => {
+                let at = self.axis(call, call.integer("axis", 1)?, x.dims.len())?;
+                along[at] = n;
+                along
+            }
+        };
+        let mut number = self.cast_to(call, x, element)?;
+        if let Some(zero) = self.optional_constant(call, 2)? {
+            if zero.len() != scale.len() {
+                return Err(not_together(call, &scale.dims, &zero.dims));
+            }
+            let zero = self.cast_to(call, &zero.reshaped(dims.clone()), element)?;
+            number = self.two(call, "Sub", &number, &zero)?;
+        }
+        let result = self.two(call, "Mul", &number, &scale.reshaped(dims))?;
+        match result.dims == x.dims {
+            true => Ok(result),
+            false => Err(not_together(call, &x.dims, &scale.dims)),
+        }
+    }
+
     /// How the entries of two constants meet.
     fn pairs(&self, call: Call, a: &Tensor, b: &Tensor) -> Result<Pairs> {
         let dims = broadcast(&a.dims, &b.dims);

@@ -88,6 +88,7 @@ impl<'a> Importer<'a> {
             "Pad" => self.padded_constant(call, &x)?,
             "Where" => self.chosen(call)?,
             "ConstantOfShape" => self.filled(call)?,
+            "DequantizeLinear" => self.dequantized(call, &x)?,
             "Range" => self.range(call)?,
             "Clip" => self.clipped(call, &x)?,
             "ArgMax" | "ArgMin" => self.winners(call, &x)?,

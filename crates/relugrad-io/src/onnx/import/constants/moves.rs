@@ -22,7 +22,7 @@ pub(in crate::onnx::import) struct Part<'t> {
 
 impl<'a> Importer<'a> {
     /// A constant of the given dimensions whose entry `i` is entry `places[i]` of `x`.
-    pub(super) fn rearranged(
+    pub(in crate::onnx::import) fn rearranged(
         &mut self,
         call: Call,
         x: &Tensor,
@@ -139,23 +139,32 @@ impl<'a> Importer<'a> {
 
     pub(super) fn gathered_elements(&mut self, call: Call, x: &Tensor) -> Result<Tensor> {
         let index = self.constant(call, 1)?;
-        let at = self.axis(call, call.integer("axis", 0)?, x.dims.len())?;
-        let beyond = |a: usize| a != at && index.dims[a] > x.dims[a];
-        if index.dims.len() != x.dims.len() || (0..x.dims.len()).any(beyond) {
-            return Err(not_together(call, &x.dims, &index.dims));
+        let places = self.element_places(call, &x.dims, &index)?;
+        self.rearranged(call, x, &index.dims, |_| places)
+    }
+
+    /// Where the entries that a GatherElements takes lie in a value of dimensions `dims`.
+    pub(in crate::onnx::import) fn element_places(
+        &self,
+        call: Call,
+        dims: &[usize],
+        index: &Tensor,
+    ) -> Result<Vec<u32>> {
+        let at = self.axis(call, call.integer("axis", 0)?, dims.len())?;
+        let beyond = |a: usize| a != at && index.dims[a] > dims[a];
+        if index.dims.len() != dims.len() || (0..dims.len()).any(beyond) {
+            return Err(not_together(call, dims, &index.dims));
         }
-        let taken = self.indices(call, &index, x.dims[at])?;
-        let (own, theirs) = (strides(&x.dims), strides(&index.dims));
+        let taken = self.indices(call, index, dims[at])?;
+        let (own, theirs) = (strides(dims), strides(&index.dims));
         let place = |(e, &t): (usize, &usize)| {
             let along = |a: usize| match a == at {
                 true => t * own[a],
                 false => e / theirs[a] % index.dims[a] * own[a],
             };
-            (0..x.dims.len()).map(along).sum::<usize>() as u32
+            (0..dims.len()).map(along).sum::<usize>() as u32
         };
-        self.rearranged(call, x, &index.dims, |_| {
-            taken.iter().enumerate().map(place).collect()
-        })
+        Ok(taken.iter().enumerate().map(place).collect())
     }
 
     pub(super) fn joined(&mut self, call: Call, parts: &[Tensor]) -> Result<Tensor> {
@@ -197,13 +206,7 @@ impl<'a> Importer<'a> {
     }
 
     pub(super) fn tiled_constant(&mut self, call: Call, x: &Tensor) -> Result<Tensor> {
-        let repeats = self.lengths(call, 1)?;
-        if repeats.len() != x.dims.len() {
-            return Err(call.error(format!(
-                "its repeats {repeats:?} do not fit {} axes",
-                x.dims.len()
-            )));
-        }
+        let repeats = self.repeats(call, x.dims.len())?;
         let mut x = x.clone();
         for (axis, repeats) in repeats.into_iter().enumerate().filter(|&(_, n)| n != 1) {
             let n = x.dims[axis];
@@ -214,6 +217,20 @@ impl<'a> Importer<'a> {
             x = self.taken(call, &x, axis, &taken)?;
         }
         Ok(x)
+    }
+
+    /// How often a Tile repeats each axis.
+    pub(in crate::onnx::import) fn repeats(&self, call: Call, rank: usize) -> Result<Vec<usize>> {
+        if self.opset < 6 {
+            return Err(
+                call.error("it repeats one axis, as up to opset 5; export it with a later one")
+            );
+        }
+        let repeats = self.lengths(call, 1)?;
+        match repeats.len() == rank {
+            true => Ok(repeats),
+            false => Err(call.error(format!("its repeats {repeats:?} do not fit {rank} axes"))),
+        }
     }
 
     pub(super) fn padded_constant(&mut self, call: Call, x: &Tensor) -> Result<Tensor> {

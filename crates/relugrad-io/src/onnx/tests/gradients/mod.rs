@@ -205,3 +205,44 @@ fn arrays_without_gradient_are_named() {
         "{left:?}"
     );
 }
+
+/// Weights of a stack, of a convolution over volumes, and of a transposed one.
+#[test]
+fn gradients_go_back_through_folded_and_flipped_weights() {
+    let mut count = 0;
+    for (operator, dims, weight) in [
+        ("MatMul", &[1, 2, 3, 2][..], &[2, 2, 2][..]),
+        ("Conv", &[1, 2, 2, 3, 2], &[2, 2, 2, 2, 1]),
+        ("Conv", &[2, 2, 3, 2], &[1, 2, 2, 2]),
+        ("ConvTranspose", &[1, 2, 3, 2], &[2, 2, 2, 2]),
+        ("ConvTranspose", &[1, 2, 2, 1, 2], &[2, 1, 2, 1, 2]),
+    ] {
+        let width: i64 = dims.iter().product();
+        let drawn = |name: &str, dims: &[i64]| {
+            let length = dims.iter().product::<i64>() as usize;
+            let value = |i: usize| ((i * 7919 + 13) % 97) as f64 / 60.0 - 0.8;
+            doubles(name, dims, &(0..length).map(value).collect::<Vec<f64>>())
+        };
+        let mut spread = node("Reshape", &["h", "shape"], "volume");
+        spread.name = "spread".into();
+        let mut layer = node(operator, &["volume", "w"], "z");
+        layer.name = "layer".into();
+        let nodes = vec![
+            node("MatMul", &["x", "first"], "h"),
+            spread,
+            layer,
+            node("Relu", &["z"], "r"),
+            node("Flatten", &["r"], "f"),
+            node("ReduceMean", &["f"], "mean"),
+            node("Mul", &["mean", "last"], "y"),
+        ];
+        let tensors = vec![
+            drawn("first", &[3, width]),
+            integers("shape", dims),
+            drawn("w", weight),
+            drawn("last", &[1, 2]),
+        ];
+        count += check(model(nodes, tensors, &[1, 3]), operator);
+    }
+    assert!(count > 200, "{count}");
+}
