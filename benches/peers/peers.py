@@ -481,7 +481,7 @@ def norm_of(outputs):
 def relugrad(workload, folder):
     command = [options.relugrad, "bench", "--net", options.net, "--batch", str(options.batch), "--workload", workload,
                "--weights", folder, "--threads", str(options.threads), "--repeat", "7", "--lambda", str(options.weight),
-               "--step", str(options.step), "--json", "--check"]
+               "--cure-step", str(options.step), "--json", "--check"]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 

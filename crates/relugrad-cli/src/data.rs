@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::flags::{self, Flags};
 use crate::model::ModelFile;
 use crate::values::number;
+use crate::waiting::Waiting;
 use crate::{interrupt, print};
 
 /// How samples are read from the path of `--data`.
@@ -96,11 +97,14 @@ impl TestData {
     ) -> Result<(Network<f64>, Dataset), Failure> {
         self.standardisation.given()?;
         let source = self.options.source(&self.from)?;
+        let waiting = Waiting::new(format!("reading {}", self.from));
         let data = match all {
             true => source.load_all()?,
             false => source.load()?.test,
         };
+        waiting.set(format!("reading {}", model.path().display()));
         let network = model.load()?.into_network();
+        drop(waiting);
         let data = data.for_outputs(network.outputs());
         tell_reading(&data);
         if let Some(scaling) = data.reading().scaling() {

@@ -7,12 +7,12 @@ use anyhow::anyhow;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use relugrad_train::attack::ATTACKS;
 use relugrad_train::data::Source;
-use relugrad_train::{LossSettings, OPTIMIZERS, set_key};
+use relugrad_train::{Configuration, LossSettings, OPTIMIZERS, set_key};
 use toml::{Table, Value};
 
 use crate::failure::Failure;
 use crate::loss::{self, LOSS};
-use crate::values::{count, number, positive, share, whole};
+use crate::values::{Adversaries, count, non_negative, number, positive, share, whole};
 
 /// The keys of a file for --config, none without one.
 pub(crate) fn file(path: Option<&Path>) -> Result<Table, Failure> {
@@ -37,6 +37,10 @@ enum Kind {
     Numbers,
     Names,
     Loss,
+    /// Adversarial training: a method and perhaps its size.
+    Attack,
+    /// The size of its examples in a norm.
+    Ball(&'static str),
     Switch,
 }
 
@@ -68,6 +72,15 @@ impl Choice for All {
     fn has(_: &Flag) -> bool {
         true
     }
+
+    fn defaults() -> Table {
+        defaults()
+    }
+}
+
+/// A configuration to which nothing is said.
+fn defaults() -> Table {
+    Table::try_from(Configuration::default()).expect("all of it can be written")
 }
 
 /// How samples are read from a path.
@@ -102,6 +115,10 @@ impl Choice for Length {
             "std",
         ];
         keys.contains(&flag.key)
+    }
+
+    fn defaults() -> Table {
+        defaults()
     }
 }
 
@@ -160,7 +177,36 @@ impl Kind {
                 let settings = settings.map_err(|error| error.to_string())?;
                 Value::try_from(settings).map_err(|error| error.to_string())
             }
+            Kind::Attack => match text.parse::<Adversaries>()? {
+                Adversaries { bare: true, .. } => {
+                    Err("give a method, such as pgd or pgd=0.1".into())
+                }
+                Adversaries { sizes, .. } if sizes.len() > 1 => Err("give it one size".into()),
+                Adversaries { method, sizes, .. } => {
+                    let method = Value::from(method.name());
+                    let size = sizes.first().map(|&size| Value::Float(size));
+                    Ok(Value::Array([method].into_iter().chain(size).collect()))
+                }
+            },
+            Kind::Ball(_) => non_negative(text).map(Value::Float),
             Kind::Switch => Ok(Value::Boolean(true)),
+        }
+    }
+
+    /// The keys that a value sets, that of the flag first.
+    fn keys(self, key: &str, value: Value) -> Vec<(String, Value)> {
+        let epsilon = |value| ("adversarial.epsilon".to_owned(), value);
+        match (self, value) {
+            (Kind::Attack, Value::Array(values)) => {
+                let mut values = values.into_iter();
+                let method = values.next().map(|method| (key.to_owned(), method));
+                method
+                    .into_iter()
+                    .chain(values.next().map(epsilon))
+                    .collect()
+            }
+            (Kind::Ball(norm), value) => vec![(key.to_owned(), norm.into()), epsilon(value)],
+            (_, value) => vec![(key.to_owned(), value)],
         }
     }
 }
@@ -180,6 +226,7 @@ impl Flag {
         }
         let arg = match self.key {
             "start" => arg.conflicts_with("model"),
+            "adversarial.norm" => arg.conflicts_with_all(BALLS.iter().filter(|b| **b != self.long)),
             _ => arg,
         };
         arg.value_name(self.value)
@@ -201,8 +248,8 @@ impl Flag {
         let mut keys = self.key.split('.');
         let first = keys.next().and_then(|key| defaults.get(key));
         let default = keys.fold(first, |value, key| value?.get(key));
-        // An empty list stands for what the file says.
-        let default = default.filter(|value| value.as_array().is_none());
+        // An empty list stands for what the file says, and a switch is off.
+        let default = default.filter(|value| !value.is_array() && !value.is_bool());
         if let Some(default) = default {
             let text = default.as_str().map_or(default.to_string(), str::to_owned);
             words += &format!(" [default: {text}]");
@@ -222,6 +269,8 @@ impl Flag {
             | Kind::Shape
             | Kind::Numbers
             | Kind::Names
+            | Kind::Attack
+            | Kind::Ball(_)
             | Kind::Loss => matches.get_one::<Value>(self.long).cloned(),
         }
     }
@@ -242,7 +291,8 @@ impl<C: Choice> Args for Flags<C> {
 impl<C: Choice> FromArgMatches for Flags<C> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Flags<C>, clap::Error> {
         let chosen = FLAGS.iter().filter(|flag| C::has(flag));
-        let given = chosen.filter_map(|flag| Some((flag.key.to_owned(), flag.given(matches)?)));
+        let given = chosen.filter_map(|flag| Some(flag.kind.keys(flag.key, flag.given(matches)?)));
+        let given = given.flatten();
         Ok(Flags {
             given: given.collect(),
             choice: PhantomData,
@@ -279,9 +329,12 @@ const OPTIMIZATION: &str = "Optimization";
 const ROBUSTNESS: &str = "Robustness";
 const LOGS: &str = "Logs";
 
+/// Sizes of adversarial examples, of which one is given.
+const BALLS: [&str; 3] = ["linf", "l2", "l1"];
+
 /// All flags, by heading.
 #[rustfmt::skip]
-const FLAGS: [Flag; 44] = [
+const FLAGS: [Flag; 45] = [
     flag("data", "data.path", (Kind::Text, "PATH"), DATA, "`digits`, a directory with IDX files or CIFAR batches, or a file .npz, .npy (with --labels or --targets) or .csv"),
     flag("labels", "data.labels", (Kind::Text, "FILE"), DATA, "File of the class indices of an .npy file of samples"),
     flag("label-column", "data.label-column", (Kind::Text, "COLUMN"), DATA, "Column of a .csv file that has the labels: a name, or a number from 0 (default: the last)"),
@@ -303,13 +356,13 @@ const FLAGS: [Flag; 44] = [
     flag("flip", "augment.flip", SWITCH, DATA, "Mirror training images left to right with probability 1/2"),
     flag("model", "model", (Kind::Text, "MODEL"), MODEL, "The network: mlp:WIDTHS, lenet, resnet:WIDTHS, or a .toml file that lists layers"),
     flag("start", "start", (Kind::Text, "FILE"), MODEL, "Start from the weights of this model file"),
-    flag("precision", "precision", (Kind::Text, "PRECISION"), MODEL, "f32 or f64"),
+    flag("dtype", "precision", (Kind::Text, "NAME"), MODEL, "Precision of all numbers: f32 or f64"),
     flag("seed", "seed", (Kind::Whole, "SEED"), MODEL, "Seed of the weights, the order of the samples and all else"),
     flag("loss", "loss", (Kind::Loss, "LOSS"), OPTIMIZATION, LOSS),
-    flag("epochs", "epochs", (Kind::Count, "N"), OPTIMIZATION, "Passes over the training samples [default: 30]"),
-    flag("batch-size", "batch-size", (Kind::Count, "N"), OPTIMIZATION, "Samples in a step [default: 64]"),
-    flag("lr", "learning-rate", (Kind::Positive, "RATE"), OPTIMIZATION, "Learning rate [default: the optimizer's, 0.001]"),
-    flag("optimizer", "optimizer.name", (Kind::Text, "NAME"), OPTIMIZATION, "Optimizer [default: adam]"),
+    flag("epochs", "epochs", (Kind::Count, "N"), OPTIMIZATION, "Passes over the training samples"),
+    flag("batch-size", "batch-size", (Kind::Count, "N"), OPTIMIZATION, "Samples in a step"),
+    flag("lr", "learning-rate", (Kind::Positive, "RATE"), OPTIMIZATION, "Learning rate; by default the optimizer's own"),
+    flag("optimizer", "optimizer.name", (Kind::Text, "NAME"), OPTIMIZATION, "Optimizer"),
     flag("momentum", "optimizer.momentum", (Kind::Real, "MU"), OPTIMIZATION, "Momentum of sgd"),
     flag("nesterov", "optimizer.nesterov", SWITCH, OPTIMIZATION, "Nesterov's momentum for sgd"),
     flag("weight-decay", "optimizer.weight-decay", (Kind::Real, "OMEGA"), OPTIMIZATION, "Weight decay"),
@@ -320,9 +373,10 @@ const FLAGS: [Flag; 44] = [
     flag("metric", "early-stopping.metric", (Kind::Text, "METRIC"), OPTIMIZATION, "What tells the best epoch on the validation samples: accuracy or loss [default: accuracy of classes, loss of values]"),
     flag("ramp", "ramp.epochs", (Kind::Real, "EPOCHS"), ROBUSTNESS, "Epochs over which the weights of penalties grow from 0, in a straight line unless --set ramp.name=cosine"),
     flag("lazy", "lazy", (Kind::Count, "N"), ROBUSTNESS, "Take penalties in every N-th step only, with N times their weight"),
-    flag("adversarial", "adversarial.method", (Kind::Text, "METHOD"), ROBUSTNESS, "Train on adversarial examples (share, steps: --set adversarial.share=0.5)"),
-    flag("adversarial-epsilon", "adversarial.epsilon", (Kind::Real, "EPSILON"), ROBUSTNESS, "Their size, in units of the data"),
-    flag("adversarial-norm", "adversarial.norm", (Kind::Text, "NORM"), ROBUSTNESS, "Their norm: l1, l2 or linf"),
+    flag("adversarial", "adversarial.method", (Kind::Attack, "METHOD[=SIZE]"), ROBUSTNESS, "Train on adversarial examples, of size 0.1 in linf unless said otherwise (share, steps: --set adversarial.share=0.5); the methods are"),
+    flag("linf", "adversarial.norm", (Kind::Ball("linf"), "SIZE"), ROBUSTNESS, "Size of the adversarial examples in linf, in units of the data, such as 8/255; their method is pgd unless --adversarial says it"),
+    flag("l2", "adversarial.norm", (Kind::Ball("l2"), "SIZE"), ROBUSTNESS, "The same in l2"),
+    flag("l1", "adversarial.norm", (Kind::Ball("l1"), "SIZE"), ROBUSTNESS, "The same in l1"),
     flag("checkpoint-steps", "checkpoint-steps", (Kind::Count, "N"), LOGS, "Save a checkpoint every N steps, besides those after every epoch"),
     flag("log-steps", "log-steps", SWITCH, LOGS, "Log every step, besides every epoch"),
     flag("tensorboard", "tensorboard", SWITCH, LOGS, "Write TensorBoard's event files"),
@@ -332,7 +386,6 @@ const FLAGS: [Flag; 44] = [
 mod tests {
     use super::*;
     use clap::Command;
-    use relugrad_train::Configuration;
 
     #[test]
     fn every_flag_sets_a_key_that_there_is() {
@@ -341,16 +394,20 @@ mod tests {
                 Kind::Shape | Kind::Numbers => "1,2",
                 Kind::Share => "0.5",
                 Kind::Loss => "squared-error",
+                Kind::Attack => "pgd=0.1",
                 Kind::Text
                 | Kind::Names
                 | Kind::Real
                 | Kind::Positive
                 | Kind::Whole
+                | Kind::Ball(_)
                 | Kind::Count => "3",
                 Kind::Switch => "",
             };
             let mut table = Table::new();
-            set_key(&mut table, flag.key, flag.kind.read(text).unwrap()).unwrap();
+            for (key, value) in flag.kind.keys(flag.key, flag.kind.read(text).unwrap()) {
+                set_key(&mut table, &key, value).unwrap();
+            }
             if let Err(error) = Configuration::from_table(table) {
                 let error = error.to_string();
                 assert!(!error.contains("there is no key"), "{error}");

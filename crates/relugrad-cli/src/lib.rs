@@ -7,15 +7,18 @@
 
 mod bench;
 mod compare;
+mod completions;
 mod convert;
 mod data;
 mod derive;
+mod earlier;
 mod evaluate;
 mod failure;
 mod flags;
 mod inspect;
 mod interrupt;
 mod loss;
+mod manual;
 mod model;
 mod print;
 mod progress;
@@ -26,6 +29,7 @@ mod threads;
 mod train;
 mod values;
 mod verify;
+mod waiting;
 
 use std::ffi::OsString;
 
@@ -59,10 +63,12 @@ struct Arguments {
 enum Command {
     Bench(bench::Arguments),
     Compare(Box<compare::Arguments>),
+    Completions(completions::Arguments),
     Convert(convert::Arguments),
     Derive(derive::Arguments),
     Evaluate(Box<evaluate::Arguments>),
     Inspect(inspect::Arguments),
+    Manual(manual::Arguments),
     Regions(Box<regions::Arguments>),
     Train(Box<train::Arguments>),
     Verify(verify::Arguments),
@@ -72,7 +78,7 @@ enum Command {
 /// returns its exit code. It listens to signals, prints, and may end the process when it is
 /// interrupted: it is the whole of a program.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let given = joined(arguments.into_iter().collect());
+    let given = joined(earlier::renamed(arguments.into_iter().collect()));
     match Arguments::try_parse_from(&given) {
         Ok(arguments) => {
             let memory = arguments.file_memory;
@@ -150,6 +156,8 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Manual(arguments) => manual::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Derive(arguments) => derive::run(&arguments),

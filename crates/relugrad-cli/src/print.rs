@@ -28,6 +28,14 @@ pub(crate) fn line(text: impl Display) {
     }
 }
 
+/// Prints what a program reads, as it is.
+pub(crate) fn bytes(bytes: &[u8]) {
+    let mut out = io::stdout().lock();
+    if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
+        lose(error);
+    }
+}
+
 /// Prints a line to the standard error, for whoever can see it.
 pub(crate) fn note(text: impl Display) {
     let text = format!("{}\n", Shown(text));

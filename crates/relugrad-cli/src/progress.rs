@@ -5,10 +5,11 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use relugrad_train::compare::Measures;
+use relugrad_train::compare::{ADVERSARIAL, Measures, PLAIN};
 use relugrad_train::{EpochReport, Event, Observer, Parts, Quality, Score, StepReport};
 
 use crate::data::tell_reading;
+use crate::waiting::Waiting;
 use crate::{interrupt, print};
 
 /// How often plain lines tell of an unfinished run of a comparison.
@@ -27,7 +28,7 @@ pub(crate) fn bar(template: &str) -> ProgressBar {
         true => ProgressDrawTarget::stderr_with_hz(10),
         false => ProgressDrawTarget::hidden(),
     };
-    let style = ProgressStyle::with_template(&format!("{{bar:30}} {template}"));
+    let style = ProgressStyle::with_template(&format!("{{bar:20}} {template}"));
     let style = style.expect("the template is well-formed");
     ProgressBar::with_draw_target(None, target).with_style(style.progress_chars("=> "))
 }
@@ -37,14 +38,20 @@ pub(crate) struct Progress {
     bar: ProgressBar,
     terminal: bool,
     begun: bool,
+    what: String,
     /// The run of a comparison: its number from 0, and its title.
     run: Option<(usize, String)>,
     epoch: String,
     last_line: Instant,
+    /// Says what is done where no bar is shown.
+    waiting: Option<Waiting>,
+    /// Says on a terminal that samples are read.
+    reading: Option<Waiting>,
 }
 
 impl Progress {
-    pub(crate) fn new(template: &str) -> Progress {
+    /// `what` is done, such as `training`.
+    pub(crate) fn new(what: &str, template: &str) -> Progress {
         Progress {
             bar: bar(template),
             terminal: std::io::stderr().is_terminal(),
@@ -52,15 +59,36 @@ impl Progress {
             run: None,
             epoch: String::new(),
             last_line: Instant::now(),
+            waiting: Waiting::beside_a_bar(what),
+            what: what.to_owned(),
+            reading: None,
         }
     }
 
-    pub(crate) fn finish(&self) {
+    /// The same for work that reads its samples first.
+    pub(crate) fn reading(what: &str, template: &str) -> Progress {
+        let mut progress = Progress::new(what, template);
+        progress.reading = progress.terminal.then(|| Waiting::new(what));
+        progress
+    }
+
+    pub(crate) fn finish(&mut self) {
+        self.waiting = None;
         self.bar.finish_and_clear();
     }
 
-    fn begin_run(&mut self, index: usize, runs: usize, regularizer: &str, seed: u64) {
-        let title = format!("[{}/{runs}] {regularizer}, seed {seed}", index + 1);
+    fn begin_run(
+        &mut self,
+        (index, runs): (usize, usize),
+        (regularizer, lambda): (&str, f64),
+        seed: u64,
+    ) {
+        let weight = match regularizer {
+            PLAIN => String::new(),
+            ADVERSARIAL => format!(" ε={lambda}"),
+            _ => format!(" λ={lambda}"),
+        };
+        let title = format!("[{}/{runs}] {regularizer}{weight}, seed {seed}", index + 1);
         self.line(&title);
         self.run = Some((index, title));
         self.bar.set_length(runs as u64 * RUN_UNITS);
@@ -95,7 +123,7 @@ impl Progress {
                 let line = epoch(report);
                 match self.terminal {
                     true => self.bar.println(line),
-                    false => print::note(line),
+                    false => self.line(&line),
                 }
             }
             Some(_) if self.last_line.elapsed() >= INTERVAL => {
@@ -109,6 +137,9 @@ impl Progress {
 
     fn part(&self, done: usize, parts: usize) {
         if self.run.is_none() {
+            if let Some(waiting) = &self.waiting {
+                waiting.set(format!("{}: {done} of {parts}", self.what));
+            }
             self.bar.set_length(parts as u64);
             return self.bar.set_position(done as u64);
         }
@@ -126,11 +157,13 @@ impl Progress {
 
     /// Puts words behind the bar.
     fn say(&self, text: &str) {
-        if self.terminal {
-            self.bar.set_message(match &self.run {
-                Some((_, title)) => format!("{title}, {text}"),
-                None => text.to_owned(),
-            });
+        let text = match &self.run {
+            Some((_, title)) => format!("{title}, {text}"),
+            None => text.to_owned(),
+        };
+        match &self.waiting {
+            Some(waiting) => waiting.set(text),
+            None => self.bar.set_message(text),
         }
     }
 
@@ -139,6 +172,7 @@ impl Progress {
         if !self.terminal {
             print::note(line);
             self.last_line = Instant::now();
+            self.waiting.iter().for_each(Waiting::said);
         }
     }
 }
@@ -147,7 +181,10 @@ impl Observer for Progress {
     fn on(&mut self, event: Event<'_>) -> ControlFlow<()> {
         match event {
             Event::Ready => interrupt::keep(),
-            Event::Samples(parts) => samples(parts),
+            Event::Samples(parts) => {
+                self.reading = None;
+                samples(parts);
+            }
             Event::Step(report) => self.step(report),
             Event::Epoch(report) => self.epoch(report),
             Event::Part { done, parts } => self.part(done, parts),
@@ -155,8 +192,9 @@ impl Observer for Progress {
                 index,
                 runs,
                 regularizer,
+                lambda,
                 seed,
-            } => self.begin_run(index, runs, regularizer, seed),
+            } => self.begin_run((index, runs), (regularizer, lambda), seed),
             Event::Finished(comparison, _) => {
                 self.advance(1.0);
                 let last = comparison.runs.last().map(|run| &run.evaluation.quality);

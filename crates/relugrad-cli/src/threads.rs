@@ -1,8 +1,9 @@
 //! Threads that compute.
 
 use std::hint::black_box;
+use std::io;
 use std::sync::mpsc;
-use std::{io, thread};
+use std::thread::{self, JoinHandle};
 
 use anyhow::anyhow;
 use clap::{Args, value_parser};
@@ -28,21 +29,36 @@ impl ThreadOption {
 /// the program where a thread that has been started finds no room to handle its signals.
 const BESIDE: usize = 1 << 20;
 
-/// Starts a thread if there is room for all of it, and waits until it has taken that.
+/// Stack of a thread that only says something.
+const SMALL_STACK: usize = 256 << 10;
+
+/// Starts a thread that only says something.
+pub(crate) fn aside(work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    start(thread::Builder::new().stack_size(SMALL_STACK), work)
+}
+
 fn spawn(thread: rayon::ThreadBuilder) -> io::Result<()> {
+    start(thread::Builder::new(), || thread.run()).map(drop)
+}
+
+/// Starts a thread if there is room for all of it, and waits until it has taken that.
+fn start(
+    builder: thread::Builder,
+    run: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
     let mut room: Vec<u8> = Vec::new();
     room.try_reserve_exact(BESIDE).map_err(io::Error::other)?;
     black_box(&mut room);
     let (begun, begins) = mpsc::channel();
     let work = move || {
         drop(begun);
-        thread.run();
+        run();
     };
-    thread::Builder::new().spawn(work)?;
+    let thread = builder.spawn(work)?;
     drop(room);
     // Nothing is sent: the thread's end of the channel is closed once it runs.
     let _: Result<(), mpsc::RecvError> = begins.recv();
-    Ok(())
+    Ok(thread)
 }
 
 /// The threads of the whole program. A command starts them first: whatever needs threads later

@@ -1,14 +1,16 @@
 //! Values of options, with a word on what they must be.
 
+use std::fmt::Display;
 use std::str::FromStr;
 
 use clap::ValueEnum;
 use relugrad::Penalty;
 use relugrad::penalty::CatalogueEntry;
+use relugrad_train::attack::{AnyAttack, Pgd};
 use relugrad_train::parse_number;
 
 /// The arithmetic of a computation, or the type of numbers that are written.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Precision {
     F64,
     F32,
@@ -76,6 +78,84 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     match bytes.map(|(factor, number)| factor * number) {
         Some(bytes) if bytes >= 1.0 && bytes < u64::MAX as f64 => Ok(bytes as u64),
         _ => Err("it must be a number of bytes, such as 500MB or 2GiB".into()),
+    }
+}
+
+/// What is called by its name, or nothing for the name `none`.
+#[derive(Clone, Debug)]
+pub(crate) struct OrNone<T>(pub(crate) Option<T>);
+
+impl<T: FromStr<Err: Display>> FromStr for OrNone<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<OrNone<T>, String> {
+        match text.trim() {
+            "none" => Ok(OrNone(None)),
+            text => text
+                .parse()
+                .map(Some)
+                .map(OrNone)
+                .map_err(|e: T::Err| e.to_string()),
+        }
+    }
+}
+
+/// Those of a list that are something.
+pub(crate) fn named<T: Clone>(list: &[OrNone<T>]) -> Vec<T> {
+    list.iter().filter_map(|one| one.0.clone()).collect()
+}
+
+/// Sizes of perturbations in a norm, such as `8/255,0.1`; none for an empty text.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Radii(pub(crate) Vec<f64>);
+
+impl FromStr for Radii {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Radii, String> {
+        let parts = text.split(',').filter(|part| !part.trim().is_empty());
+        let radii: Result<Vec<f64>, String> = parts.map(non_negative).collect();
+        let mut radii = radii?;
+        radii.sort_by(f64::total_cmp);
+        radii.dedup();
+        Ok(Radii(radii))
+    }
+}
+
+/// Adversarial training in an option: `METHOD`, `METHOD=SIZE` or `METHOD=SIZE:SIZE`.
+#[derive(Clone, Debug)]
+pub(crate) struct Adversaries {
+    pub(crate) method: AnyAttack,
+    /// Empty for the default size.
+    pub(crate) sizes: Vec<f64>,
+    /// Whether a size stands alone, as earlier versions had it.
+    pub(crate) bare: bool,
+}
+
+impl FromStr for Adversaries {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Adversaries, String> {
+        if parse_number(text).is_some() {
+            return Ok(Adversaries {
+                method: Pgd {}.into(),
+                sizes: vec![non_negative(text)?],
+                bare: true,
+            });
+        }
+        let (name, sizes) = match text.split_once('=') {
+            Some((name, list)) => (name, list.split(':').map(non_negative).collect()),
+            None => (text, Ok(Vec::new())),
+        };
+        let method = name
+            .trim()
+            .parse()
+            .map_err(|error: relugrad_train::Error| error.to_string())?;
+        Ok(Adversaries {
+            method,
+            sizes: sizes?,
+            bare: false,
+        })
     }
 }
 

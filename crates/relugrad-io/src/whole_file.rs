@@ -216,13 +216,39 @@ fn exists(path: &Path) -> Error {
 pub(crate) fn failed(path: &Path, source: io::Error) -> Error {
     Error::Write {
         path: path.to_owned(),
-        source,
+        source: without_temporary(source),
     }
+}
+
+/// The operating system's reason without the name of a temporary file, which says nothing to whoever
+/// named another.
+fn without_temporary(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|outer| outer.source());
+    let code = inner
+        .and_then(|inner| inner.downcast_ref::<io::Error>())
+        .and_then(io::Error::raw_os_error);
+    code.map_or(error, io::Error::from_raw_os_error)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reasons_name_no_temporary_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("none").join("m.npz");
+        for refused in [
+            check_output(&missing, false, &[]),
+            write_whole(&missing, b"", false),
+        ] {
+            let Err(Error::Write { source, .. }) = refused else {
+                panic!("it cannot be written");
+            };
+            assert!(!source.to_string().contains("at path"), "{source}");
+            assert_eq!(source.kind(), io::ErrorKind::NotFound);
+        }
+    }
 
     fn names(directory: &Path) -> Vec<String> {
         let entries = directory.read_dir().unwrap();

@@ -79,9 +79,10 @@ fn as_json(event: Event<'_>) -> Value {
             index,
             runs,
             regularizer,
+            lambda,
             seed,
         } => json!({
-            "kind": "run", "index": index, "runs": runs, "regularizer": regularizer, "seed": seed,
+            "kind": "run", "index": index, "runs": runs, "regularizer": regularizer, "lambda": lambda, "seed": seed,
         }),
         Event::Finished(comparison, _) => json!({ "kind": "finished", "done": runs(comparison) }),
         Event::Diverged(comparison) => json!({ "kind": "diverged", "done": runs(comparison) }),

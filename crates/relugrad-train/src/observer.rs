@@ -35,6 +35,8 @@ pub enum Event<'a> {
         runs: usize,
         /// What is trained.
         regularizer: &'a str,
+        /// The weight of the penalty, or the size of adversarial examples; 0 without either.
+        lambda: f64,
         /// Its seed.
         seed: u64,
     },

@@ -146,10 +146,11 @@ pub(crate) fn find<'c, E>(
 pub(crate) fn did_you_mean<'n>(name: &str, known: impl Iterator<Item = &'n str> + Clone) -> String {
     /// Names that differ more than this are not proposed.
     const SIMILAR: f64 = 0.7;
+    let typo = |other: &str| strsim::osa_distance(name, other) <= 1 + name.len() / 8;
     let near = known
         .clone()
         .map(|other| (strsim::jaro_winkler(name, other), other))
-        .filter(|(similarity, _)| *similarity >= SIMILAR)
+        .filter(|(similarity, other)| *similarity >= SIMILAR || typo(other))
         .max_by(|a, b| a.0.total_cmp(&b.0));
     match near {
         Some((_, other)) => format!("did you mean `{other}`?"),

@@ -99,7 +99,10 @@ pub enum Error {
     Stopped,
 
     /// A NaN or an infinity.
-    #[error("{what} is not finite at {index:?}; look for NaN, infinity or overflow there")]
+    #[error(
+        "{what} is not finite{}; look for NaN, infinity or overflow there",
+        at_place(index)
+    )]
     NotFinite {
         /// Which array, or which node of the network.
         what: String,
@@ -354,6 +357,14 @@ pub(crate) fn check_array<T: Scalar>(what: &str, shape: &[usize], values: &[T]) 
         what: what.to_owned(),
         index,
     })
+}
+
+/// Where something is in an array, if it is anywhere.
+fn at_place(index: &[usize]) -> String {
+    match index {
+        [] => String::new(),
+        index => format!(" at {index:?}"),
+    }
 }
 
 /// Refuses a number that is not finite, at a place if it has one.

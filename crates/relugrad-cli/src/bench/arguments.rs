@@ -65,7 +65,7 @@ pub(crate) struct Arguments {
 
     /// CURE's step h, along z = sign(g)/‖sign(g)‖ held constant
     #[arg(long, value_name = "H", default_value = "1.5", value_parser = positive)]
-    pub(super) step: f64,
+    pub(super) cure_step: f64,
 
     /// Directory of parameters and inputs in raw files
     #[arg(long, value_name = "DIR")]

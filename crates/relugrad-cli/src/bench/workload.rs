@@ -135,7 +135,7 @@ fn objective(
         Workload::CrossLipschitzStep => vec![Penalty::CrossLipschitz],
         Workload::HessianFrobeniusStep => vec![Penalty::CurvatureFrobenius],
         Workload::CureStep => vec![Penalty::Cure {
-            step: arguments.step,
+            step: arguments.cure_step,
             direction: Direction::Sign,
         }],
         Workload::AllPenaltiesStep => Penalty::all()

@@ -18,12 +18,15 @@ use super::shard::ShardOptions;
 use crate::data::DataOptions;
 use crate::failure::Failure;
 use crate::flags::{self, Flags, Length};
+use crate::print;
 use crate::threads::ThreadOption;
-use crate::values::{Grid, count, non_negative, penalty_help, positive, whole};
+use crate::values::{
+    Adversaries, Grid, OrNone, count, named, non_negative, penalty_help, positive, whole,
+};
 
 /// Help of the option whose values are penalties.
 const PENALTIES: &str = "Penalties to compare with no regularizer; NAME=WEIGHT sets the weight lambda, \
-    NAME=0.01:0.1:1 tries several. By default input-gradient, jacobian, cross-lipschitz, curvature-trace, curvature-frobenius and \
+    NAME=0.01:0.1:1 tries several, none compares none. By default input-gradient, jacobian, cross-lipschitz, curvature-trace, curvature-frobenius and \
     cure, of which those that need classes are left out where there are values. Those on kinks, boundaries and margins take much \
     longer.";
 
@@ -59,7 +62,7 @@ const L2_CURVE: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
   relugrad compare --data mnist/ --epochs 2 --hidden 256,256
   relugrad compare --data mnist/ --epochs 1 --model lenet
   relugrad compare --data prices.csv --target-columns price --scale range --penalties jacobian=0.01:0.1,cure
-  relugrad compare --penalties jacobian=0.003:0.01:0.03,cure=0.1:0.3 --adversarial 0.1 --seeds 3 --out grid
+  relugrad compare --penalties jacobian=0.003:0.01:0.03,cure=0.1:0.3 --adversarial pgd=0.1 --seeds 3 --out grid
   relugrad compare --data digits --data mnist/ --model mlp:128,128 --model lenet --epochs 3 --out all
   relugrad compare --data cifar-10/ --epochs 2 --model resnet:8,16
 
@@ -96,12 +99,12 @@ pub(crate) struct Arguments {
     /// Penalties to compare with no regularizer; NAME=WEIGHT sets the weight lambda,
     /// NAME=0.01:0.1:1 tries several
     #[arg(long, long_help = penalty_help(PENALTIES), value_name = "NAME[=WEIGHT[:WEIGHT...]],...", value_delimiter = ',')]
-    penalties: Vec<Grid>,
+    penalties: Vec<OrNone<Grid>>,
 
-    /// Sizes in linf of the examples of adversarial training (PGD of 7 steps) to compare with, as
-    /// baselines
-    #[arg(long, value_name = "RADII", value_delimiter = ',', value_parser = non_negative)]
-    adversarial: Vec<f64>,
+    /// Adversarial training to compare with, as a baseline: on examples of PGD of 7 steps of a size
+    /// in linf, such as pgd=8/255, or of several, pgd=0.1:0.2
+    #[arg(long, value_name = "METHOD[=SIZE[:SIZE...]]", value_delimiter = ',')]
+    adversarial: Vec<Adversaries>,
 
     /// A TOML file as for `relugrad train` that says how all networks are trained: loss, optimizer,
     /// schedule, ramp, augment, clip, lazy and the like; data, model, penalties, adversarial and
@@ -112,9 +115,9 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     length: Flags<Length>,
 
-    /// Epochs over which the weight of a penalty grows linearly from 0 [default: 3]
+    /// Epochs over which the weights of penalties grow from 0, in a straight line [default: 3]
     #[arg(long, value_name = "EPOCHS", value_parser = non_negative)]
-    warmup: Option<f64>,
+    ramp: Option<f64>,
 
     /// Number of seeds; with more than one the table shows mean and standard deviation
     #[arg(long, value_name = "N", default_value = "1", value_parser = value_parser!(u64).range(1..=10_000))]
@@ -126,7 +129,15 @@ pub(crate) struct Arguments {
 
     /// Radii in linf, in units of the data, such as 8/255,0.1, whose PGD accuracy the table shows
     #[arg(long, value_name = "RADII", default_value = "0.1,0.2", value_delimiter = ',', value_parser = non_negative)]
-    epsilons: Vec<f64>,
+    linf: Vec<f64>,
+
+    /// The same in l2
+    #[arg(long, value_name = "RADII", value_delimiter = ',', value_parser = non_negative)]
+    l2: Vec<f64>,
+
+    /// The same in l1
+    #[arg(long, value_name = "RADII", value_delimiter = ',', value_parser = non_negative)]
+    l1: Vec<f64>,
 
     /// Gradient steps of PGD, each of length 2.5 epsilon / steps
     #[arg(long, value_name = "N", default_value = "20", value_parser = count)]
@@ -192,8 +203,9 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// Refuses what single options cannot see.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        for (i, one) in self.penalties.iter().enumerate() {
-            if self.penalties[..i]
+        let penalties = named(&self.penalties);
+        for (i, one) in penalties.iter().enumerate() {
+            if penalties[..i]
                 .iter()
                 .any(|other| other.entry.name == one.entry.name)
             {
@@ -202,6 +214,21 @@ impl Arguments {
                     one.entry.name
                 )));
             }
+        }
+        if let Some(other) = self
+            .adversarial
+            .iter()
+            .find(|one| one.method != Pgd {}.into())
+        {
+            return Err(Failure::Usage(anyhow!(
+                "--adversarial {}: a comparison trains on examples of pgd; `relugrad train --adversarial` takes the others",
+                other.method.name()
+            )));
+        }
+        if self.adversarial.iter().any(|one| one.bare) {
+            print::note(
+                "note: --adversarial 0.1 is written --adversarial pgd=0.1; the next version asks for it",
+            );
         }
         if self.first_seed.checked_add(self.seeds - 1).is_none() {
             return Err(Failure::Usage(anyhow!(
@@ -279,7 +306,7 @@ impl Arguments {
             training.ramp = Ramp::linear(3.0);
         }
         training.adversarial = None;
-        training.ramp = self.warmup.map_or(training.ramp, Ramp::linear);
+        training.ramp = self.ramp.map_or(training.ramp, Ramp::linear);
         // The last network counts, and the test samples have no say in it.
         training.stopping = EarlyStopping::default();
         training.seed = 0;
@@ -295,7 +322,7 @@ impl Arguments {
         };
         let grids = match &self.penalties[..] {
             [] => families.collect::<relugrad::Result<Vec<Grid>>>()?,
-            given => given.to_vec(),
+            given => named(given),
         };
         let grids = grids
             .iter()
@@ -309,7 +336,14 @@ impl Arguments {
             let with = |&lambda: &f64| Variant::Penalty(penalty.clone(), lambda);
             variants.extend(lambdas.iter().map(with));
         }
-        let adversarial = self.adversarial.iter().map(|&epsilon| {
+        let sizes = self
+            .adversarial
+            .iter()
+            .flat_map(|one| match &one.sizes[..] {
+                [] => vec![Adversarial::default().epsilon],
+                sizes => sizes.to_vec(),
+            });
+        let adversarial = sizes.map(|epsilon| {
             Variant::Adversarial(Adversarial {
                 epsilon,
                 ..Adversarial::default()
@@ -355,17 +389,27 @@ impl Arguments {
 
     /// PGD at the table's radii and along the curves, and FGSM along the curve in ℓ∞.
     fn attacks(&self) -> Vec<(Attacker, bool)> {
-        let pgd =
-            |norm, epsilon| Attacker::new(Pgd {}, norm, epsilon, self.pgd_steps, self.pgd_restarts);
-        let mut linf: Vec<f64> = LINF_CURVE.iter().chain(&self.epsilons).copied().collect();
-        linf.sort_by(f64::total_cmp);
-        linf.dedup();
-        let headline = |epsilon: &f64| self.epsilons.contains(epsilon);
-        let strong = linf.iter().map(|e| (pgd(Norm::Linf, *e), headline(e)));
-        let fgsm = |epsilon| Attacker::new(Fgsm {}, Norm::Linf, epsilon, 1, 1);
-        let weak = linf.iter().map(|e| (fgsm(*e), false));
-        let euclidean = L2_CURVE.iter().map(|e| (pgd(Norm::L2, *e), false));
-        strong.chain(weak).chain(euclidean).collect()
+        let radii = |curve: &[f64], given: &[f64]| {
+            let mut radii: Vec<f64> = curve.iter().chain(given).copied().collect();
+            radii.sort_by(f64::total_cmp);
+            radii.dedup();
+            radii
+        };
+        let strong = |norm, curve: &[f64], given: &[f64]| -> Vec<(Attacker, bool)> {
+            let pgd = |&epsilon: &f64| {
+                let attack =
+                    Attacker::new(Pgd {}, norm, epsilon, self.pgd_steps, self.pgd_restarts);
+                (attack, given.contains(&epsilon))
+            };
+            radii(curve, given).iter().map(pgd).collect()
+        };
+        let weak = radii(&LINF_CURVE, &self.linf).into_iter();
+        let weak = weak.map(|epsilon| (Attacker::new(Fgsm {}, Norm::Linf, epsilon, 1, 1), false));
+        let mut attacks = strong(Norm::Linf, &LINF_CURVE, &self.linf);
+        attacks.extend(weak);
+        attacks.extend(strong(Norm::L2, &L2_CURVE, &self.l2));
+        attacks.extend(strong(Norm::L1, &[], &self.l1));
+        attacks
     }
 }
 

@@ -18,6 +18,7 @@ use output::Output;
 use crate::data::{describe, tell_reading};
 use crate::failure::Failure;
 use crate::progress::Progress;
+use crate::waiting::Waiting;
 use crate::{interrupt, print, report};
 
 /// Runs the command.
@@ -57,7 +58,10 @@ fn plans(arguments: &Arguments) -> Result<Vec<Plan>, Failure> {
     let models = arguments.models()?;
     let mut plans = Vec::new();
     for path in &arguments.paths {
-        let data = arguments.data.load(path)?;
+        let data = {
+            let _waiting = Waiting::new(format!("reading {path}"));
+            arguments.data.load(path)?
+        };
         print::note(describe(&data));
         tell_reading(&data.train);
         for model in &models {
@@ -142,7 +146,7 @@ fn run_plan(
     mut output: Option<Output>,
 ) -> Result<Comparison, Failure> {
     let earlier = output.as_mut().and_then(Output::earlier);
-    let mut progress = Progress::new("{percent:>3}%  {eta} left  {msg}");
+    let mut progress = Progress::new("comparing", "{percent:>3}%  {eta} left  {wide_msg}");
     let mut failure: Option<anyhow::Error> = None;
     // Each network is saved as soon as it is trained, and the comparison ends when it cannot be.
     let mut observer = |event: Event<'_>| {
@@ -165,6 +169,9 @@ fn run_plan(
     failure.map_or(Ok(()), Err)?;
     if plan.share.is_none() || arguments.json {
         show(arguments, &comparison)?;
+    }
+    if let (Some(output), None) = (&output, plan.share) {
+        print::note(format_args!("results are in {}", output.contents()));
     }
     match (comparison.complete, plan.share) {
         (true, _) => Ok(comparison),

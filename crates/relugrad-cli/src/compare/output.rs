@@ -93,6 +93,13 @@ impl Output {
         })
     }
 
+    /// What is in the directory, in words.
+    pub(super) fn contents(&self) -> String {
+        let [numbers, curves, page] = report::FILES;
+        let folder = self.folder.path().display();
+        format!("{folder}: {page} (for a browser), {numbers}, {curves}, {MODELS}/")
+    }
+
     /// What an interrupted comparison has left, if it is to be gone on with.
     pub(super) fn earlier(&mut self) -> Option<Comparison> {
         self.earlier.take()

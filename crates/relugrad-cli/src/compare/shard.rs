@@ -28,8 +28,8 @@ pub(super) struct ShardOptions {
         value_name = "DIR",
         num_args = 1..,
         conflicts_with_all = [
-            "shard", "paths", "models", "hidden", "penalties", "adversarial", "config", "warmup",
-            "seeds", "first_seed", "epsilons", "pgd_steps", "pgd_restarts", "attack_samples",
+            "shard", "paths", "models", "hidden", "penalties", "adversarial", "config", "ramp",
+            "seeds", "first_seed", "linf", "l2", "l1", "pgd_steps", "pgd_restarts", "attack_samples",
             "cure_step", "projections", "boundary_nearest", "boundary_radius", "certify", "resume",
         ]
     )]

@@ -11,7 +11,7 @@ use crate::data::TestData;
 use crate::loss::LossOption;
 use crate::model::ModelFile;
 use crate::threads::ThreadOption;
-use crate::values::{count, non_negative, whole};
+use crate::values::{OrNone, Precision, Radii, count, named, whole};
 
 /// Evaluate the robustness of a model: attacks from above, certificates from below
 ///
@@ -48,6 +48,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "RADII", default_value = "0.25,0.5,1")]
     l2: Radii,
 
+    /// Sizes in l1
+    #[arg(long, value_name = "RADII", default_value = "")]
+    l1: Radii,
+
     /// Gradient steps of PGD
     #[arg(long, value_name = "N", default_value = "40", value_parser = count)]
     pgd_steps: usize,
@@ -74,14 +78,14 @@ pub(crate) struct Arguments {
     certify: usize,
 
     /// Penalties whose value is told for each attacked sample (the names are those of
-    /// `relugrad compare`)
+    /// `relugrad compare`), or none
     #[arg(
         long,
         value_name = "NAMES",
         value_delimiter = ',',
         default_value = "input-gradient,jacobian"
     )]
-    penalties: Vec<Penalty>,
+    penalties: Vec<OrNone<Penalty>>,
 
     /// Seed of random starts
     #[arg(long, value_name = "SEED", default_value = "0", value_parser = whole::<u64>)]
@@ -90,9 +94,9 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) threads: ThreadOption,
 
-    /// Run the model in f64 instead of f32
-    #[arg(long)]
-    pub(super) double: bool,
+    /// Precision in which the model is run
+    #[arg(long, value_name = "NAME", default_value = "f32")]
+    pub(super) dtype: Precision,
 
     /// Write the evaluation's files to this directory
     #[arg(long, value_name = "DIR")]
@@ -127,29 +131,13 @@ const EXAMPLES: &str = "Examples:
 With --out DIR: evaluation.html (tables and plots), evaluation.json, samples.csv (a line for each attacked sample) and
 adversarial.npz (arrays x, labels, and one of adversarial examples for each size and norm).";
 
-/// Sizes of perturbations, ascending.
-#[derive(Clone, Debug)]
-struct Radii(Vec<f64>);
-
-impl std::str::FromStr for Radii {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Radii, String> {
-        let parts = text.split(',').filter(|part| !part.trim().is_empty());
-        let radii: Result<Vec<f64>, String> = parts.map(|part| non_negative(part.trim())).collect();
-        let mut radii = radii?;
-        radii.sort_by(f64::total_cmp);
-        radii.dedup();
-        Ok(Radii(radii))
-    }
-}
-
 impl Arguments {
     pub(super) fn evaluation(&self) -> relugrad_train::Result<EvaluationOptions> {
         Ok(EvaluationOptions {
             loss: self.loss.given()?,
             linf: self.linf.0.clone(),
             l2: self.l2.0.clone(),
+            l1: self.l1.0.clone(),
             samples: self.samples,
             pgd_steps: self.pgd_steps,
             pgd_restarts: self.pgd_restarts,
@@ -157,7 +145,7 @@ impl Arguments {
             apgd_restarts: self.apgd_restarts,
             deepfool_steps: self.deepfool_steps,
             certified: self.certify,
-            penalties: self.penalties.clone(),
+            penalties: named(&self.penalties),
             seed: self.seed,
             ..EvaluationOptions::default()
         })

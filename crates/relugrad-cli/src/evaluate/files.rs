@@ -13,7 +13,7 @@ use relugrad_train::robustness::{Report, Sample};
 use super::{Arguments, page};
 
 /// All of them.
-const FILES: [&str; 4] = [
+pub(super) const FILES: [&str; 4] = [
     "evaluation.html",
     "evaluation.json",
     "samples.csv",

@@ -15,6 +15,7 @@ pub(crate) use arguments::Arguments;
 
 use crate::failure::Failure;
 use crate::progress::Progress;
+use crate::values::Precision;
 use crate::{interrupt, print};
 
 /// Runs the command.
@@ -30,9 +31,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .transpose()?;
     let (network, data) = arguments.data.load(&arguments.model, arguments.all)?;
     threads.run(|| arguments.data.hint(&network, &data))?;
-    threads.run(|| match arguments.double {
-        true => run_in(arguments, &evaluation, &network, &data, out.as_mut()),
-        false => {
+    threads.run(|| match arguments.dtype {
+        Precision::F64 => run_in(arguments, &evaluation, &network, &data, out.as_mut()),
+        Precision::F32 => {
             let narrow = network.cast::<f32>().map_err(anyhow::Error::from)?;
             run_in(arguments, &evaluation, &narrow, &data, out.as_mut())
         }
@@ -46,7 +47,10 @@ fn run_in<T: Scalar + ndarray_npy::WritableElement>(
     data: &Dataset,
     out: Option<&mut OutputFolder>,
 ) -> Result<(), Failure> {
-    let mut progress = Progress::new("part {pos} of {len}, {eta} left");
+    let mut progress = Progress::new(
+        "evaluating, parts that are done",
+        "part {pos} of {len}, {eta} left",
+    );
     let found = evaluate(network, data, evaluation, &mut progress, &interrupt::go_on);
     progress.finish();
     let Evaluated {
@@ -60,6 +64,13 @@ fn run_in<T: Scalar + ndarray_npy::WritableElement>(
         true => serde_json::to_string(&report).context("cannot write JSON")?,
         false => tables::text(&report),
     });
+    if let Some(folder) = &arguments.out {
+        print::note(format_args!(
+            "results are in {}: {}",
+            folder.display(),
+            files::FILES.join(", ")
+        ));
+    }
     match report.complete {
         true => Ok(()),
         false => Err(Failure::Interrupted(

@@ -24,7 +24,7 @@ pub(super) fn page(model: &str, report: &Report) -> Result<String> {
     let title = format!("Robustness of {}", printable(model));
     let (headings, rows) = tables::cells(report);
     let mut charts = Vec::new();
-    for norm in [Norm::Linf, Norm::L2] {
+    for norm in [Norm::Linf, Norm::L2, Norm::L1] {
         charts.extend(sandwich(report, norm)?.map(|svg| (norm, svg)));
     }
     let body = html! {

@@ -18,8 +18,8 @@ pub(crate) use arguments::Arguments;
 pub(crate) use slice::class_picture;
 
 use crate::failure::{Failure, check_output};
-use crate::interrupt;
 use crate::report::short;
+use crate::{interrupt, print};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -97,5 +97,7 @@ fn sample(data: &Dataset, number: usize) -> anyhow::Result<(ndarray::Array1<f64>
 
 /// Writes a file whole or not at all.
 fn write(path: &Path, text: &str, overwrite: bool) -> Result<(), Failure> {
-    Ok(write_whole(path, text.as_bytes(), overwrite).map_err(anyhow::Error::from)?)
+    write_whole(path, text.as_bytes(), overwrite).map_err(anyhow::Error::from)?;
+    print::note(format_args!("{} is written", path.display()));
+    Ok(())
 }

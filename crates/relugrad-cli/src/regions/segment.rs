@@ -10,6 +10,7 @@ use super::drawing::{Axes, Canvas, class_colour};
 use super::{Arguments, answer, sample, write};
 use crate::failure::Failure;
 use crate::report::short;
+use crate::waiting::Waiting;
 use crate::{interrupt, print};
 
 /// Points over the whole segment, besides two for each stretch.
@@ -28,6 +29,7 @@ pub(super) fn run(
     let ((x, truth), (y, other)) = (sample(data, a)?, sample(data, b)?);
     let (z, loss) = (&y - &x, arguments.loss.of(data.kind(), network.outputs())?);
     let said = answer(&truth);
+    let waiting = Waiting::new("following the segment");
     let found = profile(
         network,
         x.view(),
@@ -37,6 +39,7 @@ pub(super) fn run(
         POINTS,
         &interrupt::go_on,
     )?;
+    drop(waiting);
     let length = z.dot(&z).sqrt();
     let mut title = format!(
         "from sample {a} ({said}) to sample {b} ({}), l2 length {}",

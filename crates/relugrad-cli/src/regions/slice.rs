@@ -13,6 +13,7 @@ use super::arguments::Colour;
 use super::{Arguments, answer, picture, sample, write};
 use crate::failure::Failure;
 use crate::report::short;
+use crate::waiting::Waiting;
 use crate::{interrupt, print};
 
 /// Regions whose quantities are computed together.
@@ -66,6 +67,7 @@ pub(super) fn run(
     let colour = colour(arguments, data).map_err(Failure::Usage)?;
     let mut view = view(arguments, network, data, colour)?;
     let (plane, go_on) = (&view.plane, &interrupt::go_on);
+    let waiting = Waiting::new("finding the regions of the slice");
     let slice = network.slice_while(plane, view.window, arguments.limit, go_on);
     let slice = slice.map_err(anyhow::Error::from)?;
     let loss = match colour {
@@ -74,7 +76,9 @@ pub(super) fn run(
             Some(arguments.loss.of(data.kind(), network.outputs())?)
         }
     };
+    waiting.set(format!("colouring {} regions", slice.cells.len()));
     let values = values(network, &view, &slice.cells, loss)?;
+    drop(waiting);
     view.end = match slice.limited {
         _ if values.len() < slice.cells.len() => End::Interrupted,
         true => End::Limited,

@@ -25,7 +25,7 @@ pub(super) fn run(
         loss: arguments.loss.given()?,
         cure_step: arguments.cure_step,
     };
-    let mut progress = Progress::new("{pos} of {len}, {eta} left");
+    let mut progress = Progress::new("surveying samples and pairs", "{pos} of {len}, {eta} left");
     let found = survey(network, data, &plan, &mut progress, &interrupt::go_on);
     progress.finish();
     let report = found?;

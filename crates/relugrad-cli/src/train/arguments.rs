@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::flags::{self, All, Flags};
 use crate::print;
 use crate::threads::ThreadOption;
-use crate::values::Weighted;
+use crate::values::{OrNone, Weighted, named};
 
 /// Train a network with penalties, adversarial examples, schedules; every run can be stopped and
 /// resumed
@@ -24,7 +24,7 @@ use crate::values::Weighted;
 #[command(after_long_help = "Examples:
   relugrad train --out run
   relugrad train --out run --penalties jacobian=0.01 --schedule cosine --patience 5
-  relugrad train --out run --data mnist/ --model lenet --epochs 3 --adversarial pgd --tensorboard
+  relugrad train --out run --data mnist/ --model lenet --epochs 3 --adversarial pgd=8/255 --tensorboard
   relugrad train --out run --config paper.toml --seed 1 --set adversarial.share=0.5
   relugrad train --out run --data prices.csv --target-columns price --scale range --penalties jacobian=0.01
   relugrad train --out run --data x.npy --labels y.npy --loss logistic        # two classes, one logit
@@ -80,14 +80,14 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(super) json: bool,
 
-    /// Penalties, each with its weight lambda (the names are those of `relugrad compare`)
+    /// Penalties, each with its weight lambda (the names are those of `relugrad compare`), or none
     #[arg(
         long,
         value_name = "NAME[=WEIGHT],...",
         value_delimiter = ',',
         help_heading = "Robustness"
     )]
-    penalties: Option<Vec<Weighted>>,
+    penalties: Option<Vec<OrNone<Weighted>>>,
 
     #[command(flatten)]
     flags: Flags<All>,
@@ -115,7 +115,7 @@ impl Arguments {
     /// The keys that are given here, with their values.
     pub(super) fn values(&self) -> Result<Vec<(String, Value)>, Failure> {
         let mut values = self.flags.values().to_vec();
-        let penalties = self.penalties.iter().map(|all| settings(all));
+        let penalties = self.penalties.iter().map(|all| settings(&named(all)));
         values.extend(penalties.map(|value| ("penalties".to_owned(), value)));
         for text in &self.set {
             let Some((key, value)) = text.split_once('=') else {

@@ -19,7 +19,10 @@ use crate::{interrupt, print};
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let threads = arguments.threads.start()?;
     let mut experiment = experiment(arguments)?;
-    let mut progress = Progress::new("{percent:>3}%  {eta} left  {msg}");
+    let mut progress = Progress::reading(
+        "reading the samples",
+        "{percent:>3}%  {eta} left  {wide_msg}",
+    );
     let outcome = threads.run(|| experiment.run(&mut progress, &interrupt::go_on));
     progress.finish();
     let outcome = outcome.map_err(|error| failed(&experiment, error))?;

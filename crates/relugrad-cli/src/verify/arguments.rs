@@ -25,7 +25,7 @@ use crate::values::{Precision, count, positive, whole};
 #[command(after_long_help = "Examples:
   relugrad compare --out result
   relugrad verify result/models/jacobian-seed0.safetensors --data digits
-  relugrad verify model.safetensors --data mnist/ --samples 50 --precision f64 --json
+  relugrad verify model.safetensors --data mnist/ --samples 50 --dtype f64 --json
   relugrad verify run/best.safetensors --data prices.csv --target-columns price --scale range")]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
         default_value = "f64,f32",
         value_delimiter = ','
     )]
-    pub(super) precision: Vec<Precision>,
+    pub(super) dtype: Vec<Precision>,
 
     #[command(flatten)]
     pub(super) loss: LossOption,

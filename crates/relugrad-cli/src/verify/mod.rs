@@ -16,6 +16,7 @@ pub(crate) use arguments::Arguments;
 use crate::failure::Failure;
 use crate::progress::bar;
 use crate::values::Precision;
+use crate::waiting::Waiting;
 use crate::{interrupt, print};
 
 /// Runs the command.
@@ -26,10 +27,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loss = loss_for(&network, &data, arguments.loss.given()?)?;
     threads.run(|| arguments.data.hint(&network, &data))?;
     interrupt::keep();
-    let bar = bar("{pos}/{len} samples  {eta} left  {msg}");
-    bar.set_length((samples.len() * arguments.precision.len()) as u64);
+    let bar = Checked {
+        bar: bar("{pos}/{len} samples  {eta} left  {msg}"),
+        waiting: Waiting::beside_a_bar("verifying"),
+        samples: samples.len() * arguments.dtype.len(),
+    };
+    bar.bar.set_length(bar.samples as u64);
     let mut reports = Vec::new();
-    for precision in &arguments.precision {
+    for precision in &arguments.dtype {
         if !interrupt::go_on() {
             break;
         }
@@ -46,14 +51,32 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             Err(error) => return Err(error.into()),
         }
     }
-    bar.finish_and_clear();
+    bar.bar.finish_and_clear();
+    drop(bar);
     if reports.is_empty() {
         return Err(Failure::nothing_finished());
     }
-    let complete = reports.len() == arguments.precision.len();
+    let complete = reports.len() == arguments.dtype.len();
     let complete = complete && reports.iter().all(|report| report.complete);
     show(arguments, &reports, complete);
     outcome(&reports, complete)
+}
+
+/// How many samples are checked.
+struct Checked {
+    bar: ProgressBar,
+    waiting: Option<Waiting>,
+    samples: usize,
+}
+
+impl Checked {
+    fn one_more(&self, precision: &str) {
+        self.bar.inc(1);
+        if let Some(waiting) = &self.waiting {
+            let (done, all) = (self.bar.position(), self.samples);
+            waiting.set(format!("verifying in {precision}: {done} of {all} samples"));
+        }
+    }
 }
 
 fn verified<T: Scalar>(
@@ -61,15 +84,15 @@ fn verified<T: Scalar>(
     samples: &Samples<T>,
     loss: Loss,
     arguments: &Arguments,
-    bar: &ProgressBar,
+    bar: &Checked,
 ) -> relugrad_train::Result<Report> {
     let choices = Choices {
         seed: arguments.seed,
         cure_step: arguments.cure_step,
         loss: Some(loss),
     };
-    bar.set_message(T::NAME);
-    let (progress, go_on) = (|| bar.inc(1), &interrupt::go_on);
+    bar.bar.set_message(T::NAME);
+    let (progress, go_on) = (|| bar.one_more(T::NAME), &interrupt::go_on);
     verify_while(network, network, samples, &choices, &progress, go_on)
 }
 

@@ -143,6 +143,7 @@ pub fn compare(
             index,
             runs,
             regularizer: name,
+            lambda: weight,
             seed,
         });
         let ended = match began {

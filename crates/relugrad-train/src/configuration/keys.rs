@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::number::{parse_number, parse_numbers};
 use crate::optimizer::OPTIMIZERS;
 use crate::options::{Adversarial, BestBy, Training};
-use crate::spec::did_you_mean;
+use crate::spec::{did_you_mean, find};
 
 /// A configuration in which nothing is left out.
 pub(super) fn complete() -> Configuration {
@@ -125,8 +125,29 @@ pub(super) fn of_training(table: &Table) -> Table {
 /// # Errors
 /// [`Error::Configuration`] with the nearest known key.
 pub(super) fn check(table: &Table) -> Result<()> {
-    check_table(table, &known(), "")
+    check_table(table, &known(), "")?;
+    CHOICES.iter().try_for_each(|(what, key, names)| {
+        let mut keys = key.split('.');
+        let first = keys.next().and_then(|key| table.get(key));
+        match keys.fold(first, |value, key| value?.get(key)) {
+            Some(Value::String(name)) => find(what, names, |name| *name, name).map(drop),
+            _ => Ok(()),
+        }
+    })
 }
+
+/// What has one of a few names: the thing, its key, the names.
+const CHOICES: [(&str, &str, &[&str]); 5] = [
+    (
+        "schedule",
+        "schedule.name",
+        &["constant", "step", "cosine", "one-cycle"],
+    ),
+    ("ramp", "ramp.name", &["constant", "linear", "cosine"]),
+    ("precision", "precision", &["f32", "f64"]),
+    ("norm", "adversarial.norm", &["l1", "l2", "linf"]),
+    ("metric", "early-stopping.metric", &["accuracy", "loss"]),
+];
 
 fn check_table(table: &Table, known: &Table, path: &str) -> Result<()> {
     for (key, value) in table {

@@ -333,9 +333,8 @@ impl Configuration {
 }
 
 fn problem(error: impl std::fmt::Display) -> Error {
-    Error::Configuration {
-        problem: error.to_string().trim_end().to_owned(),
-    }
+    let text = error.to_string().trim_end().replace("\nin `", ", in `");
+    Error::Configuration { problem: text }
 }
 
 #[cfg(test)]

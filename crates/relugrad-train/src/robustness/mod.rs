@@ -21,7 +21,7 @@ pub use run::evaluate;
 ///
 /// | option | default | purpose |
 /// | --- | --- | --- |
-/// | `linf`, `l2` | 0.05, 0.1, 0.2; 0.25, 0.5, 1 | sizes of perturbations |
+/// | `linf`, `l2`, `l1` | 0.05, 0.1, 0.2; 0.25, 0.5, 1; none | sizes of perturbations |
 /// | `samples` | 1000 | how many samples are attacked, from the first on |
 /// | `pgd_steps`, `pgd_restarts` | 40, 5 | of PGD; it is also run with one restart |
 /// | `apgd_steps`, `apgd_restarts` | 100, 5 | of Auto-PGD on the loss and on the difference of logits ratio |
@@ -37,6 +37,8 @@ pub struct EvaluationOptions {
     pub linf: Vec<f64>,
     /// Sizes of perturbations in ℓ2.
     pub l2: Vec<f64>,
+    /// Sizes of perturbations in ℓ1.
+    pub l1: Vec<f64>,
     /// How many samples are attacked.
     pub samples: usize,
     /// Steps of PGD.
@@ -66,6 +68,7 @@ impl Default for EvaluationOptions {
         EvaluationOptions {
             linf: vec![0.05, 0.1, 0.2],
             l2: vec![0.25, 0.5, 1.0],
+            l1: Vec::new(),
             samples: 1000,
             pgd_steps: 40,
             pgd_restarts: 5,
@@ -88,8 +91,9 @@ impl EvaluationOptions {
     /// All attacks in the order of the catalogue, for each norm and size.
     pub(crate) fn attackers(&self) -> Vec<Attacker> {
         let linf = self.linf.iter().map(|&epsilon| (Norm::Linf, epsilon));
-        let mut balls: Vec<(Norm, f64)> =
-            linf.chain(self.l2.iter().map(|&e| (Norm::L2, e))).collect();
+        let l2 = self.l2.iter().map(|&epsilon| (Norm::L2, epsilon));
+        let l1 = self.l1.iter().map(|&epsilon| (Norm::L1, epsilon));
+        let mut balls: Vec<(Norm, f64)> = linf.chain(l2).chain(l1).collect();
         let ball = |attacker: &Attacker| (attacker.options.norm, attacker.options.epsilon);
         let effort = |steps, restarts| Effort { steps, restarts };
         let plain = effort(self.pgd_steps, self.pgd_restarts);
