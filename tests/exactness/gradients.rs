@@ -11,8 +11,11 @@ use relugrad_tests::cases::{Case, Shapes};
 use relugrad_tests::difference::holding_step;
 use relugrad_tests::matrix::{add, eigen, flatten, norm, scaled, singular_values, unit};
 use relugrad_tests::parameter::{along, penalty_gradient, penalty_slope, signature};
+use relugrad_tests::penalty::value;
 use relugrad_tests::recipe::entries;
 use relugrad_tests::run::{Residual, named, property};
+
+use crate::values::balls;
 use relugrad_tests::tolerance::{GRADIENT, relative_error, slope_error};
 
 /// Gap between the two largest eigenvalues relative to the largest.
@@ -34,6 +37,17 @@ fn smooth(case: &Case, penalty: &Penalty) -> bool {
             Penalty::JacobianSpectral => simple(&singular),
             Penalty::JacobianNuclear => singular[singular.len() - 1] > SMALLEST * singular[0],
             Penalty::CurvatureSpectral => simple(&eigen(&at.hessian()).0),
+            // Of a nearly certain sample the oracle has the difference of two large numbers.
+            Penalty::WorstCase(_) => {
+                let value = value(
+                    penalty,
+                    &case.graph,
+                    &case.loss,
+                    &case.inputs[i],
+                    &case.targets[i],
+                );
+                value.is_some_and(|value| value.abs() > SMALLEST)
+            }
             _ => true,
         }
     })
@@ -168,6 +182,23 @@ fn curvature_directional() {
     gradient_of(&Penalty::CurvatureDirectional, Shapes::any());
 }
 
+/// Whether a step counts as constant that moves with the parameters; in ℓ1 and ℓ∞ it does not.
+fn step_is_held(penalty: &Penalty) -> bool {
+    matches!(penalty, Penalty::WorstCase(ball) if ball.step > 0.0 && ball.norm == Norm::L2)
+}
+
+/// One of the worst cases for each network.
+#[test]
+fn worst_cases() {
+    let all: Vec<Penalty> = balls().into_iter().filter(|p| !step_is_held(p)).collect();
+    let strategy = (Shapes::any().cases(), prop::sample::select(all));
+    named(
+        "exactness::gradients::worst_cases",
+        strategy,
+        |(case, penalty), residual| check(&case, &penalty, residual),
+    );
+}
+
 #[test]
 fn cure_along_the_sign() {
     gradient_of(&cure(1.5, Direction::Sign), Shapes::any());
@@ -263,7 +294,7 @@ fn kinks_of_cure_along_the_gradient() {
 #[test]
 fn whole_gradients_of_small_networks() {
     let penalties = crate::values::penalties();
-    let held = |p: &Penalty| *p == cure(1.5, Direction::Gradient { held: true });
+    let held = |p: &Penalty| *p == cure(1.5, Direction::Gradient { held: true }) || step_is_held(p);
     let penalties: Vec<Penalty> = penalties.into_iter().filter(|p| !held(p)).collect();
     let strategy = (Shapes::small().cases(), prop::sample::select(penalties));
     property(strategy, |(case, penalty), residual| {

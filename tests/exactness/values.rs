@@ -1,11 +1,11 @@
 //! The value of every penalty against its definition.
 
 use proptest::prelude::*;
-use relugrad::{Direction, Objective, Penalty, SweepStrategy};
+use relugrad::{Ball, Direction, Norm, Objective, Penalty, SweepStrategy};
 use relugrad_tests::cases::{Case, ROUTES, Shapes};
 use relugrad_tests::geometry::{boundaries, hyperplanes};
-use relugrad_tests::matrix::{frobenius, norm};
-use relugrad_tests::penalty::{second_point, value};
+use relugrad_tests::matrix::{add, frobenius, norm};
+use relugrad_tests::penalty::{ball_step, second_point, value};
 use relugrad_tests::run::property;
 
 /// All penalties, and CURE with its direction held constant (which has the same value as the
@@ -17,7 +17,28 @@ pub(crate) fn penalties() -> Vec<Penalty> {
         step: 1.5,
         direction,
     });
+    all.extend(balls());
     all
+}
+
+/// Worst cases in balls of every norm, with fewer rivals, and with a step.
+pub(crate) fn balls() -> Vec<Penalty> {
+    let each = Norm::ALL.into_iter().flat_map(|norm| {
+        let all = Ball::new(norm, 0.3);
+        let one = Ball {
+            rivals: Some(1),
+            ..all
+        };
+        let step = Ball { step: 0.5, ..all };
+        let unclipped = Ball {
+            unclipped: true,
+            ..step
+        };
+        let quadratic = Penalty::WorstCaseQuadratic { epsilon: 0.3, norm };
+        let balls = [all, one, step, unclipped].map(Penalty::WorstCase);
+        balls.into_iter().chain([quadratic])
+    });
+    each.collect()
 }
 
 /// What the rounding of a penalty at one sample is proportional to, and by how many units of it.
@@ -49,6 +70,14 @@ fn scale(penalty: &Penalty, case: &Case, sample: usize) -> (f64, f64) {
             (a * a * s).powi(2) * (1.0 + a * r / norm(&at.gradient)),
             bound,
         ),
+        Penalty::WorstCase(ball) => {
+            let reach = ball.epsilon * a * (case.graph.inputs() as f64).sqrt();
+            (2.0 * (reach + logits), bound)
+        }
+        Penalty::WorstCaseQuadratic { epsilon, .. } => {
+            let reach = epsilon * a * (case.graph.inputs() as f64).sqrt();
+            (reach * r + reach.powi(2), bound)
+        }
         _ => (cure_scale(penalty, case, sample), bound),
     }
 }
@@ -82,10 +111,15 @@ fn cure_scale(penalty: &Penalty, case: &Case, sample: usize) -> f64 {
     (a * r).powi(2)
 }
 
-/// Whether CURE's second point is safely inside a region, and its direction well defined.
-fn second_points_are_regular(penalty: &Penalty, case: &Case) -> bool {
-    let Penalty::Cure { step, direction } = penalty else {
-        return true;
+/// Whether the second point is safely inside a region, its direction well defined, and no choice
+/// nearly a tie.
+pub(crate) fn is_regular(penalty: &Penalty, case: &Case) -> bool {
+    let (step, direction) = match penalty {
+        Penalty::Cure { step, direction } => (step, direction),
+        Penalty::WorstCase(ball) => {
+            return (0..case.inputs.len()).all(|sample| ball_is_regular(ball, case, sample));
+        }
+        _ => return true,
     };
     (0..case.inputs.len()).all(|i| {
         let at = case.derivatives(i);
@@ -97,13 +131,30 @@ fn second_points_are_regular(penalty: &Penalty, case: &Case) -> bool {
     })
 }
 
+/// The same at one sample.
+fn ball_is_regular(ball: &Ball, case: &Case, sample: usize) -> bool {
+    let (at, x) = (case.derivatives(sample), &case.inputs[sample]);
+    let moved = add(x, 1.0, &ball_step(ball, &at, x));
+    let apart = |mut values: Vec<f64>, size: f64| {
+        values.sort_by(f64::total_cmp);
+        let mut pairs = values.windows(2);
+        pairs.all(|pair| pair[1] - pair[0] > 1e-9 * size)
+    };
+    let slopes: Vec<f64> = at.gradient.iter().map(|g| g.abs()).chain([0.0]).collect();
+    let steepest = slopes.iter().fold(0.0, |m: f64, s| m.max(*s));
+    let logits = case.graph.at(&moved).logits().to_vec();
+    (ball.rivals.is_none() || apart(logits, case.sizes().0))
+        && (ball.step == 0.0
+            || apart(slopes, steepest) && case.graph.distance_from_kinks(&moved) > 1e-6)
+}
+
 #[test]
 fn penalties_equal_their_definitions() {
     property(
         (Shapes::any().cases(), prop::sample::select(&ROUTES[..])),
         |(case, route), residual| {
             for penalty in penalties() {
-                if !second_points_are_regular(&penalty, &case) {
+                if !is_regular(&penalty, &case) {
                     continue;
                 }
                 let objective = case.objective(&penalty, route);
@@ -116,7 +167,8 @@ fn penalties_equal_their_definitions() {
                     let (scale, bound) = scale(&penalty, &case, i);
                     let scale = if scale.is_nan() { 1.0 } else { scale };
                     let what = format!(
-                        "{penalty} ({:e}, {expected:e})",
+                        "{} ({:e}, {expected:e})",
+                        penalty.spec(),
                         found.sample_penalties[(0, i)]
                     );
                     residual.within(
@@ -162,9 +214,8 @@ fn geometric_penalties_equal_their_definitions() {
             Penalty::CureKinks { step, direction } => Some((*step, *direction)),
             _ => None,
         };
-        let regular = way.is_none_or(|(step, direction)| {
-            second_points_are_regular(&Penalty::Cure { step, direction }, &case)
-        });
+        let regular = way
+            .is_none_or(|(step, direction)| is_regular(&Penalty::Cure { step, direction }, &case));
         prop_assume!(steep && regular);
         let objective = case.objective(&penalty, SweepStrategy::Fewest);
         let (network, batch) = (case.network(), case.batch());

@@ -9,7 +9,7 @@ use crate::geometry;
 use crate::graph::{Graph, array};
 use crate::matrix::{Matrix, add, dot, norm, scaled};
 use crate::oracle::Pattern;
-use crate::penalty::{Derivatives, second_point};
+use crate::penalty::{Derivatives, ball_step, farthest_pair, label, rivals, second_point};
 
 /// The gradient of the mean of a penalty alone.
 ///
@@ -51,6 +51,15 @@ pub struct Signature {
     geometry: Vec<Vec<usize>>,
 }
 
+fn place_of_largest(v: &[f64]) -> usize {
+    let order = |&i: &usize, &j: &usize| v[i].abs().total_cmp(&v[j].abs());
+    (0..v.len()).max_by(order).expect("there are features")
+}
+
+fn positive(v: &[f64]) -> Vec<bool> {
+    v.iter().map(|&v| v > 0.0).collect()
+}
+
 /// The signature of a penalty at a network and a batch.
 pub fn signature(case: &Case, graph: &Graph, penalty: &Penalty) -> Signature {
     let mut patterns: Vec<Pattern> = case.inputs.iter().map(|x| graph.pattern(x)).collect();
@@ -78,8 +87,30 @@ pub fn signature(case: &Case, graph: &Graph, penalty: &Penalty) -> Signature {
                 places.push(switches.concat());
                 if *direction == Direction::Sign {
                     let g = Derivatives::at(graph, &case.loss, x, target).gradient;
-                    signs.push(g.iter().map(|&g| g > 0.0).collect());
+                    signs.push(positive(&g));
                 }
+            }
+            Penalty::WorstCase(ball) => {
+                let here = Derivatives::at(graph, &case.loss, x, target);
+                let moved = add(x, 1.0, &ball_step(ball, &here, x));
+                let there = Derivatives::at(graph, &case.loss, &moved, target);
+                let chosen = rivals(ball, graph.at(&moved).logits(), label(target));
+                let apart =
+                    |&k: &usize| add(&there.jacobian[k], -1.0, &there.jacobian[label(target)]);
+                let rows: Vec<Vec<f64>> = chosen.iter().map(apart).chain([here.gradient]).collect();
+                largest.extend(rows.iter().map(|row| place_of_largest(row)));
+                signs.extend(rows.iter().map(|row| positive(row)));
+                patterns.push(graph.pattern(&moved));
+                places.push(chosen);
+            }
+            Penalty::WorstCaseQuadratic { norm, .. } => {
+                let at = Derivatives::at(graph, &case.loss, x, target);
+                let pair = farthest_pair(*norm, &at.jacobian);
+                let apart = pair.map(|(i, k)| add(&at.jacobian[k], -1.0, &at.jacobian[i]));
+                let rows: Vec<Vec<f64>> = apart.into_iter().chain([at.gradient]).collect();
+                largest.extend(rows.iter().map(|row| place_of_largest(row)));
+                signs.extend(rows.iter().map(|row| positive(row)));
+                places.push(pair.into_iter().flat_map(|(i, k)| [i, k]).collect());
             }
             _ => {}
         }
@@ -90,8 +121,7 @@ pub fn signature(case: &Case, graph: &Graph, penalty: &Penalty) -> Signature {
             let at = Derivatives::at(graph, &case.loss, x, target);
             let g = &at.gradient;
             if *penalty == Penalty::InputGradientLinf {
-                let order = |&i: &usize, &j: &usize| g[i].abs().total_cmp(&g[j].abs());
-                largest.push((0..g.len()).max_by(order).expect("there are features"));
+                largest.push(place_of_largest(g));
             }
             if let Penalty::Cure { step, direction } = penalty {
                 patterns.push(graph.pattern(&second_point(&at, x, *step, *direction)));
@@ -103,7 +133,7 @@ pub fn signature(case: &Case, graph: &Graph, penalty: &Penalty) -> Signature {
                     ..
                 }
             ) {
-                signs.push(g.iter().map(|&g| g > 0.0).collect());
+                signs.push(positive(g));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The penalties by their definitions in `J`, `r` and `S`, never through the Gram matrix.
 
-use relugrad::{Direction, Loss, Penalty};
+use relugrad::{Ball, Direction, Loss, Norm, Penalty};
 
 use crate::geometry;
 use crate::graph::Graph;
@@ -94,6 +94,18 @@ pub fn value(
             let moved = Derivatives::at(graph, loss, &add(x, *step, &z), target);
             squared(norm(&add(&moved.gradient, -1.0, g)))
         }
+        Penalty::WorstCase(ball) => {
+            let moved = add(x, 1.0, &ball_step(ball, &at, x));
+            let there = Derivatives::at(graph, loss, &moved, target);
+            let (y, f) = (label(target), graph.at(x).logits().to_vec());
+            let cross_entropy = |f: &[f64]| log_sum_exp(f) - f[y];
+            worst_loss(ball, graph.at(&moved).logits(), &there.jacobian, y) - cross_entropy(&f)
+        }
+        Penalty::WorstCaseQuadratic { epsilon, norm } => {
+            let pair = farthest_pair(*norm, j);
+            let farthest = pair.map_or(0.0, |(i, k)| dual(*norm, &add(&j[k], -1.0, &j[i])));
+            epsilon * dual(*norm, g) + squared(epsilon * farthest) / 8.0
+        }
         Penalty::CureKinks { step, direction } => {
             let (sum, _) = geometry::kinks(graph, loss, (x, target), (*step, *direction));
             dot(&sum, &sum)
@@ -116,6 +128,90 @@ pub fn value(
         }
         _ => panic!("no oracle for {penalty}"),
     })
+}
+
+/// The first largest entry of a target.
+pub fn label(target: &[f64]) -> usize {
+    let largest = target.iter().fold(f64::NEG_INFINITY, |m, t| m.max(*t));
+    let first = target.iter().position(|t| *t == largest);
+    first.expect("it is one of them")
+}
+
+/// `max v·δ` over `‖δ‖ ≤ 1`.
+pub fn dual(of: Norm, v: &[f64]) -> f64 {
+    match of {
+        Norm::L1 => v.iter().fold(0.0, |m, v| v.abs().max(m)),
+        Norm::L2 => norm(v),
+        Norm::Linf => v.iter().map(|v| v.abs()).sum(),
+    }
+}
+
+fn log_sum_exp(f: &[f64]) -> f64 {
+    let largest = f.iter().fold(f64::NEG_INFINITY, |m, f| m.max(*f));
+    largest + f.iter().map(|f| (f - largest).exp()).sum::<f64>().ln()
+}
+
+/// The pair of rows whose difference is the longest, if any two differ.
+pub fn farthest_pair(norm: Norm, jacobian: &[Vec<f64>]) -> Option<(usize, usize)> {
+    let k = jacobian.len();
+    let pairs = (0..k).flat_map(|i| (i + 1..k).map(move |k| (i, k)));
+    let length = |(i, k): (usize, usize)| dual(norm, &add(&jacobian[k], -1.0, &jacobian[i]));
+    let farthest = pairs.max_by(|&a, &b| length(a).total_cmp(&length(b)));
+    farthest.filter(|&pair| length(pair) > 0.0)
+}
+
+/// The likeliest classes other than `y`, as many as count.
+pub fn rivals(ball: &Ball, f: &[f64], y: usize) -> Vec<usize> {
+    let likelier = |k: usize| {
+        let before = |&i: &usize| i != y && (f[i] > f[k] || (f[i] == f[k] && i < k));
+        (0..f.len()).filter(before).count()
+    };
+    let counts = |&k: &usize| k != y && ball.rivals.is_none_or(|rivals| likelier(k) < rivals);
+    (0..f.len()).filter(counts).collect()
+}
+
+/// `log Σ_k exp(f_k − f_y + ε ‖J_k − J_y‖•)`, where the likeliest rivals count with `ε` and the
+/// others without.
+pub fn worst_loss(ball: &Ball, f: &[f64], jacobian: &[Vec<f64>], y: usize) -> f64 {
+    let epsilon = (1.0 - ball.step) * ball.epsilon;
+    let chosen = rivals(ball, f, y);
+    let worst = (0..f.len()).map(|k| {
+        let apart = dual(ball.norm, &add(&jacobian[k], -1.0, &jacobian[y]));
+        f[k] - f[y]
+            + if chosen.contains(&k) {
+                epsilon * apart
+            } else {
+                0.0
+            }
+    });
+    log_sum_exp(&worst.collect::<Vec<f64>>())
+}
+
+/// The step along the steepest ascent that a ball is moved by, no coordinate further out of
+/// `[0, 1]` unless that is allowed.
+pub fn ball_step(ball: &Ball, at: &Derivatives, x: &[f64]) -> Vec<f64> {
+    let g = &at.gradient;
+    let largest = dual(Norm::L1, g);
+    let first = g.iter().position(|g| g.abs() == largest);
+    let length = ball.step * ball.epsilon;
+    let ends = x.iter().enumerate().map(|(i, x)| {
+        let u = match ball.norm {
+            _ if largest == 0.0 => 0.0,
+            Norm::Linf if g[i] == 0.0 => 0.0,
+            Norm::Linf => g[i].signum(),
+            Norm::L2 => g[i] / norm(g),
+            Norm::L1 if Some(i) == first => g[i].signum(),
+            Norm::L1 => 0.0,
+        };
+        let end = x + length * u;
+        let clipped = if end > *x {
+            end.min(x.max(1.0))
+        } else {
+            end.max(x.min(0.0))
+        };
+        (if ball.unclipped { end } else { clipped }) - x
+    });
+    ends.collect()
 }
 
 /// The second point of CURE.

@@ -1,7 +1,7 @@
 //! T61 to T66: certificates and the local worst case (`docs/theory.md`, section 11).
 
 use proptest::prelude::*;
-use relugrad::Penalty;
+use relugrad::{Norm, Penalty};
 use relugrad_tests::cases::Case;
 use relugrad_tests::graph::array;
 use relugrad_tests::loss::{divergence, evaluate};
@@ -9,6 +9,7 @@ use relugrad_tests::matrix::{
     Matrix, add, centring, dot, eigen, frobenius, norm, outer, plus, product, scaled,
     singular_values, times, transposed_times, unit, zeros,
 };
+use relugrad_tests::penalty::dual;
 use relugrad_tests::recipe::entries;
 use relugrad_tests::run::{Residual, property};
 
@@ -17,64 +18,40 @@ use relugrad_tests::segment::next_kink;
 
 type Outcome = Result<(), TestCaseError>;
 
-/// Norms in which perturbations are measured, with their duals.
-#[derive(Clone, Copy, Debug)]
-enum Ball {
-    L1,
-    L2,
-    Linf,
+fn balls() -> impl Strategy<Value = Norm> {
+    prop::sample::select(Norm::ALL.to_vec())
 }
 
-fn balls() -> impl Strategy<Value = Ball> {
-    prop::sample::select(vec![Ball::L1, Ball::L2, Ball::Linf])
-}
-
-impl Ball {
-    fn norm(self, v: &[f64]) -> f64 {
-        match self {
-            Ball::L1 => v.iter().map(|v| v.abs()).sum(),
-            Ball::L2 => norm(v),
-            Ball::Linf => v.iter().fold(0.0, |m, v| v.abs().max(m)),
-        }
-    }
-
-    fn dual(self, v: &[f64]) -> f64 {
-        match self {
-            Ball::L1 => Ball::Linf.norm(v),
-            Ball::L2 => norm(v),
-            Ball::Linf => Ball::L1.norm(v),
-        }
-    }
-
-    /// A `δ` of norm 1 with `v·δ` equal to the dual norm of `v`.
-    fn steepest(self, v: &[f64]) -> Vec<f64> {
-        match self {
-            Ball::L2 => unit(v),
-            Ball::Linf => v.iter().map(|v| v.signum()).collect(),
-            Ball::L1 => {
-                let largest = Ball::Linf.norm(v);
-                let first = v
-                    .iter()
-                    .position(|v| v.abs() == largest)
-                    .expect("v has entries");
-                let mut delta = vec![0.0; v.len()];
-                delta[first] = v[first].signum();
-                delta
-            }
+/// A `δ` of norm 1 with `v·δ` equal to the dual norm of `v`.
+pub(crate) fn steepest(norm: Norm, v: &[f64]) -> Vec<f64> {
+    match norm {
+        Norm::L2 => unit(v),
+        Norm::Linf => v.iter().map(|v| v.signum()).collect(),
+        Norm::L1 => {
+            let largest = Norm::Linf.of(v);
+            let first = v.iter().position(|v| v.abs() == largest);
+            let mut delta = vec![0.0; v.len()];
+            let first = first.expect("v has entries");
+            delta[first] = v[first].signum();
+            delta
         }
     }
 }
 
 /// `ρ₁` with the direction in which the nearest gate switches, if any gate depends on the input.
-fn nearest_kink(case: &Case, ball: Ball) -> Option<(f64, Vec<f64>)> {
+pub(crate) fn nearest_kink(case: &Case, ball: Norm) -> Option<(f64, Vec<f64>)> {
     let margins = case.graph.margins(&case.graph.at(&case.inputs[0]));
     let sensitive = margins
         .iter()
         .filter(|margin| norm(&margin.gradient) > 1e-9 * margin.scale);
-    let radii =
-        sensitive.map(|margin| (margin.value / ball.dual(&margin.gradient), &margin.gradient));
+    let radii = sensitive.map(|margin| {
+        (
+            margin.value / dual(ball, &margin.gradient),
+            &margin.gradient,
+        )
+    });
     let (radius, gradient) = radii.min_by(|a, b| a.0.total_cmp(&b.0))?;
-    Some((radius, scaled(-1.0, &ball.steepest(gradient))))
+    Some((radius, scaled(-1.0, &steepest(ball, gradient))))
 }
 
 fn same_region(case: &Case, delta: &[f64]) -> bool {
@@ -98,7 +75,7 @@ fn no_gate_switches_within_the_distance_to_the_nearest_kink() {
             let v = entries(worst.len(), 1.0, &mut random);
             prop_assert!(same_region(
                 &case,
-                &scaled((1.0 - 1e-6) * radius / ball.norm(&v), &v)
+                &scaled((1.0 - 1e-6) * radius / ball.of(&v), &v)
             ));
         }
         prop_assert!(same_region(&case, &scaled((1.0 - 1e-6) * radius, &worst)));
@@ -125,11 +102,11 @@ fn predicted(f: &[f64]) -> usize {
 }
 
 /// `ρ₂` of class `y`, with the direction to the nearest other class and that class.
-fn decision(at: &Setting, y: usize, ball: Ball) -> Option<(f64, Vec<f64>, usize)> {
+fn decision(at: &Setting, y: usize, ball: Norm) -> Option<(f64, Vec<f64>, usize)> {
     let others = (0..at.k).filter(|&k| k != y).filter_map(|k| {
         let difference = add(&at.j[y], -1.0, &at.j[k]);
-        let length = ball.dual(&difference);
-        let direction = scaled(-1.0, &ball.steepest(&difference));
+        let length = dual(ball, &difference);
+        let direction = scaled(-1.0, &steepest(ball, &difference));
         (length > 1e-9 * at.a).then(|| ((at.f[y] - at.f[k]) / length, direction, k))
     });
     others.min_by(|a, b| a.0.total_cmp(&b.0))
@@ -151,7 +128,7 @@ fn class_is_constant_within_the_certified_radius() {
         let mut random = case.random();
         for _ in 0..8 {
             let v = entries(at.d, 1.0, &mut random);
-            let moved = add(at.x(), radius / ball.norm(&v), &v);
+            let moved = add(at.x(), radius / ball.of(&v), &v);
             prop_assert_eq!(predicted(&case.graph.logits(&moved)), y);
         }
         prop_assert_eq!(
@@ -200,7 +177,7 @@ fn counter_distance_to_the_decision_boundary_alone_certifies_nothing() {
         let mut case = affine(&zeros(2, 1), &[0.0; 2], 0);
         (case.graph, case.inputs) = (Graph::chain(1, layers), vec![vec![-start]]);
         let at = Setting::new(&case);
-        prop_assert!(decision(&at, 0, Ball::L2).is_none());
+        prop_assert!(decision(&at, 0, Norm::L2).is_none());
         prop_assert_eq!(predicted(&case.graph.logits(&[0.2])), 1);
         Ok(())
     });
@@ -213,7 +190,7 @@ fn step_inside(case: &Case) -> Vec<f64> {
     scaled(kink.map_or(1.0, |(step, _)| step.min(1.0)), &v)
 }
 
-fn loss_at(case: &Case, x: &[f64]) -> f64 {
+pub(crate) fn loss_at(case: &Case, x: &[f64]) -> f64 {
     evaluate(&case.loss, &case.graph.logits(x), &case.targets[0]).value
 }
 
@@ -258,7 +235,7 @@ fn counter_loss_is_its_tangent_plus_a_divergence_inside_the_region() {
 
 /// A radius whose whole ball lies in the region.
 fn radius_inside(case: &Case) -> f64 {
-    nearest_kink(case, Ball::L2).map_or(1.0, |(radius, _)| radius.min(1.0))
+    nearest_kink(case, Norm::L2).map_or(1.0, |(radius, _)| radius.min(1.0))
 }
 
 /// The largest loss at sampled points of the sphere: random ones, and the ends of the gradient and

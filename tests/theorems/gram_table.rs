@@ -1,7 +1,7 @@
 //! T15 to T26: one matrix carries the penalties (`docs/theory.md`, section 4).
 
 use proptest::prelude::*;
-use relugrad::{Direction, Loss, Penalty};
+use relugrad::{Ball, Direction, Loss, Norm, Penalty};
 use relugrad_tests::cases::Case;
 use relugrad_tests::difference::slope;
 use relugrad_tests::loss::{LossPoint, evaluate, softmax as probabilities, softmax_hessian};
@@ -42,6 +42,8 @@ fn invariant() -> Vec<Penalty> {
                 | Penalty::InputGradientLinf
                 | Penalty::Cure { .. }
                 | Penalty::JacobianNuclear
+                | Penalty::WorstCase(_)
+                | Penalty::WorstCaseQuadratic { .. }
         )
     };
     let mut all: Vec<Penalty> = Penalty::all().into_iter().filter(other).collect();
@@ -50,6 +52,9 @@ fn invariant() -> Vec<Penalty> {
         step: 1e-3,
         direction,
     });
+    let (norm, epsilon) = (Norm::L2, 0.2);
+    all.push(Penalty::WorstCase(Ball::new(norm, epsilon)));
+    all.push(Penalty::WorstCaseQuadratic { epsilon, norm });
     all
 }
 

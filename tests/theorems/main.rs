@@ -1,7 +1,7 @@
 //! The statements of `docs/theory.md`, one property each, beside a counter-test that breaks a
 //! hypothesis.
 //!
-//! `T1` to `T68` are the numbers there. A counter-test is named `counter_` and the name of its
+//! `T1` to `T71` are the numbers there. A counter-test is named `counter_` and the name of its
 //! test.
 
 mod centring;
@@ -17,3 +17,4 @@ mod region;
 mod setting;
 mod sweeps;
 mod trained;
+mod worst_case;

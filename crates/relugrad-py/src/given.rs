@@ -72,14 +72,17 @@ pub(crate) fn penalty(name: &str, options: Option<&Bound<'_, PyDict>>) -> PyResu
             })?)
         } else if value.is_instance_of::<PyFloat>() {
             OptionValue::Number(value.extract()?)
+        } else if let Ok(word) = value.extract::<String>() {
+            OptionValue::Word(word.into())
         } else {
             return Err(ArrayTypeError::new_err(format!(
-                "{name}: {key} is {value} but must be a number or a bool"
+                "{name}: {key} is {value} but must be a number, a bool or a str"
             )));
         };
         given.push((key, value));
     }
-    let given: Vec<(&str, OptionValue)> = given.iter().map(|(key, v)| (&**key, *v)).collect();
+    let given: Vec<(&str, OptionValue)> =
+        given.iter().map(|(key, v)| (&**key, v.clone())).collect();
     Penalty::named(name, &given).or_raise()
 }
 

@@ -1,13 +1,13 @@
 //! `log Σ_k exp(f_k − f_y + ε ‖J_k − J_y‖₁) − ℓ`: with weight 1 the worst loss of the linearised
-//! network in an ℓ∞ ball of radius `ε` takes the place of the loss. It is checked by differences,
-//! trained, and compared with the norm of the Jacobian.
+//! network in an ℓ∞ ball of radius `ε` takes the place of the loss (the built-in `worst-case` is
+//! the same). It is checked by differences, trained, and compared with the norm of the Jacobian.
 use relugrad::{Penalty, Result, penalty::*};
 use relugrad_train::{compare::*, data, evaluate::Samples, verify::verify_penalty};
 #[derive(Debug)]
 struct WorstCase(f64);
 impl Described for WorstCase {
     fn name(&self) -> &str {
-        "worst-case"
+        "own-worst-case"
     }
 }
 impl JacobianPenalty for WorstCase {
@@ -35,7 +35,7 @@ fn main() -> relugrad_train::Result<()> {
     let start = plan.model.build(&[64], 10, 0)?;
     assert!(verify_penalty(&start, &worst, plan.loss(), &x, 0)?.holds());
     for run in compare(&plan, None, &mut (), &|| true)?.runs {
-        println!("{:<12} {:?}", run.regularizer, run.evaluation.quality);
+        println!("{:<14} {:?}", run.regularizer, run.evaluation.quality);
     }
     Ok(())
 }

@@ -91,11 +91,12 @@ pub(crate) fn check_training<T: Scalar>(
     }
 }
 
-/// Refuses a penalty that needs classes where there are none.
+/// Refuses a penalty that needs classes where there are none, or more than there are.
 ///
 /// # Errors
-/// [`Error::Penalty`] with what to take instead.
+/// [`Error::Penalty`] with what to take instead, and those of [`Penalty::check_outputs`].
 pub fn check_penalty(penalty: &Penalty, targets: TargetKind, outputs: usize) -> Result<()> {
+    penalty.check_outputs(outputs)?;
     let Some(instead) = penalty.instead_of_classes() else {
         return Ok(());
     };

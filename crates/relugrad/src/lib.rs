@@ -100,7 +100,7 @@ pub use operator::LinearOperator;
 pub use parallel::GoOn;
 pub use parameters::{ParameterInfo, Parameters};
 pub use pattern::ActivationPattern;
-pub use penalty::{Direction, Hinge, Penalty};
+pub use penalty::{Ball, Direction, Hinge, Penalty};
 pub use region::{
     Cell, Crossing, Edge, GradientChange, Hyperplane, Jump, Kink, KinkDistances, Margins, NearKink,
     PathSums, Piece, Plane, Polygon, Region, Rival, Slice, Walk, gradient_change,

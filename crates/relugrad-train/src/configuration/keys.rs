@@ -31,7 +31,7 @@ pub(super) fn complete() -> Configuration {
             lambda: 1.0,
             options: Penalty::catalogue()
                 .flat_map(|entry| entry.options)
-                .map(|option| (option.name.to_owned(), option.default.into()))
+                .map(|option| (option.name.to_owned(), option.default.clone().into()))
                 .collect(),
         }],
         changes: vec![Change {

@@ -21,7 +21,7 @@ pub struct PenaltySettings {
 }
 
 /// The value of an option in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum OptionSetting {
     /// Yes or no.
@@ -30,6 +30,8 @@ pub enum OptionSetting {
     Count(u64),
     /// A real number.
     Number(f64),
+    /// A word, such as the name of a norm.
+    Word(String),
 }
 
 impl From<OptionValue> for OptionSetting {
@@ -38,6 +40,7 @@ impl From<OptionValue> for OptionSetting {
             OptionValue::Flag(value) => OptionSetting::Flag(value),
             OptionValue::Count(value) => OptionSetting::Count(value),
             OptionValue::Number(value) => OptionSetting::Number(value),
+            OptionValue::Word(value) => OptionSetting::Word(value.into_owned()),
         }
     }
 }
@@ -48,6 +51,7 @@ impl From<OptionSetting> for OptionValue {
             OptionSetting::Flag(value) => OptionValue::Flag(value),
             OptionSetting::Count(value) => OptionValue::Count(value),
             OptionSetting::Number(value) => OptionValue::Number(value),
+            OptionSetting::Word(value) => OptionValue::Word(value.into()),
         }
     }
 }
@@ -75,7 +79,7 @@ impl PenaltySettings {
     pub fn penalty(&self) -> Result<Penalty> {
         let given = self.options.iter();
         let given: Vec<(&str, OptionValue)> =
-            given.map(|(k, v)| (k.as_str(), (*v).into())).collect();
+            given.map(|(k, v)| (k.as_str(), v.clone().into())).collect();
         Ok(Penalty::named(&self.name, &given)?)
     }
 }

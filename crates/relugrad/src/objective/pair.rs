@@ -133,10 +133,35 @@ impl<T: Scalar> First<'_, T> {
     }
 }
 
+/// Traces `x + δ`, with the `δ` that `write` makes for each sample.
+pub(super) fn displace<T: Scalar>(
+    at: &Context<T>,
+    write: impl Fn(usize, &mut [f64]) + Sync,
+    displacement: &mut Vec<T>,
+    state: &mut ForwardState<T>,
+) -> Result<()> {
+    let (x, d) = (&at.forward.state.buffers[0], at.network.inputs());
+    displacement.resize(x.len(), T::ZERO);
+    for_each_chunk(displacement, d, x.len(), |sample, displacement| {
+        let mut wide = Buffer::zeros(d);
+        write(sample, &mut wide);
+        let pairs = displacement.iter_mut().zip(&*wide);
+        pairs.for_each(|(to, &from)| *to = T::from_f64(from));
+    });
+    check_finite("the displacement of the second point", d, displacement)?;
+    let mut moved = Buffer::uncleared(x.len());
+    write_each(&mut moved, (x, displacement), |x, d| x + d);
+    let inputs = ArrayView2::from_shape((x.len() / d, d), &moved).expect("whole samples");
+    state.fill(at.network, inputs)
+}
+
 impl<T: Scalar> Second<T> {
     fn fill(&mut self, at: &Context<T>, penalty: &dyn PairPenalty, first: &First<T>) -> Result<()> {
         let (network, function) = (at.network, &*at.objective.function);
-        self.step(at, penalty, first)?;
+        let write = |sample: usize, displacement: &mut [f64]| {
+            penalty.displace(&first.point(at, sample), displacement);
+        };
+        displace(at, write, &mut self.displacement, &mut self.state)?;
         let logits = self.state.logits(network);
         self.loss
             .fill(function, logits, &at.forward.targets, network.outputs());
@@ -145,32 +170,6 @@ impl<T: Scalar> Second<T> {
         self.subtract(first);
         let what = "the input gradient at the second point";
         check_finite(what, network.inputs(), &self.change)
-    }
-
-    /// Traces `x + δ`.
-    fn step(&mut self, at: &Context<T>, penalty: &dyn PairPenalty, first: &First<T>) -> Result<()> {
-        let (x, d) = (&at.forward.state.buffers[0], at.network.inputs());
-        self.displacement.resize(x.len(), T::ZERO);
-        for_each_chunk(
-            &mut self.displacement,
-            d,
-            x.len(),
-            |sample, displacement| {
-                let mut wide = Buffer::zeros(d);
-                penalty.displace(&first.point(at, sample), &mut wide);
-                let pairs = displacement.iter_mut().zip(&*wide);
-                pairs.for_each(|(to, &from)| *to = T::from_f64(from));
-            },
-        );
-        check_finite(
-            "the displacement of the second point",
-            d,
-            &self.displacement,
-        )?;
-        let mut moved = Buffer::uncleared(x.len());
-        write_each(&mut moved, (x, &self.displacement), |x, d| x + d);
-        let inputs = ArrayView2::from_shape((x.len() / d, d), &moved).expect("whole samples");
-        self.state.fill(at.network, inputs)
     }
 
     /// Leaves `g' − g` in `change`.

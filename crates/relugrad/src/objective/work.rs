@@ -95,18 +95,27 @@ impl Objective {
                 );
             }
         }
-        if !self.doors.rows.is_empty() {
-            let rows = network.outputs();
-            let mut add = |name: &str, per_row: u64| {
+        for terms in self.row_sweeps(network.outputs()) {
+            let (_, penalty) = terms[0];
+            let combined = penalty.combines(network.outputs());
+            let rows = combined.unwrap_or(network.outputs());
+            let spared = if combined.is_some() { 0 } else { last };
+            let mut add = |part: &str, rows: usize, per_row: u64| {
                 stages.push(Stage {
-                    name: name.to_owned(),
+                    name: match terms.len() {
+                        1 => format!("{part} of {}", penalty.name()),
+                        _ => format!("{part} of the penalties of all rows"),
+                    },
                     rows,
                     multiply_adds: per_row * (rows * samples) as u64,
                 });
             };
-            add("cotangents of all rows of the Jacobian", all - last);
-            add("tangents of the penalties of the rows", all);
-            add("weight gradient of the penalties of the rows", all);
+            if penalty.moves() {
+                add("second point: all passes", 1, 5 * all - first);
+            }
+            add("cotangents", rows, all - spared);
+            add("tangents", rows, all);
+            add("weight gradient", rows, all);
         }
         let mut add = |name: &str, per_row: u64| {
             stages.push(Stage {

@@ -13,6 +13,7 @@ pub(super) const STEP: PenaltyOption = PenaltyOption {
     name: "step",
     default: OptionValue::Number(1.5),
     range: "a finite number of at least 0, in input units",
+    words: &[],
     meaning: "length h of the step",
 };
 
@@ -21,6 +22,7 @@ pub(super) const HELD: PenaltyOption = PenaltyOption {
     name: "held",
     default: OptionValue::Flag(false),
     range: "true or false",
+    words: &[],
     meaning: "whether the parameter gradient takes the direction for a constant, as published codes do",
 };
 

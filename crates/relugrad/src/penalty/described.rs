@@ -36,6 +36,15 @@ pub trait Described: fmt::Debug + Send + Sync {
     fn check(&self) -> Result<()> {
         Ok(())
     }
+
+    /// Whether it is defined, with its options, where there are `K` logits.
+    ///
+    /// # Errors
+    /// Whatever tells why it is not, and what would do.
+    fn check_outputs(&self, outputs: usize) -> Result<()> {
+        let _ = outputs;
+        Ok(())
+    }
 }
 
 /// What the author of a penalty `φ(f, y, J)` promises about it, so that less work is enough.
@@ -89,7 +98,7 @@ impl Promises {
 }
 
 /// The value of an option of a penalty.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum OptionValue {
     /// A real number.
     Number(f64),
@@ -97,6 +106,15 @@ pub enum OptionValue {
     Count(u64),
     /// Yes or no.
     Flag(bool),
+    /// A word, such as the name of a norm.
+    Word(Cow<'static, str>),
+}
+
+impl OptionValue {
+    /// A word that is known to the program.
+    pub const fn word(word: &'static str) -> OptionValue {
+        OptionValue::Word(Cow::Borrowed(word))
+    }
 }
 
 impl fmt::Display for OptionValue {
@@ -105,6 +123,7 @@ impl fmt::Display for OptionValue {
             OptionValue::Number(value) => value.fmt(f),
             OptionValue::Count(value) => value.fmt(f),
             OptionValue::Flag(value) => value.fmt(f),
+            OptionValue::Word(value) => value.fmt(f),
         }
     }
 }
@@ -145,7 +164,7 @@ impl PenaltySpec {
     /// The value of an option.
     pub fn option(&self, name: &str) -> Option<OptionValue> {
         let found = self.options.iter().find(|(option, _)| option == name);
-        found.map(|(_, value)| *value)
+        found.map(|(_, value)| value.clone())
     }
 }
 

@@ -150,6 +150,7 @@ const NEAREST: PenaltyOption = PenaltyOption {
     name: "nearest",
     default: OptionValue::Count(50),
     range: "at least 1",
+    words: &[],
     meaning: "how many hyperplanes count, the nearest ones",
 };
 
@@ -159,6 +160,7 @@ const fn radius(default: f64) -> PenaltyOption {
         name: "radius",
         default: OptionValue::Number(default),
         range: "finite and positive, in input units",
+        words: &[],
         meaning: "distance γ from which on there is no penalty",
     }
 }

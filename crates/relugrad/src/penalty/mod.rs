@@ -15,7 +15,7 @@
 //! | [`LogitPenalty`] | `f, y` | none |
 //! | [`InputGradientPenalty`] | `f, y, g` | 1 |
 //! | [`GramPenalty`] | `f, y, G`, and through it `tr H`, `‖H‖`, `‖S J‖` | `K`, or `K − 1` by promise; shared by all of them |
-//! | [`JacobianPenalty`] | `f, y, J` | `K` |
+//! | [`JacobianPenalty`] | `f, y, J` | `K`, or as many combinations of them as it asks for |
 //! | [`PairPenalty`] | `f, y, g` and `f', g'` at `x + δ` | 1 at each point, and a second forward pass |
 //!
 //! [`Described`] gives it a name, options and promises. [`Penalty::logits`],
@@ -44,6 +44,7 @@ pub(crate) mod numbers;
 mod pair;
 mod point;
 mod rows;
+mod worst_case;
 
 use std::fmt;
 use std::sync::Arc;
@@ -56,7 +57,7 @@ pub(crate) use point::LogitSums;
 
 pub use crate::buffer::Buffer;
 pub use at_point::PointDerivatives;
-pub use catalogue::{CatalogueEntry, PenaltyOption};
+pub use catalogue::{CatalogueEntry, Given, PenaltyOption};
 pub use cure::Direction;
 pub use described::{Described, Invariance, OptionValue, PenaltySpec, Promises};
 pub use formula::{Formula, FormulaError, FormulaFunction, FormulaName};
@@ -67,6 +68,7 @@ pub use logits::LogitPenalty;
 pub use pair::{PairAdjoint, PairPenalty, PairPoint};
 pub use point::{LogitAdjoint, LogitPoint};
 pub use rows::{JacobianAdjoint, JacobianPenalty, JacobianPoint};
+pub use worst_case::Ball;
 
 /// A function of the derivatives of a network at a sample, to be made small in training.
 ///
@@ -119,6 +121,24 @@ pub enum Penalty {
         step: f64,
         /// How `z` follows from `g`.
         direction: Direction,
+    },
+    /// `log Σ_k p_k exp(ε ‖J_k − J_y‖•)`, with the softmax `p` of the logits and the label `y`: by
+    /// how much the softmax cross-entropy of the label can grow in a ball of radius `ε` inside the
+    /// region, or a bound on it for more than two classes (T70). With weight 1 it makes of that
+    /// loss `log Σ_k exp(f_k − f_y + ε ‖J_k − J_y‖•)`.
+    ///
+    /// With fewer rivals the others enter with `ε = 0`. With a step `s` it is taken at `x'`, which
+    /// lies `sε` along the steepest ascent of the loss and counts as constant, with radius
+    /// `(1 − s)ε` and the change of the loss from `x` to `x'` added. Swept are as many rows as
+    /// there are rivals.
+    WorstCase(Ball),
+    /// `ε ‖g‖• + (ε²/8) max_{j,k} ‖J_j − J_k‖•²`, by which the softmax cross-entropy grows at most
+    /// in a ball of radius `ε` inside the region (T69). The first of the most distant pairs counts.
+    WorstCaseQuadratic {
+        /// The radius `ε ≥ 0` of the ball, in input units.
+        epsilon: f64,
+        /// Its norm; `‖·‖•` is the dual one.
+        norm: Norm,
     },
     /// The part of CURE that jumps at the kinks, `‖Σ_i (J_{i+1} − J_i)ᵀ r(t_i)‖²` over all gates
     /// that switch between `x` and `x + h z`, at `t_i` (T54). At `g = 0` it is 0.
@@ -255,6 +275,10 @@ impl Penalty {
             Penalty::Cure { step, direction } => {
                 Door::Pair(Arc::new(cure::Cure { step, direction }))
             }
+            Penalty::WorstCase(ball) => Door::Rows(Arc::new(ball)),
+            Penalty::WorstCaseQuadratic { epsilon, norm } => {
+                Door::Rows(Arc::new(worst_case::Quadratic { epsilon, norm }))
+            }
             Penalty::CureKinks { step, direction } => {
                 Door::Geometric(Geometric::Kinks { step, direction })
             }
@@ -284,6 +308,8 @@ impl Penalty {
             Penalty::CurvatureSpectral => &curvature::SPECTRAL,
             Penalty::CurvatureDirectional => &curvature::DIRECTIONAL,
             Penalty::Cure { direction, .. } => cure::entry(*direction),
+            Penalty::WorstCase(_) => &worst_case::WORST_CASE,
+            Penalty::WorstCaseQuadratic { .. } => &worst_case::QUADRATIC,
             Penalty::CureKinks { direction, .. } => geometric::kinks(*direction),
             Penalty::RegionBoundary(hinge) => hinge.entry(&geometric::REGION),
             Penalty::DecisionBoundary(hinge) => hinge.entry(&geometric::DECISION),
@@ -342,6 +368,14 @@ impl Penalty {
         self.promises().function_of_jacobian
     }
 
+    /// Whether it is defined, with its options, where there are `K` logits.
+    ///
+    /// # Errors
+    /// [`Error::PenaltyOption`](crate::Error::PenaltyOption) or whatever its author gives.
+    pub fn check_outputs(&self, outputs: usize) -> Result<()> {
+        self.door().described().check_outputs(outputs)
+    }
+
     /// Whether its options are in range.
     pub(crate) fn check(&self) -> Result<()> {
         self.door().described().check()
@@ -355,7 +389,7 @@ impl fmt::Display for Penalty {
 }
 
 /// The penalties on the derivatives at a sample, in the order of every list.
-static AT_SAMPLE: [&CatalogueEntry; 16] = [
+static AT_SAMPLE: [&CatalogueEntry; 18] = [
     &input_gradient::SQUARED,
     &input_gradient::L2,
     &input_gradient::L1,
@@ -372,6 +406,8 @@ static AT_SAMPLE: [&CatalogueEntry; 16] = [
     &curvature::DIRECTIONAL,
     &cure::SIGN,
     &cure::GRADIENT,
+    &worst_case::WORST_CASE,
+    &worst_case::QUADRATIC,
 ];
 
 /// The penalties on the hyperplanes around a sample.
@@ -413,15 +449,17 @@ mod tests {
             CurvatureSpectral => 12,
             CurvatureDirectional => 13,
             Cure { .. } => 14,
-            CureKinks { .. } => 15,
-            RegionBoundary(_) => 16,
-            DecisionBoundary(_) => 17,
-            MaximumMargin(_) => 18,
-            Formula(_) => 19,
-            Own(_) => 20,
+            WorstCase(_) => 15,
+            WorstCaseQuadratic { .. } => 16,
+            CureKinks { .. } => 17,
+            RegionBoundary(_) => 18,
+            DecisionBoundary(_) => 19,
+            MaximumMargin(_) => 20,
+            Formula(_) => 21,
+            Own(_) => 22,
         };
         let all = Penalty::catalogue().map(|entry| variant(&entry.penalty()));
         let all: std::collections::BTreeSet<usize> = all.collect();
-        assert!(all.into_iter().eq(0..19));
+        assert!(all.into_iter().eq(0..21));
     }
 }

@@ -5,15 +5,17 @@ use std::ops::{Deref, DerefMut};
 use ndarray::ArrayView2;
 
 use super::numbers::RawMut;
-use super::{Described, LogitAdjoint, LogitPoint};
+use super::{Described, GradientPoint, LogitAdjoint, LogitPoint};
 use crate::error::Result;
 
 /// A penalty `φ(f, y, J)` that sees the rows of a sample's Jacobian `J` themselves, one for each
 /// logit.
 ///
 /// With `A = ∂φ/∂J` the parameter gradient is one pair of sweeps with `K` rows a sample. Samples go
-/// through in blocks, in order, so that memory is that of a few Jacobians, whatever the batch. A
-/// function of `J Jᵀ` costs less as a [`GramPenalty`](super::GramPenalty), one of `Jᵀ r` as an
+/// through in blocks, in order, so that memory is that of a few Jacobians, whatever the batch. One
+/// that needs only some rows, or some combinations `V J` of them, says so by
+/// [`combines`](Self::combines) and sees these in place of `J`; its sweeps then have as many rows
+/// as `V`. One that takes them at a point `x + δ` says so by [`moves`](Self::moves). A function of `J Jᵀ` costs less as a [`GramPenalty`](super::GramPenalty), one of `Jᵀ r` as an
 /// [`InputGradientPenalty`](super::InputGradientPenalty).
 ///
 /// ```
@@ -64,19 +66,52 @@ pub trait JacobianPenalty: Described {
     /// # Errors
     /// Whatever the author sees; a value that is not finite need not be reported.
     fn evaluate(&self, at: &JacobianPoint, adjoint: Option<&mut JacobianAdjoint>) -> Result<f64>;
+
+    /// The number `R` of rows `V J` that it sees in place of `J` where there are `K` logits; nothing
+    /// if it sees `J` itself.
+    fn combines(&self, outputs: usize) -> Option<usize> {
+        let _ = outputs;
+        None
+    }
+
+    /// Writes `V`, `[R, K]`, row-major, into zeros. `V` counts as constant in the parameter
+    /// gradient, which is exact where it is locally constant, such as a choice of rows.
+    fn combine(&self, at: &LogitPoint, v: &mut [f64]) {
+        let _ = (at, v);
+    }
+
+    /// Whether it is taken at a second point `x + δ`, at the price of an input gradient, a forward
+    /// and a backward pass.
+    fn moves(&self) -> bool {
+        false
+    }
+
+    /// Writes the displacement `δ` of a sample `x` into zeros; `x, δ: [D]`. It counts as constant in
+    /// the parameter gradient.
+    fn displace(&self, x: &[f64], at: &GradientPoint, displacement: &mut [f64]) {
+        let _ = (x, at, displacement);
+    }
 }
 
 /// One sample as a penalty of the rows of its Jacobian sees it. It is a [`LogitPoint`] too.
 #[derive(Debug)]
 pub struct JacobianPoint<'a> {
     pub(crate) logit: LogitPoint<'a>,
+    pub(crate) origin: LogitPoint<'a>,
     pub(crate) jacobian: ArrayView2<'a, f64>,
 }
 
 impl<'a> JacobianPoint<'a> {
-    /// The Jacobian `J = ∂f/∂x`; `[K, D]`.
+    /// The Jacobian `J = ∂f/∂x`, `[K, D]`, or the rows `V J`, `[R, D]`, of a penalty that combines
+    /// them.
     pub fn jacobian(&self) -> ArrayView2<'a, f64> {
         self.jacobian
+    }
+
+    /// The logits of the sample itself, where those of this point are at `x + δ`; otherwise the
+    /// same.
+    pub fn origin(&self) -> LogitPoint<'a> {
+        self.origin
     }
 }
 
@@ -93,7 +128,10 @@ impl<'a> Deref for JacobianPoint<'a> {
 #[derive(Debug)]
 pub struct JacobianAdjoint<'a> {
     pub(crate) logit: LogitAdjoint<'a>,
-    /// `[K, D]`.
+    /// That of the sample itself, where `logit` is at a second point.
+    pub(crate) origin: Option<LogitAdjoint<'a>>,
+    pub(crate) rows: usize,
+    /// `[R, D]`.
     pub(crate) a: RawMut<'a>,
 }
 
@@ -111,11 +149,16 @@ impl DerefMut for JacobianAdjoint<'_> {
     }
 }
 
-impl JacobianAdjoint<'_> {
-    /// Adds `scale · M` to `∂φ/∂J`; `M: [K, D]`.
+impl<'a> JacobianAdjoint<'a> {
+    /// The derivatives at the logits of the sample itself, where those of this point are at
+    /// `x + δ`; otherwise the same.
+    pub fn origin_logits(&mut self) -> &mut LogitAdjoint<'a> {
+        self.origin.as_mut().unwrap_or(&mut self.logit)
+    }
+
+    /// Adds `scale · M` to `∂φ/∂J`, `M: [K, D]`, or to `∂φ/∂(V J)`, `[R, D]`.
     pub fn add_jacobian(&mut self, scale: f64, m: ArrayView2<f64>) {
-        let k = self.sums.outputs();
-        let expected = (k, self.a.len() / k);
+        let expected = (self.rows, self.a.len() / self.rows);
         if m.dim() != expected {
             let found = m.dim();
             return self.blame(format!(
@@ -130,10 +173,10 @@ impl JacobianAdjoint<'_> {
         }
     }
 
-    /// Adds `scale · v` to `∂φ/∂J_k`, the derivative with respect to the gradient of one logit;
-    /// `v: [D]`.
+    /// Adds `scale · v` to `∂φ/∂J_k`, the derivative with respect to the gradient of one logit, or
+    /// to that with respect to a row of `V J`; `v: [D]`.
     pub fn add_row(&mut self, scale: f64, k: usize, v: &[f64]) {
-        let rows = self.sums.outputs();
+        let rows = self.rows;
         let d = self.a.len() / rows;
         if k >= rows || v.len() != d {
             return self.blame(format!(

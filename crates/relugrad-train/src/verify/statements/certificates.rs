@@ -1,7 +1,7 @@
-//! T61 to T66: certificates and the local worst case, in the Euclidean norm.
+//! T61 to T66, T69 and T70: certificates and the local worst case, in the Euclidean norm.
 
 use ndarray::{Array1, Array2};
-use relugrad::{Penalty, Result, Scalar};
+use relugrad::{Ball, Norm, Penalty, Result, Scalar};
 
 use super::super::logits::{divergence, likeliest};
 use super::super::point::{Moved, Point, norm};
@@ -21,6 +21,8 @@ pub(super) fn statements<T: Scalar>() -> Vec<Statement<T>> {
         Statement::new("T64", Scope::GatesSoftmax, 1.0, worst_case, "ℓ + ε‖∇ₓℓ‖ ≤ max ℓ ≤ ℓ + ε‖∇ₓℓ‖ + ¼ ε² ‖C J‖₂² in a ball"),
         Statement::new("T65", Scope::GatesSoftmax, 1.0, worst_case_at_the_centre, "max ℓ ≤ ℓ + ε‖∇ₓℓ‖ + ψ(ρ) ε² ‖H‖₂ in a ball"),
         Statement::new("T66", Scope::GatesSoftmax, 1.0, problem_in_the_logits, "the worst case is a problem in J δ: JᵀG⁺Jδ does what δ does"),
+        Statement::new("T69", Scope::GatesSoftmax, 1.0, gradient_and_farthest_rows, "max ℓ ≤ ℓ + ε‖∇ₓℓ‖ + ⅛ ε² max ‖J_j − J_k‖² in a ball"),
+        Statement::new("T70", Scope::GatesSoftmax, 1.0, rivals_at_their_worst, "max ℓ ≤ log Σ exp(f_k − f_y + ε‖J_k − J_y‖) in a ball"),
     ]
 }
 
@@ -149,6 +151,29 @@ fn worst_case_at_the_centre<T: Scalar>(at: &Point<T>) -> Result<Check> {
     let bound = at.at.loss + epsilon * norm(&at.g) + second_order;
     let residual = |there: &Moved<T>| excess(loss_at(at, &there.f), bound, at.loss_size(there));
     Ok(worst(points.iter().map(residual)))
+}
+
+/// How far the loss in a ball is above `ℓ` and a penalty that bounds its growth.
+fn above<T: Scalar>(at: &Point<T>, name: &str, growth: impl Fn(f64) -> Penalty) -> Result<Check> {
+    let Some((epsilon, points)) = sphere(at, name)? else {
+        return Ok(Check::Rejected);
+    };
+    let bound = at.at.loss + at.penalty(&growth(epsilon))?;
+    let residual = |there: &Moved<T>| excess(loss_at(at, &there.f), bound, at.loss_size(there));
+    Ok(worst(points.iter().map(residual)))
+}
+
+fn gradient_and_farthest_rows<T: Scalar>(at: &Point<T>) -> Result<Check> {
+    let norm = Norm::L2;
+    above(at, "gradient and farthest rows", |epsilon| {
+        Penalty::WorstCaseQuadratic { epsilon, norm }
+    })
+}
+
+fn rivals_at_their_worst<T: Scalar>(at: &Point<T>) -> Result<Check> {
+    above(at, "rivals at their worst", |epsilon| {
+        Penalty::WorstCase(Ball::new(Norm::L2, epsilon))
+    })
 }
 
 /// An orthonormal basis of the space of the rows, by Gram and Schmidt with the longest row first
