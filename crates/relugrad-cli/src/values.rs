@@ -1,11 +1,10 @@
 //! Values of options, with a word on what they must be.
 
-use std::fmt::Display;
 use std::str::FromStr;
 
 use clap::ValueEnum;
 use relugrad::Penalty;
-use relugrad::penalty::CatalogueEntry;
+use relugrad::penalty::{CatalogueEntry, Given};
 use relugrad_train::attack::{AnyAttack, Pgd};
 use relugrad_train::parse_number;
 
@@ -81,30 +80,6 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// What is called by its name, or nothing for the name `none`.
-#[derive(Clone, Debug)]
-pub(crate) struct OrNone<T>(pub(crate) Option<T>);
-
-impl<T: FromStr<Err: Display>> FromStr for OrNone<T> {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<OrNone<T>, String> {
-        match text.trim() {
-            "none" => Ok(OrNone(None)),
-            text => text
-                .parse()
-                .map(Some)
-                .map(OrNone)
-                .map_err(|e: T::Err| e.to_string()),
-        }
-    }
-}
-
-/// Those of a list that are something.
-pub(crate) fn named<T: Clone>(list: &[OrNone<T>]) -> Vec<T> {
-    list.iter().filter_map(|one| one.0.clone()).collect()
-}
-
 /// Sizes of perturbations in a norm, such as `8/255,0.1`; none for an empty text.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Radii(pub(crate) Vec<f64>);
@@ -163,6 +138,7 @@ impl FromStr for Adversaries {
 #[derive(Clone, Debug)]
 pub(crate) struct Weighted {
     pub(crate) entry: &'static CatalogueEntry,
+    pub(crate) options: Vec<Given>,
     pub(crate) lambda: Option<f64>,
 }
 
@@ -170,25 +146,29 @@ impl FromStr for Weighted {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Weighted, String> {
-        let Grid { entry, lambdas } = text.parse()?;
-        match lambdas[..] {
-            [] => Ok(Weighted {
-                entry,
-                lambda: None,
-            }),
-            [lambda] => Ok(Weighted {
-                entry,
-                lambda: Some(lambda),
-            }),
-            _ => Err("give it one weight".into()),
-        }
+        let Grid {
+            entry,
+            options,
+            lambdas,
+        } = text.parse()?;
+        let lambda = match lambdas[..] {
+            [] => None,
+            [lambda] => Some(lambda),
+            _ => return Err("give it one weight".into()),
+        };
+        Ok(Weighted {
+            entry,
+            options,
+            lambda,
+        })
     }
 }
 
-/// A penalty with several weights, `NAME=WEIGHT:WEIGHT:…`.
+/// A penalty with several weights, `NAME=WEIGHT:WEIGHT:…` or `NAME(OPTION=VALUE,…)=WEIGHT:…`.
 #[derive(Clone, Debug)]
 pub(crate) struct Grid {
     pub(crate) entry: &'static CatalogueEntry,
+    pub(crate) options: Vec<Given>,
     /// Empty for the default weight.
     pub(crate) lambdas: Vec<f64>,
 }
@@ -198,6 +178,7 @@ impl Grid {
     pub(crate) fn default_of(name: &str) -> relugrad::Result<Grid> {
         Ok(Grid {
             entry: CatalogueEntry::named(name)?,
+            options: Vec::new(),
             lambdas: Vec::new(),
         })
     }
@@ -207,19 +188,55 @@ impl FromStr for Grid {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Grid, String> {
-        let (name, lambdas) = match text.split_once('=') {
-            Some((name, list)) => {
-                let lambdas: Result<Vec<f64>, String> = list.split(':').map(non_negative).collect();
-                (name, lambdas?)
+        let options_end = text.rfind(')').map_or(0, |end| end + 1);
+        let (penalty, lambdas) = match text[options_end..].find('=') {
+            Some(equals) => {
+                let (penalty, list) = text.split_at(options_end + equals);
+                let list = list[1..].split(':');
+                let lambdas: Result<Vec<f64>, String> = list.map(non_negative).collect();
+                (penalty, lambdas?)
             }
             None => (text, Vec::new()),
         };
         if (1..lambdas.len()).any(|i| lambdas[..i].contains(&lambdas[i])) {
             return Err("a weight is given twice".into());
         }
-        let entry = CatalogueEntry::named(name).map_err(|error| error.to_string())?;
-        Ok(Grid { entry, lambdas })
+        let refused = |error: relugrad::Error| error.to_string();
+        let (entry, options) = CatalogueEntry::parse(penalty).map_err(refused)?;
+        entry.with_options(&options).map_err(refused)?;
+        Ok(Grid {
+            entry,
+            options,
+            lambdas,
+        })
     }
+}
+
+/// Values separated by commas, of which those in parentheses separate nothing; `none` is none.
+#[derive(Clone, Debug)]
+pub(crate) struct List<T>(pub(crate) Vec<T>);
+
+impl<T: FromStr<Err: ToString>> FromStr for List<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<List<T>, String> {
+        let mut depth = 0;
+        let separates = |c: char| {
+            depth += i32::from(c == '(') - i32::from(c == ')');
+            c == ',' && depth <= 0
+        };
+        let values = text.split(separates).filter(|value| value.trim() != "none");
+        let values = values.map(|value| {
+            let parsed = value.parse();
+            parsed.map_err(|error: T::Err| format!("`{value}`: {}", error.to_string()))
+        });
+        values.collect::<Result<_, _>>().map(List)
+    }
+}
+
+/// All values of lists that were given one after the other.
+pub(crate) fn all<T: Clone>(lists: &[List<T>]) -> Vec<T> {
+    lists.iter().flat_map(|list| list.0.clone()).collect()
 }
 
 /// What is known of every penalty, for `--help`.

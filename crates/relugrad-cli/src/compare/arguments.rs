@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::{Args, value_parser};
-use relugrad::penalty::{CatalogueEntry, OptionValue, PenaltyOption};
+use relugrad::penalty::{Given, OptionValue, PenaltyOption};
 use relugrad::{Loss, Objective, Penalty};
 use relugrad_train::attack::{Attacker, Fgsm, Norm, Pgd};
 use relugrad_train::compare::{Plan, Variant};
@@ -21,12 +21,12 @@ use crate::flags::{self, Flags, Length};
 use crate::print;
 use crate::threads::ThreadOption;
 use crate::values::{
-    Adversaries, Grid, OrNone, count, named, non_negative, penalty_help, positive, whole,
+    Adversaries, Grid, List, all, count, non_negative, penalty_help, positive, whole,
 };
 
 /// Help of the option whose values are penalties.
 const PENALTIES: &str = "Penalties to compare with no regularizer; NAME=WEIGHT sets the weight lambda, \
-    NAME=0.01:0.1:1 tries several, none compares none. By default input-gradient, jacobian, cross-lipschitz, curvature-trace, curvature-frobenius and \
+    NAME=0.01:0.1:1 tries several, 'NAME(OPTION=VALUE,...)=WEIGHT' sets its options, none compares none. By default input-gradient, jacobian, cross-lipschitz, curvature-trace, curvature-frobenius and \
     cure, of which those that need classes are left out where there are values. Those on kinks, boundaries and margins take much \
     longer.";
 
@@ -97,9 +97,9 @@ pub(crate) struct Arguments {
     hidden: Vec<usize>,
 
     /// Penalties to compare with no regularizer; NAME=WEIGHT sets the weight lambda,
-    /// NAME=0.01:0.1:1 tries several
-    #[arg(long, long_help = penalty_help(PENALTIES), value_name = "NAME[=WEIGHT[:WEIGHT...]],...", value_delimiter = ',')]
-    penalties: Vec<OrNone<Grid>>,
+    /// NAME=0.01:0.1:1 tries several, 'NAME(OPTION=VALUE,...)=WEIGHT' sets its options
+    #[arg(long, long_help = penalty_help(PENALTIES), value_name = "NAME[=WEIGHT[:WEIGHT...]],...")]
+    penalties: Vec<List<Grid>>,
 
     /// Adversarial training to compare with, as a baseline: on examples of PGD of 7 steps of a size
     /// in linf, such as pgd=8/255, or of several, pgd=0.1:0.2
@@ -203,12 +203,11 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// Refuses what single options cannot see.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        let penalties = named(&self.penalties);
+        let penalties = all(&self.penalties);
         for (i, one) in penalties.iter().enumerate() {
-            if penalties[..i]
-                .iter()
-                .any(|other| other.entry.name == one.entry.name)
-            {
+            let same =
+                |other: &Grid| other.entry.name == one.entry.name && other.options == one.options;
+            if penalties[..i].iter().any(same) {
                 return Err(Failure::Usage(anyhow!(
                     "--penalties names `{}` twice",
                     one.entry.name
@@ -322,13 +321,13 @@ impl Arguments {
         };
         let grids = match &self.penalties[..] {
             [] => families.collect::<relugrad::Result<Vec<Grid>>>()?,
-            given => named(given),
+            given => all(given),
         };
         let grids = grids
             .iter()
             .filter(|grid| !self.penalties.is_empty() || fits(grid));
         for grid in grids {
-            let penalty = self.penalty(grid.entry)?;
+            let penalty = self.penalty(grid)?;
             let lambdas = match &grid.lambdas[..] {
                 [] => &[grid.entry.weight],
                 lambdas => lambdas,
@@ -353,27 +352,23 @@ impl Arguments {
         Ok(variants)
     }
 
-    /// A penalty with this command's options.
-    fn penalty(&self, entry: &'static CatalogueEntry) -> relugrad::Result<Penalty> {
-        let value = |option: &PenaltyOption| match option.name {
-            "step" => Ok(Some(OptionValue::Number(self.cure_step))),
-            "rows" => Ok(Some(OptionValue::Count(self.projections as u64))),
-            "seed" => Ok(Some(OptionValue::Count(self.first_seed))),
-            "nearest" => Ok(Some(OptionValue::Count(self.boundary_nearest as u64))),
-            "radius" => Ok(self.boundary_radius.map(OptionValue::Number)),
-            // A configuration file may hold the direction; here it is as by default.
-            "held" => Ok(None),
-            name => Err(relugrad::Error::PenaltyOption {
-                penalty: entry.name.to_owned(),
-                problem: format!("no flag sets its option `{name}`"),
-            }),
+    /// A penalty with its own options and, of those that are not given, this command's.
+    fn penalty(&self, grid: &Grid) -> relugrad::Result<Penalty> {
+        let flag = |option: &PenaltyOption| match (grid.entry.name.starts_with("cure"), option.name)
+        {
+            (true, "step") => Some(OptionValue::Number(self.cure_step)),
+            (_, "rows") => Some(OptionValue::Count(self.projections as u64)),
+            (_, "seed") => Some(OptionValue::Count(self.first_seed)),
+            (_, "nearest") => Some(OptionValue::Count(self.boundary_nearest as u64)),
+            (_, "radius") => self.boundary_radius.map(OptionValue::Number),
+            _ => None,
         };
-        let options = entry.options.iter();
-        let options: Vec<(&str, OptionValue)> = options
-            .filter_map(|option| Some((option.name, value(option).transpose()?)))
-            .map(|(name, value)| Ok((name, value?)))
-            .collect::<relugrad::Result<_>>()?;
-        entry.with_options(&options)
+        let is_given = |name: &str| grid.options.iter().any(|(given, _)| *given == name);
+        let others = grid.entry.options.iter();
+        let others = others.filter(|option| !is_given(option.name));
+        let flags = others.filter_map(|option| Some((option.name, flag(option)?)));
+        let options: Vec<Given> = grid.options.iter().cloned().chain(flags).collect();
+        grid.entry.with_options(&options)
     }
 
     /// How many samples are certified, by default some if a penalty is about hyperplanes.

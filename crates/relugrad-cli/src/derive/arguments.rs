@@ -8,7 +8,7 @@ use crate::data::Standardisation;
 use crate::loss::LossOption;
 use crate::model::ModelFile;
 use crate::threads::ThreadOption;
-use crate::values::Precision;
+use crate::values::{List, Precision, all};
 
 /// Write exact derivatives of a model at given inputs to an .npz file
 ///
@@ -69,8 +69,8 @@ pub(crate) struct Arguments {
 
     /// `loss`, or penalties as in `relugrad compare --help`, whose values and parameter gradients
     /// are added
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    pub(super) parameter_gradients: Vec<String>,
+    #[arg(long, value_name = "NAMES")]
+    parameter_gradients: Vec<List<String>>,
 
     /// Arrays to leave out, such as the Jacobian of a large network
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
@@ -94,6 +94,11 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
+    /// The names of what parameter gradients are wanted of.
+    pub(super) fn parameter_gradients(&self) -> Vec<String> {
+        all(&self.parameter_gradients)
+    }
+
     /// The files that are read.
     pub(super) fn inputs(&self) -> Vec<&Path> {
         let given = [&self.labels, &self.targets, &self.vector, &self.cotangent];

@@ -20,9 +20,10 @@ pub(super) fn write<T: Scalar + WritableElement, W: Write + Seek>(
     arguments: &Arguments,
     npz: &mut NpzWriter<W>,
 ) -> Result<(), Failure> {
-    check_entries(model, &arguments.parameter_gradients)?;
-    for (i, name) in arguments.parameter_gradients.iter().enumerate() {
-        if arguments.parameter_gradients[..i].contains(name) {
+    let names = arguments.parameter_gradients();
+    check_entries(model, &names)?;
+    for (i, name) in names.iter().enumerate() {
+        if names[..i].contains(name) {
             return Err(Failure::Usage(anyhow::anyhow!(
                 "--parameter-gradients names `{name}` twice"
             )));

@@ -11,7 +11,7 @@ use crate::data::TestData;
 use crate::loss::LossOption;
 use crate::model::ModelFile;
 use crate::threads::ThreadOption;
-use crate::values::{OrNone, Precision, Radii, count, named, whole};
+use crate::values::{List, Precision, Radii, all, count, whole};
 
 /// Evaluate the robustness of a model: attacks from above, certificates from below
 ///
@@ -79,13 +79,8 @@ pub(crate) struct Arguments {
 
     /// Penalties whose value is told for each attacked sample (the names are those of
     /// `relugrad compare`), or none
-    #[arg(
-        long,
-        value_name = "NAMES",
-        value_delimiter = ',',
-        default_value = "input-gradient,jacobian"
-    )]
-    penalties: Vec<OrNone<Penalty>>,
+    #[arg(long, value_name = "NAMES", default_value = "input-gradient,jacobian")]
+    penalties: Vec<List<Penalty>>,
 
     /// Seed of random starts
     #[arg(long, value_name = "SEED", default_value = "0", value_parser = whole::<u64>)]
@@ -145,7 +140,7 @@ impl Arguments {
             apgd_restarts: self.apgd_restarts,
             deepfool_steps: self.deepfool_steps,
             certified: self.certify,
-            penalties: named(&self.penalties),
+            penalties: all(&self.penalties),
             seed: self.seed,
             ..EvaluationOptions::default()
         })

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::Args;
+use relugrad::penalty::OptionValue;
 use relugrad_train::{Configuration, set_key};
 use toml::{Table, Value};
 
@@ -11,7 +12,7 @@ use crate::failure::Failure;
 use crate::flags::{self, All, Flags};
 use crate::print;
 use crate::threads::ThreadOption;
-use crate::values::{OrNone, Weighted, named};
+use crate::values::{List, Weighted, all};
 
 /// Train a network with penalties, adversarial examples, schedules; every run can be stopped and
 /// resumed
@@ -83,11 +84,10 @@ pub(crate) struct Arguments {
     /// Penalties, each with its weight lambda (the names are those of `relugrad compare`), or none
     #[arg(
         long,
-        value_name = "NAME[=WEIGHT],...",
-        value_delimiter = ',',
+        value_name = "NAME[(OPTION=VALUE,...)][=WEIGHT],...",
         help_heading = "Robustness"
     )]
-    penalties: Option<Vec<OrNone<Weighted>>>,
+    penalties: Option<Vec<List<Weighted>>>,
 
     #[command(flatten)]
     flags: Flags<All>,
@@ -115,7 +115,7 @@ impl Arguments {
     /// The keys that are given here, with their values.
     pub(super) fn values(&self) -> Result<Vec<(String, Value)>, Failure> {
         let mut values = self.flags.values().to_vec();
-        let penalties = self.penalties.iter().map(|all| settings(&named(all)));
+        let penalties = self.penalties.iter().map(|lists| settings(&all(lists)));
         values.extend(penalties.map(|value| ("penalties".to_owned(), value)));
         for text in &self.set {
             let Some((key, value)) = text.split_once('=') else {
@@ -139,11 +139,20 @@ fn parsed(text: &str) -> Value {
 fn settings(penalties: &[Weighted]) -> Value {
     let tables = penalties.iter().map(|one| {
         let lambda = one.lambda.unwrap_or(one.entry.weight);
-        let name = ("name".to_owned(), one.entry.name.into());
-        Value::Table(Table::from_iter([
-            name,
+        let options = one.options.iter().map(|(name, value)| {
+            let value = match value {
+                OptionValue::Number(value) => (*value).into(),
+                OptionValue::Count(value) => i64::try_from(*value).unwrap_or(i64::MAX).into(),
+                OptionValue::Flag(value) => (*value).into(),
+                OptionValue::Word(value) => Value::String(value.to_string()),
+            };
+            ((*name).to_owned(), value)
+        });
+        let own = [
+            ("name".to_owned(), one.entry.name.into()),
             ("lambda".to_owned(), lambda.into()),
-        ]))
+        ];
+        Value::Table(own.into_iter().chain(options).collect())
     });
     Value::Array(tables.collect())
 }
