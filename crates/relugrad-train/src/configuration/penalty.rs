@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use relugrad::Penalty;
-use relugrad::penalty::OptionValue;
+use relugrad::penalty::{OptionValue, PenaltySpec};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -84,17 +84,21 @@ impl PenaltySettings {
     }
 }
 
-/// What a penalty is called among others: its name, with its options where another one has that
-/// name, too.
+/// What a penalty is called among others: its name, with the options in which it differs from one
+/// of that name.
 pub(crate) fn distinct_name<'p>(
     penalty: &Penalty,
     others: impl IntoIterator<Item = &'p Penalty>,
 ) -> String {
-    let namesake = |other: &Penalty| other.name() == penalty.name() && other != penalty;
-    match others.into_iter().any(namesake) {
-        true => penalty.spec().to_string(),
-        false => penalty.name().to_owned(),
-    }
+    let others = others.into_iter();
+    let namesakes = others.filter(|other| other.name() == penalty.name());
+    let namesakes: Vec<PenaltySpec> = namesakes.map(Penalty::spec).collect();
+    let mut spec = penalty.spec();
+    spec.options.retain(|(name, value)| {
+        let mut others = namesakes.iter().map(|other| other.option(name));
+        others.any(|other| other.as_ref() != Some(value))
+    });
+    spec.to_string()
 }
 
 /// What each of the penalties is called in logs.
