@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::{Args, value_parser};
 use relugrad::penalty::{Given, OptionValue, PenaltyOption};
 use relugrad::{Loss, Objective, Penalty};
-use relugrad_train::attack::{Attacker, Fgsm, Norm, Pgd};
+use relugrad_train::attack::{AnyAttack, Attacker, Fgsm, Norm, Pgd, Union};
 use relugrad_train::compare::{Plan, Variant};
 use relugrad_train::data::Split;
 use relugrad_train::{
@@ -50,8 +50,8 @@ const L2_CURVE: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
 /// Train a ReLU network with each regularizer from the same start, and compare
 ///
 /// The same network is trained from the same initialisation and in the same order of samples
-/// without a regularizer (`none`) and with each penalty. Each result is attacked (FGSM and PGD in
-/// linf and l2), and the mean of every penalty is measured on the test samples. Of samples with
+/// without a regularizer (`none`) and with each penalty. Each result is attacked (FGSM, and PGD
+/// and Auto-PGD in turn, in linf and l2), and the mean of every penalty is measured on the test samples. Of samples with
 /// values to regress to, the table has mean squared errors instead of accuracies, and attacks raise
 /// the loss. One table is printed; --out also writes a report, all numbers, the training curves and
 /// the trained networks.
@@ -127,7 +127,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SEED", default_value = "0", value_parser = whole::<u64>)]
     first_seed: u64,
 
-    /// Radii in linf, in units of the data, such as 8/255,0.1, whose PGD accuracy the table shows
+    /// Radii in linf, in units of the data, such as 8/255,0.1, whose accuracy under attack the table
+    /// shows
     #[arg(long, value_name = "RADII", default_value = "0.1,0.2", value_delimiter = ',', value_parser = non_negative)]
     linf: Vec<f64>,
 
@@ -139,12 +140,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "RADII", value_delimiter = ',', value_parser = non_negative)]
     l1: Vec<f64>,
 
-    /// Gradient steps of PGD, each of length 2.5 epsilon / steps
+    /// Gradient steps of PGD, each of length 2.5 epsilon / steps, and of Auto-PGD
     #[arg(long, value_name = "N", default_value = "20", value_parser = count)]
     pgd_steps: usize,
 
-    /// Random starts of PGD
-    #[arg(long, value_name = "N", default_value = "2", value_parser = count)]
+    /// Random starts of PGD, of Auto-PGD on the loss, and of Auto-PGD on the difference of logits
+    /// towards each of two other classes; a sample counts as fooled if one of them succeeds
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count)]
     pgd_restarts: usize,
 
     /// Attack at most this many test samples, from the first on
@@ -382,7 +384,8 @@ impl Arguments {
         self.certify.unwrap_or(default).min(self.attack_samples)
     }
 
-    /// PGD at the table's radii and along the curves, and FGSM along the curve in ℓ∞.
+    /// The union of PGD and Auto-PGD at the table's radii and along the curves, and FGSM along the
+    /// curve in ℓ∞.
     fn attacks(&self) -> Vec<(Attacker, bool)> {
         let radii = |curve: &[f64], given: &[f64]| {
             let mut radii: Vec<f64> = curve.iter().chain(given).copied().collect();
@@ -390,13 +393,18 @@ impl Arguments {
             radii.dedup();
             radii
         };
+        // Auto-PGD has no steps in ℓ1.
+        let strongest = |norm| match norm {
+            Norm::L1 => AnyAttack::from(Pgd {}),
+            Norm::L2 | Norm::Linf => Union {}.into(),
+        };
+        let (steps, restarts) = (self.pgd_steps, self.pgd_restarts);
         let strong = |norm, curve: &[f64], given: &[f64]| -> Vec<(Attacker, bool)> {
-            let pgd = |&epsilon: &f64| {
-                let attack =
-                    Attacker::new(Pgd {}, norm, epsilon, self.pgd_steps, self.pgd_restarts);
+            let attack = |&epsilon: &f64| {
+                let attack = Attacker::new(strongest(norm), norm, epsilon, steps, restarts);
                 (attack, given.contains(&epsilon))
             };
-            radii(curve, given).iter().map(pgd).collect()
+            radii(curve, given).iter().map(attack).collect()
         };
         let weak = radii(&LINF_CURVE, &self.linf).into_iter();
         let weak = weak.map(|epsilon| (Attacker::new(Fgsm {}, Norm::Linf, epsilon, 1, 1), false));

@@ -104,7 +104,7 @@ fn words(measure: Measure) -> [Words; 3] {
                 "Share of the attacked samples that stay classified correctly when each may be changed by at most ε. At \
                  ε = 0 it is their clean accuracy. Of several weights of a regularizer, the one of the highest accuracy under the \
                  first attack of the table is shown. Higher is more robust; a stronger attack can only lower these curves. FGSM takes one \
-                 step, PGD many.",
+                 step; PGD and Auto-PGD take many, one after the other on the samples that still stand.",
             ),
             (
                 "Penalties as predictors of robustness",
@@ -123,7 +123,7 @@ fn words(measure: Measure) -> [Words; 3] {
                 "Mean squared error of the attacked samples when each may be changed by at most ε, where the attack found the \
                  highest loss. At ε = 0 it is their clean error. Of several weights of a regularizer, the one of the lowest error under \
                  the first attack of the table is shown. Lower is more robust; a stronger attack can only raise these curves. FGSM takes \
-                 one step, PGD many.",
+                 one step; PGD and Auto-PGD take many, one after the other on the samples that still stand.",
             ),
             (
                 "Penalties as predictors of robustness",

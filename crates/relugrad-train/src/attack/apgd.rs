@@ -41,7 +41,8 @@ impl Attack for ApgdCe {
         search: &mut Search<'_, T>,
         start: Array2<T>,
     ) -> relugrad::Result<()> {
-        apgd(search, start, Search::look)
+        let step_size = search.options().step_size;
+        apgd(search, start, step_size, Search::look)
     }
 }
 
@@ -77,7 +78,8 @@ impl Attack for ApgdDlr {
         search: &mut Search<'_, T>,
         start: Array2<T>,
     ) -> relugrad::Result<()> {
-        apgd(search, start, |search, images| {
+        let step_size = search.options().step_size;
+        apgd(search, start, step_size, |search, images| {
             search.look_by(images, difference_of_logits_ratio)
         })
     }
@@ -121,15 +123,14 @@ struct Sample<T> {
     last_look: (f64, f64),
 }
 
-/// All steps of a restart, by the objective that `look` looks at.
-fn apgd<'a, T: Scalar>(
+/// All steps of a restart, by the objective that `look` looks at; the first is of `step_size`.
+pub(super) fn apgd<'a, T: Scalar>(
     search: &mut Search<'a, T>,
     start: Array2<T>,
+    step_size: f64,
     look: impl Fn(&mut Search<'a, T>, &Array2<T>) -> relugrad::Result<Look<T>>,
 ) -> relugrad::Result<()> {
-    let AttackOptions {
-        steps, step_size, ..
-    } = *search.options();
+    let steps = search.options().steps;
     let looks = looks(steps);
     let Look {
         mut values,
@@ -241,7 +242,7 @@ fn looks(steps: usize) -> Vec<usize> {
 /// descending order, and its derivatives in the logits.
 ///
 /// Where the first and the third logit are equal, it is taken as 0 without slope.
-fn difference_of_logits_ratio<T: Scalar>(
+pub(super) fn difference_of_logits_ratio<T: Scalar>(
     logits: ArrayView2<T>,
     labels: &[usize],
 ) -> (Vec<f64>, Array2<T>) {
@@ -263,6 +264,38 @@ fn difference_of_logits_ratio<T: Scalar>(
         add(y, -1.0);
         add(first, -ratio);
         add(third, ratio);
+        ratio
+    });
+    (values.collect(), slopes)
+}
+
+/// `−(f_y − f_t)/(f_{π1} − ½(f_{π3} + f_{π4}))` of each row of at least four logits, with a target
+/// class `t` for each (equation 8 of the paper), and its derivatives in the logits.
+///
+/// Where the span is 0, it is taken as 0 without slope.
+pub(super) fn targeted_ratio<T: Scalar>(
+    logits: ArrayView2<T>,
+    labels: &[usize],
+    targets: &[usize],
+) -> (Vec<f64>, Array2<T>) {
+    let mut slopes = Array2::zeros(logits.dim());
+    let rows = logits.rows().into_iter().zip(labels.iter().zip(targets));
+    let values = rows.enumerate().map(|(i, (row, (&y, &target)))| {
+        let f: Vec<f64> = row.iter().map(|f| f.into_f64()).collect();
+        let mut order: Vec<usize> = (0..f.len()).collect();
+        order.sort_by(|&a, &b| f[b].total_cmp(&f[a]));
+        let (first, third, fourth) = (order[0], order[2], order[3]);
+        let span = f[first] - 0.5 * (f[third] + f[fourth]);
+        if span <= 0.0 {
+            return 0.0;
+        }
+        let ratio = (f[target] - f[y]) / span;
+        let mut add = |k: usize, slope: f64| slopes[(i, k)] += T::from_f64(slope / span);
+        add(target, 1.0);
+        add(y, -1.0);
+        add(first, -ratio);
+        add(third, 0.5 * ratio);
+        add(fourth, 0.5 * ratio);
         ratio
     });
     (values.collect(), slopes)
@@ -319,6 +352,22 @@ mod tests {
         assert_eq!(scaled, values);
         let equal = difference_of_logits_ratio(array![[1.0, 1.0, 1.0]].view(), &[0]);
         assert_eq!(equal.0, [0.0]);
+    }
+
+    #[test]
+    fn the_targeted_ratio_by_hand_and_its_slopes_by_differences() {
+        let f = array![[3.0, 1.0, 2.0, -1.0, -2.0], [0.5, 4.0, 1.0, 2.0, 0.0]];
+        let of = |f: &Array2<f64>| targeted_ratio(f.view(), &[0, 3], &[2, 0]);
+        let (values, slopes) = of(&f);
+        // (2 − 3)/(3 − ½(1 − 1)), and (0.5 − 2)/(4 − ½(1 + 0.5)).
+        assert_eq!(values, [-1.0 / 3.0, -1.5 / 3.25]);
+        for (i, k) in (0..2).flat_map(|i| (0..5).map(move |k| (i, k))) {
+            let mut moved = f.clone();
+            moved[(i, k)] += 1e-6;
+            let found = (of(&moved).0[i] - values[i]) / 1e-6;
+            assert!((found - slopes[(i, k)]).abs() < 1e-5, "{i} {k}");
+        }
+        assert_eq!(of(&(&f * 100.0)).0, values);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod fgsm;
 mod noise;
 mod pgd;
 mod search;
+mod union;
 
 use std::fmt;
 
@@ -32,18 +33,20 @@ pub use fgsm::Fgsm;
 pub use noise::Noise;
 pub use pgd::Pgd;
 pub use search::{Look, Outcome, Search};
+pub use union::{PARTS, Union};
 
 use crate::error::Result;
 use crate::spec::Range;
 pub(crate) use ball::Ball;
 
 /// The attacks that a configuration can name.
-pub const ATTACKS: [Entry; 5] = [
+pub const ATTACKS: [Entry; 6] = [
     Entry::of::<Noise>(),
     Entry::of::<Fgsm>(),
     Entry::of::<Pgd>(),
     Entry::of::<ApgdCe>(),
     Entry::of::<ApgdDlr>(),
+    Entry::of::<Union>(),
 ];
 
 /// A search within `‖δ‖ ≤ ε` and the data's box, which is the way to add one. It shows the

@@ -3,10 +3,12 @@
 use ndarray::{Array2, ArrayView1, ArrayView2};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use relugrad::loss::TargetKind;
 use relugrad::{GoOn, Loss, Network, Scalar, Trace};
 
 use super::{AttackOptions, Ball};
 use crate::data::{Bounds, Truth};
+use crate::prediction::classes;
 use crate::stop::ask;
 
 /// What an attack found for each sample of a batch.
@@ -114,6 +116,28 @@ impl<'a, T: Scalar> Search<'a, T> {
     /// [`Attack::classes`](super::Attack::classes) may be 0.
     pub fn labels(&self) -> &[usize] {
         self.truth.labels()
+    }
+
+    /// The number of the present restart, from 0.
+    pub fn restart(&self) -> usize {
+        self.restart
+    }
+
+    /// How many classes the network tells apart; 0 for samples with values.
+    pub fn classes(&self) -> usize {
+        match self.truth.kind() {
+            TargetKind::Values => 0,
+            TargetKind::Classes | TargetKind::Probabilities => classes(self.on.network.outputs()),
+        }
+    }
+
+    /// The logits of the samples themselves; `[B, K]`.
+    ///
+    /// # Errors
+    /// Those of [`Network::trace`].
+    pub fn clean_logits(&self) -> relugrad::Result<Array2<T>> {
+        let trace = self.on.network.trace(self.clean.view())?;
+        Ok(trace.logits().to_owned())
     }
 
     /// Random numbers of a sample in this restart, the same whatever batch it is in. A random start
