@@ -1,7 +1,7 @@
 //! What can be wrong with a network, an input or an option.
 
+use crate::formula_error::FormulaError;
 use crate::parallel::all_finite;
-use crate::penalty::FormulaError;
 use crate::scalar::Scalar;
 
 /// The reason why the engine refuses a request.

@@ -62,6 +62,7 @@ mod curvature;
 mod eigen;
 mod error;
 mod finite_difference;
+mod formula_error;
 mod gram;
 mod jacobian;
 mod linalg;

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::error::Fault;
 use super::graph::{Form, Graph, Id, Map, Op, Reduction, Zip};
 use super::names::{FormulaFunction, FormulaName, Function, Symbol, nearest, words};
 use super::shape::{Dim, Shape};
 use super::text::{Binary, Expr, Kind};
+use crate::formula_error::Fault;
 use crate::norm::Norm;
 
 /// Nodes of a graph at most, of which every operation makes a few.

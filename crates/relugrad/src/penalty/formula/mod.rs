@@ -12,7 +12,6 @@
 
 mod check;
 mod code;
-mod error;
 mod forms;
 mod graph;
 mod invariance;
@@ -32,7 +31,6 @@ use std::sync::Arc;
 use ndarray::ArrayView2;
 
 use self::code::{Code, Derivatives, Source};
-use self::error::Fault;
 use self::forms::Forms;
 use self::graph::Leaf;
 use self::machine::Seen;
@@ -45,9 +43,10 @@ use super::{
 };
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
+use crate::formula_error::Fault;
 use crate::linalg::symmetrise;
 
-pub use error::FormulaError;
+pub use crate::formula_error::FormulaError;
 pub use names::{FormulaFunction, FormulaName};
 
 /// Characters of a name at most: files are called after it.

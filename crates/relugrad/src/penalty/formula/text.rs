@@ -12,7 +12,7 @@ use winnow::stream::{LocatingSlice, Location, Stateful, Stream};
 use winnow::token::{one_of, take_while};
 use winnow::{Parser, Result};
 
-use super::error::Fault;
+use crate::formula_error::Fault;
 
 /// Bytes of a text, levels of brackets, and levels of an expression, of which a sum of `n` terms
 /// has `n`.

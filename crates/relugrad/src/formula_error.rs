@@ -8,13 +8,13 @@ const WINDOW: usize = 72;
 
 /// A place in a text and what is wrong there.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Fault {
-    pub(super) place: Range<usize>,
-    pub(super) problem: String,
+pub(crate) struct Fault {
+    pub(crate) place: Range<usize>,
+    pub(crate) problem: String,
 }
 
 impl Fault {
-    pub(super) fn new(place: Range<usize>, problem: impl Into<String>) -> Fault {
+    pub(crate) fn new(place: Range<usize>, problem: impl Into<String>) -> Fault {
         Fault {
             place,
             problem: problem.into(),
@@ -27,9 +27,9 @@ impl Fault {
 /// It is shown with the line of the text and carets under the place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FormulaError {
-    pub(super) name: String,
-    pub(super) text: String,
-    pub(super) fault: Fault,
+    pub(crate) name: String,
+    pub(crate) text: String,
+    pub(crate) fault: Fault,
 }
 
 impl FormulaError {
