@@ -25,6 +25,7 @@
 mod architecture;
 pub mod attack;
 mod both;
+mod channels;
 pub mod compare;
 mod comparison;
 mod configuration;
@@ -54,6 +55,7 @@ mod training;
 pub mod verify;
 
 pub use architecture::Architecture;
+pub use channels::ChannelStatistics;
 pub use configuration::{
     Change, Configuration, LossSettings, OptionSetting, Parts, PenaltySettings, Precision, set_key,
 };
@@ -67,5 +69,5 @@ pub use report::{Divergence, EpochReport, History, StepOutcome, StepReport};
 pub use schedule::{Curve, Ramp, RampCurve, Schedule};
 pub use score::{Quality, Score};
 pub use spec::{OptionInfo, Range, Spec};
-pub use standardisation::{ChannelStatistics, Guess, guess_statistics, standardised};
+pub use standardisation::{Guess, guess_statistics, standardised};
 pub use training::{Trainer, train};

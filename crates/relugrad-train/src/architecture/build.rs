@@ -8,8 +8,8 @@ use relugrad::{BatchNorm, Builder, Network, NodeId, Scalar};
 use relugrad_io::{Budget, Limits};
 
 use super::layer::{Conv, Layer};
+use crate::channels::ChannelStatistics;
 use crate::error::Result;
-use crate::standardisation::ChannelStatistics;
 
 /// How often a weight is in memory while it is made: as it is drawn, checked, and in a list of
 /// parameters that grows.

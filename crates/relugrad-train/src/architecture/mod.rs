@@ -12,8 +12,8 @@ use relugrad_io::read_text;
 
 use layer::{Conv, Layer, Pair, Pool};
 
+use crate::channels::ChannelStatistics;
 use crate::error::{Error, Result};
-use crate::standardisation::ChannelStatistics;
 
 /// What a network is made of, but for the shape of its inputs and the number of its logits.
 ///

@@ -7,6 +7,7 @@ use relugrad::{GoOn, Loss, Network, Objective, Penalty};
 
 use crate::architecture::Architecture;
 use crate::attack::{Attacker, Norm, Union};
+use crate::channels::ChannelStatistics;
 use crate::comparison::{
     Certified, Comparison, Diverged, Measured, Measures, PenaltyMean, Run, Settings, ShownAttack,
 };
@@ -21,7 +22,6 @@ use crate::report::{Divergence, EpochReport};
 use crate::samples::Samples;
 use crate::schedule::Ramp;
 use crate::shard::{Compared, Part, Share};
-use crate::standardisation::ChannelStatistics;
 use crate::statistics::median;
 use crate::stop::ask;
 use crate::training::train_while;

@@ -11,12 +11,13 @@ use relugrad::{Loss, Network, Objective, Scalar};
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::Architecture;
+use crate::channels::ChannelStatistics;
 use crate::data::{Dataset, Source, Split, stratified_split};
 use crate::error::{Error, Result, check_range};
 use crate::fit::outputs_for;
 use crate::optimizer::{Adam, OPTIMIZERS, Optimizer};
 use crate::options::Training;
-use crate::standardisation::{ChannelStatistics, standardised};
+use crate::standardisation::standardised;
 pub use changes::{Change, set_key};
 pub use loss::LossSettings;
 pub use penalty::{OptionSetting, PenaltySettings};

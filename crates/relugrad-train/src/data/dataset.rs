@@ -6,9 +6,9 @@ use relugrad::loss::TargetKind;
 use relugrad_io::printable;
 
 use super::{Bounds, BoxChoice, Reading, Truth};
+use crate::channels::{ChannelStatistics, channels};
 use crate::error::{Error, Result};
 use crate::prediction;
-use crate::standardisation::{ChannelStatistics, channels};
 
 /// Samples, each in a box, by default `[0, 1]ᴰ`, with their classes or with values to regress to, and perhaps
 /// with weights.
