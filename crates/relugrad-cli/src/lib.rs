@@ -15,6 +15,7 @@ mod earlier;
 mod evaluate;
 mod failure;
 mod flags;
+mod formula;
 mod inspect;
 mod interrupt;
 mod loss;

@@ -15,7 +15,7 @@ fn relugrad() -> Checked {
 }
 
 /// A small run with everything that has a state.
-const OPTIONS: [&str; 26] = [
+const OPTIONS: [&str; 28] = [
     "--epochs",
     "12",
     "--model",
@@ -24,6 +24,8 @@ const OPTIONS: [&str; 26] = [
     "32",
     "--penalties",
     "jacobian=0.01,jacobian-projected=0.01",
+    "--formula",
+    "flat: norm1(g) + eps*sum(rownorms1(J)) @ 0.001, eps=0.1",
     "--schedule",
     "one-cycle",
     "--ramp",

@@ -1,12 +1,17 @@
 //! Whether data, network, loss and penalties fit each other, and which loss there is where nothing
 //! is said.
 
+use ndarray::s;
 use relugrad::loss::TargetKind;
-use relugrad::{Loss, Network, Objective, Penalty, Scalar};
+use relugrad::{Loss, Network, Objective, Penalty, Scalar, Workspace};
 
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::options::{BestBy, Training};
+use crate::samples::{BATCH, Samples};
+
+/// How many training samples, from the first on, formulas are tried on before a training begins.
+const TRIED: usize = 1000;
 
 /// Refuses a network of other inputs.
 ///
@@ -80,6 +85,7 @@ pub(crate) fn check_training<T: Scalar>(
     if let Some(problem) = attack.and_then(|attack| attack.unfit(kind, outputs)) {
         return Err(Error::Attack { problem });
     }
+    check_formulas(network, data, objective)?;
     match (training.stopping.metric, kind) {
         (Some(BestBy::Accuracy), TargetKind::Values) => Err(Error::Configuration {
             problem: format!(
@@ -89,6 +95,34 @@ pub(crate) fn check_training<T: Scalar>(
         }),
         _ => Ok(()),
     }
+}
+
+/// Refuses formulas that are not finite, or whose derivatives are not, at one of the first samples
+/// of a training that is about to begin.
+fn check_formulas<T: Scalar>(
+    network: &Network<T>,
+    data: &Dataset,
+    objective: &Objective,
+) -> Result<()> {
+    let mut formulas = Objective::new(*objective.loss()).penalties_only();
+    for term in objective.terms() {
+        if let Penalty::Formula(_) = term.penalty {
+            formulas = formulas.with(term.penalty.clone(), 1.0)?;
+        }
+    }
+    if formulas.terms().is_empty() {
+        return Ok(());
+    }
+    let first: Vec<usize> = (0..data.samples().min(TRIED)).collect();
+    let images = data.images().slice(s![..first.len(), ..]);
+    let images = images.mapv(|x| T::from_f64(f64::from(x)));
+    let samples = Samples::of(images, data.truth().select(&first).cast());
+    let mut workspace = Workspace::new();
+    for batch in samples.batches_of(BATCH) {
+        let tried = formulas.gradient_into(network, batch.images, &batch.targets, &mut workspace);
+        tried.map_err(|error| error.renumbered(|sample| batch.first + sample))?;
+    }
+    Ok(())
 }
 
 /// Refuses a penalty that needs classes where there are none, or more than there are.

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 
+use crate::failure::Failure;
+use crate::formula::Formulas;
 use crate::threads::ThreadOption;
 use crate::values::{Precision, count, non_negative, positive, whole};
 
@@ -19,6 +22,7 @@ use crate::values::{Precision, count, non_negative, positive, whole};
   relugrad bench
   relugrad bench --net 3072-1024-512-10 --workload jacobian-step,hvp --threads 2
   relugrad bench --net lenet --batch 64 --workload jacobian-step --json
+  relugrad bench --workload plain-step,jacobian-step --formula 'tr(G)'
   relugrad bench --net model.onnx --workload all-penalties-step --explain
 
 Files of --weights, little-endian: w0.bin, b0.bin, w1.bin, ... the parameters in the order of the layers (dense [out, in],
@@ -42,6 +46,9 @@ pub(crate) struct Arguments {
         default_value = "plain-step,jacobian,jacobian-step"
     )]
     pub(super) workload: Vec<Workload>,
+
+    #[command(flatten)]
+    pub(super) formulas: Formulas,
 
     /// Precision of the computation
     #[arg(long, value_name = "NAME", default_value = "f32")]
@@ -86,6 +93,24 @@ pub(crate) struct Arguments {
     pub(super) explain: bool,
 }
 
+impl Arguments {
+    /// What is timed: a step with formulas too, if there are some.
+    pub(super) fn workloads(&self) -> Result<Vec<Workload>, Failure> {
+        let mut workloads = self.workload.clone();
+        let asked = workloads.contains(&Workload::FormulaStep);
+        match (asked, self.formulas.is_empty()) {
+            (true, true) => Err(Failure::Usage(anyhow!(
+                "--workload formula-step is that of a formula; give --formula"
+            ))),
+            (false, false) => {
+                workloads.push(Workload::FormulaStep);
+                Ok(workloads)
+            }
+            (true, false) | (false, true) => Ok(workloads),
+        }
+    }
+}
+
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Workload {
@@ -107,6 +132,8 @@ pub(super) enum Workload {
     HessianFrobeniusStep,
     /// Loss and CURE
     CureStep,
+    /// Loss and the formulas of --formula
+    FormulaStep,
     /// Loss and all penalties that are functions of the Gram matrix
     AllPenaltiesStep,
     /// The Jacobians by forward differences, one feature at a time

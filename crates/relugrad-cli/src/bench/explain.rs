@@ -54,6 +54,7 @@ pub(super) fn stages<T: Scalar>(
         | Workload::CrossLipschitzStep
         | Workload::HessianFrobeniusStep
         | Workload::CureStep
+        | Workload::FormulaStep
         | Workload::AllPenaltiesStep => stages.push(sweep(
             "cotangents of the Jacobian's rows",
             network.outputs(),

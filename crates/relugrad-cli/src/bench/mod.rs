@@ -55,9 +55,10 @@ struct Measurement {
 }
 
 fn bench<T: Scalar>(arguments: &Arguments) -> Result<(), Failure> {
+    let workloads = arguments.workloads()?;
     let problem = Problem::<T>::new(arguments)?;
     let mut header = (!arguments.json).then(header);
-    for &workload in &arguments.workload {
+    for workload in workloads {
         if print::is_lost() {
             break;
         }

@@ -6,6 +6,7 @@ use relugrad::{Direction, FiniteDifference, Loss, Objective, Penalty, Scalar, Ta
 
 use super::arguments::{Arguments, Workload};
 use super::problem::Problem;
+use crate::failure::Failure;
 
 /// Step of the finite differences, relative to inputs of size 1.
 const DIFFERENCE: f64 = 1e-3;
@@ -32,7 +33,7 @@ impl<'p, T: Scalar> Runner<'p, T> {
         workload: Workload,
         problem: &'p Problem<T>,
         arguments: &Arguments,
-    ) -> Result<Runner<'p, T>> {
+    ) -> Result<Runner<'p, T>, Failure> {
         Ok(Runner {
             workload,
             problem,
@@ -85,6 +86,7 @@ impl<'p, T: Scalar> Runner<'p, T> {
             | Workload::CrossLipschitzStep
             | Workload::HessianFrobeniusStep
             | Workload::CureStep
+            | Workload::FormulaStep
             | Workload::AllPenaltiesStep => {
                 let difference = FiniteDifference::forward(DIFFERENCE)?;
                 Outputs::Jacobian(difference.jacobian(network, inputs.view())?)
@@ -127,7 +129,7 @@ fn objective(
     workload: Workload,
     loss: &Loss,
     arguments: &Arguments,
-) -> relugrad::Result<Option<Objective>> {
+) -> Result<Option<Objective>, Failure> {
     let penalties = match workload {
         Workload::PlainStep => vec![],
         Workload::InputGradientStep => vec![Penalty::InputGradient],
@@ -138,6 +140,7 @@ fn objective(
             step: arguments.cure_step,
             direction: Direction::Sign,
         }],
+        Workload::FormulaStep => arguments.formulas.penalties()?,
         Workload::AllPenaltiesStep => Penalty::all()
             .into_iter()
             .filter(Penalty::is_function_of_gram)
@@ -149,7 +152,8 @@ fn objective(
     };
     let mut objective = Objective::new(*loss);
     for penalty in penalties {
-        objective = objective.with(penalty, arguments.lambda)?;
+        let with = objective.with(penalty, arguments.lambda);
+        objective = with.map_err(|error| Failure::Usage(error.into()))?;
     }
     Ok(Some(objective))
 }

@@ -18,6 +18,7 @@ use super::shard::ShardOptions;
 use crate::data::DataOptions;
 use crate::failure::Failure;
 use crate::flags::{self, Flags, Length};
+use crate::formula::Formulas;
 use crate::print;
 use crate::threads::ThreadOption;
 use crate::values::{
@@ -59,6 +60,7 @@ const L2_CURVE: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
 #[command(after_long_help = "Examples:
   relugrad compare
   relugrad compare --penalties jacobian=0.05,cure --seeds 5 --out result
+  relugrad compare --penalties jacobian=0.01 --formula 'flat: norm2(g) + b*tr(S*G) @ 0.1:1, b=0.5'
   relugrad compare --data mnist/ --epochs 2 --hidden 256,256
   relugrad compare --data mnist/ --epochs 1 --model lenet
   relugrad compare --data prices.csv --target-columns price --scale range --penalties jacobian=0.01:0.1,cure
@@ -100,6 +102,9 @@ pub(crate) struct Arguments {
     /// NAME=0.01:0.1:1 tries several, 'NAME(OPTION=VALUE,...)=WEIGHT' sets its options
     #[arg(long, long_help = penalty_help(PENALTIES), value_name = "NAME[=WEIGHT[:WEIGHT...]],...")]
     penalties: Vec<List<Grid>>,
+
+    #[command(flatten)]
+    formulas: Formulas,
 
     /// Adversarial training to compare with, as a baseline: on examples of PGD of 7 steps of a size
     /// in linf, such as pgd=8/255, or of several, pgd=0.1:0.2
@@ -269,7 +274,7 @@ impl Arguments {
 
     /// What to compare, on these data with this network.
     pub(super) fn plan(&self, data: Split, model: Architecture) -> Result<Plan, Failure> {
-        let variants = self.variants(&data).map_err(|e| Failure::Usage(e.into()))?;
+        let variants = self.variants(&data)?;
         let configuration = self.configuration()?;
         Ok(Plan {
             statistics: configuration.statistics(&data.train)?,
@@ -314,27 +319,37 @@ impl Arguments {
         Ok(training)
     }
 
-    fn variants(&self, data: &Split) -> relugrad::Result<Vec<Variant>> {
+    fn variants(&self, data: &Split) -> Result<Vec<Variant>, Failure> {
+        let usage = |error: relugrad::Error| Failure::Usage(error.into());
         let mut variants = Vec::new();
         let families = FAMILIES.iter().map(|name| Grid::default_of(name));
         let fits = |grid: &Grid| {
             let penalty = grid.entry.penalty();
             check_penalty(&penalty, data.train.kind(), data.train.classes()).is_ok()
         };
-        let grids = match &self.penalties[..] {
-            [] => families.collect::<relugrad::Result<Vec<Grid>>>()?,
-            given => all(given),
+        let by_default = self.penalties.is_empty() && self.formulas.is_empty();
+        let grids = match by_default {
+            true => families
+                .collect::<relugrad::Result<Vec<Grid>>>()
+                .map_err(usage)?,
+            false => all(&self.penalties),
         };
-        let grids = grids
-            .iter()
-            .filter(|grid| !self.penalties.is_empty() || fits(grid));
+        let grids = grids.iter().filter(|grid| !by_default || fits(grid));
         for grid in grids {
-            let penalty = self.penalty(grid)?;
+            let penalty = self.penalty(grid).map_err(usage)?;
             let lambdas = match &grid.lambdas[..] {
                 [] => &[grid.entry.weight],
                 lambdas => lambdas,
             };
             let with = |&lambda: &f64| Variant::Penalty(penalty.clone(), lambda);
+            variants.extend(lambdas.iter().map(with));
+        }
+        for formula in self.formulas.all()? {
+            let lambdas = match &formula.lambdas[..] {
+                [] => &[1.0],
+                lambdas => lambdas,
+            };
+            let with = |&lambda: &f64| Variant::Penalty(formula.penalty(), lambda);
             variants.extend(lambdas.iter().map(with));
         }
         let sizes = self

@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, value_parser};
+use relugrad::{Loss, Objective};
 
 use crate::data::Standardisation;
+use crate::failure::Failure;
+use crate::formula::Formulas;
 use crate::loss::LossOption;
 use crate::model::ModelFile;
 use crate::threads::ThreadOption;
@@ -31,7 +34,8 @@ use crate::values::{List, Precision, all};
   relugrad derive model.onnx --input x.npy --out derived.npz
   relugrad derive model.onnx --input x.npy --labels y.npy --vector v.npy --skip jacobian --out derived.npz
   relugrad derive model.onnx --input x.npy --targets y.npy --parameter-gradients loss,jacobian --out derived.npz
-  relugrad derive model.onnx --input x.npy --parameter-gradients loss,jacobian,cure --out derived.npz")]
+  relugrad derive model.onnx --input x.npy --parameter-gradients loss,jacobian,cure --out derived.npz
+  relugrad derive model.onnx --input x.npy --formula 'flat: norm2(g) + tr(S*G)' --out derived.npz")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) model: ModelFile,
@@ -68,9 +72,12 @@ pub(crate) struct Arguments {
     pub(super) dtype: Precision,
 
     /// `loss`, or penalties as in `relugrad compare --help`, whose values and parameter gradients
-    /// are added
+    /// are added, besides those of --formula
     #[arg(long, value_name = "NAMES")]
     parameter_gradients: Vec<List<String>>,
+
+    #[command(flatten)]
+    pub(super) formulas: Formulas,
 
     /// Arrays to leave out, such as the Jacobian of a large network
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
@@ -94,9 +101,33 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// The names of what parameter gradients are wanted of.
-    pub(super) fn parameter_gradients(&self) -> Vec<String> {
-        all(&self.parameter_gradients)
+    /// Of what parameter gradients are wanted: names of penalties, formulas among them.
+    pub(super) fn gradients(&self) -> Result<Vec<String>, Failure> {
+        let mut names = all(&self.parameter_gradients);
+        for formula in self.formulas.all()? {
+            if !names.contains(&formula.name()) {
+                names.push(formula.name());
+            }
+        }
+        Ok(names)
+    }
+
+    /// The loss of a name's meaning alone.
+    pub(super) fn objective(&self, name: &str, loss: Loss) -> Result<Objective, Failure> {
+        let objective = Objective::new(loss);
+        if name == "loss" {
+            return Ok(objective);
+        }
+        let usage = |error: relugrad::Error| Failure::Usage(error.into());
+        let mut formulas = self.formulas.all()?.iter();
+        let penalty = match formulas.find(|formula| formula.name() == name) {
+            Some(formula) => formula.penalty(),
+            None => name.parse().map_err(usage)?,
+        };
+        Ok(objective
+            .with(penalty, 1.0)
+            .map_err(usage)?
+            .penalties_only())
     }
 
     /// The files that are read.

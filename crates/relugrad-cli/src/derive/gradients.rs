@@ -7,7 +7,6 @@ use ndarray_npy::{NpzWriter, WritableElement};
 use relugrad::{Network, Objective, Scalar, Workspace};
 use relugrad_io::Model;
 
-use super::results::objective;
 use super::{Arguments, Request};
 use crate::failure::Failure;
 use crate::print::abridged;
@@ -20,7 +19,7 @@ pub(super) fn write<T: Scalar + WritableElement, W: Write + Seek>(
     arguments: &Arguments,
     npz: &mut NpzWriter<W>,
 ) -> Result<(), Failure> {
-    let names = arguments.parameter_gradients();
+    let names = arguments.gradients()?;
     check_entries(model, &names)?;
     for (i, name) in names.iter().enumerate() {
         if names[..i].contains(name) {
@@ -28,8 +27,7 @@ pub(super) fn write<T: Scalar + WritableElement, W: Write + Seek>(
                 "--parameter-gradients names `{name}` twice"
             )));
         }
-        let objective =
-            objective(name, request.loss).map_err(|error| Failure::Usage(error.into()))?;
+        let objective = arguments.objective(name, request.loss)?;
         let n = request.inputs.nrows();
         let size = group_size(name, &objective, network, arguments.memory)?.min(n);
         let mut workspace = Workspace::new();

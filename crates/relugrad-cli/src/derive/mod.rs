@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     for note in model.notes() {
         print::note(format_args!("note: {note}"));
     }
-    if !arguments.parameter_gradients().is_empty() {
+    if !arguments.gradients()?.is_empty() {
         for left in model.left_out() {
             let text = format!("note: no gradient of `{}`: {}", left.name, left.reason);
             print::note(printable(&text));

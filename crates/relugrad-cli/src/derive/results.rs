@@ -6,7 +6,7 @@ use std::ops::Range;
 use anyhow::{Result, anyhow};
 use ndarray::{Array1, Array2, Array3, Axis, s};
 use ndarray_npy::{NpzWriter, WritableElement};
-use relugrad::{Loss, Network, Objective, Scalar, Trace};
+use relugrad::{Loss, Network, Scalar, Trace};
 
 use super::arguments::Array;
 use super::{Arguments, Request};
@@ -251,13 +251,4 @@ fn check_finite<'v, T: Scalar>(
             },
         )),
     }
-}
-
-/// The loss of a name's meaning alone.
-pub(super) fn objective(name: &str, loss: Loss) -> relugrad::Result<Objective> {
-    let objective = Objective::new(loss);
-    if name == "loss" {
-        return Ok(objective);
-    }
-    Ok(objective.with(name.parse()?, 1.0)?.penalties_only())
 }

@@ -8,6 +8,8 @@ use relugrad_train::attack::{ATTACKS, Entry};
 use relugrad_train::robustness::EvaluationOptions;
 
 use crate::data::TestData;
+use crate::failure::Failure;
+use crate::formula::Formulas;
 use crate::loss::LossOption;
 use crate::model::ModelFile;
 use crate::threads::ThreadOption;
@@ -82,6 +84,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAMES", default_value = "input-gradient,jacobian")]
     penalties: Vec<List<Penalty>>,
 
+    #[command(flatten)]
+    formulas: Formulas,
+
     /// Seed of random starts
     #[arg(long, value_name = "SEED", default_value = "0", value_parser = whole::<u64>)]
     seed: u64,
@@ -127,9 +132,13 @@ With --out DIR: evaluation.html (tables and plots), evaluation.json, samples.csv
 adversarial.npz (arrays x, labels, and one of adversarial examples for each size and norm).";
 
 impl Arguments {
-    pub(super) fn evaluation(&self) -> relugrad_train::Result<EvaluationOptions> {
+    pub(super) fn evaluation(&self) -> Result<EvaluationOptions, Failure> {
+        let formulas = self.formulas.penalties()?;
         Ok(EvaluationOptions {
-            loss: self.loss.given()?,
+            loss: self
+                .loss
+                .given()
+                .map_err(|error| Failure::Usage(error.into()))?,
             linf: self.linf.0.clone(),
             l2: self.l2.0.clone(),
             l1: self.l1.0.clone(),
@@ -140,7 +149,7 @@ impl Arguments {
             apgd_restarts: self.apgd_restarts,
             deepfool_steps: self.deepfool_steps,
             certified: self.certify,
-            penalties: all(&self.penalties),
+            penalties: [all(&self.penalties), formulas].concat(),
             seed: self.seed,
             ..EvaluationOptions::default()
         })

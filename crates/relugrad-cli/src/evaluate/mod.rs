@@ -21,7 +21,7 @@ use crate::{interrupt, print};
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let usage = |error: relugrad_train::Error| Failure::Usage(error.into());
-    let evaluation = arguments.evaluation().map_err(usage)?;
+    let evaluation = arguments.evaluation()?;
     evaluation.check().map_err(usage)?;
     let threads = arguments.threads.start()?;
     interrupt::keep();

@@ -289,12 +289,29 @@ fn definitions(comparison: &Comparison) -> Markup {
         }
         dl {
             @for name in penalty_names(comparison) {
-                @let entry = CatalogueEntry::named(&name).ok();
-                @let (formula, meaning) = entry.map_or(("", ""), |entry| (entry.formula, entry.meaning));
-                dt { (printable(&name)) " " code { (formula) } }
+                @let (formula, meaning) = definition(&name, comparison);
+                dt { (printable(&name)) " " code { (printable(&formula)) } }
                 dd { (meaning) "." }
             }
         }
+    }
+}
+
+/// The formula of a penalty, and what it measures.
+fn definition(name: &str, comparison: &Comparison) -> (String, &'static str) {
+    if let Ok(entry) = CatalogueEntry::named(name) {
+        return (entry.formula.to_owned(), entry.meaning);
+    }
+    let mut penalties = comparison.settings.penalties.iter();
+    let formula = penalties.find_map(|one| {
+        let text = one.formula.as_ref().filter(|_| one.name == name)?;
+        let constants = one.constants.iter();
+        let constants = constants.map(|(constant, value)| format!(", {constant} = {value}"));
+        Some(text.clone() + &constants.collect::<String>())
+    });
+    match formula {
+        Some(formula) => (formula, "A formula of this comparison"),
+        None => (String::new(), ""),
     }
 }
 

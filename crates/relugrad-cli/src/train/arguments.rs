@@ -10,6 +10,7 @@ use toml::{Table, Value};
 
 use crate::failure::Failure;
 use crate::flags::{self, All, Flags};
+use crate::formula::Formulas;
 use crate::print;
 use crate::threads::ThreadOption;
 use crate::values::{List, Weighted, all};
@@ -25,6 +26,7 @@ use crate::values::{List, Weighted, all};
 #[command(after_long_help = "Examples:
   relugrad train --out run
   relugrad train --out run --penalties jacobian=0.01 --schedule cosine --patience 5
+  relugrad train --out run --formula 'flat: norm2(g) + b*tr(S*G) @ 0.1, b=0.5'
   relugrad train --out run --data mnist/ --model lenet --epochs 3 --adversarial pgd=8/255 --tensorboard
   relugrad train --out run --config paper.toml --seed 1 --set adversarial.share=0.5
   relugrad train --out run --data prices.csv --target-columns price --scale range --penalties jacobian=0.01
@@ -49,6 +51,11 @@ A file for --config, with some of its keys:
   name = \"cure\"
   lambda = 0.3
   step = 1.5
+  [[penalties]]                # or a formula; its language: --help at --formula
+  name = \"flat\"
+  formula = \"norm2(g) + b*tr(S*G)\"
+  weight = 0.1
+  constants = { b = 0.5 }
 The folder's config.toml lists all keys with their values.")]
 pub(crate) struct Arguments {
     /// Folder of the run, made if need be
@@ -90,6 +97,9 @@ pub(crate) struct Arguments {
     penalties: Option<Vec<List<Weighted>>>,
 
     #[command(flatten)]
+    formulas: Formulas,
+
+    #[command(flatten)]
     flags: Flags<All>,
 }
 
@@ -115,8 +125,14 @@ impl Arguments {
     /// The keys that are given here, with their values.
     pub(super) fn values(&self) -> Result<Vec<(String, Value)>, Failure> {
         let mut values = self.flags.values().to_vec();
-        let penalties = self.penalties.iter().map(|lists| settings(&all(lists)));
-        values.extend(penalties.map(|value| ("penalties".to_owned(), value)));
+        if self.penalties.is_some() || !self.formulas.is_empty() {
+            let mut penalties = self
+                .penalties
+                .as_deref()
+                .map_or(Vec::new(), |lists| settings(&all(lists)));
+            penalties.extend(self.formulas.settings()?);
+            values.push(("penalties".to_owned(), Value::Array(penalties)));
+        }
         for text in &self.set {
             let Some((key, value)) = text.split_once('=') else {
                 return Err(Failure::Usage(anyhow!("--set {text}: give KEY=VALUE")));
@@ -136,7 +152,7 @@ fn parsed(text: &str) -> Value {
 }
 
 /// Penalties as a configuration has them.
-fn settings(penalties: &[Weighted]) -> Value {
+fn settings(penalties: &[Weighted]) -> Vec<Value> {
     let tables = penalties.iter().map(|one| {
         let lambda = one.lambda.unwrap_or(one.entry.weight);
         let options = one.options.iter().map(|(name, value)| {
@@ -154,5 +170,5 @@ fn settings(penalties: &[Weighted]) -> Value {
         ];
         Value::Table(own.into_iter().chain(options).collect())
     });
-    Value::Array(tables.collect())
+    tables.collect()
 }

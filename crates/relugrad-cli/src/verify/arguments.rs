@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::data::TestData;
+use crate::formula::Formulas;
 use crate::loss::LossOption;
 use crate::model::ModelFile;
 use crate::threads::ThreadOption;
@@ -19,6 +20,11 @@ use crate::values::{Precision, count, positive, whole};
 /// about such a network, or because its hypotheses hold at none of the samples. The last line
 /// counts all three. Warnings count samples on a kink or saturated to rounding.
 ///
+/// With --formula, formulas are checked in place of the theorems, in f64: the exact parameter
+/// gradient against differences of values, and what a formula's form shows; and it is found out
+/// which other properties hold at the samples: invariance under a common function of all logits,
+/// degree in the Jacobian, sign, gradients that are 0 in biases.
+///
 /// Exit code 1 if a statement does not hold. In JSON, `holds` says that every statement that is
 /// about this network was checked and holds.
 #[derive(Debug, Args)]
@@ -26,6 +32,7 @@ use crate::values::{Precision, count, positive, whole};
   relugrad compare --out result
   relugrad verify result/models/jacobian-seed0.safetensors --data digits
   relugrad verify model.safetensors --data mnist/ --samples 50 --dtype f64 --json
+  relugrad verify model.safetensors --samples 20 --formula 'flat: norm2(g) + tr(S*G)'
   relugrad verify run/best.safetensors --data prices.csv --target-columns price --scale range")]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -49,6 +56,9 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     pub(super) loss: LossOption,
+
+    #[command(flatten)]
+    pub(super) formulas: Formulas,
 
     /// Seed of the random directions
     #[arg(long, value_name = "SEED", default_value = "0", value_parser = whole::<u64>)]

@@ -1,6 +1,7 @@
 //! `relugrad verify`.
 
 mod arguments;
+mod formulas;
 mod table;
 
 use anyhow::anyhow;
@@ -26,6 +27,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let samples: Samples<f64> = Samples::new(&data).first(arguments.samples);
     let loss = loss_for(&network, &data, arguments.loss.given()?)?;
     threads.run(|| arguments.data.hint(&network, &data))?;
+    if !arguments.formulas.is_empty() {
+        return threads.run(|| formulas::run(&network, &samples, loss, arguments));
+    }
     interrupt::keep();
     let bar = Checked {
         bar: bar("{pos}/{len} samples  {eta} left  {msg}"),

@@ -409,8 +409,21 @@ impl Plan {
         }
     }
 
-    /// Refuses what is compared twice with one weight.
+    /// Refuses what is compared twice with one weight, and two formulas of one name.
     fn check_twice(&self) -> Result<()> {
+        let formulas = || {
+            let all = self.variants.iter().filter_map(Variant::penalty);
+            all.filter(|penalty| matches!(penalty, Penalty::Formula(_)))
+        };
+        for (i, one) in formulas().enumerate() {
+            let namesake = |other: &&Penalty| other.name() == one.name() && *other != one;
+            if formulas().take(i).any(|other| namesake(&other)) {
+                return Err(Error::Penalty {
+                    penalty: one.name().to_owned(),
+                    problem: "is the name of two formulas; give each its own".into(),
+                });
+            }
+        }
         let mut places = 1..self.variants.len();
         let twice = places.find(|&i| self.variants[..i].contains(&self.variants[i]));
         match twice.map(|i| &self.variants[i]) {

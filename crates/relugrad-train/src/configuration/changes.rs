@@ -100,8 +100,10 @@ impl Configuration {
             })?;
             Some((change, *reason))
         });
-        let names = |all: &Configuration| -> Vec<String> {
-            all.penalties.iter().map(|one| one.name.clone()).collect()
+        let names = |all: &Configuration| -> Vec<(String, Option<String>)> {
+            let all = all.penalties.iter();
+            all.map(|one| (one.name.clone(), one.formula.clone()))
+                .collect()
         };
         let penalties = changes
             .iter()

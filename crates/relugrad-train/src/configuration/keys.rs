@@ -1,5 +1,7 @@
 //! The keys that a configuration may have.
 
+use std::collections::BTreeMap;
+
 use relugrad::{Loss, Penalty};
 use toml::{Table, Value};
 
@@ -29,10 +31,12 @@ pub(super) fn complete() -> Configuration {
         penalties: vec![PenaltySettings {
             name: "jacobian".into(),
             lambda: 1.0,
+            formula: Some("tr(G)".into()),
             options: Penalty::catalogue()
                 .flat_map(|entry| entry.options)
                 .map(|option| (option.name.to_owned(), option.default.clone().into()))
                 .collect(),
+            constants: BTreeMap::from([("eps".into(), 1.0)]),
         }],
         changes: vec![Change {
             step: 1,
@@ -63,6 +67,11 @@ fn known() -> Table {
         for option in OPTIMIZERS.iter().flat_map(|entry| entry.options) {
             optimizer.insert(option.name.into(), Value::Boolean(true));
         }
+    }
+    // A weight has two names.
+    let penalties = known.get_mut("penalties").and_then(Value::as_array_mut);
+    if let Some(Value::Table(penalty)) = penalties.and_then(|all| all.first_mut()) {
+        penalty.insert("weight".into(), Value::Float(1.0));
     }
     known
 }
@@ -153,6 +162,8 @@ fn check_table(table: &Table, known: &Table, path: &str) -> Result<()> {
     for (key, value) in table {
         match (value, known.get(key)) {
             (_, None) => return Err(unknown(key, known, path)),
+            // The names of constants are the user's own.
+            (Value::Table(_), _) if path == "penalties." && key == "constants" => {}
             (Value::Table(inner), Some(Value::Table(known))) => {
                 check_table(inner, known, &format!("{path}{key}."))?;
             }

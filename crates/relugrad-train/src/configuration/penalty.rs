@@ -3,21 +3,45 @@
 use std::collections::BTreeMap;
 
 use relugrad::Penalty;
-use relugrad::penalty::{OptionValue, PenaltySpec};
+use relugrad::penalty::{Formula, OptionValue, PenaltySpec};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 
-/// A penalty with its weight and options, which are those of its row in [`Penalty::catalogue`].
+/// A penalty with its weight: a built-in one with options, which are those of its row in
+/// [`Penalty::catalogue`], or a [`Formula`] with constants.
+///
+/// ```
+/// use relugrad_train::Configuration;
+///
+/// let configuration = Configuration::from_toml(
+///     r#"
+///     [[penalties]]
+///     name = "margin"
+///     weight = 0.1                # or lambda
+///     formula = "lse(f - one*dot(y, f) + eps*rownorms1(J - one*(y^T*J)))"
+///     constants = { eps = 0.1 }
+///     "#,
+/// )?;
+/// assert_eq!(configuration.penalties[0].penalty()?.name(), "margin");
+/// # Ok::<(), relugrad_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PenaltySettings {
     /// Its name.
     pub name: String,
     /// Its weight.
+    #[serde(alias = "weight")]
     pub lambda: f64,
+    /// Its text, if it is a formula.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub formula: Option<String>,
     /// Its options, such as CURE's `step`; those that are left out have their defaults.
     #[serde(flatten)]
     pub options: BTreeMap<String, OptionSetting>,
+    /// The constants of a formula.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub constants: BTreeMap<String, f64>,
 }
 
 /// The value of an option in a file.
@@ -59,24 +83,51 @@ impl From<OptionSetting> for OptionValue {
 impl PenaltySettings {
     /// A penalty and its weight. Flags that are off are left out.
     pub fn new(penalty: &Penalty, lambda: f64) -> PenaltySettings {
+        if let Penalty::Formula(formula) = penalty {
+            return PenaltySettings {
+                name: penalty.name().to_owned(),
+                lambda,
+                formula: Some(formula.text().to_owned()),
+                options: BTreeMap::new(),
+                constants: formula.constants().clone(),
+            };
+        }
         let spec = penalty.spec();
         let options = spec.options.into_iter();
         let options = options.filter(|(_, value)| *value != OptionValue::Flag(false));
         PenaltySettings {
             name: spec.name,
             lambda,
+            formula: None,
             options: options
                 .map(|(name, v)| (name.into_owned(), v.into()))
                 .collect(),
+            constants: BTreeMap::new(),
         }
     }
 
     /// The penalty.
     ///
     /// # Errors
-    /// The engine's error for an unknown name, an option that the penalty does not have, or a value
-    /// out of range.
+    /// The engine's error for an unknown name, an option that the penalty does not have, a value
+    /// out of range, or a formula that is none.
     pub fn penalty(&self) -> Result<Penalty> {
+        let refuse = |problem: String| {
+            let penalty = self.name.clone();
+            Err(relugrad::Error::PenaltyOption { penalty, problem }.into())
+        };
+        if let Some(text) = &self.formula {
+            if let Some(option) = self.options.keys().next() {
+                return refuse(format!(
+                    "a formula has no option `{option}`; give its constants as constants"
+                ));
+            }
+            let formula = Formula::parse(&self.name, text, self.constants.clone());
+            return Ok(Penalty::Formula(formula?));
+        }
+        if let Some(constant) = self.constants.keys().next() {
+            return refuse(format!("it has the constant `{constant}` but no formula"));
+        }
         let given = self.options.iter();
         let given: Vec<(&str, OptionValue)> =
             given.map(|(k, v)| (k.as_str(), v.clone().into())).collect();

@@ -7,6 +7,7 @@
 //! sign in a derivative breaks the statements that tie it to the values.
 
 mod derivatives;
+mod finding;
 mod logits;
 mod penalty;
 mod point;
@@ -19,6 +20,7 @@ use rayon::prelude::*;
 use relugrad::{GoOn, Loss, Network, Scalar};
 
 pub use derivatives::Derivatives;
+pub use finding::{Finding, Findings as PenaltyFindings, find};
 pub use penalty::{PenaltyCheck, PenaltyReport, verify_penalty};
 pub use report::{Outcome, Report, Verdict};
 

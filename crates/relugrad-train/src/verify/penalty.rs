@@ -9,6 +9,7 @@ use rand_distr::StandardNormal;
 use rayon::prelude::*;
 use relugrad::penalty::Invariance;
 use relugrad::{FiniteDifference, Loss, Network, Objective, Parameters, Penalty, Targets};
+use serde::Serialize;
 
 use super::check_samples;
 use crate::error::{Error, Result};
@@ -29,7 +30,7 @@ const ROUNDING: f64 = 1e-7;
 const FACTOR: f64 = 3.0;
 
 /// What was found about one statement on a penalty.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PenaltyCheck {
     /// The statement.
     pub statement: &'static str,
