@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use relugrad::{Network, Node, Scalar};
-use relugrad_io::{Format, Metadata, onnx_to_bytes, printable, to_bytes, write_whole};
+use relugrad_io::{
+    Format, Metadata, Model, onnx_runs_in_double, onnx_to_bytes, printable, to_bytes, write_whole,
+};
 
 use crate::failure::{Failure, check_output};
 use crate::model::ModelFile;
@@ -53,9 +55,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     max_pool_to_relu: bool,
 
-    /// Precision of the weights that are written
-    #[arg(long, value_name = "NAME", default_value = "f64")]
-    dtype: Precision,
+    /// Precision of the weights that are written [default: the source's; f32 in ONNX files with
+    /// convolutions or averages, of which runtimes have none in f64]
+    #[arg(long, value_name = "NAME")]
+    dtype: Option<Precision>,
 
     /// Replace the output if it exists
     #[arg(long)]
@@ -91,7 +94,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         network = network.max_to_relu().map_err(anyhow::Error::from)?;
     }
     let metadata = model.metadata();
-    let bytes = match arguments.dtype {
+    let bytes = match arguments
+        .dtype
+        .unwrap_or_else(|| usual(&model, &network, format))
+    {
         Precision::F64 => encode(&network, format, metadata),
         Precision::F32 => encode(&rounded(&network, format)?, format, metadata),
     }?;
@@ -101,13 +107,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The precision of the source, unless runtimes cannot compute with it.
+fn usual(model: &Model, network: &Network<f64>, format: Format) -> Precision {
+    if model.is_single() {
+        return Precision::F32;
+    }
+    if format != Format::Onnx || onnx_runs_in_double(network) {
+        return Precision::F64;
+    }
+    print::line(format_args!(
+        "note: it is written in f32, since onnxruntime has no convolution or average of f64; --dtype f64 keeps it"
+    ));
+    Precision::F32
+}
+
 /// The network in single precision; what that changes is printed.
 fn rounded(network: &Network<f64>, format: Format) -> anyhow::Result<Network<f32>> {
     let values = network.parameters().values().to_vec();
     for (info, place) in network.parameters().layout().iter().map(|i| (i, i.range())) {
         if let Some(value) = values[place].iter().find(|v| !(**v as f32).is_finite()) {
             return Err(anyhow!(
-                "`{}` has an entry {value:e}, too large for f32; leave out --dtype f32",
+                "`{}` has an entry {value:e}, too large for f32; choose --dtype f64",
                 info.name()
             ));
         }

@@ -15,13 +15,14 @@ use crate::values::count;
 /// A model's file, and what it is made of if the file does not say.
 #[derive(Debug, Args)]
 pub(crate) struct ModelFile {
-    /// The model: .safetensors of relugrad, .onnx or .nnet
+    /// The model: .safetensors of relugrad, .onnx or .nnet, or a folder of `relugrad train`, whose
+    /// best.safetensors it is
     #[arg(value_name = "MODEL")]
     path: PathBuf,
 
-    /// What a .safetensors file with the weights of PyTorch's nn.Sequential alone is made of:
-    /// mlp:WIDTHS, lenet, resnet:WIDTHS or a .toml file, as for `relugrad compare`; the last layer
-    /// gives the number of logits
+    /// What a .safetensors file with the state_dict of a PyTorch module alone is made of:
+    /// mlp:WIDTHS, lenet, resnet:WIDTHS or a .toml file, as for `relugrad compare`; the weights
+    /// give the number of logits, and go to the layers by the order of their names and by shape
     #[arg(long = "model", value_name = "DESCRIPTION", requires = "input_shape")]
     description: Option<String>,
 
@@ -126,7 +127,13 @@ impl ModelFile {
             Architecture::parse(description).map_err(|e| Failure::Usage(e.into()))?;
         let state = StateDict::load(&self.path).map_err(Error::from)?;
         let outputs = state.outputs().map_err(Error::from)?;
-        let network = architecture.build(&self.input_shape, outputs, 0)?;
-        Ok(state.into_model(network).map_err(Error::from)?)
+        let model = |&outputs: &usize| {
+            let network = architecture.build(&self.input_shape, outputs, 0)?;
+            Ok::<Model, Error>(state.clone().into_model(network)?)
+        };
+        let mut models = outputs.iter().map(model);
+        let first = models.next().expect("there is a number of outputs");
+        let found = first.or_else(|error| models.find_map(Result::ok).ok_or(error));
+        Ok(found?)
     }
 }

@@ -507,3 +507,50 @@ fn options_choose_the_map_of_a_graph() {
     let said = failure(&["inspect", &path("m.safetensors"), "--output", "y"], 1);
     assert!(said.contains("one input and one output"), "{said}");
 }
+
+#[test]
+fn convert_keeps_the_precision_of_the_source_as_far_as_runtimes_have_it() {
+    let (_folder, path) = folder();
+    let output = path("m.onnx");
+    let size = |model: &str, options: &[&str]| {
+        let convert = ["convert", model, &output, "--overwrite"];
+        let mut command = relugrad(&[&convert, options].concat());
+        let said = command.assert().success().get_output().stdout.clone();
+        let size = std::fs::metadata(&output).unwrap().len();
+        (String::from_utf8(said).unwrap(), size)
+    };
+    // Weights of f32 are written as such.
+    let (said, single) = size(&exported("single_precision"), &[]);
+    assert!(!said.contains("f32"), "{said}");
+    let (_, double) = size(&exported("single_precision"), &["--dtype", "f64"]);
+    assert!(double > single, "{double} and {single}");
+    // Those of f64 too, unless there is a convolution.
+    for (name, noted) in [("lenet", true), ("dense", false)] {
+        let native = path(&format!("{name}.safetensors"));
+        relugrad(&["convert", &exported(name), &native, "--dtype", "f64"])
+            .assert()
+            .success();
+        let (said, usual) = size(&native, &[]);
+        assert_eq!(
+            said.contains("onnxruntime has no convolution"),
+            noted,
+            "{said}"
+        );
+        let (_, double) = size(&native, &["--dtype", "f64"]);
+        assert_eq!(usual < double, noted);
+    }
+}
+
+#[test]
+fn folders_are_models_and_pickled_files_none() {
+    let (folder, path) = folder();
+    let said = failure(&["inspect", &path("weights.pt")], 1);
+    assert!(said.contains("weights_only=True"), "{said}");
+    let place = folder.path().display().to_string();
+    let said = failure(&["inspect", &place], 1);
+    assert!(said.contains("without a best.safetensors"), "{said}");
+    relugrad(&["convert", &exported("dense"), &path("best.safetensors")])
+        .assert()
+        .success();
+    relugrad(&["inspect", &place]).assert().success();
+}

@@ -329,7 +329,7 @@ pub enum Error {
 
     /// A tensor of numbers that relugrad does not compute with.
     #[error(
-        "tensor `{tensor}` has dtype {found}, but F32 or F64 is needed; convert it and save again"
+        "tensor `{tensor}` has dtype {found}, but F16, BF16, F32 or F64 is needed; convert it and save again"
     )]
     Dtype {
         /// Which tensor.
@@ -430,6 +430,36 @@ pub enum Error {
         line: usize,
         /// What is wrong with it.
         problem: String,
+    },
+
+    /// A file that Python has pickled: reading it may run code that is in it.
+    #[error(
+        "{}: files of torch.save are not read, since reading one can run code that is in it; write its tensors to a \
+         safetensors file in Python: import torch, safetensors.torch as s; \
+         s.save_file(torch.load(\"{name}\", weights_only=True), \"{stem}.safetensors\")",
+        path.display(),
+        name = path.file_name().unwrap_or_default().display(),
+        stem = path.file_stem().unwrap_or_default().display()
+    )]
+    Pickled {
+        /// Which file.
+        path: PathBuf,
+    },
+
+    /// A folder in which there is no model, or more than one.
+    #[error(
+        "{} is a folder without a best.safetensors, {}",
+        path.display(),
+        match &found[..] {
+            [] => "nor is there any other model in it; name the model's file".to_owned(),
+            found => format!("and with the models {}; name one of them", found.join(", ")),
+        }
+    )]
+    NoModel {
+        /// Which folder.
+        path: PathBuf,
+        /// The models in it, by their paths.
+        found: Vec<String>,
     },
 
     /// Weights of a sequence that do not fit the network that was given for them.

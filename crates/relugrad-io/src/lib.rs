@@ -33,7 +33,7 @@ pub use native::{
 pub use nnet::{load_nnet, nnet_from_str};
 pub use numpy::{NpzArchive, NumpyArray, load_npy, npy_from_bytes};
 #[cfg(feature = "onnx")]
-pub use onnx::{load_onnx, load_onnx_with, onnx_from_bytes, onnx_to_bytes};
+pub use onnx::{load_onnx, load_onnx_with, onnx_from_bytes, onnx_runs_in_double, onnx_to_bytes};
 pub use selection::Selection;
 pub use state::StateDict;
 pub use text::printable;

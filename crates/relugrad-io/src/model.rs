@@ -16,6 +16,7 @@ pub struct Model {
     gradients: FileGradients,
     notes: Vec<String>,
     metadata: Metadata,
+    single: bool,
 }
 
 /// How gradients go back to the arrays of the file.
@@ -87,6 +88,7 @@ impl Model {
                 .map(|note| printable(note).into_owned())
                 .collect(),
             metadata: Metadata::new(),
+            single: false,
         }
     }
 
@@ -100,6 +102,17 @@ impl Model {
             metadata,
             ..Model::new(network, gradients, notes)
         }
+    }
+
+    /// The same model, of a file in single or double precision.
+    pub(crate) fn of_precision(self, single: bool) -> Model {
+        Model { single, ..self }
+    }
+
+    /// Whether its file holds weights of at most single precision, so that those of the network, in
+    /// double precision, are exact in it but for what was computed on the way.
+    pub fn is_single(&self) -> bool {
+        self.single
     }
 
     /// The network.
@@ -131,7 +144,6 @@ impl Model {
     }
 
     /// Adds a note.
-    #[cfg_attr(not(feature = "onnx"), allow(dead_code))]
     pub(crate) fn note(&mut self, note: &str) {
         self.notes.push(printable(note).into_owned());
     }

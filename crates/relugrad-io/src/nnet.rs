@@ -5,8 +5,12 @@
 //! After comments (lines that begin with `//`) come lines of numbers, separated by commas: the
 //! number of layers, inputs and outputs and the largest layer; the widths of all layers, the inputs
 //! first; a flag without meaning; the least and the largest value of each input; means and ranges
-//! of each input, and one of each for all outputs (each of these lines may be a single 0, for no
-//! normalisation); then for every layer the rows of its weight and its biases, a line each.
+//! of each input, and one of each for all outputs; then for every layer the rows of its weight and
+//! its biases, a line each.
+//!
+//! Programs write the four lines in other ways too. A line with a single 0 means no normalisation.
+//! Means and ranges without the last number leave outputs as they are. Files of 2016 list numbers
+//! for two inputs, which choose among networks, behind those of a network's own inputs.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -73,10 +77,20 @@ fn read(text: &str, budget: &Budget) -> Result<Model> {
     }
     lines.pay(&widths)?;
     lines.numbers("a flag", None)?;
-    lines.normalisation("the least inputs", inputs, 0.0)?;
-    lines.normalisation("the largest inputs", inputs, 0.0)?;
-    let means = lines.normalisation("the means", inputs + 1, 0.0)?;
-    let ranges = lines.normalisation("the ranges", inputs + 1, 1.0)?;
+    let mut notes =
+        vec!["inputs are not moved into the box of their least and largest values".to_owned()];
+    let listed = lines.bounds(inputs)?;
+    if listed > inputs {
+        notes.push(format!(
+            "it has bounds, means and ranges of {listed} inputs, of which the first {inputs} are the network's"
+        ));
+    }
+    let means = lines.normalisation("the means", inputs, listed, 0.0)?;
+    let ranges = lines.normalisation("the ranges", inputs, listed, 1.0)?;
+    if means.1 || ranges.1 {
+        notes.push("it has no mean or range of the outputs, which are left as they are".to_owned());
+    }
+    let (means, ranges) = (means.0, ranges.0);
     if ranges.iter().any(|&range| range.recip().is_infinite()) {
         return Err(lines.error("a range is 0"));
     }
@@ -114,8 +128,7 @@ fn read(text: &str, budget: &Budget) -> Result<Model> {
     node = builder.shift(node, vector(vec![means[inputs]]), false)?;
     let network = builder.build(node)?;
     budget.values(&network)?;
-    let note = "inputs are not moved into the box of their least and largest values".to_owned();
-    Ok(Model::own(network, Metadata::new(), vec![note]))
+    Ok(Model::own(network, Metadata::new(), notes))
 }
 
 /// The lines of numbers.
@@ -191,13 +204,40 @@ impl Lines<'_> {
         }
     }
 
-    /// A line of the normalisation; a single 0 stands for `count` times `idle`.
-    fn normalisation(&mut self, what: &str, count: usize, idle: f64) -> Result<Vec<f64>> {
-        let numbers = self.numbers(what, None)?;
-        match numbers[..] {
-            [0.0] if count > 1 => Ok(vec![idle; count]),
-            _ => self.counted(what, numbers, Some(count)),
+    /// The least and the largest inputs, and of how many inputs they are.
+    fn bounds(&mut self, inputs: usize) -> Result<usize> {
+        let mut listed = inputs;
+        for what in ["the least inputs", "the largest inputs"] {
+            let numbers = self.numbers(what, None)?;
+            match numbers[..] {
+                [0.0] => {}
+                _ if numbers.len() > inputs && what == "the least inputs" => listed = numbers.len(),
+                _ => drop(self.counted(what, numbers, Some(listed))?),
+            }
         }
+        Ok(listed)
+    }
+
+    /// The means or ranges of the network's own inputs and of its outputs, where `listed` inputs
+    /// have some, and whether those of the outputs were missing.
+    fn normalisation(
+        &mut self,
+        what: &str,
+        inputs: usize,
+        listed: usize,
+        idle: f64,
+    ) -> Result<(Vec<f64>, bool)> {
+        let mut numbers = self.numbers(what, None)?;
+        if numbers == [0.0] && listed > 0 {
+            return Ok((vec![idle; inputs + 1], false));
+        }
+        let missing = numbers.len() == listed;
+        if missing {
+            numbers.push(idle);
+        }
+        let mut numbers = self.counted(what, numbers, Some(listed + 1))?;
+        numbers.drain(inputs..listed);
+        Ok((numbers, missing))
     }
 
     /// Whole numbers of at least 0.
@@ -227,6 +267,48 @@ mod tests {
             .forward(array![[1.5, 1.0], [2.5, 0.0]].view());
         // x = (2.5, 0): normalised (1, 0), hidden (1.25, 0), output 0.25.
         assert_eq!(f.unwrap(), array![[10.0], [11.0]]);
+    }
+
+    /// Files in other dialects, each with what it gives at (1.5, 1).
+    #[test]
+    fn dialects_are_read() {
+        let lines = "-1,-1,\n1,1,\n0.5,0,10,\n2,1,4,\n";
+        for (dialect, expected, note) in [
+            (
+                "-1,-1,-5,\n1,1,5,\n0.5,0,7,10,\n2,1,3,4,\n",
+                10.0,
+                "of 3 inputs",
+            ),
+            (
+                "-1,-1,-5,-6,\n1,1,5,6,\n0.5,0,7,8,10,\n2,1,3,9,4,\n",
+                10.0,
+                "of 4 inputs",
+            ),
+            ("0,\n0,\n0.5,0,10,\n2,1,4,\n", 10.0, "box"),
+            // Without normalisation (1.5, 1) gives hidden (0.75, 2).
+            ("0,\n0,\n0,\n0,\n", 0.0 + 0.75 + 0.5 * 2.0 - 1.0, "box"),
+            ("-1,-1,\n1,1,\n0.5,0,\n2,1,\n", 0.0, "no mean or range"),
+            ("-1,-1,\n1,1,\n0.5,0,\n2,1,4,\n", 0.0, "no mean or range"),
+        ] {
+            let model = nnet_from_str(&TEXT.replace(lines, dialect)).unwrap();
+            let found = model.network().forward(array![[1.5, 1.0]].view()).unwrap();
+            assert_eq!(found, array![[expected]], "{dialect}");
+            let notes = model.notes().join("; ");
+            assert!(notes.contains(note), "{dialect}: {notes}");
+        }
+        for broken in [
+            "-1,\n1,1,\n0.5,0,10,\n2,1,4,\n",
+            "-1,-1,\n1,\n0.5,0,10,\n2,1,4,\n",
+            "-1,-1,\n1,1,\n0.5,\n2,1,4,\n",
+            "-1,-1,\n1,1,1,\n0.5,0,10,\n2,1,4,\n",
+            "-1,-1,\n1,1,\n0.5,0,7,10,\n2,1,3,4,\n",
+        ] {
+            let error = nnet_from_str(&TEXT.replace(lines, broken)).unwrap_err();
+            assert!(
+                error.to_string().contains("should have"),
+                "{broken}: {error}"
+            );
+        }
     }
 
     #[test]

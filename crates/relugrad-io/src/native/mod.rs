@@ -6,20 +6,21 @@ mod graph;
 mod read;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use relugrad::{Network, Scalar};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::file::read_file;
+use crate::model::Model;
 use crate::whole_file;
 
 pub use checkpoint::Checkpoint;
 pub(crate) use container::looks_right;
 pub use graph::{FORMAT, MAX_WIDTH};
 pub use read::from_bytes;
-pub(crate) use read::tensors;
+pub(crate) use read::{is_single, tensors};
 pub use write::to_bytes;
 
 /// Strings that accompany a model, such as the settings of its training. The keys `relugrad` and
@@ -86,6 +87,20 @@ pub fn load<T: Scalar>(path: impl AsRef<Path>) -> Result<(Network<T>, Metadata)>
     let path = path.as_ref();
     let (bytes, budget) = read_file(path, container::looks_right)?;
     read::read(&bytes, &budget).map_err(|problem| problem.in_file(path))
+}
+
+/// Reads a network as a model, which knows the precision of its file.
+pub(crate) fn load_model(path: &Path) -> Result<Model> {
+    let (bytes, budget) = read_file(path, container::looks_right)?;
+    let read = || {
+        let (network, metadata) = read::read::<f64>(&bytes, &budget)?;
+        let layout = network.parameters().layout().iter();
+        let names: HashSet<&str> = layout.map(|info| info.name()).collect();
+        // Numbers that are not learned stay in double precision.
+        let single = is_single(&bytes, &budget, |name| names.contains(name))?;
+        Ok(Model::own(network, metadata, Vec::new()).of_precision(single))
+    };
+    read().map_err(|problem: Error| problem.in_file(path))
 }
 
 /// Where the `entry`-th number of a row-major array is.

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
 use relugrad::{ArraySpec, Builder, Network, NodeId, NodeSpec, Scalar};
 use safetensors::Dtype;
@@ -166,10 +167,25 @@ impl<'a, T: Scalar> Reader<'a, T> {
     }
 }
 
+/// Whether none of the tensors of a safetensors file whose names are `wanted` has more than single
+/// precision.
+pub(crate) fn is_single(
+    bytes: &[u8],
+    budget: &Budget,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<bool> {
+    let container = Container::parse(bytes, budget)?;
+    let mut names = container.names().into_iter().filter(|name| wanted(name));
+    let double =
+        |name: String| container.tensor(&name).map(|tensor| tensor.dtype) == Some(Dtype::F64);
+    Ok(!names.any(double))
+}
+
 /// The tensors of a safetensors file whose names are `wanted`, with or without a graph.
 ///
 /// # Errors
-/// What is wrong with the file, and numbers that are not finite `F32` or `F64`.
+/// What is wrong with the file, and numbers that are not finite or not of a floating type of 16 to
+/// 64 bits.
 pub(crate) fn tensors(
     bytes: &[u8],
     budget: &Budget,
@@ -193,6 +209,12 @@ fn array_of<T: Scalar>(name: &str, tensor: &Tensor, budget: &Budget) -> Result<A
 
 fn decode<T: Scalar>(name: &str, tensor: &Tensor, budget: &Budget) -> Result<Vec<T>> {
     budget.array(tensor.shape, size_of::<T>(), || format!("tensor `{name}`"))?;
+    if tensor.dtype == Dtype::F16 {
+        return convert(name, tensor, |bytes| f16::from_le_bytes(bytes).to_f64());
+    }
+    if tensor.dtype == Dtype::BF16 {
+        return convert(name, tensor, |bytes| bf16::from_le_bytes(bytes).to_f64());
+    }
     if tensor.dtype == Dtype::F32 {
         return convert(name, tensor, |bytes| f64::from(f32::from_le_bytes(bytes)));
     }

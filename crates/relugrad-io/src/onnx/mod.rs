@@ -17,6 +17,7 @@ mod wire;
 use std::path::Path;
 
 use prost::Message;
+use prost::bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::file::read_file;
@@ -26,7 +27,7 @@ use crate::selection::Selection;
 use external::Beside;
 use proto::{GraphProto, ModelProto, TensorProto};
 
-pub use export::onnx_to_bytes;
+pub use export::{onnx_runs_in_double, onnx_to_bytes};
 
 /// A graph, and how it is to be read.
 struct Graph<'a> {
@@ -64,7 +65,9 @@ pub fn load_onnx_with(path: impl AsRef<Path>, selection: &Selection) -> Result<M
         false => Err(not_onnx("its first bytes are no field of a model")),
     })?;
     let beside = Beside::new(path, &budget);
-    read(&bytes, &budget, selection, &|tensor, bytes| {
+    // Tensors share the file's bytes.
+    let bytes = Bytes::from(bytes);
+    read(bytes, &budget, selection, &|tensor, bytes| {
         beside.bytes(tensor, bytes)
     })
     .map_err(|problem| problem.in_file(path))
@@ -77,6 +80,7 @@ pub fn load_onnx_with(path: impl AsRef<Path>, selection: &Selection) -> Result<M
 /// [`Error::Memory`], and [`Error::Network`].
 pub fn onnx_from_bytes(bytes: &[u8]) -> Result<Model> {
     let budget = Limits::of_process().budget(bytes.len() as u64);
+    let bytes = Bytes::copy_from_slice(bytes);
     read(bytes, &budget, &Selection::default(), &|tensor, _| {
         Err(Error::OnnxTensor {
             tensor: tensor.name.clone(),
@@ -86,12 +90,12 @@ pub fn onnx_from_bytes(bytes: &[u8]) -> Result<Model> {
 }
 
 fn read(
-    bytes: &[u8],
+    bytes: Bytes,
     budget: &Budget,
     selection: &Selection,
     external: &dyn Fn(&TensorProto, u64) -> Result<Vec<u8>>,
 ) -> Result<Model> {
-    budget.take(wire::decoded_size(bytes), || {
+    budget.take(wire::decoded_size(&bytes), || {
         "the decoded graph with its tensors".into()
     })?;
     let model = ModelProto::decode(bytes).map_err(not_onnx)?;

@@ -108,8 +108,8 @@ pub struct TensorProto {
     pub int64_data: ::prost::alloc::vec::Vec<i64>,
     #[prost(string, tag = "8")]
     pub name: ::prost::alloc::string::String,
-    #[prost(bytes = "vec", tag = "9")]
-    pub raw_data: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "bytes", tag = "9")]
+    pub raw_data: ::prost::bytes::Bytes,
     #[prost(double, repeated, tag = "10")]
     pub double_data: ::prost::alloc::vec::Vec<f64>,
     #[prost(uint64, repeated, tag = "11")]

@@ -133,6 +133,17 @@ impl Numbers {
     }
 }
 
+/// The dimensions of a tensor.
+pub(super) fn dims_of(proto: &TensorProto) -> Result<Vec<usize>> {
+    dims(&proto.dims).ok_or_else(|| Error::OnnxTensor {
+        tensor: proto.name.clone(),
+        problem: format!(
+            "its dimensions {:?} are negative, too large or too many",
+            proto.dims
+        ),
+    })
+}
+
 /// Reads a tensor; `external` finds bytes that are in another file.
 pub(super) fn decode(
     proto: &TensorProto,
@@ -143,12 +154,7 @@ pub(super) fn decode(
         tensor: proto.name.clone(),
         problem,
     };
-    let dims = dims(&proto.dims).ok_or_else(|| {
-        problem(format!(
-            "its dimensions {:?} are negative, too large or too many",
-            proto.dims
-        ))
-    })?;
+    let dims = dims_of(proto)?;
     let Some(element) = Element::of(proto.data_type.into()) else {
         return Err(problem(format!(
             "its numbers are {}; floating numbers of 16 to 64 bits, whole numbers of 8 to 64 bits and bool are read, so \

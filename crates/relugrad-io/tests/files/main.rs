@@ -5,3 +5,4 @@ mod damage;
 mod models;
 mod onnx;
 mod round_trip;
+mod sources;

@@ -44,6 +44,18 @@ pub fn onnx_to_bytes<T: Scalar>(network: &Network<T>) -> Result<Vec<u8>> {
     Ok(model.encode_to_vec())
 }
 
+/// Whether common runtimes compute a network as well in double as in single precision;
+/// onnxruntime has no convolution and no averages over windows of doubles.
+pub fn onnx_runs_in_double<T: Scalar>(network: &Network<T>) -> bool {
+    let missing = |operation: &Operation| {
+        matches!(
+            operation,
+            Operation::Conv2d { .. } | Operation::AveragePool { .. }
+        )
+    };
+    !network.nodes().iter().any(|node| missing(node.operation()))
+}
+
 /// The oldest version of the operators that has what a network needs, and the version of the file
 /// format that belongs to it; operators of later versions are read by the same programs.
 fn versions<T: Scalar>(network: &Network<T>) -> (i64, i64) {

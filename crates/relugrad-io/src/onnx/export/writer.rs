@@ -237,7 +237,7 @@ impl<'n, T: Scalar> Writer<'n, T> {
             dims: dims.iter().map(|&n| n as i64).collect(),
             data_type,
             name: name.clone(),
-            raw_data,
+            raw_data: raw_data.into(),
             ..TensorProto::default()
         });
         name

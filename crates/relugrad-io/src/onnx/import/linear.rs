@@ -230,6 +230,9 @@ impl<'a> Importer<'a> {
             return Ok(None);
         };
         let other = add.input.iter().find(|name| *name != product);
+        if let Some(name) = other {
+            self.fetch(name)?;
+        }
         match other.and_then(|name| self.values.get(name.as_str())) {
             Some(Value::Constant(c)) if is_bias(c, outputs) && c.dims.len() <= rank => {
                 let bias = c.clone();

@@ -61,6 +61,9 @@ struct Importer<'a> {
     external: &'a dyn Fn(&TensorProto, u64) -> Result<Vec<u8>>,
     opset: i64,
     builder: Builder<f64>,
+    /// Initialisers by name, with what stands for their numbers in formulas. They are decoded when
+    /// a node reads them and forgotten behind it, if it is the only one.
+    arrays: HashMap<&'a str, (&'a TensorProto, Option<Formula>)>,
     values: HashMap<&'a str, Value>,
     /// The type of the graph's input.
     element: Element,
@@ -96,6 +99,7 @@ impl<'a> Importer<'a> {
             external: graph.external,
             opset: graph.opset,
             builder: Builder::with_room(budget.room()),
+            arrays: HashMap::new(),
             values: HashMap::new(),
             element: Element::Float,
             formulas: Formulas::default(),
@@ -149,7 +153,8 @@ impl<'a> Importer<'a> {
         self.budget.values(&network)?;
         let (formulas, weights) = (mem::take(&mut self.formulas), mem::take(&mut self.weights));
         let gradients = FileGradients::new(formulas, weights, &self.left_out, &self.steps);
-        Ok(Model::new(network, gradients, mem::take(&mut self.notes)))
+        let model = Model::new(network, gradients, mem::take(&mut self.notes));
+        Ok(model.of_precision(self.element == Element::Float))
     }
 
     fn first(&self) -> NodeId {
@@ -170,15 +175,10 @@ impl<'a> Importer<'a> {
             if unread || self.selection.constants.iter().any(given) {
                 continue;
             }
-            let mut tensor = tensor::decode(proto, self.budget, self.external)?;
-            if tensor.element != Element::Bool {
-                tensor.formula = Some(self.formulas.array(&proto.name, &tensor.dims));
-            }
-            if self
-                .values
-                .insert(&proto.name, Value::Constant(tensor))
-                .is_some()
-            {
+            let dims = tensor::dims_of(proto)?;
+            let truth = Element::of(proto.data_type.into()) == Some(Element::Bool);
+            let formula = (!truth).then(|| self.formulas.array(&proto.name, &dims));
+            if self.arrays.insert(&proto.name, (proto, formula)).is_some() {
                 return Err(graph_error(format!(
                     "two initialisers are called `{}`",
                     proto.name
@@ -186,6 +186,29 @@ impl<'a> Importer<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Decodes an initialiser, if a name is that of one that has not been read yet.
+    fn fetch(&mut self, name: &str) -> Result<()> {
+        if let Some((&name, &(proto, formula))) = self.arrays.get_key_value(name)
+            && !self.values.contains_key(name)
+        {
+            let mut tensor = tensor::decode(proto, self.budget, self.external)?;
+            tensor.formula = formula;
+            self.values.insert(name, Value::Constant(tensor));
+        }
+        Ok(())
+    }
+
+    /// Forgets the constants that no other node reads than this one, which has been read.
+    fn forget(&mut self, index: usize, node: &'a NodeProto) {
+        for name in &node.input {
+            let readers = self.readers.get(name.as_str());
+            let constant = matches!(self.values.get(name.as_str()), Some(Value::Constant(_)));
+            if constant && readers.is_some_and(|readers| readers.iter().all(|&i| i == index)) {
+                self.values.remove(name.as_str());
+            }
+        }
     }
 
     /// Adds one node of the file.
@@ -196,6 +219,9 @@ impl<'a> Importer<'a> {
                 "its operator is of the domain `{}`, and only those of ONNX itself are known",
                 node.domain
             )));
+        }
+        for name in &node.input {
+            self.fetch(name)?;
         }
         let before = self.builder.nodes().len();
         let values = self.operator(index, call).map_err(|error| {
@@ -218,13 +244,14 @@ impl<'a> Importer<'a> {
             if let Some(alias) = self.aliases.get(name.as_str()) {
                 self.values.insert(alias, value.clone());
             }
-            let known = self.values.insert(name, value);
-            if known.is_some() && !name.is_empty() {
+            let known = self.values.insert(name, value).is_some();
+            if (known || self.arrays.contains_key(name.as_str())) && !name.is_empty() {
                 return Err(call.error(format!(
                     "it gives the value `{name}`, which there is already"
                 )));
             }
         }
+        self.forget(index, node);
         Ok(())
     }
 

@@ -93,7 +93,9 @@ fn change_tensor(tensor: &mut TensorProto, random: &mut ChaCha8Rng) {
             if tensor.raw_data.is_empty() {
                 tensor.int64_data[at] = value;
             } else {
-                tensor.raw_data[8 * at..8 * at + 8].copy_from_slice(&value.to_le_bytes());
+                let mut raw = tensor.raw_data.to_vec();
+                raw[8 * at..8 * at + 8].copy_from_slice(&value.to_le_bytes());
+                tensor.raw_data = raw.into();
             }
         }
         _ => {}

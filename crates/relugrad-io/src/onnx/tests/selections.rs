@@ -9,7 +9,7 @@ use super::*;
 fn read_with(model: &ModelProto, selection: &Selection) -> Result<Model> {
     let bytes = model.encode_to_vec();
     let budget = Limits::default().budget(bytes.len() as u64);
-    read(&bytes, &budget, selection, &|_, _| unreachable!())
+    read(bytes.into(), &budget, selection, &|_, _| unreachable!())
 }
 
 fn refused_with(model: &ModelProto, selection: &Selection) -> String {

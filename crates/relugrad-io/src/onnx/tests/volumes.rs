@@ -119,7 +119,7 @@ fn run(node: NodeProto, tensors: Vec<TensorProto>, dims: &[usize], x: &[f64]) ->
         input_shape: Some(dims.to_vec()),
         ..Selection::default()
     };
-    let read = read(&bytes, &budget, &selection, &|_, _| unreachable!());
+    let read = read(bytes.into(), &budget, &selection, &|_, _| unreachable!());
     let network = read
         .unwrap_or_else(|error| panic!("{error}"))
         .into_network();
@@ -273,7 +273,7 @@ fn pooling_is_over_boxes_of_any_number_of_axes() {
             input_shape: Some(dims.clone()),
             ..Selection::default()
         };
-        let network = read(&bytes, &budget, &selection, &|_, _| unreachable!());
+        let network = read(bytes.into(), &budget, &selection, &|_, _| unreachable!());
         let network = match network {
             Ok(model) => model.into_network(),
             // Dilated windows may lie between the entries.
