@@ -136,7 +136,7 @@ impl PenaltySettings {
 }
 
 /// What a penalty is called among others: its name, with the options in which it differs from one
-/// of that name.
+/// of that name, or the formula.
 pub(crate) fn distinct_name<'p>(
     penalty: &Penalty,
     others: impl IntoIterator<Item = &'p Penalty>,
@@ -149,6 +149,9 @@ pub(crate) fn distinct_name<'p>(
         let mut others = namesakes.iter().map(|other| other.option(name));
         others.any(|other| other.as_ref() != Some(value))
     });
+    if namesakes.iter().all(|other| other.formula == spec.formula) {
+        spec.formula = None;
+    }
     spec.to_string()
 }
 
