@@ -52,7 +52,8 @@ def compare(
     """Trains the same network with each regularizer, and evaluates them all.
 
     `config` has the options of `relugrad compare` by their names, `_` or `-`:
-    `{"model": "mlp:64", "penalties": {"jacobian": [0.01, 0.1]}, "seeds": 3, "epochs": 10}`, and
+    `{"model": "mlp:64", "penalties": {"jacobian": [0.01, 0.1]}, "seeds": 3, "epochs": 10}`, with
+    formulas `{"formula": {"flat": "norm2(g) + b*tr(S*G) @ 0.1:1, b=0.5"}}`, and
     `config` as a path or a table; or it is the path of a TOML file with such a table. `data` may be
     arrays. Results go to the folder `out`, if one is given.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 # Options that may be given several times; lists of the others are joined by commas.
-_REPEATED = ("data", "model")
+_REPEATED = ("data", "model", "formula")
 
 # Options whose values are files or folders.
 _FILES = ("data", "model", "config", "labels", "targets", "weights")
@@ -79,6 +79,8 @@ def _values(name: str, value: Any, files: dict[str, bytes]) -> Iterable[str | No
         lines = (f"{json.dumps(key)} = {_toml(key, one)}\n" for key, one in value.items())
         files[path] = "".join(lines).encode()
         return [path]
+    if name == "formula" and isinstance(value, Mapping):
+        return [f"{key}: {_text(name, one)}" for key, one in value.items()]
     if isinstance(value, Mapping):
         value = [_weighted(name, key, weights) for key, weights in value.items()]
     if isinstance(value, str | os.PathLike) or not isinstance(value, Iterable):

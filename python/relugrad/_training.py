@@ -62,7 +62,9 @@ def train(
 
     `config` has the keys of the configuration's file of `relugrad train`, `_` or `-`, or is the path of
     such a file:
-    `{"model": "mlp:64,64", "epochs": 3, "penalties": [{"name": "jacobian", "lambda": 0.01}]}`. `data`
+    `{"model": "mlp:64,64", "epochs": 3, "penalties": [{"name": "jacobian", "lambda": 0.01}]}`; a
+    penalty may be a formula, `{"name": "flat", "weight": 0.1, "formula": "norm2(g) + b*tr(S*G)",
+    "constants": {"b": 0.5}}`. `data`
     takes the place of its `data`. Everything goes to the folder `out`, if one is given; arrays are
     kept there too.
 
@@ -184,7 +186,8 @@ def evaluate(
     Of a source the test samples are taken, or `all`; of arrays all. `options` are `linf` and `l2`
     (sizes of perturbations), `samples` (how many are attacked), `pgd_steps`, `pgd_restarts`,
     `apgd_steps`, `apgd_restarts`, `deepfool_steps`, `certified` (how many get certificates),
-    `penalties` (names), `loss`, `seed`; see `relugrad evaluate`.
+    `penalties` (names, or dicts of `name`, `formula` and `constants`), `loss`, `seed`; see `relugrad
+    evaluate`.
     """
     with as_source(data) as samples, watching(progress, "part") as heard:
         report, adversarial = _relugrad.evaluate(

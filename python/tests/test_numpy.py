@@ -119,6 +119,23 @@ def test_an_objective_is_the_sum_of_its_terms():
     )
 
 
+def test_an_objective_takes_formulas():
+    network = rg.Mlp([5, 7, 3]).build(1)
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(6, 5)), random.integers(0, 3, 6)
+    own = ("own", 0.5, {"formula": "a*tr(J*J^T)", "constants": {"a": 2.0}})
+    found, gradient = rg.Objective([own]).gradient(network, x, y)
+    expected, theirs = rg.Objective([("jacobian", 1.0)]).gradient(network, x, y)
+    close(found["penalties"]["own"], 2 * expected["penalties"]["jacobian"], "float64")
+    np.testing.assert_allclose(gradient, theirs, rtol=1e-10, atol=1e-12)
+    with pytest.raises(rg.Error, match="did you mean `norm2`"):
+        rg.Objective([("own", 1.0, {"formula": "norn2(J)"})])
+    with pytest.raises(rg.Error, match="no option step"):
+        rg.Objective([("own", 1.0, {"formula": "tr(G)", "step": 1.0})])
+    with pytest.raises(TypeError, match="must be a str"):
+        rg.Objective([("own", 1.0, {"formula": 1})])
+
+
 def test_a_region_is_where_the_network_is_affine():
     network = rg.Mlp([4, 9, 3]).build(2)
     random = np.random.default_rng(1)

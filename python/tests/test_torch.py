@@ -293,6 +293,61 @@ def test_every_penalty_of_the_catalogue() -> None:
             assert torch.allclose(before - after, 1e-6 * found.norm(), rtol=0.02), entry["name"]
 
 
+@pytest.mark.parametrize(
+    ("formula", "by_hand"),
+    [
+        ("tr(G)", lambda f, j, y: j.square().sum((1, 2))),
+        ("sum(abs(J))", lambda f, j, y: j.abs().sum((1, 2))),
+        ("norm2(J^T*(p - y))", lambda f, j, y: gradient_of_loss(f, j, y).norm(dim=1)),
+        (
+            "lse(f - one*dot(y, f) + eps*rownorms2(J - one*(y^T*J)))",
+            lambda f, j, y: (
+                f
+                - f.gather(1, y[:, None])
+                + 0.3 * ((j - j[range(len(y)), y][:, None]).square().sum(2) + 1e-300).sqrt()
+            ).logsumexp(1),
+        ),
+    ],
+)
+def test_a_formula_is_what_pytorch_makes_of_it(formula, by_hand) -> None:
+    module, (x, y) = model(), batch()
+    f, j = rg.torch.jacobian(module, x)
+    expected = by_hand(f, j.flatten(2), y).mean()
+    expected.backward()
+    theirs = gradients(module)
+    module.zero_grad(set_to_none=True)
+    constants = {"eps": 0.3} if "eps" in formula else None
+    found = rg.torch.penalty(module, x, y, formula=formula, constants=constants)
+    found.backward()
+    assert torch.allclose(found, expected)
+    same(gradients(module), theirs)
+
+
+def gradient_of_loss(f, j, y):
+    r = torch.softmax(f, 1) - F.one_hot(y, f.shape[1])
+    return (r[:, None] @ j)[:, 0]
+
+
+def test_a_formula_that_is_none_is_refused_with_its_place() -> None:
+    module, (x, y) = model(), batch()
+    with pytest.raises(
+        rg.Error, match=r"`f` is \[K\] and `J` is \[K, D\]\n  norm2\(f \+ J\)\n {8}\^{5}$"
+    ):
+        rg.torch.penalty(module, x, y, formula="norm2(f + J)")
+    with pytest.raises(rg.Error, match="no name `eps`"):
+        rg.torch.penalty(module, x, y, formula="eps*tr(G)")
+    with pytest.raises(rg.Error, match="no formula"):
+        rg.torch.penalty(module, x, y, "jacobian", constants={"eps": 0.1})
+    with pytest.raises(rg.Error, match="give the name"):
+        rg.torch.penalty(module, x, y)
+    with pytest.raises(
+        rg.Error, match="the term `log\\(-tr\\(G\\)\\)` of formula own is not finite"
+    ):
+        rg.torch.penalty(module, x, y, "own", formula="log(-tr(G))")
+    with pytest.raises(TypeError, match="constants"):
+        rg.torch.penalty(module, x, y, formula="c*tr(G)", constants={"c": "much"})
+
+
 def test_a_loss_of_the_users_own() -> None:
     module, (x, _) = model(), batch()
     y = torch.randn(3, 3, dtype=torch.float64)

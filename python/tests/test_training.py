@@ -113,6 +113,30 @@ def test_a_comparison_has_a_record_for_each_run(tmp_path):
         rg.compare(plan, out=tmp_path / "c", progress=False)
 
 
+def test_formulas_are_trained_compared_and_evaluated():
+    own = {"name": "own", "formula": "norm2(g) + b*tr(S*G)", "constants": {"b": 0.5}}
+    found = rg.train({**SMALL, "penalties": [{**own, "weight": 0.1}]}, progress=False)
+    assert found.complete
+    plan = {"model": "mlp:6", "epochs": 1, "attack-samples": 5, "pgd-steps": 1}
+    plan["formula"] = {"own": "norm2(g) + b*tr(S*G) @ 0.1:1, b=0.5", "other": "tr(G)"}
+    names = [run["regularizer"] for run in rg.compare(plan, progress=False).records()]
+    assert names == ["none", "own", "own", "other"]
+    evaluated = rg.evaluate(
+        found.best,
+        samples=5,
+        pgd_steps=1,
+        apgd_steps=1,
+        certified=0,
+        linf=[0.1],
+        l2=[],
+        penalties=["jacobian", own],
+        progress=False,
+    )
+    assert [name for name, _ in evaluated.report["penalties"]] == ["jacobian", "own"]
+    with pytest.raises(rg.Error, match="two of one shape|needs equal shapes"):
+        rg.train({**SMALL, "penalties": [{**own, "weight": 1.0, "formula": "dot(f, J)"}]})
+
+
 def test_an_evaluation_and_a_verification():
     network = rg.train({**SMALL, "epochs": 5}, progress=False).best
     x, y = rg.digits()

@@ -1,5 +1,7 @@
 //! Losses, targets and penalties as Python gives them.
 
+use std::collections::BTreeMap;
+
 use ndarray::{Array2, ArrayView2, Ix2, IxDyn};
 use numpy::PyArrayDescrMethods;
 use numpy::PyUntypedArray;
@@ -7,7 +9,7 @@ use numpy::PyUntypedArrayMethods;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt};
 use relugrad::loss::TargetKind;
-use relugrad::penalty::OptionValue;
+use relugrad::penalty::{Formula, OptionValue};
 use relugrad::{Loss, Penalty, Scalar, Targets};
 
 use crate::array::{Number, array};
@@ -57,8 +59,42 @@ pub(crate) fn loss(
         .map_err(|error| Error::new_err(error.to_string()))
 }
 
-/// A penalty by its name and options.
+/// A penalty written as a formula, with the constants that are given.
+fn formula(name: &str, text: &Bound<'_, PyAny>, options: &Bound<'_, PyDict>) -> PyResult<Penalty> {
+    let text: String = text.extract().map_err(|_| {
+        ArrayTypeError::new_err(format!("{name}: formula is {text} but must be a str"))
+    })?;
+    let mut constants = BTreeMap::new();
+    for (key, value) in options {
+        let key: String = key.extract()?;
+        match &*key {
+            "formula" => {}
+            "constants" if value.is_none() => {}
+            "constants" => {
+                constants = value.extract().map_err(|_| {
+                    ArrayTypeError::new_err(format!(
+                        "{name}: constants is {value} but must be a dict of names and numbers"
+                    ))
+                })?;
+            }
+            other => {
+                return Err(Error::new_err(format!(
+                    "{name}: a formula has no option {other}; give its constants as constants"
+                )));
+            }
+        }
+    }
+    let formula = Formula::parse(name, &text, constants).or_raise()?;
+    Ok(Penalty::Formula(formula))
+}
+
+/// A penalty by its name and options, of which a formula's are its text and constants.
 pub(crate) fn penalty(name: &str, options: Option<&Bound<'_, PyDict>>) -> PyResult<Penalty> {
+    if let Some(options) = options
+        && let Some(text) = options.get_item("formula")?
+    {
+        return formula(name, &text, options);
+    }
     let mut given: Vec<(String, OptionValue)> = Vec::new();
     for (key, value) in options.into_iter().flatten() {
         let key: String = key.extract()?;

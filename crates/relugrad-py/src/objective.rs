@@ -3,7 +3,8 @@
 use ndarray::Array1;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use relugrad::{Evaluation, Objective};
+use relugrad::penalty::Described;
+use relugrad::{Evaluation, Objective, Penalty};
 
 use crate::array::to_numpy;
 use crate::error::{Error, OrRaise};
@@ -14,7 +15,9 @@ use crate::process::work;
 /// The objective `mean ℓ + Σ λ_i mean penalty_i` of a batch, and its exact parameter gradient.
 ///
 /// `penalties` is a list of `(name, weight)` or `(name, weight, options)`, such as
-/// `[("jacobian", 0.01), ("cure", 1.0, {"step": 1.5})]`; `relugrad.penalties()` lists them all.
+/// `[("jacobian", 0.01), ("cure", 1.0, {"step": 1.5})]`; `relugrad.penalties()` lists them all. A
+/// penalty of one's own is a formula: `("flat", 0.1, {"formula": "norm2(g) + b*tr(S*G)",
+/// "constants": {"b": 0.5}})`; `relugrad train --help` explains the language.
 /// `loss` is a name, or a dict of `name` and options; by default that of the targets.
 #[pyclass(name = "Objective", module = "relugrad", frozen)]
 pub(crate) struct PyObjective {
@@ -93,7 +96,10 @@ fn as_dict<'py>(
     let rows = found.sample_penalties.rows().into_iter();
     let samples = PyDict::new(py);
     for ((term, mean), row) in objective.terms().iter().zip(&found.penalties).zip(rows) {
-        let name = term.penalty.spec().to_string();
+        let name = match &term.penalty {
+            Penalty::Formula(formula) => formula.name().to_owned(),
+            penalty => penalty.spec().to_string(),
+        };
         penalties.set_item(&name, mean)?;
         samples.set_item(&name, to_numpy(py, row.to_owned()))?;
     }

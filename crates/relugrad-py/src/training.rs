@@ -1,10 +1,12 @@
 //! The trainer: training in a folder, evaluation, verification.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use numpy::Element;
 use pyo3::prelude::*;
+use relugrad::penalty::Formula;
 use relugrad::{Network, Penalty, Scalar};
 use relugrad_train::data::{Dataset, Source};
 use relugrad_train::evaluate::Samples;
@@ -81,6 +83,32 @@ fn samples(source: &str, all: bool) -> PyResult<Dataset> {
     .or_raise()
 }
 
+/// A penalty as it is given: by name, or as a formula.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PenaltyGiven {
+    Name(String),
+    Formula {
+        name: String,
+        formula: String,
+        #[serde(default)]
+        constants: BTreeMap<String, f64>,
+    },
+}
+
+impl PenaltyGiven {
+    fn penalty(self) -> relugrad::Result<Penalty> {
+        match self {
+            PenaltyGiven::Name(name) => Penalty::named(&name, &[]),
+            PenaltyGiven::Formula {
+                name,
+                formula,
+                constants,
+            } => Formula::parse(&name, &formula, constants).map(Penalty::Formula),
+        }
+    }
+}
+
 /// The options of an evaluation, by the names of `EvaluationOptions`.
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -94,7 +122,7 @@ struct Options {
     apgd_restarts: usize,
     deepfool_steps: usize,
     certified: usize,
-    penalties: Vec<String>,
+    penalties: Vec<PenaltyGiven>,
     loss: Option<LossSettings>,
     seed: u64,
 }
@@ -121,7 +149,7 @@ impl Default for Options {
 
 impl Options {
     fn evaluation(self) -> PyResult<EvaluationOptions> {
-        let penalties = self.penalties.iter().map(|name| Penalty::named(name, &[]));
+        let penalties = self.penalties.into_iter().map(PenaltyGiven::penalty);
         let loss = self.loss.as_ref().map(LossSettings::loss).transpose();
         Ok(EvaluationOptions {
             linf: self.linf,

@@ -14,7 +14,7 @@ network's linear map once forward, to one ordinary backward pass.
 | `jacobian(model, x)` | `f: [B, K]`, `J: [B, K, *D]` | `B·K` |
 | `input_gradient(model, x, y)` | `f: [B, K]`, `g = ∂ℓ/∂x: [B, *D]` | `B` |
 | `vjp(model, x, u)` | `f: [B, K]`, `Jᵀu: [B, *D]` | `B` |
-| `penalty(model, x, y, name, …)` | a scalar | as the penalty needs |
+| `penalty(model, x, y, name, …)`, `penalty(model, x, y, formula=…)` | a scalar | as the penalty needs |
 
 `model` is an ordinary `nn.Module` of piecewise-linear layers in evaluation mode of its batch norms and
 dropouts, read by `torch.fx`; gradients reach every parameter. `x: [B, *D]` has the module's `float32`
@@ -25,7 +25,7 @@ is exactly 0 is inactive.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 try:
@@ -136,22 +136,35 @@ def penalty(
     model: torch.nn.Module,
     x: torch.Tensor,
     y: torch.Tensor,
-    name: str,
+    name: str | None = None,
     *,
+    formula: str | None = None,
+    constants: Mapping[str, float] | None = None,
     loss: str | dict[str, Any] | None = None,
     draw: int = 0,
-    **options: float | bool,
+    **options: Any,
 ) -> torch.Tensor:
     """The mean over the batch of one of the engine's penalties, a scalar with its exact gradient in
     every parameter; `relugrad.penalties()` lists them with their formulas.
+
+    Or that of a `formula` of one's own with its `constants`, such as `formula="norm2(g) + b*tr(S*G)",
+    constants={"b": 0.5}`; `relugrad train --help` explains the language.
 
     `options` are the penalty's (`step=1.5`), `loss` the name of the loss where the penalty depends on
     it, `draw` the random stream of projected penalties, such as the index of the step. It runs on the
     engine: tensors of other devices are refused. Its gradient in `x` is not offered.
 
     Raises:
-        relugrad.Error: for an unknown penalty, with the nearest name, or an option out of range.
+        relugrad.Error: for an unknown penalty, with the nearest name, an option out of range, or a
+            formula that is none, with the place in its text.
     """
+    if formula is not None:
+        name = "formula" if name is None else name
+        options = {**options, "formula": formula, "constants": dict(constants or {})}
+    elif name is None:
+        raise _engine.Error("give the name of a penalty, or formula=")
+    elif constants is not None:
+        raise _engine.Error(f"the penalty {name!r} has constants but no formula")
     description, x, tensors = _prepared(model, x)
     if x.device.type != "cpu":
         raise _engine.Error(
