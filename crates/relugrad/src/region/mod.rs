@@ -1,6 +1,7 @@
 //! The geometry of activation regions: their affine maps, hyperplanes and distances, and what lies
 //! along a segment or in a plane (section 1 of [theory](crate::theory)).
 
+mod cutter;
 mod distance;
 mod face;
 mod frozen;

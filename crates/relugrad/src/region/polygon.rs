@@ -28,6 +28,22 @@ pub(super) type Affine = [f64; 3];
 /// Distance of a value from 0 that is rounding, relative to the terms that it is a sum of.
 const ROUNDING: f64 = 1e-13;
 
+/// Where a polygon is of a line: where a function is at most 0, nowhere negative, or on both sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Below,
+    Above,
+    Both,
+}
+
+/// The value of a function, 0 if it is within rounding of that.
+fn rounded([c, a, b]: Affine, [x, y]: [f64; 2]) -> f64 {
+    let (ax, by) = (a * x, b * y);
+    let value = c + ax + by;
+    let rounding = ROUNDING * (c.abs() + ax.abs() + by.abs());
+    if value.abs() <= rounding { 0.0 } else { value }
+}
+
 impl Polygon {
     /// `[left, right] × [bottom, top]`.
     pub(super) fn rectangle([[left, right], [bottom, top]]: [[f64; 2]; 2]) -> Polygon {
@@ -70,22 +86,33 @@ impl Polygon {
         self.corners[(i + 1) % self.corners.len()]
     }
 
+    /// On which side of a line it is, as [`cut`](Self::cut) tells.
+    pub(super) fn side(&self, function: Affine) -> Side {
+        let (mut below, mut above) = (true, true);
+        for &corner in &self.corners {
+            let value = rounded(function, corner);
+            below &= value <= 0.0;
+            above &= value >= 0.0;
+            if !(below || above) {
+                return Side::Both;
+            }
+        }
+        match below {
+            true => Side::Below,
+            false => Side::Above,
+        }
+    }
+
     /// The parts where an affine function is at most 0 and where it is positive; a part without
     /// inside is `None`, and if the function is 0 everywhere all is the first.
     pub(super) fn cut(self, function: Affine, edge: Edge) -> (Option<Polygon>, Option<Polygon>) {
-        let [c, a, b] = function;
-        let value = |&[x, y]: &[f64; 2]| {
-            let value = c + a * x + b * y;
-            let rounding = ROUNDING * (c.abs() + (a * x).abs() + (b * y).abs());
-            if value.abs() <= rounding { 0.0 } else { value }
-        };
-        let values: Vec<f64> = self.corners.iter().map(value).collect();
-        if values.iter().all(|&v| v <= 0.0) {
-            return (Some(self), None);
+        match self.side(function) {
+            Side::Below => return (Some(self), None),
+            Side::Above => return (None, Some(self)),
+            Side::Both => {}
         }
-        if values.iter().all(|&v| v >= 0.0) {
-            return (None, Some(self));
-        }
+        let values = self.corners.iter().map(|&corner| rounded(function, corner));
+        let values: Vec<f64> = values.collect();
         let mut parts = [false, true].map(|_| Polygon {
             corners: Vec::with_capacity(self.corners.len() + 1),
             edges: Vec::with_capacity(self.corners.len() + 1),

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use ndarray::{Array1, ArrayView1};
 use rayon::prelude::*;
 
-use super::face::Kink;
-use super::polygon::{Affine, Edge, Polygon};
+use super::cutter::{Cutter, Part, difference};
+use super::polygon::{Edge, Polygon};
 use crate::error::{Error, Result, check_array, check_shape};
 use crate::jacobian::SWEEP_MEMORY;
 use crate::network::map::{GateKind, GateMap, SweepContext};
@@ -124,10 +124,6 @@ impl Cell {
     }
 }
 
-fn difference(a: Affine, b: Affine) -> Affine {
-    [a[0] - b[0], a[1] - b[1], a[2] - b[2]]
-}
-
 impl<T: Scalar> Network<T> {
     /// All activation regions in a window of a plane, each as a polygon, found exactly; `window` is
     /// `[[a_min, a_max], [b_min, b_max]]`. Regions that touch the plane in a segment or a point
@@ -181,7 +177,7 @@ impl<T: Scalar> Network<T> {
         }
         let mut pattern = ActivationPattern::default();
         self.resize_pattern(&mut pattern, 1);
-        let mut group = Group::new(self, 1);
+        let mut group = Group::new(self, 1, |_| true);
         let [u, v] = &plane.directions;
         group.origin[0].copy_from_slice(&plane.origin.to_vec());
         group.along[0].copy_from_slice(&[u.to_vec(), v.to_vec()].concat());
@@ -233,9 +229,6 @@ fn check_window(window: [[f64; 2]; 2]) -> Result<()> {
     Ok(())
 }
 
-/// A polygon and what the gates so far select there.
-type Part = (Polygon, ActivationPattern);
-
 /// Polygons that go through the network together, with the values of all nodes on them.
 struct Group<T> {
     parts: Vec<Part>,
@@ -246,12 +239,15 @@ struct Group<T> {
 }
 
 impl<T: Scalar> Group<T> {
-    fn new(network: &Network<T>, parts: usize) -> Group<T> {
+    /// Room for so many parts in the slots that are used.
+    fn new(network: &Network<T>, parts: usize, used: impl Fn(usize) -> bool) -> Group<T> {
         let room = |rows: usize| {
-            network
-                .slot_widths
-                .iter()
-                .map(move |w| vec![T::ZERO; parts * rows * w])
+            let widths = network.slot_widths.iter().enumerate();
+            let used = &used;
+            widths.map(move |(slot, w)| match used(slot) {
+                true => vec![T::ZERO; parts * rows * w],
+                false => Vec::new(),
+            })
         };
         Group {
             parts: Vec::new(),
@@ -373,23 +369,32 @@ impl<T: Scalar> Arrangement<'_, T> {
             bound,
             group,
         )?;
-        let mut children = Vec::new();
-        for (i, (polygon, pattern)) in group.parts.iter().enumerate() {
+        let made = AtomicUsize::new(0);
+        let cut = |(i, part): (usize, &Part)| {
             let origin = &group.origin[arrives.slot][i * width..(i + 1) * width];
             let along = &group.along[arrives.slot][2 * i * width..2 * (i + 1) * width];
             let value = |unit: usize| {
                 [origin[unit], along[unit], along[width + unit]].map(Scalar::into_f64)
             };
-            let room = self.limit - children.len();
-            let go_on = |parts: &mut Vec<Part>| {
-                self.restrict(parts, room);
-                !self.stops()
+            let cutter = Cutter {
+                gate,
+                value: &value,
+                room: self.limit,
+                made: &made,
+                stops: &|| self.stops(),
             };
-            let whole = (polygon.clone(), pattern.clone());
-            let Some(parts) = cut_layer(gate, value, whole, go_on) else {
-                return Ok(Vec::new());
+            let parts = match group.parts.len() {
+                1 => cutter.cut_together(part.clone()),
+                _ => cutter.cut(part.clone()),
             };
-            children.extend(parts.into_iter().map(|part| (i, part)));
+            parts.into_iter().map(|part| (i, part)).collect()
+        };
+        let parts = group.parts.par_iter().enumerate();
+        let children: Vec<Vec<(usize, Part)>> = parts.map(cut).collect();
+        let mut children: Vec<(usize, Part)> = children.into_iter().flatten().collect();
+        self.restrict(&mut children, self.limit);
+        if self.stops() {
+            return Ok(Vec::new());
         }
         let bytes = 3 * self.network.row_entries() * size_of::<T>();
         let size = (SWEEP_MEMORY / bytes / 4).clamp(1, 64);
@@ -408,19 +413,19 @@ impl<T: Scalar> Arrangement<'_, T> {
         parent: &Group<T>,
         children: &[(usize, Part)],
     ) -> Group<T> {
-        let (nodes, mut group) = (
-            &self.network.nodes,
-            Group::new(self.network, children.len()),
-        );
+        let nodes = &self.network.nodes;
         let at = &nodes[node];
+        let source = nodes[at.inputs[0]].slot;
+        let written_later = |slot: usize| nodes[node..].iter().any(|node| node.slot == slot);
         let read_later = |slot: usize| {
             let later = nodes[node + 1..].iter().flat_map(|node| &node.inputs);
             let mut later = later.filter(|&&input| input <= node);
             slot == self.network.output().slot || later.any(|&input| nodes[input].slot == slot)
         };
+        let used = |slot| slot == source || written_later(slot) || read_later(slot);
+        let mut group = Group::new(self.network, children.len(), used);
         let parameters = self.network.parameters().values();
         let in_place = at.in_place(nodes);
-        let source = nodes[at.inputs[0]].slot;
         for (to, from, rows) in [
             (&mut group.origin, &parent.origin, 1),
             (&mut group.along, &parent.along, 2),
@@ -448,88 +453,4 @@ impl<T: Scalar> Arrangement<'_, T> {
         group.parts = children.iter().map(|(_, part)| part.clone()).collect();
         group
     }
-}
-
-/// A polygon cut by all gates of a layer; `value` gives what arrives at a unit. After each unit
-/// `go_on` may take parts away, or say no: then there is no result.
-fn cut_layer(
-    gate: &GateMap,
-    value: impl Fn(usize) -> Affine,
-    whole: Part,
-    go_on: impl Fn(&mut Vec<Part>) -> bool,
-) -> Option<Vec<Part>> {
-    let layer = gate.layer;
-    let mut parts = vec![whole];
-    match &gate.kind {
-        GateKind::Slope(slope) => {
-            let (min, max) = slope.bounds().unwrap_or((0.0, f64::INFINITY));
-            for unit in 0..slope.width() {
-                let [c, a, b] = value(unit);
-                for (choice, bound) in [min, max].into_iter().enumerate() {
-                    if bound == f64::INFINITY {
-                        continue;
-                    }
-                    let kink = Kink {
-                        layer,
-                        unit,
-                        from: choice,
-                        to: choice + 1,
-                    };
-                    let above =
-                        |pattern: &mut ActivationPattern| pattern.raise(layer, unit, choice);
-                    parts = cut_all(parts, [c - bound, a, b], kink, above);
-                }
-                if !go_on(&mut parts) {
-                    return None;
-                }
-            }
-        }
-        GateKind::Max(max) => {
-            for unit in 0..max.units() {
-                for place in 1..max.members(unit).len() {
-                    let rival = value(max.member(unit, place));
-                    let mut next = Vec::with_capacity(parts.len());
-                    for part in parts {
-                        let winner = part.1.choice(0, layer, unit);
-                        let gap = difference(rival, value(max.member(unit, winner)));
-                        let kink = Kink {
-                            layer,
-                            unit,
-                            from: winner,
-                            to: place,
-                        };
-                        let wins = |pattern: &mut ActivationPattern| {
-                            pattern.choose(layer, unit, place);
-                        };
-                        next.extend(cut_all(vec![part], gap, kink, wins));
-                    }
-                    parts = next;
-                }
-                if !go_on(&mut parts) {
-                    return None;
-                }
-            }
-        }
-    }
-    Some(parts)
-}
-
-/// Cuts all parts by one line; beyond it `above` changes the pattern.
-fn cut_all(
-    parts: Vec<Part>,
-    function: Affine,
-    kink: Kink,
-    above: impl Fn(&mut ActivationPattern),
-) -> Vec<Part> {
-    let mut next = Vec::with_capacity(parts.len());
-    for (polygon, pattern) in parts {
-        let (below, beyond) = polygon.cut(function, Edge::Kink(kink));
-        if let Some(polygon) = beyond {
-            let mut pattern = pattern.clone();
-            above(&mut pattern);
-            next.push((polygon, pattern));
-        }
-        next.extend(below.map(|polygon| (polygon, pattern)));
-    }
-    next
 }
