@@ -100,7 +100,7 @@ impl TestData {
         let waiting = Waiting::new(format!("reading {}", self.from));
         let data = match all {
             true => source.load_all()?,
-            false => source.load()?.test,
+            false => source.load_test()?,
         };
         waiting.set(format!("reading {}", model.path().display()));
         let network = model.load()?.into_network();

@@ -148,3 +148,77 @@ fn wrong_options_exit_with_2() {
         verify(&model, &wrong).assert().code(2);
     }
 }
+
+/// Max-pooling over equal pixels ties everywhere; samples are checked beside their ties, and it is
+/// said.
+#[test]
+fn samples_on_ties_of_maxima_are_checked_beside_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let layers = dir.path().join("pool.toml");
+    let text = "[[layers]]\nkind = \"conv\"\noutputs = 2\nkernel = 3\npadding = 1\n[[layers]]\nkind = \"relu\"\n\
+                [[layers]]\nkind = \"max-pool\"\nkernel = 2\n";
+    std::fs::write(&layers, text).unwrap();
+    // Images that are bright in a corner and the same everywhere else.
+    let pixel = |i: usize, p: usize| match p < 3 {
+        true => 0.5 + 0.01 * ((i * 7 + p) % 40) as f64,
+        false => 0.25,
+    };
+    let lines = (0..40).map(|i| {
+        let cells: Vec<String> = (0..36).map(|p| pixel(i, p).to_string()).collect();
+        format!("{},{}\n", cells.join(","), i % 2)
+    });
+    let data = dir.path().join("flat.csv");
+    std::fs::write(&data, lines.collect::<String>()).unwrap();
+    let (data, run) = (data.to_str().unwrap(), dir.path().join("run"));
+    let given = ["--data", data, "--shape", "1,6,6"];
+    let mut train = Command::cargo_bin("relugrad").unwrap();
+    train.args([
+        "train",
+        "--epochs",
+        "1",
+        "--model",
+        layers.to_str().unwrap(),
+        "--out",
+        run.to_str().unwrap(),
+    ]);
+    train.args(given).assert().success();
+    let model = run.join("last.safetensors");
+    let mut command = Command::cargo_bin("relugrad").unwrap();
+    command.args([
+        "verify",
+        model.to_str().unwrap(),
+        "--dtype",
+        "f64",
+        "--samples",
+        "4",
+        "--json",
+    ]);
+    let found = command.args(given).assert().success();
+    let found: serde_json::Value = serde_json::from_slice(&found.get_output().stdout).unwrap();
+    let report = &found["reports"][0];
+    assert_eq!(
+        (&report["moved"], &report["on_kink"]),
+        (&4.into(), &0.into()),
+        "{report}"
+    );
+    for outcome in report["outcomes"].as_array().unwrap() {
+        if ["T1", "T2", "T61"].contains(&outcome["theorem"].as_str().unwrap()) {
+            assert_eq!(
+                (&outcome["cases"], &outcome["verdict"]),
+                (&4.into(), &"holds".into()),
+                "{outcome}"
+            );
+        }
+    }
+    let mut command = Command::cargo_bin("relugrad").unwrap();
+    command.args([
+        "verify",
+        model.to_str().unwrap(),
+        "--dtype",
+        "f64",
+        "--samples",
+        "4",
+    ]);
+    let words = predicates::str::contains("4 of 4 samples had ties of maxima");
+    command.args(given).assert().success().stdout(words);
+}

@@ -12,6 +12,9 @@ use crate::report::short;
 /// The longer side of the window in pixels.
 const SIDE: f64 = 720.0;
 
+/// How wide a letter of the title is, at least.
+const TITLE_LETTER: f64 = 8.5;
+
 /// Where the window is on the canvas.
 struct Place {
     left: f64,
@@ -57,7 +60,16 @@ impl Place {
 pub(super) fn picture(title: &str, view: &View, shown: &[Shown], colour: Colour) -> String {
     let place = Place::new(view.window);
     let [width, height] = place.size();
-    let mut canvas = Canvas::new(width + 200.0, height + 100.0);
+    let classes = match colour {
+        Colour::Class => areas(shown).len(),
+        Colour::Jacobian | Colour::InputGradient | Colour::Curvature => 0,
+    };
+    let legend = 100.0 + f64::max(20.0 * classes as f64, 240.0);
+    let words = TITLE_LETTER * title.chars().count() as f64;
+    let mut canvas = Canvas::new(
+        (width + 260.0).max(place.left + words + 20.0),
+        (height + 120.0).max(place.top + legend),
+    );
     canvas.text((place.left, 28.0), "start", 15.0, "#222", title);
     let range = scale_range(shown);
     for (fill, polygons) in fills(&place, shown, colour, range) {
@@ -80,7 +92,7 @@ pub(super) fn picture(title: &str, view: &View, shown: &[Shown], colour: Colour)
         boundary.iter(),
         "stroke=\"#111\" stroke-width=\"2\" stroke-linecap=\"round\"",
     );
-    frame(&mut canvas, &place);
+    frame(&mut canvas, &place, &view.axes);
     for (at, name) in &view.marks {
         let [x, y] = place.at(*at);
         canvas.circle(
@@ -176,12 +188,15 @@ fn boundary(place: &Place, shown: &[Shown]) -> Vec<[[f64; 2]; 2]> {
     lines.collect()
 }
 
-fn frame(canvas: &mut Canvas, place: &Place) {
+fn frame(canvas: &mut Canvas, place: &Place, [across, up]: &[String; 2]) {
     let [width, height] = place.size();
     canvas.rectangle(
         [place.left, place.top, width, height],
         "fill=\"none\" stroke=\"#444\"",
     );
+    let [x, y] = place.at([place.window[0][0], place.window[1][0]]);
+    canvas.text((x + 0.5 * width, y + 38.0), "middle", 12.0, "#444", across);
+    canvas.text((x, place.top - 7.0), "start", 12.0, "#444", up);
     let [[left, right], [bottom, top]] = place.window;
     for tick in ticks((left, right)) {
         let [x, y] = place.at([tick, bottom]);
@@ -237,4 +252,66 @@ fn scale_legend(canvas: &mut Canvas, (x, y): (f64, f64), colour: Colour, (low, h
         }
     }
     boundary_legend(canvas, (x, y + 20.0 + height + 24.0));
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+    use relugrad::{Mlp, Plane};
+
+    use crate::regions::class_picture;
+
+    /// The numbers of an attribute in all elements, or in the first one.
+    fn attribute(element: &str, name: &str) -> f64 {
+        let rest = element.split(&format!(" {name}=\"")).nth(1).unwrap();
+        rest.split('"').next().unwrap().parse().unwrap()
+    }
+
+    /// Every word of a picture is on it, with many classes and a long title, too.
+    #[test]
+    fn no_word_is_clipped() {
+        for (classes, window) in [
+            (2, [[0.0, 3.0], [0.0, 1.0]]),
+            (60, [[-40.0, 40.0], [-9.0, 9.0]]),
+        ] {
+            let network = Mlp::new(&[2, 6, classes])
+                .build::<f64>(classes as u64)
+                .unwrap();
+            let plane = Plane {
+                origin: array![0.0, 0.0],
+                directions: [array![1.0, 0.0], array![0.0, 1.0]],
+            };
+            let cells = network.slice(&plane, window, 1000).unwrap();
+            let title = "a title of many words ".repeat(classes / 2);
+            let svg = class_picture(&title, plane, window, Vec::new(), &cells);
+            let (width, height) = (attribute(&svg, "width"), attribute(&svg, "height"));
+            let texts: Vec<&str> = svg
+                .lines()
+                .filter(|line| line.starts_with("<text"))
+                .collect();
+            assert!(texts.iter().any(|text| text.contains("decision boundary")));
+            assert_eq!(
+                texts
+                    .iter()
+                    .filter(|text| text.contains("in multiples of it"))
+                    .count(),
+                2
+            );
+            for text in texts {
+                let words = text.split('>').nth(1).unwrap().trim_end_matches("</text");
+                let reach = 0.55 * attribute(text, "font-size") * words.chars().count() as f64;
+                let (x, y) = (attribute(text, "x"), attribute(text, "y"));
+                let [left, right] = match text.split("text-anchor=\"").nth(1).unwrap().as_bytes()[0]
+                {
+                    b's' => [x, x + reach],
+                    b'm' => [x - 0.5 * reach, x + 0.5 * reach],
+                    _ => [x - reach, x],
+                };
+                assert!(
+                    left >= 0.0 && right <= width && y <= height,
+                    "{text} {width} {height}"
+                );
+            }
+        }
+    }
 }

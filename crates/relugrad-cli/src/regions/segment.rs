@@ -144,7 +144,11 @@ fn picture(title: &str, found: &Profile, said: &str) -> String {
     let above = Axes::new([60.0, 66.0, 680.0, 200.0], (0.0, 1.0), lowest(1));
     let below = Axes::new([60.0, 350.0, 680.0, 190.0], (0.0, 1.0), lowest(2));
     above.frame(&mut canvas, "", &format!("loss of {said}"));
-    below.frame(&mut canvas, "t", "derivative along the segment");
+    below.frame(
+        &mut canvas,
+        "t, the share of the way from the first sample to the second",
+        "derivative of the loss with respect to t",
+    );
     for stretch in &found.stretches {
         for (i, pair) in stretch.points.windows(2).enumerate() {
             let colour = stretch

@@ -29,6 +29,8 @@ pub(super) struct View {
     truth: Truth<f64>,
     pub(super) colour: Colour,
     title: String,
+    /// What the axes are, and their units.
+    pub(super) axes: [String; 2],
     end: End,
 }
 
@@ -151,6 +153,8 @@ pub(crate) fn class_picture(
         truth: Truth::Classes(Vec::new()),
         colour: Colour::Class,
         title: title.into(),
+        axes: ["first", "second"]
+            .map(|which| format!("along the {which} direction of the plane, in multiples of it")),
         end: End::Complete,
     };
     let shown = cells.iter().map(|cell| Shown {
@@ -225,6 +229,7 @@ fn view(
             truth,
             colour,
             title: format!("around the point of {}", path.display()),
+            axes: [1, 2].map(|row| format!("along row {row}, in multiples of it")),
             end: End::Interrupted,
         });
     }
@@ -267,6 +272,16 @@ fn through(
         window: [side(0), side(1)],
         plane,
         title: format!("in the plane through {}", names.join(", ")),
+        axes: [
+            format!(
+                "l2 distance from {} towards {}, in units of the data",
+                names[0], names[1]
+            ),
+            format!(
+                "l2 distance across, towards {}, in units of the data",
+                names[2]
+            ),
+        ],
         marks: places.into_iter().zip(names).collect(),
         truth,
         colour,

@@ -18,7 +18,8 @@ use crate::values::{Precision, count, positive, whole};
 /// largest and the median residual relative to the size of what is compared, and what rounding
 /// explains. A statement that was checked at no sample is not checked: because it says nothing
 /// about such a network, or because its hypotheses hold at none of the samples. The last line
-/// counts all three. Warnings count samples on a kink or saturated to rounding.
+/// counts all three. Warnings count samples on a kink or saturated to rounding. Where maxima of
+/// max-pooling tie, as over equal pixels, a sample is checked at a point a little beside it.
 ///
 /// With --formula, formulas are checked in place of the theorems, in f64: the exact parameter
 /// gradient against differences of values, and what a formula's form shows; and it is found out

@@ -59,6 +59,13 @@ fn total(report: &Report) -> String {
 
 fn warnings(report: &Report) -> Vec<String> {
     let mut warnings = Vec::new();
+    if report.moved > 0 {
+        warnings.push(format!(
+            "note: {} of {} samples had ties of maxima, and were checked at a point beside them: each number moved at \
+             random, by 1e-4 of the largest or, if that does not do, 1e-3 or 1e-2",
+            report.moved, report.samples
+        ));
+    }
     if report.on_kink > 0 {
         warnings.push(format!(
             "warning: {} of {} samples are on a kink, to rounding; statements about the region leave them out",

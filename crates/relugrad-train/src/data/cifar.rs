@@ -74,6 +74,12 @@ pub fn load_cifar10(dir: &Path) -> Result<Split> {
     Split::new(read(&paths)?, read(&[test])?)
 }
 
+/// The test samples of [`load_cifar10`] alone.
+pub(super) fn load_cifar10_test(dir: &Path) -> Result<Dataset> {
+    let path = path_of(dir, "test_batch").expect("it tells the directory from others");
+    dataset(&CIFAR_10, &[path])
+}
+
 /// The training batches that are not there.
 fn missing_batches(dir: &Path) -> Vec<String> {
     let names = (1..=5).map(|i| format!("data_batch_{i}"));
@@ -167,6 +173,10 @@ mod tests {
         let dir = directory(&[record(3, 255), record(9, 51)].concat(), &record(0, 0));
         assert!(is_cifar10(dir.path()));
         let split = load_cifar10(dir.path()).unwrap();
+        assert_eq!(
+            load_cifar10_test(dir.path()).unwrap().images(),
+            split.test.images()
+        );
         assert_eq!(split.train.labels(), [3, 9]);
         let missing = &split.train.reading().missing;
         assert_eq!((missing.len(), &*missing[0]), (4, "data_batch_1.bin"));

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::arrays::{Beside, Samples};
+use super::cifar::load_cifar10_test;
+use super::idx::load_idx_test;
 use super::table::Columns;
 use super::{
     BoxChoice, Dataset, Scale, Split, arrays, digits, is_cifar10, is_cifar100, load_cifar10,
@@ -106,6 +108,30 @@ impl Source {
     pub fn load(&self) -> Result<Split> {
         let split = |data: &_| stratified_split(data, self.test_fraction, self.split_seed);
         self.read()?.into_split(split)
+    }
+
+    /// Reads the test samples alone, in less time and memory where the source has files of their own
+    /// for them.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn load_test(&self) -> Result<Dataset> {
+        let path = Path::new(&self.path);
+        // The box of the data is that of all samples.
+        let apart = self.kind() == Kind::Directory && self.bounds != BoxChoice::Data;
+        let read: Option<fn(&Path) -> Result<Dataset>> = match apart {
+            false => None,
+            true if is_cifar10(path) => Some(load_cifar10_test),
+            true if is_cifar100(path) => None,
+            true => Some(load_idx_test),
+        };
+        let Some(read) = read else {
+            return Ok(self.load()?.test);
+        };
+        self.check_options()?;
+        let test = read(path)?;
+        let bounds = test.bounds_by(self.bounds, None);
+        test.within(bounds)
     }
 
     /// Reads all samples; where the source tells them apart, those for testing come first.

@@ -16,14 +16,17 @@ mod statements;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ndarray::ArrayView1;
+use rand::RngExt;
 use rayon::prelude::*;
-use relugrad::{GoOn, Loss, Network, Scalar};
+use relugrad::{GoOn, Loss, Network, Node, Operation, Scalar};
 
 pub use derivatives::Derivatives;
 pub use finding::{Finding, Findings as PenaltyFindings, find};
 pub use penalty::{PenaltyCheck, PenaltyReport, verify_penalty};
 pub use report::{Outcome, Report, Verdict};
 
+use crate::data::Truth;
 use crate::error::{Error, Result};
 use crate::samples::Samples;
 use crate::stop::{ask, unless_stopped};
@@ -57,6 +60,7 @@ impl Default for Choices {
 /// saturated.
 struct Findings {
     checks: Vec<Check>,
+    moved: bool,
     on_kink: bool,
     saturated: bool,
 }
@@ -67,6 +71,9 @@ struct Findings {
 /// `claims` are the derivatives that are checked; pass the network itself for the engine's. After
 /// each sample `go_on` hears that one more is done, from any thread; if it says `false` the rest is
 /// left out and the report says so.
+///
+/// A sample at which maxima tie, as those of a window of equal pixels do, is moved by up to a hundredth
+/// of its size to where none does; [`Report::moved`] counts these.
 ///
 /// The report is the same for any number of threads. Cost: per sample some hundred rows, `D`
 /// forward rows for the margins of all gates, and `K` backward rows for each region that the step
@@ -120,9 +127,8 @@ pub fn verify_while<T: Scalar>(
     let statements = statements::all::<T>();
     let find = |sample: usize| -> Result<Option<Findings>> {
         let (x, truth) = (samples.images.row(sample), samples.truth.select(&[sample]));
-        let found = ask(go_on)
-            .and_then(|()| Point::new(&subject, sample, x, truth))
-            .and_then(|point| findings(&point, &statements, go_on));
+        let found =
+            ask(go_on).and_then(|()| at_sample(&subject, (sample, x, &truth), &statements, go_on));
         let found = unless_stopped(found).map_err(|source| Error::Sample { sample, source })?;
         found.iter().for_each(|_| progress());
         Ok(found)
@@ -175,6 +181,48 @@ fn check<T: Scalar>(samples: &Samples<T>, choices: &Choices) -> Result<()> {
     })
 }
 
+/// By how much an input is moved off ties, relative to its size: the first that does it is taken.
+const MOVES: [f64; 3] = [1e-4, 1e-3, 1e-2];
+
+/// What one sample says. Maxima tie wherever an image has the same value all over a window, and the
+/// region is then none: such a sample is moved a little.
+fn at_sample<T: Scalar>(
+    subject: &Subject<T>,
+    (sample, x, truth): (usize, ArrayView1<T>, &Truth<T>),
+    statements: &[Statement<T>],
+    go_on: GoOn,
+) -> relugrad::Result<Findings> {
+    let point = Point::new(subject, sample, x, truth.clone())?;
+    let maxima = |node: &Node| {
+        matches!(
+            node.operation(),
+            Operation::MaxPool { .. } | Operation::Max { .. }
+        )
+    };
+    if !(point.on_kink() && subject.network.nodes().iter().any(maxima)) {
+        return findings(&point, statements, go_on);
+    }
+    let mut random = point.random("off ties");
+    drop(point);
+    let size = x
+        .iter()
+        .fold(1.0, |size: f64, x| size.max(x.into_f64().abs()));
+    for share in MOVES {
+        ask(go_on)?;
+        let moved = x.mapv(|x| x + T::from_f64(share * size * random.random_range(-1.0..1.0)));
+        let point = Point::new(subject, sample, moved.view(), truth.clone())?;
+        if !point.on_kink() {
+            let moved = true;
+            return Ok(Findings {
+                moved,
+                ..findings(&point, statements, go_on)?
+            });
+        }
+    }
+    let point = Point::new(subject, sample, x, truth.clone())?;
+    findings(&point, statements, go_on)
+}
+
 fn findings<T: Scalar>(
     point: &Point<T>,
     statements: &[Statement<T>],
@@ -189,6 +237,7 @@ fn findings<T: Scalar>(
         checks: checks
             .map(|statement| ask(go_on).and_then(|()| checked(point, statement)))
             .collect::<relugrad::Result<_>>()?,
+        moved: false,
         on_kink: point.on_kink(),
         saturated: point.saturated(),
     })
@@ -242,6 +291,7 @@ fn summary<T: Scalar>(
         precision: T::NAME,
         samples: done().count(),
         complete: found.iter().all(Option::is_some),
+        moved: done().filter(|findings| findings.moved).count(),
         on_kink: done().filter(|findings| findings.on_kink).count(),
         saturated: done().filter(|findings| findings.saturated).count(),
         outcomes,

@@ -158,7 +158,8 @@ impl<'a, T: Scalar> Point<'a, T> {
             g: wide(g),
             margins: (
                 wide(margins.values),
-                margins.gradients.mapv(Scalar::into_f64),
+                // In `f64` no second copy of what is the largest array of all.
+                margins.gradients.mapv_into_any(Scalar::into_f64),
             ),
             pattern: trace.pattern().clone(),
             rounding: rounding(subject.network),

@@ -13,6 +13,8 @@ pub struct Report {
     pub samples: usize,
     /// Whether these are all.
     pub complete: bool,
+    /// Samples that were moved a little, off a tie of maxima.
+    pub moved: usize,
     /// Samples with a pre-activation that is 0, or would be but for rounding. Statements about the
     /// region reject them.
     pub on_kink: usize,

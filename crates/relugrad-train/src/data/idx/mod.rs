@@ -47,6 +47,19 @@ pub fn load_idx(dir: &Path) -> Result<Split> {
     )
 }
 
+/// The test samples of [`load_idx`] alone; of the training part the labels are read, for the number of
+/// classes.
+pub(super) fn load_idx_test(dir: &Path) -> Result<Dataset> {
+    let name = directory_name(dir)?;
+    let (path, file) = open(dir, "train-labels", "idx1-ubyte")?;
+    let (reader, budget) = file.whole();
+    let labels = read_labels(&path, reader, &budget)?;
+    let test = Part::load(dir, "t10k")?;
+    let largest = labels.iter().chain(&test.labels).max();
+    let classes = 1 + usize::from(largest.copied().unwrap_or(0));
+    test.into_dataset(&name, classes)
+}
+
 /// The last component of the path, also of `.` and the like.
 fn directory_name(dir: &Path) -> Result<String> {
     let whole = fs::canonicalize(dir).map_err(|e| read_error(dir, e))?;
