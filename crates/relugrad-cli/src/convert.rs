@@ -29,9 +29,10 @@ use crate::values::Precision;
 /// Softmax or LogSoftmax over all logits, or Sigmoid, which is dropped.
 ///
 /// Of constants alone, in whole and floating numbers of 8 to 64 bits and truth values, also: And,
-/// ArgMax, ArgMin, Ceil, Cos, DequantizeLinear, Equal, Exp, Floor, Greater, GreaterOrEqual, Less,
-/// LessOrEqual, Log, Mod, Not, Or, Pow, Range, Reciprocal, ReduceL2, ReduceLogSum, ReduceLogSumExp,
-/// ReduceProd, ReduceSumSquare, Round, Sigmoid, Sign, Sin, Sqrt, Tanh, Xor.
+/// ArgMax, ArgMin, Ceil, Cos, CumSum, DequantizeLinear, Equal, Exp, EyeLike, Floor, GatherND,
+/// Greater, GreaterOrEqual, IsInf, IsNaN, Less, LessOrEqual, Log, Mod, NonZero, Not, OneHot, Or,
+/// Pow, Range, Reciprocal, ReduceL2, ReduceLogSum, ReduceLogSumExp, ReduceProd, ReduceSumSquare,
+/// Round, ScatterND, Sigmoid, Sign, Sin, Sqrt, Tanh, Trilu, Xor.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   relugrad convert model.onnx model.safetensors

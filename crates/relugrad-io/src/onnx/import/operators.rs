@@ -59,6 +59,7 @@ const OPERATORS: &[(&str, &[Attribute])] = &[
     ("Conv", &[always("auto_pad"), always("dilations"), always("group"), always("kernel_shape"), always("pads"), always("strides")]),
     ("ConvTranspose", &[always("auto_pad"), always("dilations"), always("group"), always("kernel_shape"), always("output_padding"), always("output_shape"), always("pads"), always("strides")]),
     ("Cos", &[]),
+    ("CumSum", &[always("exclusive"), always("reverse")]),
     ("DepthToSpace", &[always("blocksize"), from(11, "mode")]),
     ("DequantizeLinear", &[from(13, "axis"), from(21, "block_size"), from(23, "output_dtype")]),
     ("Div", &[until(6, "axis"), until(6, "broadcast")]),
@@ -68,10 +69,12 @@ const OPERATORS: &[(&str, &[Attribute])] = &[
     ("Erf", &[]),
     ("Exp", &[]),
     ("Expand", &[]),
+    ("EyeLike", &[always("dtype"), always("k")]),
     ("Flatten", &[always("axis")]),
     ("Floor", &[]),
     ("Gather", &[always("axis")]),
     ("GatherElements", &[always("axis")]),
+    ("GatherND", &[from(12, "batch_dims")]),
     ("Gelu", &[always("approximate")]),
     ("Gemm", &[always("alpha"), always("beta"), until(6, "broadcast"), always("transA"), always("transB")]),
     ("GlobalAveragePool", &[]),
@@ -83,6 +86,8 @@ const OPERATORS: &[(&str, &[Attribute])] = &[
     ("HardSwish", &[]),
     ("Identity", &[]),
     ("InstanceNormalization", &[always("epsilon")]),
+    ("IsInf", &[always("detect_negative"), always("detect_positive")]),
+    ("IsNaN", &[]),
     ("LRN", &[always("alpha"), always("beta"), always("bias"), always("size")]),
     ("LayerNormalization", &[always("axis"), always("epsilon"), always("stash_type")]),
     ("LeakyRelu", &[always("alpha")]),
@@ -100,7 +105,9 @@ const OPERATORS: &[(&str, &[Attribute])] = &[
     ("Mod", &[always("fmod")]),
     ("Mul", &[until(6, "axis"), until(6, "broadcast")]),
     ("Neg", &[]),
+    ("NonZero", &[]),
     ("Not", &[]),
+    ("OneHot", &[always("axis")]),
     ("Or", &[until(6, "axis"), until(6, "broadcast")]),
     ("PRelu", &[]),
     ("Pad", &[always("mode"), until(1, "paddings"), between(2, 10, "pads"), until(10, "value")]),
@@ -122,6 +129,7 @@ const OPERATORS: &[(&str, &[Attribute])] = &[
     ("Reshape", &[from(14, "allowzero"), until(4, "shape")]),
     ("Resize", &[from(18, "antialias"), from(18, "axes"), from(11, "coordinate_transformation_mode"), from(11, "cubic_coeff_a"), from(11, "exclude_outside"), from(11, "extrapolation_value"), from(18, "keep_aspect_ratio_policy"), always("mode"), from(11, "nearest_mode")]),
     ("Round", &[]),
+    ("ScatterND", &[from(16, "reduction")]),
     ("Selu", &[always("alpha"), always("gamma")]),
     ("Shape", &[from(15, "end"), from(15, "start")]),
     ("Shrink", &[always("bias"), always("lambd")]),
@@ -144,6 +152,7 @@ const OPERATORS: &[(&str, &[Attribute])] = &[
     ("ThresholdedRelu", &[always("alpha")]),
     ("Tile", &[]),
     ("Transpose", &[always("perm")]),
+    ("Trilu", &[always("upper")]),
     ("Unsqueeze", &[until(12, "axes")]),
     ("Upsample", &[until(6, "height_scale"), always("mode"), between(7, 8, "scales"), until(6, "width_scale")]),
     ("Where", &[]),
@@ -165,7 +174,7 @@ pub(super) fn check_opset(opset: i64) -> Result<()> {
 pub(super) fn check_attributes(call: Call, opset: i64) -> Result<()> {
     let known = OPERATORS.binary_search_by_key(&call.operator(), |(name, ..)| name);
     let Ok(place) = known else {
-        return Err(unsupported(call));
+        return Err(refused(call));
     };
     let (_, attributes) = OPERATORS[place];
     let mut seen = HashSet::new();
@@ -244,10 +253,7 @@ impl<'a> Importer<'a> {
             "Softmax" | "LogSoftmax" | "Sigmoid" => Err(call.error(
                 "it is not piecewise linear; only as the last node, after the logits, it can be dropped",
             )),
-            operator => Err(match refusal(operator) {
-                Some(reason) => call.error(reason),
-                None => unsupported(call),
-            }),
+            _ => Err(refused(call)),
         }
     }
 }
@@ -262,6 +268,12 @@ fn refusal(operator: &str) -> Option<&'static str> {
         }
         "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" | "ReduceProd" | "ReduceSumSquare" => {
             "its derivative changes with the values that it reduces, so it is not piecewise linear"
+        }
+        "LSTM" | "GRU" | "RNN" | "Attention" => {
+            "it multiplies values that depend on the input or bends them, so it is not piecewise linear"
+        }
+        "DynamicQuantizeLinear" | "QuantizeLinear" => {
+            "it rounds values, so the map jumps; export the model before it is quantised"
         }
         "ArgMax" | "ArgMin" | "Ceil" | "Floor" | "Mod" | "Round" | "Shrink" | "Sign"
         | "ThresholdedRelu" => {
@@ -302,7 +314,10 @@ fn refusal(operator: &str) -> Option<&'static str> {
     })
 }
 
-fn unsupported(call: Call) -> Error {
+fn refused(call: Call) -> Error {
+    if let Some(reason) = refusal(call.operator()) {
+        return call.error(reason);
+    }
     call.error("this operator is not supported; `relugrad convert --help` lists those that are")
 }
 

@@ -9,6 +9,7 @@ mod elementwise;
 mod functions;
 mod made;
 mod moves;
+mod placed;
 mod products;
 mod reductions;
 
@@ -88,6 +89,14 @@ impl<'a> Importer<'a> {
             "Pad" => self.padded_constant(call, &x)?,
             "Where" => self.chosen(call)?,
             "ConstantOfShape" => self.filled(call)?,
+            "CumSum" => self.running_sum(call, &x)?,
+            "EyeLike" => self.eye(call, &x)?,
+            "GatherND" => self.gathered_blocks(call, &x)?,
+            "IsInf" | "IsNaN" => self.classified(call, &x)?,
+            "NonZero" => self.nonzero(call, &x)?,
+            "OneHot" => self.one_hot(call, &x)?,
+            "ScatterND" => self.scattered_blocks(call, &x)?,
+            "Trilu" => self.triangle(call, &x)?,
             "DequantizeLinear" => self.dequantized(call, &x)?,
             "Range" => self.range(call)?,
             "Clip" => self.clipped(call, &x)?,
@@ -117,6 +126,9 @@ impl<'a> Importer<'a> {
             "Slice",
             "Gather",
             "GatherElements",
+            "GatherND",
+            "ScatterND",
+            "Trilu",
             "Concat",
             "Expand",
             "Tile",

@@ -246,3 +246,34 @@ fn gradients_go_back_through_folded_and_flipped_weights() {
     }
     assert!(count > 200, "{count}");
 }
+
+/// Weights of which entries are put in other places.
+#[test]
+fn gradients_go_back_to_the_places_that_entries_come_from() {
+    let rows = || {
+        let values = [0.5, -0.25, 0.75, 1.0, -0.5, 0.3, 0.2, 0.9, -0.8];
+        doubles("w", &[3, 3], &values)
+    };
+    let index = |name: &str, dims: &[i64], values: &[i64]| {
+        let mut index = integers(name, values);
+        index.dims = dims.to_vec();
+        index
+    };
+    let new = doubles("n", &[1, 3], &[0.7, -0.6, 0.4]);
+    let cases = [
+        (node("Trilu", &["w"], "v"), vec![rows()]),
+        (
+            node("GatherND", &["w", "i"], "v"),
+            vec![rows(), index("i", &[3, 1], &[2, -3, 2])],
+        ),
+        (
+            node("ScatterND", &["w", "i", "n"], "v"),
+            vec![rows(), index("i", &[1, 1], &[1]), new],
+        ),
+    ];
+    for (made, tensors) in cases {
+        let what = made.op_type.clone();
+        let nodes = vec![made, node("MatMul", &["x", "v"], "y")];
+        assert!(check(model(nodes, tensors, &[1, 3]), &what) >= 9);
+    }
+}
