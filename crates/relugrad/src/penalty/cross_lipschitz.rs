@@ -9,7 +9,7 @@ pub(super) static ENTRY: CatalogueEntry = CatalogueEntry {
     name: "cross-lipschitz",
     formula: "Σ_jk ‖J_j − J_k‖²",
     meaning: "how differently the logits of any two classes change with the input; common changes do not count",
-    weight: 0.001,
+    weight: 0.0003,
     options: &[],
     make: |_| Penalty::CrossLipschitz,
 };

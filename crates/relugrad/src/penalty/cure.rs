@@ -39,7 +39,7 @@ pub(super) static SIGN: CatalogueEntry = CatalogueEntry {
     name: "cure",
     formula: "‖∇ₓℓ(x+hz) − ∇ₓℓ(x)‖²",
     meaning: "change of the gradient over a finite step h along the sign of the gradient; it sees kinks that H does not",
-    weight: 0.3,
+    weight: 0.1,
     options: &[STEP],
     make: |options| Penalty::Cure {
         step: options.number("step"),

@@ -39,7 +39,7 @@ pub(super) static FROBENIUS: CatalogueEntry = CatalogueEntry {
     name: "curvature-frobenius",
     formula: "‖H‖_F²",
     meaning: "sum of the squared eigenvalues of the Hessian H of the loss in the input",
-    weight: 0.1,
+    weight: 0.03,
     options: &[],
     make: |_| Penalty::CurvatureFrobenius,
 };
