@@ -128,6 +128,41 @@ lanes!(
     as_mut_simd_f64s
 );
 
+#[cfg(test)]
+thread_local! {
+    /// What this thread's kernels are to use.
+    static FORCED: std::cell::Cell<Option<Arch>> = const { std::cell::Cell::new(None) };
+}
+
+/// Runs a kernel with the best instructions of this processor.
+#[inline(always)]
+pub(super) fn dispatch<K: WithSimd>(kernel: K) -> K::Output {
+    #[cfg(test)]
+    if let Some(arch) = FORCED.get() {
+        return arch.dispatch(kernel);
+    }
+    Arch::new().dispatch(kernel)
+}
+
+/// Calls `f` on a thread whose convolutions use each set of instructions of this processor in turn.
+#[cfg(test)]
+pub(super) fn on_each_path(f: impl Fn() + Sync) {
+    let mut paths = vec![Arch::new(), Arch::Scalar];
+    #[cfg(target_arch = "x86_64")]
+    paths.extend(pulp::x86::V3::try_new().map(Arch::V3));
+    for path in paths {
+        std::thread::scope(|scope| {
+            let run = || {
+                FORCED.set(Some(path));
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(1);
+                let pool = pool.use_current_thread().build();
+                pool.expect("one thread can be started").install(&f);
+            };
+            scope.spawn(run).join().expect("tests of a path");
+        });
+    }
+}
+
 /// The most numbers in a vector of any processor.
 pub(super) const MOST_LANES: usize = 16;
 
@@ -142,7 +177,7 @@ pub(super) fn lanes<T: Scalar>() -> usize {
             S::F32_LANES
         }
     }
-    let bytes = Arch::new().dispatch(Single) * size_of::<f32>();
+    let bytes = dispatch(Single) * size_of::<f32>();
     (bytes / size_of::<T>()).max(1)
 }
 
@@ -157,5 +192,5 @@ pub(super) fn registers() -> usize {
             S::REGISTER_COUNT
         }
     }
-    Arch::new().dispatch(Count)
+    dispatch(Count)
 }

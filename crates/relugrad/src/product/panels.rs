@@ -38,7 +38,10 @@ pub(super) fn room<T: Lanes>(length: usize) -> Buffer<T> {
 
 /// So many numbers of a buffer, whichever they are, from the beginning of a line of the cache.
 pub(super) fn lines<T: Lanes>(buffer: &mut Vec<T>, length: usize) -> &mut [T] {
-    buffer.resize(length + LINE / size_of::<T>(), T::ZERO);
+    let room = length + LINE / size_of::<T>();
+    if buffer.len() < room {
+        buffer.resize(room, T::ZERO);
+    }
     let start = buffer.as_ptr().align_offset(LINE);
     &mut buffer[start..start + length]
 }
@@ -134,30 +137,45 @@ fn fill_from_columns<T: Lanes>(
 
 /// Writes rows of length `m` as the first columns of `to: [m, width]`.
 pub(super) fn transpose<T: Lanes>(rows: &[T], m: usize, width: usize, to: &mut [T]) {
-    let count = rows.len() / m;
+    transpose_rows(rows, (rows.len() / m, m, m), width, to);
+}
+
+/// Writes so many rows, so many numbers apart and of length `m`, as the first columns of
+/// `to: [m, width]`.
+pub(super) fn transpose_rows<T: Lanes>(
+    rows: &[T],
+    (count, apart, m): (usize, usize, usize),
+    width: usize,
+    to: &mut [T],
+) {
     let mut done = 0;
     while done < count {
-        let (rows, to) = (&rows[done * m..], &mut to[done..]);
+        let (rows, to) = (&rows[done * apart..], &mut to[done..]);
+        let shape = (apart, m, width);
         done += match count - done {
-            16.. => columns_of::<T, 16>(rows, m, width, to),
-            8.. => columns_of::<T, 8>(rows, m, width, to),
-            4.. => columns_of::<T, 4>(rows, m, width, to),
-            _ => columns_of::<T, 1>(rows, m, width, to),
+            16.. => columns_of::<T, 16>(rows, shape, to),
+            8.. => columns_of::<T, 8>(rows, shape, to),
+            4.. => columns_of::<T, 4>(rows, shape, to),
+            _ => columns_of::<T, 1>(rows, shape, to),
         };
     }
 }
 
 /// Writes the first `N` rows, and tells how many they are.
-fn columns_of<T: Lanes, const N: usize>(rows: &[T], m: usize, width: usize, to: &mut [T]) -> usize {
-    Arch::new().dispatch(Transpose::<T, N> { rows, m, width, to });
+fn columns_of<T: Lanes, const N: usize>(
+    rows: &[T],
+    shape: (usize, usize, usize),
+    to: &mut [T],
+) -> usize {
+    Arch::new().dispatch(Transpose::<T, N> { rows, shape, to });
     N
 }
 
 /// Writes `N` rows as columns.
 struct Transpose<'a, T, const N: usize> {
     rows: &'a [T],
-    m: usize,
-    width: usize,
+    /// Numbers from a row to the next, their length, and numbers from a column to the next.
+    shape: (usize, usize, usize),
     to: &'a mut [T],
 }
 
@@ -166,9 +184,9 @@ impl<T: Lanes, const N: usize> WithSimd for Transpose<'_, T, N> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let m = self.m;
-        let rows: [&[T]; N] = std::array::from_fn(|j| &self.rows[j * m..][..m]);
-        for (l, to) in self.to.chunks_mut(self.width).enumerate() {
+        let (apart, m, width) = self.shape;
+        let rows: [&[T]; N] = std::array::from_fn(|j| &self.rows[j * apart..][..m]);
+        for (l, to) in self.to.chunks_mut(width).enumerate() {
             // Without a panic the loop needs no checks; there are `m` whole rows to write.
             let Some(to) = to.first_chunk_mut::<N>().filter(|_| l < m) else {
                 break;

@@ -13,5 +13,4 @@ pub(super) struct Scratch<T> {
     pub(super) lists: ActiveColumns<T>,
     pub(super) units: Units<T>,
     pub(super) taps: Taps,
-    pub(super) places: Vec<u32>,
 }

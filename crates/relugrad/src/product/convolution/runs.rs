@@ -56,6 +56,22 @@ impl Runs {
         }
     }
 
+    /// The same in blocks whose sums for at least two output channels fit into the registers.
+    pub(super) fn of_filters<T: Scalar>(of: &Convolution) -> Runs {
+        let runs = Runs::of::<T>(of);
+        let fits = match registers() {
+            32.. => runs.vectors <= 4,
+            _ => runs.vectors <= 2,
+        };
+        let most = if fits { 3 } else { 1 };
+        Runs { most, ..runs }
+    }
+
+    /// How many times as many numbers as a run has its blocks have.
+    pub(super) fn lost(&self) -> f64 {
+        self.padded() as f64 / (self.channels * self.columns) as f64
+    }
+
     /// Numbers of a run in whole blocks.
     pub(super) fn padded(&self) -> usize {
         self.across * self.width()
