@@ -223,11 +223,15 @@ pub(crate) fn failed(path: &Path, source: io::Error) -> Error {
 /// The operating system's reason without the name of a temporary file, which says nothing to whoever
 /// named another.
 fn without_temporary(error: io::Error) -> io::Error {
-    let inner = error.get_ref().and_then(|outer| outer.source());
-    let code = inner
-        .and_then(|inner| inner.downcast_ref::<io::Error>())
-        .and_then(io::Error::raw_os_error);
-    code.map_or(error, io::Error::from_raw_os_error)
+    if error.get_ref().is_none() {
+        return error;
+    }
+    let (kind, text) = (error.kind(), error.to_string());
+    // The library ends its reason so, and gives nothing of it but the text.
+    match text.rsplit_once(" at path ") {
+        Some((reason, _)) => io::Error::new(kind, reason),
+        None => error,
+    }
 }
 
 #[cfg(test)]
