@@ -26,10 +26,8 @@ pub use file::{open_file, read_text};
 pub use folder::{Earlier, GrowingFile, OutputFolder, read_result};
 pub use format::{Format, load_model, load_model_with};
 pub use limits::{Budget, Limits};
-pub use model::{LeftOut, Model};
-pub use native::{
-    Checkpoint, FORMAT, MAX_WIDTH, Metadata, from_bytes, load, save, save_over, to_bytes,
-};
+pub use model::{LeftOut, Metadata, Model};
+pub use native::{Checkpoint, FORMAT, MAX_WIDTH, from_bytes, load, save, save_over, to_bytes};
 pub use nnet::{load_nnet, nnet_from_str};
 pub use numpy::{NpzArchive, NumpyArray, load_npy, npy_from_bytes};
 #[cfg(feature = "onnx")]

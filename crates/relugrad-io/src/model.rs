@@ -1,13 +1,16 @@
 //! A network with the names and layouts of the file that it came from.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use ndarray::{ArrayD, IxDyn};
 use relugrad::{Network, ParameterInfo, Parameters, Scalar};
 
 use crate::formula::{Formula, Formulas};
-use crate::native::Metadata;
 use crate::text::printable;
+
+/// Strings that accompany a model, such as the settings of its training. The keys `relugrad` and
+/// `checksum` are taken.
+pub type Metadata = BTreeMap<String, String>;
 
 /// A network as a file describes it.
 #[derive(Clone, Debug)]

@@ -21,8 +21,7 @@ use relugrad::Builder;
 use crate::error::{Error, Result};
 use crate::file::read_file;
 use crate::limits::{Budget, Limits};
-use crate::model::Model;
-use crate::native::Metadata;
+use crate::model::{Metadata, Model};
 
 /// Reads the network of an NNet file, normalisation included: inputs and outputs are in their own
 /// units.

@@ -7,10 +7,11 @@ use relugrad::{Network, Scalar};
 use super::container::{NewTensor, looks_right, pack};
 use super::read::{beside, read};
 use super::write::{described, encode, tensors};
-use super::{BESIDE, CHECKSUM_KEY, Metadata};
+use super::{BESIDE, CHECKSUM_KEY};
 use crate::error::{Error, Result};
 use crate::file::read_file;
 use crate::limits::{Budget, Limits};
+use crate::model::Metadata;
 
 /// What stands in place of the checksum while it is computed.
 const BLANK: &str = "00000000";

@@ -11,9 +11,9 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata as Header, TensorInfo};
 use serde::Serialize;
 
-use super::Metadata;
 use crate::error::{Error, Result};
 use crate::limits::{Budget, Limits};
+use crate::model::Metadata;
 
 /// Bytes of the number at the start of a file, the header's length.
 const PREFIX: usize = size_of::<u64>();

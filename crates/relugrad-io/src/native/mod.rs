@@ -6,14 +6,14 @@ mod graph;
 mod read;
 mod write;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 
 use relugrad::{Network, Scalar};
 
 use crate::error::{Error, Result};
 use crate::file::read_file;
-use crate::model::Model;
+use crate::model::{Metadata, Model};
 use crate::whole_file;
 
 pub use checkpoint::Checkpoint;
@@ -22,10 +22,6 @@ pub use graph::{FORMAT, MAX_WIDTH};
 pub use read::from_bytes;
 pub(crate) use read::{is_single, tensors};
 pub use write::to_bytes;
-
-/// Strings that accompany a model, such as the settings of its training. The keys `relugrad` and
-/// `checksum` are taken.
-pub type Metadata = BTreeMap<String, String>;
 
 /// The metadata key under which the graph is.
 const GRAPH_KEY: &str = "relugrad";
