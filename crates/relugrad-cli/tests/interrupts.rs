@@ -31,7 +31,7 @@ const LONG: [Case; 6] = [
         shows: "warning: interrupted",
     },
     Case {
-        line: "regions @wide.safetensors --slice 0,1,2 --margin 3 --limit 100000000",
+        line: "regions @wider.safetensors --slice 0,1,2 --margin 3 --limit 100000000",
         shows: "; interrupted, ",
     },
     Case {
@@ -49,6 +49,7 @@ fn directory() -> TempDir {
     for (name, widths) in [
         ("model", [64, 60, 60, 60, 10]),
         ("wide", [64, 150, 150, 150, 10]),
+        ("wider", [64, 800, 800, 800, 10]),
     ] {
         let path = directory.path().join(format!("{name}.safetensors"));
         let network = Mlp::new(&widths).build::<f32>(0).unwrap();

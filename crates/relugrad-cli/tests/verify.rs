@@ -47,7 +47,7 @@ fn a_trained_model_holds_in_both_precisions() {
     assert!(text.contains("cross-Lipschitz = 2K ‖C J‖² ≤ 2K ‖J‖²"));
     assert!(text.contains("not checked: needs a network without biases"));
     assert!(
-        text.contains("31 of 34 statements hold, 3 not checked"),
+        text.contains("33 of 36 statements hold, 3 not checked"),
         "{text}"
     );
     assert!(!text.contains("FAILS"));

@@ -305,8 +305,7 @@ impl Objective {
         derivatives: bool,
     ) -> Result<()> {
         workspace.forget();
-        let mut terms = self.terms.iter();
-        terms.try_for_each(|term| term.penalty.check_outputs(network.outputs()))?;
+        self.doors.check_outputs(network.outputs())?;
         let scale = Scale::of(network, &inputs);
         let is_wide = T::EPSILON.into_f64() == f64::EPSILON;
         if is_wide {

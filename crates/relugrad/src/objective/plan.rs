@@ -5,9 +5,10 @@ use std::sync::Arc;
 use ndarray::Array2;
 
 use super::Objective;
+use crate::error::Result;
 use crate::penalty::{
-    Alone, Door, Geometric, GramPenalty, InputGradientPenalty, JacobianPenalty, LogitPenalty,
-    PairPenalty,
+    Alone, Described, Door, Geometric, GramPenalty, InputGradientPenalty, JacobianPenalty,
+    LogitPenalty, PairPenalty,
 };
 use crate::scalar::Scalar;
 
@@ -59,6 +60,21 @@ impl Doors {
             Door::Rows(penalty) => self.rows.push((term, penalty)),
             Door::Geometric(penalty) => self.geometric.push((term, penalty)),
         }
+    }
+}
+
+impl Doors {
+    /// Whether all penalties are defined where there are `K` logits.
+    pub(super) fn check_outputs(&self, outputs: usize) -> Result<()> {
+        let check = |penalty: &dyn Described| penalty.check_outputs(outputs);
+        self.logits.iter().try_for_each(|(_, p)| check(&**p))?;
+        self.gram.iter().try_for_each(|(_, p)| check(&**p))?;
+        self.input_gradient
+            .iter()
+            .try_for_each(|(_, p)| check(&**p))?;
+        self.pair.iter().try_for_each(|(_, p)| check(&**p))?;
+        self.rows.iter().try_for_each(|(_, p)| check(&**p))?;
+        self.geometric.iter().try_for_each(|(_, p)| check(p))
     }
 }
 
