@@ -15,7 +15,8 @@ use crate::stop::ask;
 /// channels that the network's input does not show.
 ///
 /// # Errors
-/// [`Error::Channels`](crate::Error::Channels), and the engine's errors for numbers beyond the precision.
+/// [`Error::Channels`](crate::Error::Channels), and the engine's errors for numbers beyond the
+/// precision.
 pub fn standardised<T: Scalar>(
     network: &Network<T>,
     statistics: &ChannelStatistics,
