@@ -83,7 +83,7 @@ def test_the_results_are_those_of_the_command(tmp_path: Path):
             ("none", 0),
             ("jacobian", 0.01),
             ("jacobian", 0.1),
-            ("cure", 0.3),
+            ("cure", 0.1),
             ("pgd-training", 0.1),
         ]
         for seed in (0, 1)

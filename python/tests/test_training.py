@@ -101,7 +101,7 @@ def test_a_comparison_has_a_record_for_each_run(tmp_path):
         for name, weight in (("none", 0.0), ("jacobian", 0.01), ("jacobian", 0.1))
         for seed in (0, 1)
     }
-    assert all(0 <= row["robust_accuracy.PGD linf 0.1"] <= 1 for row in records)
+    assert all(0 <= row["robust_accuracy.PGD+APGD linf 0.1"] <= 1 for row in records)
     assert [event["index"] for event in events if event["kind"] == "run"] == list(range(6))
     assert (tmp_path / "c" / "report.html").read_text() == found.reports[0]
     assert "iframe" in found._repr_html_()
