@@ -8,18 +8,19 @@ use super::apgd::{apgd, difference_of_logits_ratio, targeted_ratio};
 use super::{ApgdCe, Attack, AttackOptions, Effort, Norm, Pgd, Search};
 use crate::error::Result;
 
-/// The union of [`Pgd`], [`ApgdCe`](super::ApgdCe) and Auto-PGD on the difference of logits, one after the other
-/// on the samples that the ones before have not fooled.
+/// The union of [`Pgd`], [`ApgdCe`](super::ApgdCe) and Auto-PGD on the difference of logits, one
+/// after the other on the samples that the ones before have not fooled.
 ///
 /// The difference is the targeted one of Croce & Hein 2020 (equation 8), towards the two likeliest
-/// other classes in turn; of three classes that of [`ApgdDlr`](super::ApgdDlr). Of two classes the loss is a function of
-/// the difference, and of samples with values there is none, so these take the first two alone.
-/// Each restart has one part more than the last: [`PARTS`] of them are one start of all.
+/// other classes in turn; of three classes that of [`ApgdDlr`](super::ApgdDlr). Of two classes the
+/// loss is a function of the difference, and of samples with values there is none, so these take
+/// the first two alone. The restarts go through the searches in turn, so that [`PARTS`] of them are
+/// one start of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Union {}
 
-/// Searches that make one start of all.
+/// How many searches the union has.
 pub const PARTS: usize = 4;
 
 impl Attack for Union {

@@ -15,7 +15,8 @@ use crate::error::Result;
 /// through in blocks, in order, so that memory is that of a few Jacobians, whatever the batch. One
 /// that needs only some rows, or some combinations `V J` of them, says so by
 /// [`combines`](Self::combines) and sees these in place of `J`; its sweeps then have as many rows
-/// as `V`. One that takes them at a point `x + δ` says so by [`moves`](Self::moves). A function of `J Jᵀ` costs less as a [`GramPenalty`](super::GramPenalty), one of `Jᵀ r` as an
+/// as `V`. One that takes them at a point `x + δ` says so by [`moves`](Self::moves). A function of
+/// `J Jᵀ` costs less as a [`GramPenalty`](super::GramPenalty), one of `Jᵀ r` as an
 /// [`InputGradientPenalty`](super::InputGradientPenalty).
 ///
 /// ```
@@ -67,8 +68,8 @@ pub trait JacobianPenalty: Described {
     /// Whatever the author sees; a value that is not finite need not be reported.
     fn evaluate(&self, at: &JacobianPoint, adjoint: Option<&mut JacobianAdjoint>) -> Result<f64>;
 
-    /// The number `R` of rows `V J` that it sees in place of `J` where there are `K` logits; nothing
-    /// if it sees `J` itself.
+    /// The number `R` of rows `V J` that it sees in place of `J` where there are `K` logits;
+    /// nothing if it sees `J` itself.
     fn combines(&self, outputs: usize) -> Option<usize> {
         let _ = outputs;
         None
@@ -86,8 +87,8 @@ pub trait JacobianPenalty: Described {
         false
     }
 
-    /// Writes the displacement `δ` of a sample `x` into zeros; `x, δ: [D]`. It counts as constant in
-    /// the parameter gradient.
+    /// Writes the displacement `δ` of a sample `x` into zeros; `x, δ: [D]`. It counts as constant
+    /// in the parameter gradient.
     fn displace(&self, x: &[f64], at: &GradientPoint, displacement: &mut [f64]) {
         let _ = (x, at, displacement);
     }
